@@ -1,0 +1,198 @@
+"""Synthetic defects inside the training loop of an anomalib model."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback
+from PIL import Image
+
+from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, to_unit_range, write_labels
+from anomalib_synth.callbacks.sample_grid import draw_sample_grid
+from anomalib_synth.data.normals import training_normals
+from anomalib_synth.generators.base import AnomalyGenerator
+from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64
+from anomalib_synth.sample import AnomalySample
+
+if TYPE_CHECKING:
+    import torch
+    from anomalib.data import ImageBatch
+    from anomalib.models import AnomalibModule
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+_NUMBER = re.compile(r"\d[\d.e+-]*")
+
+
+class SynthesisCallback(Callback):
+    """Draws synthetic defects onto the training batches of any anomalib model that can learn from them.
+
+    One entry under ``trainer.callbacks``. For models with an augmenter (DRAEM, DSR in its second phase, GLASS) it takes
+    the augmenter's place while the model trains; for models that learn from labelled samples (SuperSimpleNet with
+    ``supervised: true``, UniNet) it writes ``image``, ``source``, ``gt_mask``, ``gt_label`` and ``quality`` into the
+    batch, before the model's pre-processor normalises it. A model that cannot learn from anomalies is refused.
+
+    Before training, the generator is prepared with the training normals at the size the model sees. Each image's seed
+    is a hash of the seed, the epoch and the image's path, so a run can be repeated on any number of workers or devices.
+
+    Args:
+        generator: Draws the defects. None: a transform among ``train_augmentations`` already drew them, and the
+            callback only sets ``gt_label`` from the mask.
+        probability: Probability that an image gets a defect, in [0, 1].
+        seed: Seed of the run.
+        max_normals: Number of training normals to prepare the generator with, evenly spread, >= 1.
+        grid_every_n_epochs: Every how many epochs a grid of samples goes to the loggers that take images and to
+            ``<results>/synthesis/``; 0 for never.
+
+    Raises:
+        ValueError: If an argument is out of its range, or (at the start of training) the model cannot learn from
+            anomalies.
+
+    Example:
+        >>> from anomalib_synth.generators import RuleBasedGenerator
+        >>> callback = SynthesisCallback(RuleBasedGenerator(families=["scratch", "nsa"]), probability=0.5)
+    """
+
+    def __init__(
+        self,
+        generator: AnomalyGenerator | None = None,
+        *,
+        probability: float = 0.5,
+        seed: int = 0,
+        max_normals: int = 256,
+        grid_every_n_epochs: int = 10,
+    ) -> None:
+        super().__init__()
+        if generator is not None and not isinstance(generator, AnomalyGenerator):
+            msg = f"`generator` must be one of `anomalib_synth.generators` or None, got {type(generator).__name__}."
+            raise TypeError(msg)
+        if not 0 <= probability <= 1:
+            msg = f"`probability` must be in [0, 1], got {probability}."
+            raise ValueError(msg)
+        for name, value, least in (("max_normals", max_normals, 1), ("grid_every_n_epochs", grid_every_n_epochs, 0)):
+            if value < least:
+                msg = f"`{name}` must be >= {least}, got {value}."
+                raise ValueError(msg)
+        self.generator = generator
+        self.probability = probability
+        self.seed = seed
+        self.max_normals = max_normals
+        self.grid_every_n_epochs = grid_every_n_epochs
+        self._intake: Intake | None = None
+        self._swap: SlotSwap | None = None
+        self._seeds: list[int] = []
+        self._reasons: Counter[str] = Counter()
+        self._shown: AnomalySample | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model that cannot learn from anomalies, before anything is prepared."""
+        del trainer
+        if stage != "fit":
+            return
+        self._intake = find_intake(pl_module)
+        if self.generator is None and self._intake.kind == "slot":
+            msg = (
+                f"SynthesisCallback(generator=None) sets labels, but {type(pl_module).__name__} makes its own "
+                "anomalies and reads none. Give the callback a generator."
+            )
+            raise ValueError(msg)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prepare the generator and take the model's augmenter's place."""
+        if self.generator is None:
+            return
+        if self.generator.prepared is None:
+            self.generator.prepare(training_normals(trainer, limit=self.max_normals))
+            logger.info("Foreground: %s.", self.generator.prepared.foreground.note)
+        if self._intake.kind == "slot":
+            self._swap = SlotSwap(pl_module, self._intake.slot, self._draw)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to collect a grid when one is due."""
+        del trainer, pl_module
+        self._shown = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int
+    ) -> None:
+        """Draw onto the batch, or remember its seeds for the augmenter slot."""
+        if self.generator is None:
+            label_from_mask(batch)
+            return
+        paths = batch.image_path
+        if paths is None:
+            place = trainer.global_rank * 2**20 + batch_idx
+            paths = [f"{place}:{position}" for position in range(len(batch.image))]
+        self._seeds = derive_seeds(self.seed, trainer.current_epoch, [str(path) for path in paths]).tolist()
+        if self._intake.kind == "labels":
+            pre_processor = getattr(pl_module, "pre_processor", None)
+            write_labels(batch, self._draw(batch.image), getattr(pre_processor, "transform", None))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: AnomalibModule) -> None:
+        """Log the acceptance rate, warn when most draws fail, and show a grid when one is due."""
+        tried = sum(self._reasons.values())
+        if tried:
+            accepted = self._reasons.pop("", 0)
+            pl_module.log("synthesis_accepted", accepted / tried, sync_dist=trainer.world_size > 1)
+            if accepted < tried / 2:
+                common = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+                logger.warning(
+                    "Only %d of %d synthetic samples passed the checks. Reasons: %s", accepted, tried, common
+                )
+        self._reasons.clear()
+        due = self.grid_every_n_epochs and trainer.current_epoch % self.grid_every_n_epochs == 0
+        if due and self._shown is not None and trainer.is_global_zero:
+            self._log_grid(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the model's own augmenter back."""
+        del trainer, pl_module
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the model's own augmenter back."""
+        del trainer, pl_module, exception
+        self._restore()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the model's own augmenter back."""
+        del trainer, pl_module, stage
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._swap is not None:
+            self._swap.restore()
+            self._swap = None
+
+    def _draw(self, images: torch.Tensor) -> AnomalySample:
+        """Draw defects onto the chosen images of the batch whose seeds are remembered."""
+        if len(images) != len(self._seeds):
+            msg = f"The model passes {len(images)} images to its augmenter, but the batch has {len(self._seeds)}."
+            raise ValueError(msg)
+        images = to_unit_range(images)
+        chosen = [row for row, seed in enumerate(self._seeds) if self._is_chosen(seed)]
+        drawn = self.generator(images[chosen], seeds=[self._seeds[row] for row in chosen])
+        sample = AnomalySample.unchanged(images, [None] * len(images), "not chosen")
+        sample.place(chosen, drawn)
+        self._reasons.update(_NUMBER.sub("#", reason) for reason in drawn.reason)
+        if self._shown is None and bool(drawn.accepted.any()):
+            self._shown = drawn
+        return sample
+
+    def _is_chosen(self, seed: int) -> bool:
+        return Draws(hash64(seed, "chosen")).unit() < self.probability
+
+    def _log_grid(self, trainer: Trainer) -> None:
+        """Save the collected grid as PNG and send it to the loggers that take images."""
+        rows = self._shown.accepted.nonzero().flatten().tolist()[:8]
+        grid = draw_sample_grid(self._shown, rows)
+        folder = Path(trainer.default_root_dir) / "synthesis"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grid).save(folder / f"epoch_{trainer.current_epoch:04d}.png")
+        for destination in trainer.loggers:
+            if hasattr(destination, "add_image"):
+                destination.add_image(image=grid, name="synthesis", global_step=trainer.global_step)

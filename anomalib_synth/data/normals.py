@@ -1,0 +1,80 @@
+"""The training normals of a run, as a generator wants to be prepared with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.data.utils import read_image
+from rich.progress import track
+from torchvision.transforms.v2 import Resize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lightning.pytorch import Trainer
+    from torchvision.transforms.v2 import Transform
+
+_QUIET = 64
+
+
+def evenly_spread(items: Sequence, limit: int) -> list:
+    """Return at most ``limit`` items, evenly spread over the sequence."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
+    """Yield training normals (C, H, W) in [0, 1] at the size the model sees, without random augmentation.
+
+    Reads the images of the datamodule's ``train_data`` from their files, resized as the model's pre-processor does;
+    a run with bare dataloaders is sampled from its first batches instead.
+
+    Args:
+        trainer: A trainer whose data is set up.
+        limit: Largest number of images.
+
+    Raises:
+        ValueError: If the training set holds no normal image.
+    """
+    dataset = getattr(trainer.datamodule, "train_data", None)
+    if dataset is None or not hasattr(dataset, "samples"):
+        yield from _from_batches(trainer, limit)
+        return
+    samples = dataset.samples
+    paths = evenly_spread(sorted(samples[samples.label_index == 0].image_path), limit)
+    if not paths:
+        msg = "The training set holds no normal image to prepare the generator with. Check the datamodule's normal_dir."
+        raise ValueError(msg)
+    resize = model_resize(trainer)
+    for path in track(paths, "Preparing the generator", disable=len(paths) < _QUIET, transient=True):
+        image = read_image(path, as_tensor=True)
+        yield (resize(image) if resize else image).clamp(0, 1)
+
+
+def model_resize(trainer: Trainer) -> Transform | None:
+    """Return the resize of the model's pre-processor, which anomalib's datamodules apply when they read an image."""
+    pre_processor = getattr(trainer.lightning_module, "pre_processor", None)
+    found = extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
+    return found[0] if found else None
+
+
+def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
+    """Yield the normal images of a run's first training batches, leaving global random state as it was."""
+    loader = trainer.train_dataloader
+    if loader is None:
+        trainer.fit_loop.setup_data()
+        loader = trainer.train_dataloader
+    count = 0
+    with torch.random.fork_rng():
+        for batch in loader:
+            normal = (
+                torch.ones(len(batch.image), dtype=torch.bool) if batch.gt_label is None else ~batch.gt_label.bool()
+            )
+            for image in batch.image[normal].clamp(0, 1):
+                yield image
+                count += 1
+                if count == limit:
+                    return

@@ -1,0 +1,1 @@
+"""Stateless kernels. They take parameters and never draw random numbers."""

@@ -1,0 +1,79 @@
+"""Shapes and filters on coordinate grids, by exactly rounded operations only (see :mod:`.noise`)."""
+
+from __future__ import annotations
+
+import torch
+
+
+def smoothstep(value: torch.Tensor, start: float | torch.Tensor, stop: float | torch.Tensor) -> torch.Tensor:
+    """Return the cubic step from 0 at ``start`` to 1 at ``stop``; with ``start > stop`` it falls."""
+    t = ((value - start) / (stop - start)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def triangle_wave(phase: torch.Tensor) -> torch.Tensor:
+    """Return a wave of period 1 between -1 (at 0) and 1 (at 0.5): a sine for those who need no transcendental."""
+    return 1 - 4 * ((phase - phase.floor()) - 0.5).abs()
+
+
+def soft_wave(phase: torch.Tensor) -> torch.Tensor:
+    """Return a smooth wave of period 1 in [-1, 1], a cubic in place of a sine."""
+    t = triangle_wave(phase)
+    return t * (1.5 - 0.5 * t * t)
+
+
+def blob(u: torch.Tensor, v: torch.Tensor, radius_u: torch.Tensor, radius_v: torch.Tensor) -> torch.Tensor:
+    """Return the elliptic distance from the centre: 0 there, 1 on the ellipse, growing outwards."""
+    a, b = u / radius_u, v / radius_v
+    return (a * a + b * b).sqrt()
+
+
+def rectangle(u: torch.Tensor, v: torch.Tensor, half_u: torch.Tensor, half_v: torch.Tensor) -> torch.Tensor:
+    """Return 1.0 inside the rectangle |u| <= half_u, |v| <= half_v, else 0.0."""
+    return ((u.abs() <= half_u) & (v.abs() <= half_v)).to(u.dtype)
+
+
+def box_blur(image: torch.Tensor, radius: int = 1) -> torch.Tensor:
+    """Average over a (2 radius + 1) square, replicating the border.
+
+    Sums shifted copies in a fixed order: a convolution may pick another algorithm for another batch size.
+
+    Shape:
+        (N, C, h, w) -> the same.
+    """
+    if radius < 1:
+        return image
+    for dim in (-1, -2):
+        n = image.shape[dim]
+        padded = torch.cat(
+            [image.narrow(dim, 0, 1)] * radius + [image] + [image.narrow(dim, n - 1, 1)] * radius, dim=dim
+        )
+        total = padded.narrow(dim, 0, n)
+        for offset in range(1, 2 * radius + 1):
+            total = total + padded.narrow(dim, offset, n)
+        image = total * (1.0 / (2 * radius + 1))
+    return image
+
+
+def exact_mean(value: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Average over all but the first dimension, independent of the order of summation.
+
+    Values are rounded to multiples of 2**-20 and summed as integers: float sums are split over threads and lanes in
+    an order that depends on the batch.
+
+    Args:
+        value: (N, ...) in about [-8, 8].
+        weight: (N, ...) of zeros and ones, or None.
+
+    Returns:
+        (N,) float32; 0 where the weights are all zero.
+    """
+    weighted = value if weight is None else value * weight
+    total = (weighted * 2.0**20).int().flatten(1).sum(1)
+    count = value[0].numel() if weight is None else count_pixels(weight).clamp_min(1)
+    return (total.double() / (count * 2.0**20)).float()
+
+
+def count_pixels(mask: torch.Tensor) -> torch.Tensor:
+    """Count the non-zero elements of each row: (N, ...) -> (N,) int64."""
+    return (mask != 0).flatten(1).sum(1)

@@ -1,0 +1,65 @@
+"""Colours, coats and light on windows: what the physical kernels share. Exactly rounded operations only."""
+
+from __future__ import annotations
+
+import torch
+
+from anomalib_synth.functional.layers import Layer
+
+Params = dict[str, torch.Tensor]
+
+
+def shade(image: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
+    """Brighten or darken relative to what there is: 1 makes white, 0 changes nothing, -1 makes black.
+
+    Args:
+        image: (N, C, h, w) in [0, 1].
+        tone: (N, 1, h, w) or (N, 1, 1, 1), clipped to [-1, 1].
+    """
+    tone = tone.clamp(-1, 1)
+    return image + tone.clamp(min=0) * (1 - image) + tone.clamp(max=0) * image
+
+
+def colour(params: Params, image: torch.Tensor) -> torch.Tensor:
+    """Return the colour ``red, green, blue`` as (N, C, 1, 1): its luminance (Rec. 601) on a grey image."""
+    red, green, blue = params["red"], params["green"], params["blue"]
+    if image.shape[1] == 1:
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+    return torch.cat([red, green, blue], dim=1)
+
+
+def over(*coats: tuple[torch.Tensor, torch.Tensor]) -> Layer:
+    """Lay coats over one another, the lowest first (Porter & Duff, "Compositing Digital Images", 1984).
+
+    Args:
+        coats: Pairs of colour (N, C, h, w), or broadcastable to it, and coverage (N, 1, h, w) in [0, 1].
+    """
+    paint, alpha = coats[0][0] * coats[0][1], coats[0][1]
+    for tint, cover in coats[1:]:
+        paint = tint * cover + paint * (1 - cover)
+        alpha = cover + alpha * (1 - cover)
+    return Layer(target=paint / alpha.clamp_min(1e-6), alpha=alpha.clamp(0, 1))
+
+
+def bump(
+    u: torch.Tensor,
+    v: torch.Tensor,
+    radius: tuple[torch.Tensor, torch.Tensor],
+    light: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the height of a smooth bump, and its slope towards the light.
+
+    The height is ``(1 - s)^3`` with ``s = (u / radius_u)^2 + (v / radius_v)^2``, 0 for ``s >= 1``: no crease, in the shading either.
+
+    Args:
+        u: (N, 1, h, w) coordinate from the centre, in pixels.
+        v: (N, 1, h, w) the other one.
+        radius: Radii along u and v in pixels, (N, 1, 1, 1) each.
+        light: Components along u and v of the unit vector towards the light, in the plane of the surface.
+
+    Returns:
+        Height in [0, 1], and its directional derivative along ``light`` per pixel, each (N, 1, h, w).
+    """
+    a, b = u / radius[0], v / radius[1]
+    left = (1 - a * a - b * b).clamp(min=0)
+    return left * left * left, -6 * left * left * (a * (light[0] / radius[0]) + b * (light[1] / radius[1]))

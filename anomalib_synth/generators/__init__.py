@@ -1,0 +1,8 @@
+"""Generators of synthetic defects."""
+
+from anomalib_synth.generators.base import AnomalyGenerator, build_generator
+from anomalib_synth.generators.checks import SampleChecks
+from anomalib_synth.generators.mixture import MixtureGenerator
+from anomalib_synth.generators.rule_based import RuleBasedGenerator
+
+__all__ = ["AnomalyGenerator", "MixtureGenerator", "RuleBasedGenerator", "SampleChecks", "build_generator"]

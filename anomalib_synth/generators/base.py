@@ -1,0 +1,357 @@
+"""The base of all generators: validation, seeds, retries, checks and compositing, once for everybody."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anomalib_synth._version import __version__
+from anomalib_synth.functional.masks import box_blur, exact_mean
+from anomalib_synth.generators.checks import SampleChecks
+from anomalib_synth.generators.prepared import PreparedNormals
+from anomalib_synth.generators.seeding import derive_seeds, hash64
+from anomalib_synth.sample import AnomalySample, Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """Windows of one size with a defect in each, before the checks.
+
+    Shape:
+        - ``rows``: N indices into the batch; ``top``, ``left``: N corners of the windows, in pixels
+        - ``target``: (N, C, h, w) float32, full-strength defect; ``alpha``: (N, 1, h, w) float32 coverage by strength
+        - ``support``: (N, 1, h, w) bool, where the defect is meant to be, whatever its strength
+        - ``families``, ``captions``, ``params``: one entry a row
+    """
+
+    rows: list[int]
+    top: list[int]
+    left: list[int]
+    target: torch.Tensor
+    alpha: torch.Tensor
+    support: torch.Tensor
+    families: list[str]
+    captions: list[str]
+    params: list[dict[str, float]]
+
+
+class AnomalyGenerator(ABC):
+    """Draws synthetic defects onto normal images.
+
+    A subclass proposes defects (:meth:`propose`); this class derives seeds, checks the proposals, redraws what fails,
+    and composites, so that the invariants hold for every generator: outside the mask the output *is* the source, the
+    mask is where the image changed visibly, a sample depends on nothing but its source, the prepared set, the
+    configuration and its seed, and inputs and global random state stay untouched.
+
+    Args:
+        checks: Limits a sample must keep. Defaults to ``SampleChecks()``.
+        foreground: ``"auto"`` finds the part by statistics over the prepared normals; a path names a mask image
+            (non-zero: part) for parts that are always in the same place; None takes the whole image.
+        max_attempts: Draws per sample before it is given back unchanged, >= 1.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        checks: SampleChecks | None = None,
+        foreground: str | Path | None = "auto",
+        max_attempts: int = 4,
+        seed: int = 0,
+    ) -> None:
+        if max_attempts < 1:
+            msg = f"`max_attempts` must be >= 1, got {max_attempts}."
+            raise ValueError(msg)
+        self.checks = checks or SampleChecks()
+        self.foreground = foreground
+        self.max_attempts = max_attempts
+        self.seed = seed
+        self.prepared: PreparedNormals | None = None
+        self._part_mask: torch.Tensor | None = None
+        self._images_seen = 0
+
+    @property
+    @abstractmethod
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data: with them, :func:`build_generator` makes an equal generator."""
+
+    @abstractmethod
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Propose one defect for each of ``rows``.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1], the whole batch.
+            rows: Rows of the batch to propose for.
+            seeds: One seed a row of ``rows``.
+            part: (B, 1, h, w) bool on a coarse grid, where the part is; None: everywhere.
+        """
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """``{"class_path": ..., "init_args": {...}}``, as it stands in YAML."""
+        module = type(self).__module__
+        if module.startswith("anomalib_synth.generators."):
+            module = "anomalib_synth.generators"
+        return {"class_path": f"{module}.{type(self).__qualname__}", "init_args": self.init_args}
+
+    def common_init_args(self) -> dict[str, Any]:
+        """The arguments of this class as plain data."""
+        checks = {**vars(self.checks), "area": list(self.checks.area)}
+        return {
+            "checks": checks,
+            "foreground": None if self.foreground is None else str(self.foreground),
+            "max_attempts": self.max_attempts,
+            "seed": self.seed,
+        }
+
+    @property
+    def prepare_digest(self) -> str:
+        """Digest of the prepared normals, ``""`` before :meth:`prepare`."""
+        return self.prepared.digest if self.prepared else ""
+
+    def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
+        """Measure the normals of the product: donors, noise floor, foreground.
+
+        Args:
+            normals: Images (C, H, W) or batches (B, C, H, W), float in [0, 1], at the size the generator will see.
+
+        Returns:
+            The generator itself.
+
+        Raises:
+            ValueError: If there is no image, or an image is not a finite float image in [0, 1].
+        """
+        self.use_prepared(PreparedNormals.from_images(normals))
+        return self
+
+    def use_prepared(self, prepared: PreparedNormals) -> None:
+        """Take normals that were measured before, to share them among generators."""
+        self.prepared = prepared
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        *,
+        seeds: torch.Tensor | Sequence[int] | None = None,
+        masks: torch.Tensor | None = None,
+    ) -> AnomalySample:
+        """Draw one defect onto each image.
+
+        Args:
+            images: (B, C, H, W) float in [0, 1], C = 1 or 3, before any normalisation.
+            seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
+            masks: (B, 1, H, W), optional: the region a defect may lie in (non-zero), in place of the foreground.
+
+        Returns:
+            The sample; rows that failed every draw are the source, with a reason.
+
+        Raises:
+            ValueError: If an argument has the wrong rank, size, range or number.
+        """
+        _check_images(images)
+        images = images.detach().as_subclass(torch.Tensor)
+        seed_list = self._seed_list(seeds, len(images))
+        _check_masks(masks, images)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self._draw(images, seed_list, masks)
+
+    def _seed_list(self, seeds: torch.Tensor | Sequence[int] | None, count: int) -> list[int]:
+        if seeds is None:
+            first = self._images_seen
+            self._images_seen += count
+            return derive_seeds(self.seed, 0, range(first, first + count)).tolist()
+        listed = [int(seed) for seed in seeds]
+        if len(listed) != count or any(seed < 0 for seed in listed):
+            msg = f"`seeds` must be {count} integers >= 0, one an image, got {len(listed)}: {listed[:4]}."
+            raise ValueError(msg)
+        return listed
+
+    def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
+        """Propose, check, redraw within the budget, composite."""
+        count = len(images)
+        working = images.float()
+        part = self._find_part(working, masks)
+        record = partial(Provenance, config=self.config, prepare_digest=self.prepare_digest, version=__version__)
+        records = [record(seed=seed, attempt=-1, family="") for seed in seeds]
+        sample = AnomalySample.unchanged(images, records, "no draw was made")
+        pending = list(range(count))
+        for attempt in range(self.max_attempts):
+            draw_seeds = [hash64(seeds[row], attempt) for row in pending]
+            accepted: set[int] = set()
+            for proposal in self.propose(working, pending, draw_seeds, part):
+                for row, n in self._settle(sample, working, proposal, part):
+                    accepted.add(row)
+                    sample.provenance[row] = record(
+                        seed=seeds[row], attempt=attempt, family=proposal.families[n], params=proposal.params[n]
+                    )
+            pending = [row for row in pending if row not in accepted]
+            if not pending:
+                break
+        rejected = set(pending)
+        sample.accepted.copy_(torch.tensor([row not in rejected for row in range(count)], dtype=torch.bool))
+        return sample
+
+    def _settle(
+        self,
+        sample: AnomalySample,
+        images: torch.Tensor,
+        proposal: Proposal,
+        part: torch.Tensor | None,
+    ) -> list[tuple[int, int]]:
+        """Check the windows of a proposal and composite those that pass; return their rows and positions in it."""
+        height, width = images.shape[-2:]
+        h, w = proposal.alpha.shape[-2:]
+        source = crop(images, proposal.rows, proposal.top, proposal.left, h, w)
+        changed = (proposal.target - source).mul_(proposal.alpha).add_(source).clamp_(0, 1)
+        output = changed.to(sample.image.dtype)
+        foreground = (
+            torch.ones_like(proposal.alpha)
+            if part is None
+            else crop_grid(part, proposal.rows, proposal.top, proposal.left, (h, w), (height, width))
+        )
+        verdict = self.checks(
+            source,
+            output.float(),
+            proposal.support,
+            foreground=foreground,
+            noise=self._noise_floor(proposal, source, (height, width)),
+            image_pixels=height * width,
+        )
+        original = (
+            source
+            if output.dtype == source.dtype
+            else crop(sample.source, proposal.rows, proposal.top, proposal.left, h, w)
+        )
+        inside = verdict.mask > 0
+        accepted = []
+        for n, (row, top, left) in enumerate(zip(proposal.rows, proposal.top, proposal.left, strict=True)):
+            sample.reason[row] = verdict.reason[n] and f"{proposal.families[n]}: {verdict.reason[n]}"
+            if verdict.reason[n]:
+                continue
+            accepted.append((row, n))
+            place = sample.image[row, :, top : top + h, left : left + w]
+            torch.where(inside[n], output[n], original[n], out=place)
+            sample.mask[row, :, top : top + h, left : left + w] = verdict.mask[n]
+            sample.quality[row] = verdict.quality[n]
+            sample.caption[row] = proposal.captions[n]
+        return accepted
+
+    def _noise_floor(self, proposal: Proposal, source: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return the local noise (N,) around each window: of the normals, or of the window itself when unprepared."""
+        if self.prepared is None:
+            return exact_mean((source - box_blur(source)).abs())
+        h, w = source.shape[-2:]
+        centres = zip(proposal.top, proposal.left, strict=True)
+        values = [self.prepared.noise_at((top + h / 2) / size[0], (left + w / 2) / size[1]) for top, left in centres]
+        return torch.tensor(values, dtype=torch.float32, device=source.device)
+
+    def _find_part(self, images: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor | None:
+        """Return where defects may lie, (B, 1, h, w) bool at any resolution, or None for everywhere."""
+        if masks is not None:
+            return masks.to(images.device) > 0
+        if self.foreground is None:
+            return None
+        if self.foreground == "auto":
+            return self.prepared.foreground.segment(images) if self.prepared else None
+        if self._part_mask is None:
+            self._part_mask = _read_mask(Path(self.foreground))
+        return self._part_mask.to(images.device).expand(len(images), -1, -1, -1)
+
+
+def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
+    """Build the generator a :class:`Provenance` describes.
+
+    Args:
+        config: ``{"class_path": ..., "init_args": {...}}``.
+
+    Raises:
+        ValueError: If the class is not a generator.
+    """
+    module, _, name = config["class_path"].rpartition(".")
+    cls = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, AnomalyGenerator)):
+        msg = f"`class_path` must name a generator, got {config['class_path']!r}."
+        raise ValueError(msg)
+    arguments = dict(config["init_args"])
+    if isinstance(arguments.get("checks"), dict):
+        arguments["checks"] = SampleChecks(**{**arguments["checks"], "area": tuple(arguments["checks"]["area"])})
+    if "generators" in arguments:
+        arguments["generators"] = [build_generator(child) for child in arguments["generators"]]
+    return cls(**arguments)
+
+
+def crop(images: torch.Tensor, rows: list[int], top: list[int], left: list[int], h: int, w: int) -> torch.Tensor:
+    """Cut one h x w window out of each of the rows: (B, C, H, W) -> (N, C, h, w); a view when there is one row."""
+    cut = [images[row, :, t : t + h, s : s + w] for row, t, s in zip(rows, top, left, strict=True)]
+    return cut[0].unsqueeze(0) if len(cut) == 1 else torch.stack(cut)
+
+
+def crop_grid(
+    grid: torch.Tensor, rows: list[int], top: list[int], left: list[int], window: tuple[int, int], size: tuple[int, int]
+) -> torch.Tensor:
+    """Cut windows out of a map on a coarser grid, by nearest neighbour: (B, 1, gh, gw) -> (N, 1, h, w) float32."""
+    grid_h, grid_w = grid.shape[-2:]
+    cut = []
+    for row, t, s in zip(rows, top, left, strict=True):
+        y = torch.arange(t, t + window[0], device=grid.device) * grid_h // size[0]
+        x = torch.arange(s, s + window[1], device=grid.device) * grid_w // size[1]
+        cut.append(grid[row].index_select(1, y).index_select(2, x))
+    return torch.stack(cut).float()
+
+
+def _check_images(images: torch.Tensor) -> None:
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
+        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        msg = f"`images` must be float (B, C, H, W), got {got}. Add the batch dimension, divide 8-bit images by 255."
+        raise ValueError(msg)
+    if images.shape[1] not in {1, 3} or 0 in images.shape[1:]:
+        msg = f"`images` must have 1 or 3 channels and at least one pixel, got shape {tuple(images.shape)}."
+        raise ValueError(msg)
+    if images.shape[0] == 0:
+        return
+    low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if not (low >= 0 and high <= 1):  # NaN compares false
+        msg = (
+            f"`images` must be finite and in [0, 1], got values from {low:g} to {high:g}. "
+            "Give images before normalisation; divide 8-bit images by 255."
+        )
+        raise ValueError(msg)
+
+
+def _check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
+    expected = (images.shape[0], 1, *images.shape[-2:])
+    if masks is not None and tuple(masks.shape) != expected:
+        msg = f"`masks` must have shape {expected}, like the images, got {tuple(masks.shape)}. Resize it (nearest)."
+        raise ValueError(msg)
+
+
+def _read_mask(path: Path) -> torch.Tensor:
+    """Read a mask image: (1, 1, H, W) bool."""
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            mask = torch.from_numpy(np.array(image.convert("L"))) > 0
+    except (OSError, UnidentifiedImageError) as error:
+        msg = f'`foreground` must be "auto", None or the path of a readable mask image, got {str(path)!r}: {error}'
+        raise ValueError(msg) from error
+    if not mask.any():
+        msg = f"`foreground` mask {str(path)!r} is empty: no pixel is the part. Paint the part non-zero."
+        raise ValueError(msg)
+    return mask[None, None]

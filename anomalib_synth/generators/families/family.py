@@ -1,0 +1,86 @@
+"""What a family of rule-based defects is: a draw of parameters, a kernel, and a caption made of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from anomalib_synth.functional.layers import Layer, Window
+
+if TYPE_CHECKING:
+    import torch
+
+    from anomalib_synth.generators.seeding import Draws
+
+Params = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The image a defect is drawn for.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        size: Smallest and largest linear size of a defect, as a share of the shorter side.
+    """
+
+    height: int
+    width: int
+    size: tuple[float, float]
+
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.height, self.width)
+
+    def draw_size(self, rng: Draws, low: float = 0.0, high: float = 1.0) -> float:
+        """Draw a linear size in pixels (>= 2) from a part of the size range, small ones more often."""
+        smallest, largest = self.size
+        span = largest - smallest
+        return max(2.0, self.side * rng.skewed(smallest + low * span, smallest + high * span))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of rule-based defects.
+
+    Args:
+        name: Name in the registry.
+        source: The paper it comes from, or what it looks like on the line.
+        draw: ``(rng, frame) -> params``; must set ``extent_x`` and ``extent_y``, the full size of the defect's window
+            in pixels, and ``caption``-relevant numbers. Pure Python: no tensors.
+        render: ``(window, params) -> layer``; params arrive as (N, 1, 1, 1) tensors.
+        caption: ``params -> phrase`` without the contrast, such as "a thin dark scratch".
+        physical: True for defects a line engineer names, False for the literature's augmentations.
+        needs: ``"donor"``, ``"texture"`` or None: what the window must carry.
+        donor_place: Where a donor patch is taken from: the ``"same"`` place or ``"any"``.
+        place: ``"inside"`` the part, or centred on its ``"edge"``.
+    """
+
+    name: str
+    source: str
+    draw: Callable[[Draws, Frame], Params]
+    render: Callable[[Window, dict[str, torch.Tensor]], Layer]
+    caption: Callable[[Params], str]
+    physical: bool
+    needs: Literal["donor", "texture"] | None = None
+    donor_place: Literal["same", "any"] = "any"
+    place: Literal["inside", "edge"] = "inside"
+
+
+def size_word(value: float, small: float, large: float, words: tuple[str, str, str]) -> str:
+    """Return the word for a value below ``small``, between, or above ``large``."""
+    return words[0] if value < small else words[2] if value > large else words[1]
+
+
+def phrase(*words: str) -> str:
+    """Join words to a phrase with its article, dropping empty ones.
+
+    Example:
+        >>> phrase("irregular", "", "stain")
+        'an irregular stain'
+    """
+    text = " ".join(word for word in words if word)
+    return ("an " if text[0] in "aeiou" else "a ") + text

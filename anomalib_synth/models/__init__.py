@@ -1,0 +1,1 @@
+"""Networks, and the backbone that needs no hub."""

@@ -1,0 +1,186 @@
+"""Does rule-based synthesis help on real defects? SuperSimpleNet with our samples against the built-in models.
+
+Arms, all with the bundled EfficientNet-Lite0 backbone, on the same images, the last checkpoint, no test image used
+before the test:
+
+* ``ssn_synth``:   Supersimplenet(supervised), SynthesisCallback(RuleBasedGenerator()), every family, defaults
+* ``ssn_perlin``:  the same model and number of steps, with samples of anomalib's PerlinAnomalyGenerator
+* ``ssn_unsup``:   Supersimplenet as it comes (unsupervised), the same number of steps
+* ``patchcore``:   PatchCore, coreset 1 %
+
+Data: a folder of categories in MVTec layout (train/good, test/<class>, and, where there are pixel labels,
+ground_truth/<class>). Rows are appended to a CSV as they come; a row that is there is not run again.
+
+    python benchmarks/real_images.py --data DATA --categories magnetic_tile pavement_crack solar_mono --seeds 0 1 2
+    python benchmarks/real_images.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import torch
+from anomalib.data import Folder
+from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
+from anomalib.engine import Engine
+from anomalib.metrics import AUROC, AUPR, Evaluator
+from anomalib.models import Patchcore, Supersimplenet
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback, seed_everything
+from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.tv_tensors import Image, Mask
+
+import anomalib_synth  # noqa: F401  (registers the backbone)
+from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.generators import RuleBasedGenerator
+
+ARMS = ["ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore"]
+BACKBONE = {"backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
+RESULTS = Path(__file__).parent / "results" / "real_images.csv"
+logging.getLogger("anomalib").setLevel(logging.WARNING)
+logging.getLogger("lightning").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore")
+
+
+class PerlinSamples(Callback):
+    """Anomalib's own samples in the batches of a supervised model, half of the images."""
+
+    def __init__(self) -> None:
+        self.augmenter = PerlinAnomalyGenerator(probability=0.5)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:  # noqa: ANN001
+        """Draw onto the batch."""
+        del trainer, pl_module, batch_idx
+        image, mask = self.augmenter(batch.image.as_subclass(torch.Tensor))
+        batch.image, batch.gt_mask = Image(image.clamp(0, 1)), Mask(mask[:, 0] > 0)
+        batch.gt_label = batch.gt_mask.flatten(1).any(1)
+
+
+def make_datamodule(data: Path, category: str, *, batch_size: int) -> Folder:
+    """Return the category: train/good for training, a tenth of it for validation, all of test for the test."""
+    root = data / category
+    classes = sorted(path.name for path in (root / "test").iterdir() if path.is_dir() and path.name != "good")
+    has_masks = (root / "ground_truth").is_dir()
+    return Folder(
+        name=category,
+        root=root,
+        normal_dir="train/good",
+        normal_test_dir="test/good",
+        abnormal_dir=[f"test/{name}" for name in classes],
+        mask_dir=[f"ground_truth/{name}" for name in classes] if has_masks else None,
+        train_batch_size=batch_size,
+        eval_batch_size=16,
+        num_workers=0,
+        val_split_mode="from_train",
+        val_split_ratio=0.1,
+        seed=0,
+    )
+
+
+def run_cell(arm: str, data: Path, category: str, seed: int, *, size: int, steps: int, batch_size: int) -> dict:
+    """Train and test one arm; return its row."""
+    seed_everything(seed)
+    pre_processor = PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
+    has_masks = (data / category / "ground_truth").is_dir()
+    metrics = [AUROC(fields=["pred_score", "gt_label"], prefix="image_")]
+    if has_masks:
+        metrics += [
+            AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
+            AUPR(fields=["anomaly_map", "gt_mask"], prefix="pixel_"),
+        ]
+    parts = {
+        "pre_processor": pre_processor,
+        "evaluator": Evaluator(test_metrics=metrics),
+        "visualizer": False,
+        "post_processor": False,
+    }
+    callbacks = []
+    if arm == "patchcore":
+        model = Patchcore(**BACKBONE, coreset_sampling_ratio=0.01, **parts)
+    else:
+        model = Supersimplenet(**BACKBONE, supervised=arm != "ssn_unsup", **parts)
+        if arm == "ssn_synth":
+            callbacks = [SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)]
+        elif arm == "ssn_perlin":
+            callbacks = [PerlinSamples()]
+    datamodule = make_datamodule(data, category, batch_size=batch_size)
+    with tempfile.TemporaryDirectory() as results:
+        limits = {"max_epochs": 1} if arm == "patchcore" else {"max_steps": steps, "max_epochs": -1}
+        engine = Engine(
+            callbacks=callbacks, default_root_dir=results, logger=False, accelerator="cpu", enable_progress_bar=False,
+            limit_val_batches=0, num_sanity_val_steps=0, **limits,
+        )  # fmt: skip
+        if arm != "patchcore":
+            model.configure_optimizers = lambda: constant_schedule(model)
+        start = time.perf_counter()
+        engine.fit(model, datamodule=datamodule)
+        seconds = time.perf_counter() - start
+        values = engine.test(model, datamodule=datamodule, verbose=False)[0]
+    return {
+        "arm": arm, "category": category, "seed": seed, "size": size, "steps": steps, "batch_size": batch_size,
+        "image_auroc": values["image_AUROC"], "pixel_auroc": values.get("pixel_AUROC"),
+        "pixel_ap": values.get("pixel_AUPR"), "fit_seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def constant_schedule(model: Supersimplenet) -> torch.optim.Optimizer:
+    """Return SuperSimpleNet's optimiser without its schedule, which is in epochs and undefined for a step budget."""
+    return torch.optim.AdamW(
+        [
+            {"params": model.model.adaptor.parameters(), "lr": 0.0001},
+            {"params": model.model.segdec.parameters(), "lr": 0.0002, "weight_decay": 0.00001},
+        ]
+    )
+
+
+def print_table(path: Path) -> None:
+    """Print mean and spread over seeds by category and arm, and the means over categories."""
+    rows = pd.read_csv(path)
+    for metric in ("image_auroc", "pixel_auroc", "pixel_ap"):
+        table = rows.pivot_table(index="category", columns="arm", values=metric, aggfunc=["mean", "std", "count"])
+        print(f"\n{metric}\n{table.round(3).to_string()}")
+        print("mean over categories:", table["mean"].mean().round(3).to_dict())
+
+
+def main() -> None:
+    """Run the cells that are not in the results yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with one folder per category")
+    parser.add_argument("--categories", nargs="+", default=["magnetic_tile", "pavement_crack", "solar_mono"])
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
+    args = parser.parse_args()
+    if args.table:
+        print_table(args.results)
+        return
+    if args.data is None or not args.data.is_dir():
+        parser.error(f"--data must be a folder with one folder per category, got {args.data}")
+    torch.set_num_threads(args.threads)
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for category in args.categories:
+            for arm in args.arms:
+                done = pd.read_csv(args.results) if args.results.exists() else pd.DataFrame(columns=["arm"])
+                if len(done) and ((done.arm == arm) & (done.category == category) & (done.seed == seed)).any():
+                    continue
+                row = run_cell(
+                    arm, args.data, category, seed, size=args.size, steps=args.steps, batch_size=args.batch_size
+                )
+                print(row, flush=True)
+                pd.DataFrame([row]).to_csv(args.results, mode="a", header=not args.results.exists(), index=False)
+
+
+if __name__ == "__main__":
+    main()
