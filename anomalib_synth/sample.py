@@ -74,6 +74,16 @@ class AnomalySample:
             provenance=provenance,
         )
 
+    @classmethod
+    def concatenate(cls, samples: list[AnomalySample]) -> AnomalySample:
+        """Join samples of one image size along the batch."""
+        tensors = ("source", "image", "mask", "quality", "accepted")
+        lists = ("caption", "reason", "provenance")
+        return cls(
+            **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in tensors},
+            **{name: [entry for sample in samples for entry in getattr(sample, name)] for name in lists},
+        )
+
     def place(self, rows: list[int], part: AnomalySample) -> None:
         """Write the rows of another sample over the named rows of this one, in place."""
         if rows and not torch.equal(self.source[rows], part.source):

@@ -29,7 +29,7 @@ import torch
 from anomalib.data import Folder
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
 from anomalib.engine import Engine
-from anomalib.metrics import AUROC, AUPR, Evaluator
+from anomalib.metrics import AUPR, AUROC, Evaluator
 from anomalib.models import Patchcore, Supersimplenet
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
@@ -54,7 +54,7 @@ class PerlinSamples(Callback):
     def __init__(self) -> None:
         self.augmenter = PerlinAnomalyGenerator(probability=0.5)
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:  # noqa: ANN001
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         """Draw onto the batch."""
         del trainer, pl_module, batch_idx
         image, mask = self.augmenter(batch.image.as_subclass(torch.Tensor))

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import read_image
+from PIL import UnidentifiedImageError
 from rich.progress import track
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from lightning.pytorch import Trainer
     from torchvision.transforms.v2 import Transform
@@ -24,6 +27,32 @@ def evenly_spread(items: Sequence, limit: int) -> list:
     if len(items) <= limit:
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.Tensor]:
+    """Yield images of a folder, (3, image_size, image_size) in [0, 1].
+
+    Args:
+        folder: Folder, searched recursively.
+        image_size: Side in pixels.
+        limit: Largest number of images, evenly spread over the sorted paths.
+
+    Raises:
+        ValueError: If the folder does not exist, or holds no readable image.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        known = ", ".join(sorted(IMG_EXTENSIONS))
+        msg = f"`normals` must be a folder with images ({known}), got {str(folder)!r}, which holds none."
+        raise ValueError(msg)
+    resize = Resize((image_size, image_size), antialias=True)
+    for path in track(evenly_spread(paths, limit), "Reading", disable=len(paths) < _QUIET, transient=True):
+        try:
+            image = read_image(path, as_tensor=True)
+        except (OSError, UnidentifiedImageError) as error:
+            msg = f"`normals` holds an unreadable image, {str(path)!r}: {error}. Remove or replace it."
+            raise ValueError(msg) from error
+        yield resize(image).as_subclass(torch.Tensor).clamp(0, 1)
 
 
 def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:

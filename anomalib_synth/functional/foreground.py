@@ -14,37 +14,54 @@ def to_grid(image: torch.Tensor) -> torch.Tensor:
     return F.adaptive_avg_pool2d(image.float(), (min(GRID, height), min(GRID, width)))
 
 
-def border_statistics(grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the median colour of the border ring and the largest deviation of 85 % of it from that colour.
+def fit_background(grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit the background as a quadratic surface to the better half of the border ring: plain, but unevenly lit.
 
     Args:
         grid: (N, C, h, w) image on the coarse grid.
 
     Returns:
-        Colour (N, C, 1, 1) and spread (N,), both in image units.
+        The surface (N, C, h, w), and how far 85 % of the ring is from it at most (N,), in image units.
     """
-    ring = torch.cat([grid[..., 0, :], grid[..., -1, :], grid[..., :, 0], grid[..., :, -1]], dim=-1)
-    colour = ring.median(dim=-1).values
-    deviation = (ring - colour.unsqueeze(-1)).abs().amax(1)
+    n, c, h, w = grid.shape
+    y, x = torch.meshgrid(
+        torch.linspace(-1, 1, h, dtype=torch.float64), torch.linspace(-1, 1, w, dtype=torch.float64), indexing="ij"
+    )
+    basis = torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], dim=-1).to(grid.device)
+    edge = torch.zeros(h, w, dtype=torch.bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    edge = edge.to(grid.device)
+    ring_basis, ring = basis[edge], grid.double()[:, :, edge]
+    surface = ring.median(dim=-1).values[..., None, None].expand(n, c, h, w)
+    for _ in range(2):
+        deviation = (ring - surface[:, :, edge]).abs().amax(1)
+        kept = deviation <= deviation.median(dim=-1, keepdim=True).values
+        surface = torch.stack([_least_squares(ring_basis[row], ring[i][:, row], basis) for i, row in enumerate(kept)])
+    deviation = (ring - surface[:, :, edge]).abs().amax(1)
     spread = deviation.sort(dim=-1).values[:, int(0.85 * (deviation.shape[-1] - 1))]
-    return colour[..., None, None], spread
+    return surface.float(), spread.float()
 
 
-def segment_part(grid: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Segment what differs from the border's colour, with its holes filled.
+def distance_to_background(grid: torch.Tensor) -> torch.Tensor:
+    """Return how far each cell is from the fitted background: (N, C, h, w) -> (N, 1, h, w), in image units."""
+    surface, _ = fit_background(grid)
+    return (grid - surface).abs().amax(1, keepdim=True)
+
+
+def segment_part(distance: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Segment what differs from the background, with its holes filled.
 
     Background is what is connected to the border through cells that look like it; all the rest is the part. So a
     bright logo, or a hole through the part that shows the background, does not count as background.
 
     Args:
-        grid: (N, C, h, w) image on the coarse grid.
-        threshold: Least difference from the border's median colour, in image units.
+        distance: (N, 1, h, w) of :func:`distance_to_background`.
+        threshold: Least distance of the part, in image units.
 
     Returns:
         (N, 1, h, w) bool.
     """
-    colour, _ = border_statistics(grid)
-    like_border = (grid - colour).abs().amax(1, keepdim=True) <= threshold
+    like_border = distance <= threshold
     edge = torch.zeros_like(like_border)
     edge[..., 0, :] = edge[..., -1, :] = True
     edge[..., :, 0] = edge[..., :, -1] = True
@@ -55,6 +72,13 @@ def segment_part(grid: torch.Tensor, threshold: float) -> torch.Tensor:
             break
         reached = grown
     return ~reached
+
+
+def _least_squares(ring_basis: torch.Tensor, ring: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    """Fit (K, 6) basis values to (C, K) colours; return the surface (C, h, w), rounded to multiples of 2**-16."""
+    ridge = 1e-6 * torch.eye(6, dtype=torch.float64, device=ring.device)
+    weights = torch.linalg.solve(ring_basis.T @ ring_basis + ridge, ring_basis.T @ ring.T)
+    return ((basis @ weights).permute(2, 0, 1) * 2.0**16).round() * 2.0**-16
 
 
 def otsu_threshold(values: torch.Tensor, bins: int = 128) -> float:

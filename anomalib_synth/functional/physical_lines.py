@@ -31,14 +31,15 @@ def scratch(window: Window, params: Params) -> Layer:
     t = torch.linspace(-1, 1, _SCRATCH_NODES, device=seed.device).view(1, 1, -1)
     wander = jagged(seed.flatten(), _SCRATCH_NODES, finest=2).unsqueeze(1)
     line = torch.arange(SCRATCH_LINES, device=seed.device).view(1, -1, 1)
-    pressure = jagged((seed + 31 * (line + 1)).flatten(), _SCRATCH_NODES, roughness=0.4)
+    pressure = jagged((seed + 31 * (line + 1)).flatten(), _SCRATCH_NODES, roughness=0.1)
     pressure = pressure.view(-1, SCRATCH_LINES, _SCRATCH_NODES)
-    side, start, stop, weight = hash_uniform(seed, line + 90, torch.arange(4, device=seed.device).view(1, 1, -1)).split(1, 2)
+    column = torch.arange(4, device=seed.device).view(1, 1, -1)
+    side, start, stop, weight = hash_uniform(seed, line + 90, column).split(1, 2)
     other = (line > 0).float()
     across = flat["bend"] * length * (1 - t * t) + flat["wobble"] * wander + other * width * (side - 0.5)
     start, stop = 0.6 * other * start, 0.6 * other * stop
-    ends = smoothstep(t, -1 + start, -0.6 + start) * smoothstep(t, 1 - stop, 0.4 - stop)
-    half = 0.5 * single * (1 + other * 0.4 * (weight - 1)) * (1 + 0.9 * pressure) * (0.4 + 0.6 * ends)
+    ends = smoothstep(t, -1 + start, -0.8 + start) * smoothstep(t, 1 - stop, 0.65 - stop)
+    half = 0.5 * single * (1 + other * 0.4 * (weight - 1)) * (1 + 0.7 * pressure.clamp(-1, 1)) * (0.4 + 0.6 * ends)
     half = half - 0.7 * (1 - ends) - skip * smoothstep(pressure, 0.1 - skip, -0.3 - skip)
     half = torch.where(flat["lines"] > line, half.clamp(min=-0.9), -torch.ones_like(half))
     along = (0.5 * length * t).expand_as(half)
@@ -48,7 +49,8 @@ def scratch(window: Window, params: Params) -> Layer:
     groove = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
     away = 0.7 + 0.4 * single
     x, y = x - flat["light_x"] * away, y - flat["light_y"] * away
-    rim = smoothstep(stroke_distance(window, x, y, half - 0.15, reach), 0.6, -0.6) * (params["burr"] > 0)
+    half = torch.where(flat["burr"] > 0, half - 0.1, -torch.ones_like(half))
+    rim = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
     return over((shade(window.image, params["burr"]), rim), (shade(window.image, params["depth"]), groove))
 
 
@@ -57,19 +59,21 @@ def crack(window: Window, params: Params) -> Layer:
 
     Params:
         cos, sin: direction; length, width: pixels; jag: height of the zigzag as a share of the length;
-        tone: [-1, 1]; noise: seed; for each branch b of 0 to 4 - from_b: where it leaves the trunk, [0, 1];
-        cos_b, sin_b: direction relative to the trunk's; length_b: pixels, 0 for none.
+        tone: [-1, 1]; noise: seed; middle_x, middle_y: middle of the whole crack from the trunk's, pixels;
+        for each branch b of 0 to 4 - from_b: where it leaves the trunk, [0, 1]; cos_b, sin_b: direction
+        relative to the trunk's; length_b: pixels, 0 for none.
     """
     flat = {name: value.view(-1, 1) for name, value in params.items()}
     seed, length, width = flat["noise"], flat["length"], flat["width"]
     t = torch.linspace(-1, 1, _TRUNK_NODES, device=seed.device).view(1, -1)
-    trunk_u = 0.5 * length * (t + 0.12 * jagged(seed.flatten() + 5, _TRUNK_NODES, roughness=0.7))
-    trunk_v = length * flat["jag"] * jagged(seed.flatten(), _TRUNK_NODES, roughness=0.85)
+    trunk_u = 0.5 * length * (t + 0.12 * jagged(seed.flatten() + 5, _TRUNK_NODES, roughness=0.7).clamp(-0.5, 0.5))
+    trunk_v = length * flat["jag"] * jagged(seed.flatten(), _TRUNK_NODES, roughness=0.85).clamp(-0.5, 0.5)
     taper = (1 - t * t * t * t) * (1 + 0.6 * jagged(seed.flatten() + 9, _TRUNK_NODES, roughness=0.3))
     trunk_w = 0.5 * width * taper - 0.6 * (1 - taper).clamp(min=0) * t * t
     curves = [(trunk_u, trunk_v, trunk_w)]
     s = torch.linspace(0, 1, _BRANCH_NODES, device=seed.device).view(1, -1)
-    zigzags = jagged(torch.cat([seed.flatten() + 101 * (b + 1) for b in range(CRACK_BRANCHES)]), _BRANCH_NODES, roughness=0.7)
+    seeds = torch.cat([seed.flatten() + 101 * (b + 1) for b in range(CRACK_BRANCHES)])
+    zigzags = jagged(seeds, _BRANCH_NODES, roughness=0.7).clamp(-0.5, 0.5)
     for b, zigzag in enumerate(zigzags.chunk(CRACK_BRANCHES)):
         node = (flat[f"from_{b}"] * (_TRUNK_NODES - 1)).floor().long()
         size = flat[f"length_{b}"]
@@ -80,8 +84,9 @@ def crack(window: Window, params: Params) -> Layer:
         curves.append((u, v, torch.where(size > 0, half, -torch.ones_like(half))))
     u, v, half = (links(*part) for part in zip(*curves, strict=True))
     cos, sin = params["cos"].view(-1, 1, 1), params["sin"].view(-1, 1, 1)
-    reach = 0.8 + 0.5 * params["width"]
-    distance = stroke_distance(window, u * cos - v * sin, u * sin + v * cos, half, reach)
+    reach = 0.8 + 0.25 * params["width"]
+    x, y = u * cos - v * sin - params["middle_x"].view(-1, 1, 1), u * sin + v * cos - params["middle_y"].view(-1, 1, 1)
+    distance = stroke_distance(window, x, y, half, reach)
     gap = smoothstep(distance, 0.6, -0.6)
     edge = 0.3 * smoothstep(distance, reach, -0.3)
     return over((shade(window.image, 0.6 * params["tone"]), edge), (shade(window.image, params["tone"]), gap))

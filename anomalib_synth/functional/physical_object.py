@@ -56,16 +56,17 @@ def chip(window: Window, params: Params) -> Layer:
     u, v = window.rotated(params["cos"], params["sin"])
     radius = torch.minimum(params["radius_u"], params["radius_v"])
     seed = params["noise"].flatten()
-    broad = fractal_noise(seed, window.x, window.y, radius.flatten() * 0.9, octaves=4) - 0.5
+    broad = fractal_noise(seed, window.x, window.y, radius.flatten() * 0.9, octaves=3) - 0.5
     q = blob(u, v, params["radius_u"], params["radius_v"]) + 1.3 * params["rough"] * broad
-    inner = fractal_noise(seed + 2, window.x, window.y, radius.flatten() * 0.6, octaves=3) - 0.5
+    inner = fractal_noise(seed + 2, window.x, window.y, radius.flatten() * 0.5, octaves=2) - 0.5
     soft = 0.6 / radius
     broken = smoothstep(q, 1 + soft, 1 - soft)
     bite = smoothstep(q + 0.5 * inner, params["bite"] + 1.5 * soft, params["bite"] - 1.5 * soft)
     part = torch.stack([exact_mean(plane, window.foreground[:, 0]) for plane in window.image.unbind(1)], dim=1)
     contrast = (part[:, :, None, None] - window.background).abs().amax(1, keepdim=True)
     plain = smoothstep(contrast, 0.08, 0.16)
-    void = plain * window.background + (1 - plain) * (0.15 - 0.1 * smoothstep(q, 0.8, 0.0)) * (window.image + part[:, :, None, None])
+    dark = (0.15 - 0.1 * smoothstep(q, 0.8, 0.0)) * (window.image + part[:, :, None, None])
+    void = plain * window.background + (1 - plain) * dark
     off = (window.image - window.background).abs().amax(1, keepdim=True)
     material = 1 - plain * (1 - smoothstep(off, 0.25 * contrast, 0.5 * contrast + 0.01))
 
@@ -81,7 +82,8 @@ def misprint(window: Window, params: Params) -> Layer:
 
     Params:
         half_u, half_v: pixels; kind: 0 shifted, 1 ghosted, 2 colour planes split (ghosted on a grey image),
-        3 missing; ink: tone of too little or too much ink, [-1, 1]; shift_x, shift_y: whole pixels; streak: pixels; cos, sin: direction of the streaks; noise: seed.
+        3 missing; ink: tone of too little or too much ink, [-1, 1]; shift_x, shift_y: whole pixels; streak: pixels;
+        cos, sin: direction of the streaks; noise: seed.
     """
     image, kind = window.image, params["kind"]
     grey = image.shape[1] == 1

@@ -75,7 +75,7 @@ def stain(window: Window, params: Params) -> Layer:
     outline = fractal_noise(seed, window.x, window.y, radius * 0.9, octaves=4) - 0.5
     q = blob(u, v, params["radius_u"], params["radius_v"]) + 1.6 * params["rough"] * outline
     mottle = value_noise(seed + 3, window.x, window.y, radius * 0.35)
-    soft = (2.5 / radius.view(-1, 1, 1, 1)).clamp(0.25, 0.6)
+    soft = (2.5 / radius.view(-1, 1, 1, 1)).clamp(0.35, 0.7)
     film = smoothstep(q, 1.0, 1.0 - soft)
     edge = smoothstep(q, 0.35, 0.9) * (0.3 + 0.7 * mottle)
     dye = colour(params, window.image)

@@ -49,7 +49,8 @@ def bump(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the height of a smooth bump, and its slope towards the light.
 
-    The height is ``(1 - s)^3`` with ``s = (u / radius_u)^2 + (v / radius_v)^2``, 0 for ``s >= 1``: no crease, in the shading either.
+    The height is ``(1 - s)^3`` with ``s = (u / radius_u)^2 + (v / radius_v)^2``, 0 for ``s >= 1``: no crease, not
+    in the shading either.
 
     Args:
         u: (N, 1, h, w) coordinate from the centre, in pixels.

@@ -30,11 +30,15 @@ def stroke_distance(
     """
     n, _, h, w = window.image.shape
     reach = reach.view(-1, 1, 1, 1)
+    used = ((half_width > -1).all(2)).any(0).nonzero().flatten()
+    x, y, half_width = (value.index_select(1, used) for value in (x, y, half_width))
+    if len(used) == 0:
+        return reach.expand(n, 1, h, w).clone()
     (ax, bx), (ay, by), (aw, bw) = (value.unsqueeze(-1).unbind(2) for value in (x, y, half_width))  # (N, S, 1)
     ux, uy = bx - ax, by - ay
     valid = (aw > -1) & (bw > -1)
     far = torch.where(valid, torch.maximum(ux.abs(), uy.abs()) * 0.5 + torch.maximum(aw, bw), torch.zeros_like(ux))
-    radius = math.ceil(float((far.amax(1) + reach.flatten(1)).max())) + 1
+    radius = max(1, math.floor(float((far.amax(1) + reach.flatten(1)).max()) + 0.6))
     offset = torch.arange(-radius, radius + 1, device=x.device)
     first_x, first_y = window.x[:, 0, :, :1], window.y[:, 0, :1, :]
     column = ((ax + bx) * 0.5 - first_x + 0.5).floor().long() + offset

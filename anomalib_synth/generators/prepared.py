@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.functional.foreground import border_statistics, otsu_threshold, segment_part, to_grid
+from anomalib_synth.functional.foreground import (
+    distance_to_background,
+    fit_background,
+    otsu_threshold,
+    segment_part,
+    to_grid,
+)
 from anomalib_synth.functional.masks import box_blur
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ class ForegroundModel:
     """How to tell the part from its background, and why that was chosen.
 
     Args:
-        threshold: Least difference from an image's border colour, in image units; None: the whole image is the part.
+        threshold: Least difference from an image's own background, in image units; None: the whole image is the part.
         area: Median share of the image that the part takes on the normals.
         note: Why, in words for a log.
     """
@@ -41,7 +47,7 @@ class ForegroundModel:
         """
         if self.threshold is None:
             return None
-        part = segment_part(to_grid(images), self.threshold)
+        part = segment_part(distance_to_background(to_grid(images)), self.threshold)
         share = part.flatten(1).sum(1) / part[0].numel()
         odd = (share < self.area / 3) | (share > self.area * 3)
         return part | odd.view(-1, 1, 1, 1)
@@ -155,8 +161,8 @@ def _stack(images: list[torch.Tensor]) -> torch.Tensor:
 
 def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.Tensor]:
     """Decide from the normals whether there is an object on a plain background, and with which threshold."""
-    statistics = [border_statistics(grid) for grid in grids]
-    background = torch.stack([colour.flatten() for colour, _ in statistics]).median(0).values
+    statistics = [fit_background(grid) for grid in grids]
+    background = torch.stack([surface[0].mean((1, 2)) for surface, _ in statistics]).median(0).values
     spread = float(torch.stack([value for _, value in statistics]).median())
     whole = 1.0
 
@@ -165,16 +171,17 @@ def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.T
 
     if spread > 0.08:
         return rejected(f"the border is not plain (spread {spread:.3f} > 0.08)")
-    distance = torch.cat(
-        [(grid - colour).abs().amax(1).flatten() for grid, (colour, _) in zip(grids, statistics, strict=True)]
-    )
+    distances = [
+        (grid - surface).abs().amax(1, keepdim=True) for grid, (surface, _) in zip(grids, statistics, strict=True)
+    ]
+    distance = torch.cat([one.flatten() for one in distances])
     split = otsu_threshold(distance)
     inside, outside = distance[distance > split], distance[distance <= split]
     contrast = float(inside.mean() - outside.mean()) if len(inside) else 0.0
     if contrast < max(0.12, 4 * spread):
         return rejected(f"too little contrast between border and rest ({contrast:.3f})")
     threshold = max(0.5 * split, 2.5 * spread, 0.03)
-    areas = torch.tensor([float(segment_part(grid, threshold).float().mean()) for grid in grids])
+    areas = torch.tensor([float(segment_part(one, threshold).float().mean()) for one in distances])
     area = float(areas.median())
     if not 0.03 <= area <= 0.97:
         return rejected(f"the part would take {area:.0%} of the image")

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.functional.layers import Window
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal, crop, crop_grid
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal, build_generator, crop, crop_grid
 from anomalib_synth.generators.families import REGISTRY, Family, Frame
-from anomalib_synth.generators.families.family import Params
+from anomalib_synth.generators.families.family import Params, drop_colours
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.textures import ProceduralTextures, TextureFolder, TextureSource
 
@@ -92,6 +92,13 @@ class RuleBasedGenerator(AnomalyGenerator):
             "texture_dir": None if self.texture_dir is None else str(self.texture_dir),
             **self.common_init_args(),
         }
+
+    def only(self, family: str) -> RuleBasedGenerator:
+        """Return a generator like this one, and prepared like it, that draws one family alone."""
+        twin = build_generator({**self.config, "init_args": {**self.init_args, "families": {family: 1.0}}})
+        if self.prepared is not None:
+            twin.use_prepared(self.prepared)
+        return twin
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
@@ -176,15 +183,19 @@ class RuleBasedGenerator(AnomalyGenerator):
             texture=self._cut_textures(image, listed) if family.needs == "texture" else None,
         )
         layer = family.render(window, params)
+        grey = _is_grey(image)
         return Proposal(
             rows=rows,
             top=top,
             left=left,
-            target=layer.target,
+            target=_greyed(layer.target, grey) if any(grey) else layer.target,
             alpha=layer.alpha * params["strength"],
             support=layer.alpha > 0.05,
             families=[family.name] * len(rows),
-            captions=[f"{family.caption(p)}, {_contrast(p['strength'])}" for p in listed],
+            captions=[
+                f"{drop_colours(family.caption(p)) if grey[n] else family.caption(p)}, {_contrast(p['strength'])}"
+                for n, p in enumerate(listed)
+            ],
             params=listed,
         )
 
@@ -304,6 +315,19 @@ def _stack_params(listed: list[Params], device: torch.device) -> dict[str, torch
     names = list(listed[0])
     table = torch.tensor([[p[name] for p in listed] for name in names], dtype=torch.float32).to(device)
     return {name: table[i].view(-1, 1, 1, 1) for i, name in enumerate(names)}
+
+
+def _is_grey(image: torch.Tensor) -> list[bool]:
+    """Return for each window whether it has no colour: (N, C, h, w); judged on every fourth pixel."""
+    sparse = image[..., ::4, ::4]
+    return ((sparse.amax(1) - sparse.amin(1)).flatten(1).amax(1) <= 1 / 255).tolist()
+
+
+def _greyed(target: torch.Tensor, grey: list[bool]) -> torch.Tensor:
+    """Take the colour out of the targets of grey windows: a grey camera sees no red fibre."""
+    level = sum(target.unbind(1)) * (1 / target.shape[1])
+    rows = torch.tensor(grey, device=target.device).view(-1, 1, 1, 1)
+    return torch.where(rows, level.unsqueeze(1), target)
 
 
 def _contrast(strength: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import Draws
 
 Params = dict[str, float]
+_HUES = re.compile(r"\b(red|orange|yellow|green|blue|purple|magenta|cyan|pink|brown|rusty)(dish|ish|nish)? ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +86,13 @@ def phrase(*words: str) -> str:
     """
     text = " ".join(word for word in words if word)
     return ("an " if text[0] in "aeiou" else "a ") + text
+
+
+def drop_colours(caption: str) -> str:
+    """Take the words for hues out of a caption, for a camera that sees none.
+
+    Example:
+        >>> drop_colours("an irregular reddish stain with a brown halo")
+        'an irregular stain with a halo'
+    """
+    return _HUES.sub("", caption)

@@ -32,7 +32,7 @@ _FIBRE_NAMES = list(_FIBRES)
 def _draw_scratch(rng: Draws, frame: Frame) -> Params:
     length = min(2.5 * frame.draw_size(rng, 0.1), 0.9 * frame.side)
     lines = rng.choice([1, 2, 3, 5], [0.6, 0.18, 0.12, 0.1])
-    width = max(1.0, rng.skewed(0.004, 0.011) * frame.side) * (1 + 0.75 * (lines - 1))
+    width = max(1.0, rng.skewed(0.004, 0.009) * frame.side) * (1 + 0.75 * (lines - 1))
     light = draw_light(rng)
     params = draw_direction(rng) | {
         "length": length,
@@ -47,10 +47,11 @@ def _draw_scratch(rng: Draws, frame: Frame) -> Params:
         "light_y": light[1],
         "noise": rng.noise_seed(),
     }
-    margin = 10 + 2.5 * width + 2 * (abs(params["bend"]) * length + params["wobble"])
+    extent = max(abs(params["cos"]), abs(params["sin"])) * length  # square: few window sizes make large groups
+    extent += 10 + 2.5 * width + 2 * (abs(params["bend"]) * length + params["wobble"])
     return params | {
-        "extent_x": abs(params["cos"]) * length + margin,
-        "extent_y": abs(params["sin"]) * length + margin,
+        "extent_x": extent,
+        "extent_y": extent,
         "thickness": width / frame.side,
         "share": length / frame.side,
     }
@@ -63,21 +64,40 @@ def _caption_scratch(params: Params) -> str:
     return phrase(word_of_length(params), thickness, skips, word_of_tone(params["depth"]), bundle)
 
 
-def _draw_branches(rng: Draws, length: float, count: int) -> tuple[Params, float]:
-    """Draw the branches; also return how far from the crack's centre the farthest one ends."""
-    params, farthest = {}, 0.5 * length
+def _draw_branches(rng: Draws, length: float, count: int) -> Params:
+    params = {}
     for b in range(kernels.CRACK_BRANCHES):
         start, turn = rng.uniform(0.12, 0.85), rng.sign() * rng.uniform(0.35, 1.1)
-        size = length * rng.uniform(0.12, 0.42) if b < count else 0.0
         forward = 1.0 if rng.unit() < 0.8 else -1.0
         params |= {
             f"from_{b}": start,
             f"cos_{b}": forward * math.cos(turn),
             f"sin_{b}": math.sin(turn),
-            f"length_{b}": size,
+            f"length_{b}": length * rng.uniform(0.12, 0.42) if b < count else 0.0,
         }
-        farthest = max(farthest, math.hypot((start - 0.5) * length + size * params[f"cos_{b}"], size * math.sin(turn)))
-    return params, farthest
+    return params
+
+
+def _crack_window(params: Params) -> Params:
+    """Return the square window around the trunk and the branches, however they zigzag, and its middle."""
+    length, jag = params["length"], params["jag"]
+    aside = 0.5 * jag * length
+    discs = [(-0.53 * length, 0.0, aside), (0.53 * length, 0.0, aside), (0.0, 0.0, aside)]
+    for b in range(kernels.CRACK_BRANCHES):
+        size = params[f"length_{b}"]
+        if size:
+            u = (params[f"from_{b}"] - 0.5) * length + size * params[f"cos_{b}"]
+            discs.append((u, size * params[f"sin_{b}"], math.hypot(aside, 0.04 * length) + 1.3 * jag * size))
+    cos, sin = params["cos"], params["sin"]
+    x = [(u * cos - v * sin, radius) for u, v, radius in discs]
+    y = [(u * sin + v * cos, radius) for u, v, radius in discs]
+    middles, sizes = [], []
+    for axis in (x, y):
+        low, high = min(c - r for c, r in axis), max(c + r for c, r in axis)
+        middles.append(0.5 * (low + high))
+        sizes.append(high - low)
+    extent = max(sizes) + 3 * params["width"] + 8
+    return {"middle_x": middles[0], "middle_y": middles[1], "extent_x": extent, "extent_y": extent}
 
 
 def _draw_crack(rng: Draws, frame: Frame) -> Params:
@@ -88,25 +108,15 @@ def _draw_crack(rng: Draws, frame: Frame) -> Params:
         "length": length,
         "width": width,
         "jag": rng.uniform(0.10, 0.26),
-        "tone": rng.choice([-1.0, rng.uniform(0.5, 0.8)], [0.88, 0.12]),
+        "tone": rng.choice([-1.0, rng.uniform(0.5, 0.8)], [0.8, 0.2]),
         "branches": float(branches),
         "noise": rng.noise_seed(),
     }
     if params["tone"] < 0:
         params["tone"] = -rng.uniform(0.6, 0.95)
-    twigs, farthest = _draw_branches(rng, length, branches)
-    aside = 1.1 * params["jag"] * length
-    extent = 2 * (farthest + 0.06 * length + aside + 2 * width + 4)
-    if branches == 0:
-        thin = 2 * (aside + 0.06 * length + 2 * width + 4)
-        return params | twigs | {
-            "extent_x": abs(params["cos"]) * length + thin,
-            "extent_y": abs(params["sin"]) * length + thin,
-            "thickness": width / frame.side,
-            "share": length / frame.side,
-        }  # fmt: skip
-    size = {"thickness": width / frame.side, "share": length / frame.side}
-    return params | twigs | {"extent_x": extent, "extent_y": extent} | size
+    params |= _draw_branches(rng, length, branches)
+    params |= {"thickness": width / frame.side, "share": length / frame.side}
+    return params | _crack_window(params)
 
 
 def _caption_crack(params: Params) -> str:
@@ -131,8 +141,9 @@ def _draw_fibre(rng: Draws, frame: Frame) -> Params:
         y.append(y[-1] + step * math.sin(angle))
     middle_x, middle_y = 0.5 * (min(x) + max(x)), 0.5 * (min(y) + max(y))
     name = rng.choice(_FIBRE_NAMES, [0.28, 0.16, 0.12, 0.24, 0.1, 0.1])
-    light, width = draw_light(rng), max(0.9, rng.skewed(0.0035, 0.009) * frame.side)
+    light, width = draw_light(rng), max(0.9, rng.skewed(0.0035, 0.0075) * frame.side)
     lift = width * rng.uniform(0.7, 1.6) + 0.5
+    extent = max(max(x) - min(x), max(y) - min(y)) + 2 * (2.2 * width + lift + 4)
     params = {f"x{k}": value - middle_x for k, value in enumerate(x)}
     params |= {f"y{k}": value - middle_y for k, value in enumerate(y)}
     return params | colour_of(_FIBRES[name], rng) | {
@@ -145,13 +156,13 @@ def _draw_fibre(rng: Draws, frame: Frame) -> Params:
         "curl": curl,
         "share": length / frame.side,
         "thickness": width / frame.side,
-        "extent_x": max(x) - min(x) + 2 * (2.2 * width + lift + 4),
-        "extent_y": max(y) - min(y) + 2 * (2.2 * width + lift + 4),
+        "extent_x": extent,
+        "extent_y": extent,
     }  # fmt: skip
 
 
 def _caption_fibre(params: Params) -> str:
-    thickness = size_word(params["thickness"], 0.0055, 0.0075, ("thin", "", "thick"))
+    thickness = size_word(params["thickness"], 0.0042, 0.006, ("thin", "", "thick"))
     curled = size_word(params["curl"], 0.7, 1.3, ("", "curved", "curled"))
     return phrase(word_of_length(params), thickness, curled, _FIBRE_NAMES[int(params["tint"])], "fibre")
 

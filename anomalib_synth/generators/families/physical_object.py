@@ -61,7 +61,7 @@ def _draw_misprint(rng: Draws, frame: Frame) -> Params:
     if shift_x == 0 and shift_y == 0:
         shift_x = 1.0
     kind = rng.integer(0, 3)
-    ink = rng.uniform(0.2, 0.45) * (1.0 if kind == kernels.MISSING else rng.sign())
+    ink = rng.uniform(0.08, 0.18) * (1.0 if kind == kernels.MISSING else rng.sign())
     upright = rng.choice([0.0, 1.0])
     return {
         "half_u": half_u,
@@ -90,7 +90,7 @@ def _draw_deformation(rng: Draws, frame: Frame) -> Params:
     bulge = {"bulge": rng.uniform(0.4, 0.7), "pinch": -rng.uniform(0.4, 0.75)}.get(kind, 0.0)
     return params | light_along(params, draw_light(rng)) | {
         "bulge": bulge,
-        "relief": rng.sign() * rng.uniform(0.2, 0.45),
+        "relief": rng.sign() * rng.uniform(0.1, 0.3),
         "twist": rng.sign() * rng.uniform(0.35, 1.0) if kind == "swirl" else 0.0,
         "wave": 0.16 * params["radius_v"] * rng.uniform(0.6, 1.2) if kind == "wave" else 0.0,
         "pitch": params["radius_u"] * rng.uniform(0.5, 0.9),

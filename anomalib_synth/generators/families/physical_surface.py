@@ -76,7 +76,7 @@ def _caption_bubble(params: Params) -> str:
 
 
 def _draw_stain(rng: Draws, frame: Frame) -> Params:
-    rough = rng.uniform(0.3, 0.9)
+    rough = rng.uniform(0.25, 0.8)
     params = draw_ellipse(rng, frame, low=0.1, grow=1.05 + 0.8 * rough)
     name = rng.choice(_STAIN_NAMES, [0.24, 0.2, 0.14, 0.12, 0.12, 0.18])
     rgb, covering = _STAINS[name]
@@ -111,9 +111,7 @@ def _draw_corrosion(rng: Draws, frame: Frame) -> Params:
 
 def _caption_corrosion(params: Params) -> str:
     cover = size_word(params["cover"], 0.5, 0.8, ("sparse", "", "dense"))
-    return phrase(
-        word_of_size(params), cover, "brown" if params["rusty"] else "grey", "patch of", "pitting corrosion"
-    )
+    return phrase(word_of_size(params), cover, "brown" if params["rusty"] else "grey", "patch of", "pitting corrosion")
 
 
 def _draw_burn(rng: Draws, frame: Frame) -> Params:

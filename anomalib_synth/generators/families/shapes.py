@@ -29,7 +29,9 @@ def light_along(params: Params, light: tuple[float, float]) -> Params:
     return {"light_u": light[0] * cos + light[1] * sin, "light_v": light[1] * cos - light[0] * sin}
 
 
-def draw_ellipse(rng: Draws, frame: Frame, *, low: float = 0.0, high: float = 1.0, slim: float = 0.55, grow: float = 1.0) -> Params:
+def draw_ellipse(
+    rng: Draws, frame: Frame, *, low: float = 0.0, high: float = 1.0, slim: float = 0.55, grow: float = 1.0
+) -> Params:
     """Draw a rotated ellipse with its window.
 
     Args:

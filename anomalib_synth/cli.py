@@ -1,0 +1,88 @@
+"""The command ``anomalib-synth``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli, lazy_instance
+
+from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
+
+
+def families() -> None:
+    """List the families of rule-based defects, and where each comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from anomalib_synth.generators.families import REGISTRY
+
+    table = Table("family", "kind", "source")
+    for family in REGISTRY.values():
+        table.add_row(family.name, "physical" if family.physical else "literature", family.source)
+    Console().print(table)
+
+
+def preview(
+    normals: Path,
+    out: Path = Path("preview.png"),
+    *,
+    generator: AnomalyGenerator = lazy_instance(RuleBasedGenerator),  # noqa: B008
+    image_size: int = 256,
+    per_family: int = 2,
+    max_normals: int = 64,
+    seed: int = 0,
+) -> None:
+    """Draw defects onto your own good images and save one picture of them.
+
+    Args:
+        normals: Folder with good images, searched recursively.
+        out: The picture to write (PNG).
+        generator: The generator to show. A RuleBasedGenerator shows each of its families in turn.
+        image_size: Side in pixels that images are resized to, >= 16.
+        per_family: Number of samples of each family (of the whole generator otherwise, times eight), >= 1.
+        max_normals: Number of images to prepare the generator with, >= 1.
+        seed: Seed of the samples.
+    """
+    from PIL import Image
+    from rich.progress import track
+
+    from anomalib_synth.callbacks.sample_grid import draw_sample_grid
+    from anomalib_synth.data.normals import read_folder
+    from anomalib_synth.generators.seeding import derive_seeds
+    from anomalib_synth.sample import AnomalySample
+
+    for name, value, least in (("image_size", image_size, 16), ("per_family", per_family, 1)):
+        if value < least:
+            msg = f"`{name}` must be >= {least}, got {value}."
+            raise ValueError(msg)
+    images = torch.stack(list(read_folder(normals, image_size=image_size, limit=max_normals)))
+    generator.prepare(images)
+    print(f"Foreground: {generator.prepared.foreground.note}.")
+    shown = {"": generator}
+    if isinstance(generator, RuleBasedGenerator):
+        shown = {name: generator.only(name) for name in generator.families}
+    samples = []
+    for position, (name, one) in enumerate(track(shown.items(), "Drawing", total=len(shown), transient=True)):
+        count = per_family if name else 8 * per_family
+        rows = [(position * count + k) % len(images) for k in range(count)]
+        samples.append(one(images[rows], seeds=derive_seeds(seed, 0, [f"{name}:{k}" for k in range(count)])))
+    merged = AnomalySample.concatenate(samples)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw_sample_grid(merged, list(range(len(merged))))).save(out)
+    print(f"{int(merged.accepted.sum())} of {len(merged)} samples passed the checks; wrote {out}.")
+    for reason in filter(None, merged.reason):
+        print(f"  rejected: {reason}")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command."""
+    try:
+        auto_cli({"families": families, "preview": preview}, args=args, prog="anomalib-synth", as_positional=False)
+    except ValueError as error:
+        msg = f"anomalib-synth: {error}"
+        raise SystemExit(msg) from error
+
+
+if __name__ == "__main__":
+    main()

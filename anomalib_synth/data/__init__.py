@@ -1,0 +1,6 @@
+"""Data: synthetic defects for any anomalib datamodule, and demo parts to try them on."""
+
+from anomalib_synth.data.datamodule import SyntheticDataModule
+from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
+
+__all__ = ["SyntheticDataModule", "SyntheticImageBatch", "SyntheticImageItem"]

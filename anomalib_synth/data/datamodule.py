@@ -1,0 +1,355 @@
+"""A datamodule that gives any anomalib datamodule synthetic defects: to train, to validate or to test with."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib.data import AnomalibDataModule
+from anomalib.data.datasets import AnomalibDepthDataset, AnomalibVideoDataset
+from anomalib.data.utils import LabelName, ValSplitMode, read_image
+from torch.utils.data import DataLoader
+
+from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
+from anomalib_synth.data.kept_split import KeptSplit
+from anomalib_synth.data.normals import evenly_spread
+from anomalib_synth.generators import AnomalyGenerator
+from anomalib_synth.generators.seeding import hash64
+
+if TYPE_CHECKING:
+    import torch
+    from anomalib.data import AnomalibDataset
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
+
+_SPLITS = ("train", "val", "test")
+_MAX_NORMALS = 256
+_FROM_TEST = (ValSplitMode.FROM_TEST, ValSplitMode.SAME_AS_TEST)
+
+
+class SyntheticDataModule(AnomalibDataModule):
+    """Wraps a datamodule and gives the splits you name synthetic defects; the others stay as the wrapped one makes them.
+
+    ``"val"`` and ``"test"`` become held-out normals, a share of which carries a defect. They are the wrapped
+    datamodule's own normals of that split, or else normals taken out of the training set, so no defect is ever drawn
+    on a training image. They are rendered once at the size of the files and kept under
+    ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files, the shares and the
+    seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
+
+    Use it to threshold a model without a single real defect (``splits=["val"]``), to train models on labelled batches
+    (``"train"``), or both. Batch sizes, workers and augmentations are those of the wrapped datamodule. A datamodule
+    without real defects, such as ``Folder(normal_dir=...)``, needs no further setting.
+
+    Args:
+        base: The datamodule to wrap: images, no videos and no depth maps.
+        generator: Draws the defects. A copy is prepared with at most 256 training normals; yours stays as it is.
+        splits: Any of ``"train"``, ``"val"``, ``"test"``.
+        anomalous_ratio: Share of the held-out normals, and probability for a training image, in (0, 1).
+        val_ratio: Share of the training normals to hold out for ``"val"``, in (0, 1), at least two images.
+        test_ratio: Share of the training normals to hold out for ``"test"``, in (0, 1), at least two images.
+        root: Folder for the rendered splits.
+        seed: Seed of the splits, the shuffling and the defects, and of the wrapped datamodule's splits if it has none.
+
+    Raises:
+        TypeError: If ``base`` or ``generator`` is something else.
+        ValueError: If another argument is out of its range; on ``setup``, if there are too few normal images.
+
+    Example:
+        >>> from anomalib.data import Folder
+        >>> from anomalib_synth.generators import RuleBasedGenerator
+        >>> datamodule = SyntheticDataModule(
+        ...     Folder(name="screws", root="screws", normal_dir="good"),
+        ...     RuleBasedGenerator(families=["scratch", "stain"]),
+        ...     splits=["val", "test"],
+        ... )
+        >>> datamodule.name
+        'screws'
+    """
+
+    def __init__(
+        self,
+        base: AnomalibDataModule,
+        generator: AnomalyGenerator,
+        *,
+        splits: Sequence[str] = ("val",),
+        anomalous_ratio: float = 0.5,
+        val_ratio: float = 0.2,
+        test_ratio: float = 0.2,
+        root: str | Path = "datasets/synthetic",
+        seed: int = 0,
+    ) -> None:
+        _check_types(base, generator)
+        for name, value in {
+            "anomalous_ratio": anomalous_ratio,
+            "val_ratio": val_ratio,
+            "test_ratio": test_ratio,
+        }.items():
+            if not 0 < value < 1:
+                msg = f"`{name}` must satisfy 0 < ratio < 1, got {value}. 0.2 means one image in five."
+                raise ValueError(msg)
+        super().__init__(
+            train_batch_size=base.train_batch_size,
+            eval_batch_size=base.eval_batch_size,
+            num_workers=base.num_workers,
+            train_augmentations=base.train_augmentations,
+            val_augmentations=base.val_augmentations,
+            test_augmentations=base.test_augmentations,
+            val_split_mode=base.val_split_mode,
+            val_split_ratio=base.val_split_ratio,
+            test_split_mode=base.test_split_mode,
+            test_split_ratio=base.test_split_ratio,
+            seed=seed,
+        )
+        self.base = base
+        self.generator = generator
+        self.splits = _check_splits(splits)
+        self.anomalous_ratio = anomalous_ratio
+        self.held_out_ratio = {"val": val_ratio, "test": test_ratio}
+        self.root = Path(root)
+        self.external_collate_fn = base.external_collate_fn
+
+    @property
+    def name(self) -> str:
+        """Name of the wrapped datamodule, so that results land in the usual folder."""
+        return self.base.name
+
+    @property
+    def category(self) -> str:
+        """Category of the wrapped datamodule."""
+        return self.base.category
+
+    @category.setter
+    def category(self, category: str) -> None:
+        self.base.category = category
+
+    def prepare_data(self) -> None:
+        """Download what the wrapped datamodule needs; in a distributed run, also render the splits, once a node."""
+        self.base.trainer = self.trainer
+        self.base.prepare_data()
+        if self.trainer is not None and self.trainer.world_size > 1:
+            copy.copy(self)._setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the splits, once; then append the model's resize to the augmentations."""
+        if not self._is_setup:
+            self._setup(stage)
+            self._is_setup = True
+        self._update_augmentations()
+
+    def _setup(self, stage: str | None = None) -> None:
+        base = self._open_base(stage)
+        held_out = self._hold_out(base)
+        if "test" not in self.splits:
+            base._create_test_split()
+        makes_val = "val" not in self.splits
+        if makes_val and base.val_split_mode in _FROM_TEST and not len(base.test_data) and "test" not in self.splits:
+            msg = (
+                f"`splits` must name 'val' here, got {list(self.splits)}: `base` makes its validation set "
+                f"{base.val_split_mode.value!r} and has no test image. Add 'val', or set `val_split_mode` of `base`."
+            )
+            raise ValueError(msg)
+        if makes_val and base.val_split_mode not in _FROM_TEST:
+            base._create_val_split()
+        normals = _NormalImages(evenly_spread(sorted(_normal_rows(base.train_data).image_path), _MAX_NORMALS))
+        generator = _Prepared(self.generator, normals)
+        for split, paths in held_out.items():
+            setattr(base, f"{split}_data", self._keep(split, paths, normals, generator))
+        if makes_val and base.val_split_mode in _FROM_TEST:
+            base._create_val_split()
+        if "train" in self.splits:
+            base.train_data = SyntheticTrainDataset(
+                base.train_data.samples,
+                generator(),
+                probability=self.anomalous_ratio,
+                seed=self.seed,
+                name=base.train_data.name,
+                category=base.train_data.category,
+            )
+        self._take_over(base)
+
+    def _open_base(self, stage: str | None) -> AnomalibDataModule:
+        """Return a copy of the wrapped datamodule that has listed its images and not split them yet."""
+        base = copy.copy(self.base)
+        base.trainer = self.trainer
+        base.seed = self.seed if base.seed is None else base.seed
+        for split in _SPLITS:
+            base.__dict__.pop(f"{split}_data", None)
+        try:
+            base._setup(stage)
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"`base` {self.base.name} must find its images, but: {error} Check its folders and file extensions."
+            raise ValueError(msg) from error
+        if isinstance(base.train_data, AnomalibVideoDataset | AnomalibDepthDataset):
+            msg = f"`base` must hold images, got the video or depth datamodule {type(self.base).__name__}."
+            raise ValueError(msg)
+        if not len(_normal_rows(base.train_data)):
+            msg = f"`base` {self.base.name} must have normal training images, got none. Check its folder of normals."
+            raise ValueError(msg)
+        return base
+
+    def _hold_out(self, base: AnomalibDataModule) -> dict[str, list[str]]:
+        """Return the held-out normals of each synthetic split; those the base has not come out of its training data."""
+        held_out: dict[str, list[str]] = {}
+        wanted = []
+        for split in ("test", "val"):
+            if split not in self.splits:
+                continue
+            rows = _normal_rows(getattr(base, f"{split}_data", None))
+            if not len(rows):
+                wanted.append(split)
+                continue
+            if len(rows) < 2:
+                msg = f"`base` must have at least 2 normal {split} images, one to stay and one for a defect, got 1."
+                raise ValueError(msg)
+            held_out[split] = list(rows.image_path)
+        normals = _normal_rows(base.train_data)
+        counts = self._held_out_counts(wanted, len(normals))
+        if not wanted:
+            return held_out
+        folder = os.path.commonpath([Path(path).parent for path in normals.image_path])
+        keys = [hash64(self.seed, Path(os.path.relpath(path, folder)).as_posix()) for path in normals.image_path]
+        order = iter(normals.assign(key=keys).sort_values("key").index)
+        taken: set[int] = set()
+        for split in wanted:
+            indices = [next(order) for _ in range(counts[split])]
+            taken.update(indices)
+            held_out[split] = list(normals.image_path.loc[indices])
+        base.train_data = base.train_data.subsample([i for i in range(len(base.train_data)) if i not in taken])
+        return held_out
+
+    def _held_out_counts(self, wanted: list[str], available: int) -> dict[str, int]:
+        """Return how many training normals each split takes, two at least, with one left to train on."""
+        ratios = {split: self.held_out_ratio[split] for split in wanted}
+        if sum(ratios.values()) >= 1:
+            msg = f"`val_ratio` + `test_ratio` must be < 1, got {sum(ratios.values()):g}: nothing would be left to train on."
+            raise ValueError(msg)
+
+        def share(total: int) -> dict[str, int]:
+            return {split: max(2, round(ratio * total)) for split, ratio in ratios.items()}
+
+        if sum(share(available).values()) >= available:
+            needed = next(total for total in count(available + 1) if sum(share(total).values()) < total)
+            msg = (
+                f"`base` {self.base.name} must have at least {needed} normal training images to hold some out for "
+                f"{' and '.join(wanted)}, got {available}. Add images, or lower `val_ratio` and `test_ratio`."
+            )
+            raise ValueError(msg)
+        return share(available)
+
+    def _keep(self, split: str, paths: list[str], normals: _NormalImages, generator: _Prepared) -> SyntheticDataset:
+        """Return the synthetic split, from disk if it is there."""
+        name = "-".join(part.replace("/", "_").replace(os.sep, "_") for part in (self.name, self.category) if part)
+        kept = KeptSplit.plan(
+            split,
+            paths,
+            normals=normals.paths,
+            generator=self.generator,
+            anomalous_ratio=self.anomalous_ratio,
+            seed=self.seed,
+            folder=self.root.resolve() / name,
+        )
+        return SyntheticDataset(kept.load(generator), name=self.name, category=self.category)
+
+    def _take_over(self, base: AnomalibDataModule) -> None:
+        """Take the finished splits; normal images get an empty mask, also where the base had no masks at all."""
+        for split in _SPLITS:
+            dataset = getattr(base, f"{split}_data", None)
+            if dataset is None:
+                continue
+            if (dataset.samples.label_index == LabelName.NORMAL).all():
+                dataset.samples.attrs["task"] = "segmentation"
+                if split != "train":
+                    logger.warning(
+                        "The %s split of %s has no anomalous image. Add %r to `splits` to give it synthetic ones.",
+                        split,
+                        self.name,
+                        split,
+                    )
+            setattr(self, f"{split}_data", dataset)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the training dataloader; with synthetic defects, its sampler carries the epoch to the workers."""
+        if not isinstance(self.train_data, SyntheticTrainDataset):
+            return super().train_dataloader()
+        sampler = EpochSampler(
+            self.train_data,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            shuffle=True,
+            seed=self.seed,
+        )
+        return DataLoader(
+            dataset=self.train_data,
+            sampler=sampler,
+            batch_size=self.train_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.train_data.collate_fn,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation dataloader."""
+        if not hasattr(self, "val_data"):
+            msg = f"There is no validation split: `splits` is {list(self.splits)} and `base` makes none. Add 'val'."
+            raise ValueError(msg)
+        return super().val_dataloader()
+
+
+class _NormalImages:
+    """Normals as a generator is prepared with them; can be iterated more than once and never holds them all."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (read_image(path, as_tensor=True) for path in self.paths)
+
+
+class _Prepared:
+    """Copies and prepares the user's generator when first asked for it."""
+
+    def __init__(self, generator: AnomalyGenerator, normals: _NormalImages) -> None:
+        self._generator = generator
+        self._normals = normals
+        self._ready: AnomalyGenerator | None = None
+
+    def __call__(self) -> AnomalyGenerator:
+        if self._ready is None:
+            self._ready = copy.deepcopy(self._generator)
+            self._ready.prepare(self._normals)
+        return self._ready
+
+
+def _normal_rows(dataset: AnomalibDataset | None) -> DataFrame | list:
+    """Return the normal samples of a dataset, with their positions as index."""
+    if dataset is None:
+        return []
+    return dataset.samples[dataset.samples.label_index == LabelName.NORMAL]
+
+
+def _check_types(base: object, generator: object) -> None:
+    if not isinstance(base, AnomalibDataModule) or isinstance(base, SyntheticDataModule):
+        msg = (
+            f"`base` must be a datamodule of anomalib, such as Folder(...) or MVTecAD(...), got {type(base).__name__}."
+        )
+        raise TypeError(msg)
+    if not isinstance(generator, AnomalyGenerator):
+        msg = f"`generator` must be an AnomalyGenerator, such as RuleBasedGenerator(), got {type(generator).__name__}."
+        raise TypeError(msg)
+
+
+def _check_splits(splits: Sequence[str]) -> tuple[str, ...]:
+    listed = (splits,) if isinstance(splits, str) else tuple(splits)
+    unknown = [split for split in listed if split not in _SPLITS]
+    if unknown or not listed:
+        msg = f"`splits` must name at least one of {', '.join(_SPLITS)}, got {list(listed)}."
+        raise ValueError(msg)
+    return tuple(split for split in _SPLITS if split in listed)

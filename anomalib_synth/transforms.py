@@ -1,0 +1,108 @@
+"""Synthetic defects as a torchvision transform, for the `train_augmentations` of any segmentation datamodule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import Transform
+
+from anomalib_synth.generators import AnomalyGenerator
+from anomalib_synth.generators.seeding import Draws, hash64
+
+
+class SyntheticAnomaly(Transform):
+    """Draws a synthetic defect onto a normal image and adds it to the mask.
+
+    A transform cannot set labels: ``gt_label`` stays normal. ``SynthesisCallback(generator=None)`` sets ``gt_label``
+    from the mask at the start of every batch; ``anomalib_synth.data.SyntheticDataModule`` does both by itself.
+
+    An image whose mask is not empty is returned unchanged. A further image in the sample, such as the source of a
+    defect, passes through. The seed of a draw is ``hash64(generator.seed, torch.initial_seed(), number of the call)``:
+    it differs between workers and epochs, and global random state is untouched. The generator is used as it is:
+    call its ``prepare`` first for one that needs the normals.
+
+    Args:
+        generator: Draws the defects.
+        probability: Probability of a defect, in [0, 1].
+
+    Shape:
+        image (C, H, W) float in [0, 1], mask (H, W) or (1, H, W) of any dtype; the same come back.
+
+    Raises:
+        ValueError: If the probability is out of its range; on a call, if there is no mask, or the image is no float
+            image.
+
+    Example:
+        >>> from anomalib_synth.generators import RuleBasedGenerator
+        >>> transform = SyntheticAnomaly(RuleBasedGenerator(families=["scratch"]), probability=1.0)
+        >>> image = tv_tensors.Image(torch.full((3, 64, 64), 0.5))
+        >>> image, mask = transform(image, tv_tensors.Mask(torch.zeros(64, 64, dtype=torch.uint8)))
+        >>> bool(mask.any())
+        True
+    """
+
+    def __init__(self, generator: AnomalyGenerator, probability: float = 0.5) -> None:
+        super().__init__()
+        if not isinstance(generator, AnomalyGenerator):
+            msg = f"`generator` must be an AnomalyGenerator, such as RuleBasedGenerator(), got {type(generator).__name__}."
+            raise TypeError(msg)
+        if not 0 <= probability <= 1:
+            msg = f"`probability` must be in [0, 1], got {probability}."
+            raise ValueError(msg)
+        self.generator = generator
+        self.probability = probability
+        self._calls = 0
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Check that there are an image and a mask."""
+        masks = [value for value in flat_inputs if isinstance(value, tv_tensors.Mask)]
+        if len(masks) != 1:
+            msg = (
+                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, nobody would "
+                "know the image is anomalous. Datamodules without masks (classification) call augmentations with the "
+                "image alone; wrap yours in anomalib_synth.data.SyntheticDataModule(splits=['train', 'val']) instead."
+            )
+            raise ValueError(msg)
+        image = _first_image(flat_inputs)
+        if image is None or not image.is_floating_point() or image.ndim != 3:
+            got = "none" if image is None else f"{image.dtype} {tuple(image.shape)}"
+            msg = (
+                f"The image must be a float tensor (C, H, W) in [0, 1], got {got}. "
+                "Put ToDtype(torch.float32, scale=True) before SyntheticAnomaly, and Normalize after it."
+            )
+            raise ValueError(msg)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the defect: image and mask are two views of one draw."""
+        image = _first_image(flat_inputs)
+        mask = next(value for value in flat_inputs if isinstance(value, tv_tensors.Mask))
+        seed = hash64(self.generator.seed, torch.initial_seed(), self._calls)
+        self._calls += 1
+        params = {"target": image, "sample": None}
+        if not bool(mask.any()) and Draws(hash64(seed, "chance")).unit() < self.probability:
+            sample = self.generator(image[None], seeds=[seed])
+            if bool(sample.accepted[0]):
+                params["sample"] = sample
+        return params
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Apply the draw to the image or the mask."""
+        sample = params["sample"]
+        if sample is None:
+            return inpt
+        if isinstance(inpt, tv_tensors.Mask):
+            drawn = sample.mask[0].reshape(inpt.shape).to(inpt.dtype)
+            return tv_tensors.wrap(torch.maximum(inpt.as_subclass(torch.Tensor), drawn), like=inpt)
+        if inpt is not params["target"]:
+            return inpt
+        image = sample.image[0]
+        return tv_tensors.wrap(image, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else image
+
+
+def _first_image(flat_inputs: list[Any]) -> torch.Tensor | None:
+    """Return the first image, or else the first plain tensor."""
+    images = [value for value in flat_inputs if isinstance(value, tv_tensors.Image)]
+    plain = [v for v in flat_inputs if isinstance(v, torch.Tensor) and not isinstance(v, tv_tensors.TVTensor)]
+    return next(iter(images + plain), None)
