@@ -152,11 +152,13 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     if batch.gt_mask is not None:
         mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
     source = torch.where(real.view(-1, 1, 1, 1), batch.image.as_subclass(torch.Tensor), sample.source)
+    known = getattr(batch, "quality", None)
+    quality = torch.ones_like(sample.quality) if known is None else known
     batch.image = Image(image)
     batch.source = Image(source) if pre_process is None else pre_process(Image(source))
     batch.gt_mask = Mask(mask)
     batch.gt_label = real | (sample.label & sample.accepted)
-    batch.quality = torch.where(real, torch.ones_like(sample.quality), sample.quality)
+    batch.quality = torch.where(real, quality, sample.quality)
 
 
 def label_from_mask(batch: ImageBatch) -> None:

@@ -46,7 +46,7 @@ class SyntheticAnomaly(Transform):
     def __init__(self, generator: AnomalyGenerator, probability: float = 0.5) -> None:
         super().__init__()
         if not isinstance(generator, AnomalyGenerator):
-            msg = f"`generator` must be an AnomalyGenerator, such as RuleBasedGenerator(), got {type(generator).__name__}."
+            msg = f"`generator` must be an AnomalyGenerator, got {type(generator).__name__}."
             raise TypeError(msg)
         if not 0 <= probability <= 1:
             msg = f"`probability` must be in [0, 1], got {probability}."
@@ -60,9 +60,9 @@ class SyntheticAnomaly(Transform):
         masks = [value for value in flat_inputs if isinstance(value, tv_tensors.Mask)]
         if len(masks) != 1:
             msg = (
-                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, nobody would "
-                "know the image is anomalous. Datamodules without masks (classification) call augmentations with the "
-                "image alone; wrap yours in anomalib_synth.data.SyntheticDataModule(splits=['train', 'val']) instead."
+                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, nobody "
+                "would know the image is anomalous. Datamodules without masks (classification) call augmentations "
+                "with the image alone; wrap yours in anomalib_synth.data.SyntheticDataModule with 'train' in `splits`."
             )
             raise ValueError(msg)
         image = _first_image(flat_inputs)

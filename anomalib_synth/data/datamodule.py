@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,13 @@ from anomalib.data.utils import LabelName, ValSplitMode, read_image
 from torch.utils.data import DataLoader
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
+from anomalib_synth.data.held_out import hold_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import evenly_spread
 from anomalib_synth.generators import AnomalyGenerator
-from anomalib_synth.generators.seeding import hash64
 
 if TYPE_CHECKING:
     import torch
-    from anomalib.data import AnomalibDataset
-    from pandas import DataFrame
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +31,13 @@ _FROM_TEST = (ValSplitMode.FROM_TEST, ValSplitMode.SAME_AS_TEST)
 
 
 class SyntheticDataModule(AnomalibDataModule):
-    """Wraps a datamodule and gives the splits you name synthetic defects; the others stay as the wrapped one makes them.
+    """Wraps a datamodule and gives the splits you name synthetic defects; the others stay as it makes them.
 
     ``"val"`` and ``"test"`` become held-out normals, a share of which carries a defect. They are the wrapped
     datamodule's own normals of that split, or else normals taken out of the training set, so no defect is ever drawn
-    on a training image. They are rendered once at the size of the files and kept under
-    ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files, the shares and the
-    seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
+    on a training image; real defects of a split you name are left out. They are rendered once at the size of the
+    files and kept under ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files,
+    the shares and the seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
 
     Use it to threshold a model without a single real defect (``splits=["val"]``), to train models on labelled batches
     (``"train"``), or both. Batch sizes, workers and augmentations are those of the wrapped datamodule. A datamodule
@@ -140,11 +137,15 @@ class SyntheticDataModule(AnomalibDataModule):
         if not self._is_setup:
             self._setup(stage)
             self._is_setup = True
+            for split in ("val", "test"):
+                if hasattr(self, f"{split}_data") and not getattr(self, f"{split}_data").has_anomalous:
+                    msg = "The %s split of %s has no anomalous image. Add %r to `splits` to give it synthetic ones."
+                    logger.warning(msg, split, self.name, split)
         self._update_augmentations()
 
     def _setup(self, stage: str | None = None) -> None:
         base = self._open_base(stage)
-        held_out = self._hold_out(base)
+        held_out = hold_out(base, self.splits, self.held_out_ratio, self.seed)
         if "test" not in self.splits:
             base._create_test_split()
         makes_val = "val" not in self.splits
@@ -156,7 +157,7 @@ class SyntheticDataModule(AnomalibDataModule):
             raise ValueError(msg)
         if makes_val and base.val_split_mode not in _FROM_TEST:
             base._create_val_split()
-        normals = _NormalImages(evenly_spread(sorted(_normal_rows(base.train_data).image_path), _MAX_NORMALS))
+        normals = _NormalImages(evenly_spread(sorted(normal_rows(base.train_data).image_path), _MAX_NORMALS))
         generator = _Prepared(self.generator, normals)
         for split, paths in held_out.items():
             setattr(base, f"{split}_data", self._keep(split, paths, normals, generator))
@@ -188,59 +189,10 @@ class SyntheticDataModule(AnomalibDataModule):
         if isinstance(base.train_data, AnomalibVideoDataset | AnomalibDepthDataset):
             msg = f"`base` must hold images, got the video or depth datamodule {type(self.base).__name__}."
             raise ValueError(msg)
-        if not len(_normal_rows(base.train_data)):
+        if not len(normal_rows(base.train_data)):
             msg = f"`base` {self.base.name} must have normal training images, got none. Check its folder of normals."
             raise ValueError(msg)
         return base
-
-    def _hold_out(self, base: AnomalibDataModule) -> dict[str, list[str]]:
-        """Return the held-out normals of each synthetic split; those the base has not come out of its training data."""
-        held_out: dict[str, list[str]] = {}
-        wanted = []
-        for split in ("test", "val"):
-            if split not in self.splits:
-                continue
-            rows = _normal_rows(getattr(base, f"{split}_data", None))
-            if not len(rows):
-                wanted.append(split)
-                continue
-            if len(rows) < 2:
-                msg = f"`base` must have at least 2 normal {split} images, one to stay and one for a defect, got 1."
-                raise ValueError(msg)
-            held_out[split] = list(rows.image_path)
-        normals = _normal_rows(base.train_data)
-        counts = self._held_out_counts(wanted, len(normals))
-        if not wanted:
-            return held_out
-        folder = os.path.commonpath([Path(path).parent for path in normals.image_path])
-        keys = [hash64(self.seed, Path(os.path.relpath(path, folder)).as_posix()) for path in normals.image_path]
-        order = iter(normals.assign(key=keys).sort_values("key").index)
-        taken: set[int] = set()
-        for split in wanted:
-            indices = [next(order) for _ in range(counts[split])]
-            taken.update(indices)
-            held_out[split] = list(normals.image_path.loc[indices])
-        base.train_data = base.train_data.subsample([i for i in range(len(base.train_data)) if i not in taken])
-        return held_out
-
-    def _held_out_counts(self, wanted: list[str], available: int) -> dict[str, int]:
-        """Return how many training normals each split takes, two at least, with one left to train on."""
-        ratios = {split: self.held_out_ratio[split] for split in wanted}
-        if sum(ratios.values()) >= 1:
-            msg = f"`val_ratio` + `test_ratio` must be < 1, got {sum(ratios.values()):g}: nothing would be left to train on."
-            raise ValueError(msg)
-
-        def share(total: int) -> dict[str, int]:
-            return {split: max(2, round(ratio * total)) for split, ratio in ratios.items()}
-
-        if sum(share(available).values()) >= available:
-            needed = next(total for total in count(available + 1) if sum(share(total).values()) < total)
-            msg = (
-                f"`base` {self.base.name} must have at least {needed} normal training images to hold some out for "
-                f"{' and '.join(wanted)}, got {available}. Add images, or lower `val_ratio` and `test_ratio`."
-            )
-            raise ValueError(msg)
-        return share(available)
 
     def _keep(self, split: str, paths: list[str], normals: _NormalImages, generator: _Prepared) -> SyntheticDataset:
         """Return the synthetic split, from disk if it is there."""
@@ -264,13 +216,6 @@ class SyntheticDataModule(AnomalibDataModule):
                 continue
             if (dataset.samples.label_index == LabelName.NORMAL).all():
                 dataset.samples.attrs["task"] = "segmentation"
-                if split != "train":
-                    logger.warning(
-                        "The %s split of %s has no anomalous image. Add %r to `splits` to give it synthetic ones.",
-                        split,
-                        self.name,
-                        split,
-                    )
             setattr(self, f"{split}_data", dataset)
 
     def train_dataloader(self) -> DataLoader:
@@ -326,13 +271,6 @@ class _Prepared:
             self._ready = copy.deepcopy(self._generator)
             self._ready.prepare(self._normals)
         return self._ready
-
-
-def _normal_rows(dataset: AnomalibDataset | None) -> DataFrame | list:
-    """Return the normal samples of a dataset, with their positions as index."""
-    if dataset is None:
-        return []
-    return dataset.samples[dataset.samples.label_index == LabelName.NORMAL]
 
 
 def _check_types(base: object, generator: object) -> None:

@@ -109,6 +109,7 @@ class KeptSplit:
             "seed": seed,
             "anomalous_ratio": anomalous_ratio,
             "generator": generator.config,
+            "files": [digest_file(file) for file in generator.files],
             "normals": sorted(digest_file(path) for path in normals),
             "held_out": [image.content for image in held_out],
         }
@@ -147,8 +148,9 @@ class KeptSplit:
         )
         if not anomalous:
             msg = (
-                f"`generator` must draw at least one accepted defect for the {self.split} split, all {rejected.total()} were "
-                f"rejected: {dict(rejected.most_common(3))}. Use stronger or larger defects, looser `checks`, or other families."
+                f"`generator` must draw at least one accepted defect for the {self.split} split, all "
+                f"{rejected.total()} were rejected: {dict(rejected.most_common(3))}. "
+                "Use stronger or larger defects, looser `checks`, or other families."
             )
             raise ValueError(msg)
         return pd.DataFrame(samples)
@@ -186,7 +188,7 @@ class KeptSplit:
                 msg = f"{len(rows)} rows in {_MANIFEST}"
                 raise ValueError(msg)
         except (OSError, ValueError, KeyError) as error:
-            msg = f"The kept {self.split} split {str(self.path)!r} is damaged ({error}). Delete the folder to render it again."
+            msg = f"The kept split {str(self.path)!r} is damaged ({error}). Delete the folder to render it again."
             raise ValueError(msg) from error
         return rows
 
@@ -250,7 +252,8 @@ def _draw(generator: AnomalyGenerator, batch: list[HeldOut], work: Path, *, firs
         if accepted and not torch.equal(sample.source[n].cpu(), sources[n]):
             msg = (
                 f"`generator` {type(generator).__name__} gave a sample of another image than the held-out normal "
-                f"{image.path!r}, which could be a training image. Use it for 'train' only, and another one for 'val' or 'test'."
+                f"{image.path!r}, which could be a training image. Use it for 'train' only, and another one for "
+                "'val' and 'test'."
             )
             raise ValueError(msg)
         if accepted:

@@ -89,7 +89,7 @@ def otsu_threshold(values: torch.Tensor, bins: int = 128) -> float:
     moment = (histogram * centres).cumsum(0)
     other = weight[-1] - weight
     between = (moment[-1] * weight / weight[-1] - moment) ** 2 / (weight * other).clamp_min(1e-12)
-    return float(centres[between.argmax()])
+    return float(between.argmax() + 1) / bins
 
 
 def _dilate(mask: torch.Tensor) -> torch.Tensor:

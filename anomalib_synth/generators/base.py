@@ -120,6 +120,11 @@ class AnomalyGenerator(ABC):
         }
 
     @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: a mask of the part, textures."""
+        return [] if self.foreground in {None, "auto"} else [Path(self.foreground)]
+
+    @property
     def prepare_digest(self) -> str:
         """Digest of the prepared normals, ``""`` before :meth:`prepare`."""
         return self.prepared.digest if self.prepared else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,6 +72,11 @@ class MixtureGenerator(AnomalyGenerator):
             "weights": list(self.weights),
             "seed": self.seed,
         }
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images, of all generators."""
+        return [file for generator in self.generators for file in generator.files]
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
         """Prepare every generator with the same normals, measured once."""

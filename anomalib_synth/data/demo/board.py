@@ -1,6 +1,6 @@
 """Renderer of the circuit board: one fixed design, placed and soldered with tolerances."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,32 +26,49 @@ _PASSIVES = (
 _CHIPS = ((-48, -34, 0, 7), (36, 30, 90, 8), (62, -82, 0, 5))
 _PIN_PITCH = 8.0
 _HALF_CHIP = 15.0
+_ZOOM = 1.15
 
 
 @dataclass(kw_only=True)
 class Component:
-    """One placed component. Fields in units and radians; ``pins`` is 0 for a two-terminal part, else per side."""
+    """One placed component.
+
+    Args:
+        u (float): Centre along u, in units.
+        v (float): Centre along v, in units.
+        turn (float): Rotation in radians.
+        pins (int): 0 for a two-terminal part, else the pins on each of two sides.
+        present (bool): Whether the part was placed.
+        fitted (bool): Whether the design has this part, so that its pads carry solder.
+        tone (float): Brightness of the body relative to its kind.
+        skew (float): Rotation of the body against its pads, in radians; 0 on a good board.
+        lifted (tuple[int, ...]): Bent pins; none on a good board.
+    """
 
     u: float
     v: float
     turn: float
     pins: int
     present: bool
+    fitted: bool
     tone: float
+    skew: float = 0.0
     lifted: tuple[int, ...] = ()
 
 
 def layout_board(view: View) -> dict[str, list]:
     """Place the components with tolerance and list the traces; ``gaps`` and ``bridges`` are empty on a good board."""
     rng = np.random.default_rng([view.seed, 2])
-    spread = 0.5 + 0.9 * view.style[0]
+    spread = 0.4 + 0.6 * view.style[0]
     parts = []
     for spec in (*_PASSIVES, *_CHIPS):
         pins = 0 if isinstance(spec[3], bool) else spec[3]
         du, dv = rng.normal(0, 0.5 * spread, 2)
         turn = np.deg2rad(spec[2] + rng.normal(0, 1.6 * spread))
-        tone = rng.uniform(0.75, 1.25)
-        parts.append(Component(u=spec[0] + du, v=spec[1] + dv, turn=turn, pins=pins, present=bool(spec[3]), tone=tone))
+        tone = rng.uniform(0.88, 1.12)
+        on = bool(spec[3])
+        where = {"u": spec[0] + du, "v": spec[1] + dv, "turn": turn}
+        parts.append(Component(**where, pins=pins, present=on, fitted=on, tone=tone))
     return {"parts": parts, "traces": _traces(), "gaps": [], "bridges": []}
 
 
@@ -73,6 +90,7 @@ def _traces() -> list[tuple[tuple[float, float], tuple[float, float]]]:
 def board_surface(size: int, view: View, layout: dict[str, list]) -> Surface:
     """Render solder mask, traces, pads, solder, components and legend."""
     rng = np.random.default_rng([view.seed, 3])
+    view = replace(view, scale=view.scale * _ZOOM)
     u, v = part_coordinates(size, view)
     _, mask_tone, shine, mottle, dust, _ = view.style
     base = np.array([0.045, 0.22, 0.11]) * (0.85 + 0.35 * mask_tone)
@@ -93,9 +111,9 @@ def board_surface(size: int, view: View, layout: dict[str, list]) -> Surface:
         if part.present:
             canvas.body(part)
     for u0, v0, length, turn in layout["bridges"]:
-        canvas.box(u0, v0, turn, (length, 1.7), np.array([0.62, 0.62, 0.64]), 0.5, 1.2, corner=1.6)
+        canvas.box(u0, v0, turn, (length, 3.1), np.array([0.64, 0.64, 0.66]), 0.5, 3.0, corner=3.0)
     for _ in range(int(3 + 9 * dust)):  # dust is no defect
-        canvas.disc(*rng.uniform(-120, 120, 2), rng.uniform(0.4, 0.8), np.array([0.5, 0.5, 0.45]), 0.0)
+        canvas.disc(*rng.uniform(-120, 120, 2), rng.uniform(0.3, 0.6), np.array([0.35, 0.38, 0.32]), 0.0)
     return surface
 
 
@@ -146,27 +164,34 @@ class _Canvas:
         cover = soft_step(segment_distance(a, b, start, end)[0] - 1.5)
         for u, v, radius in gaps:
             wobble = radius * (1 + 0.18 * np.sin(5 * np.arctan2(b - v, a - u)))
-            cover *= 1 - soft_step(np.hypot(a - u, b - v) - wobble)
+            hole = soft_step(np.hypot(a - u, b - v) - wobble)
+            cover *= 1 - hole
+            scar = hole * soft_step(segment_distance(a, b, start, end)[0] - 2.2)
+            self.paint(at, scar, np.array([0.26, 0.23, 0.13]), 0.03, -0.3)
         self.paint(at, cover, self.surface.albedo[at] * 0.4 + np.array([0.08, 0.24, 0.11]), 0.12, 0.35)
 
     def footprint(self, part: Component, shine: float, rng: np.random.Generator) -> None:
         """Paint pads with solder, and the legend around a two-terminal part."""
-        tin = np.array([0.58, 0.58, 0.6]) * (0.92 + 0.16 * rng.random())
+        tin = np.array([0.58, 0.58, 0.6]) * (0.97 + 0.06 * rng.random())
         for u, v, half, _ in terminals(part, nominal=True):
-            self.box(u, v, part.turn, half, tin * rng.uniform(0.9, 1.1), 0.25 + 0.3 * shine, rng.uniform(0.2, 0.7))
+            if not part.fitted:
+                self.box(u, v, part.turn, half, np.array([0.42, 0.34, 0.16]), 0.2, 0.1)
+                continue
+            self.box(u, v, part.turn, half, tin * rng.uniform(0.97, 1.03), 0.25 + 0.12 * shine, rng.uniform(0.35, 0.5))
 
     def body(self, part: Component) -> None:
         """Paint the component on its pads."""
         if part.pins == 0:
-            self.box(part.u, part.v, part.turn, (8.2, 4.2), np.array([0.6, 0.6, 0.6]), 0.3, 2.0)
-            self.box(part.u, part.v, part.turn, (5.0, 4.3), np.array([0.30, 0.2, 0.13]) * part.tone, 0.1, 0.5)
+            turn = part.turn + part.skew
+            self.box(part.u, part.v, turn, (8.2, 4.2), np.array([0.6, 0.6, 0.6]), 0.3, 2.0)
+            self.box(part.u, part.v, turn, (5.0, 4.3), np.array([0.30, 0.2, 0.13]) * part.tone, 0.1, 0.5)
             return
         for index, (u, v, half, side) in enumerate(terminals(part, nominal=False)):
-            out = 2.6 if index in part.lifted else 0.0
+            out = 5.0 if index in part.lifted else 0.0
             du, dv = -np.sin(part.turn) * side * out, np.cos(part.turn) * side * out
             bright = 1.35 if index in part.lifted else 1.0
             self.box(
-                u + du, v + dv, part.turn + 0.25 * out, (half[0] * 0.62, half[1]), np.full(3, 0.5) * bright, 0.45, 1.0
+                u + du, v + dv, part.turn + 0.14 * out, (half[0] * 0.62, half[1]), np.full(3, 0.5) * bright, 0.45, 1.0
             )
         half = (part.pins * _PIN_PITCH / 2 + 1, _HALF_CHIP)
         self.box(part.u, part.v, part.turn, half, np.array([0.06, 0.06, 0.065]) * part.tone, 0.07, 4.0, corner=1.5)

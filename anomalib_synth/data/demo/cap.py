@@ -1,30 +1,54 @@
 """Renderer of the printed cap: an object on a mat, with knurled rim, domed top and a two-colour print."""
 
+from typing import Any
+
 import numpy as np
 
-from anomalib_synth.data.demo.scene import Surface, View, attach, grain, part_coordinates, segment_distance, soft_step
+from anomalib_synth.data.demo.scene import (
+    DIGITS,
+    Surface,
+    View,
+    attach,
+    draw_character,
+    grain,
+    part_coordinates,
+    segment_distance,
+    soft_step,
+)
 
 RADIUS = 96.0
 RIM = 0.84
 _KNURLS = 80
-# The lettering is fixed by the product: 7 strokes on a 2 x 3 grid per glyph, one row per glyph, drawn along an arc.
-_STROKES = (
-    ((0, 0), (0, 1)), ((0, 1), (0, 2)), ((0, 0), (1, 0)), ((0, 1), (1, 1)), ((0, 2), (1, 2)), ((1, 0), (1, 1)),
-    ((1, 1), (1, 2)),
-)  # fmt: skip
-_GLYPHS = ("1111000", "1101011", "1111001", "1110110", "1100100", "0111101", "1001111", "1111011")
+# The product's name, one letter a string; the fixed part of the print.
+_GLYPHS = ("1101100", "0111110", "1111110", "1100101", "0100101", "1110111", "0111011", "1111110")
 
 
-def layout_cap(view: View) -> dict[str, np.ndarray]:
-    """Draw the geometry of one cap: ``nicks`` (N, 3), angle, half-width in radians and depth; none on a good one."""
+def layout_cap(view: View) -> dict[str, Any]:
+    """Draw what differs from cap to cap.
+
+    Returns:
+        dict[str, Any]: ``nicks`` (N, 3), angle, half-width (radians) and depth of broken places, none on a good cap;
+        ``registration``, shift of the emblem; ``turn``, rotation; ``code``, the lot code marked on this cap; ``lint``
+        (N, 6), fibres on the mat: end, middle and end point.
+    """
     rng = np.random.default_rng([view.seed, 2])
-    return {"nicks": np.zeros((0, 3)), "registration": rng.normal(0, 0.9, 2), "turn": rng.normal(0, 0.12, 1)}
+    angle, radius = rng.uniform(0, 2 * np.pi, 9), rng.uniform(1.1, 1.75, 9) * RADIUS
+    start = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    reach = rng.normal(0, 9, (9, 4))
+    lint = np.concatenate([start, start + reach[:, :2], start + reach[:, :2] + reach[:, 2:]], axis=1)
+    return {
+        "nicks": np.zeros((0, 3)),
+        "registration": rng.normal(0, 0.9, 2),
+        "turn": float(rng.normal(0, 0.12)),
+        "code": [DIGITS[digit] for digit in rng.integers(10, size=6)],
+        "lint": lint[: int(rng.integers(1, 8))],
+    }
 
 
-def cap_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surface:
+def cap_surface(size: int, view: View, layout: dict[str, Any]) -> Surface:
     """Render a domed plastic cap with print on a ribbed mat."""
     rng = np.random.default_rng([view.seed, 3])
-    u, v = part_coordinates(size, view, turn=float(layout["turn"][0]))
+    u, v = part_coordinates(size, view, turn=layout["turn"])
     r, theta = np.hypot(u, v), np.arctan2(v, u)
     density, shade_u, mottle_u, gloss_u, dirt, mat = view.style
     edge = np.full_like(r, RADIUS)
@@ -46,9 +70,16 @@ def cap_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surface
     shadow = 1 - 0.5 * soft_step(np.hypot(x - 5, y - 6) - RADIUS, 14)
     albedo = plastic * (mold * inside)[..., None] + floor * (shadow * (1 - inside))[..., None]
     gloss = (0.10 + 0.16 * gloss_u) * inside
+    for x0, y0, x1, y1, x2, y2 in layout["lint"]:
+        for ends in (((x0, y0), (x1, y1)), ((x1, y1), (x2, y2))):
+            fiber = 0.45 * soft_step(segment_distance(x, y, *ends)[0] - 0.5) * (1 - inside)
+            albedo += fiber[..., None] * (np.array([0.55, 0.53, 0.5]) - albedo)
     ink, color = _print(u, v, layout["registration"])
     mottle = attach(grain(rng, size, sigma=(1.6, 2.4)), u, v)
     ink *= np.clip(0.8 + 0.16 * density + (0.02 + 0.05 * mottle_u) * mottle, 0, 1)
+    code = 0.62 * _lot_code(u, v, layout["code"])
+    color = np.where((code > ink)[..., None], np.array([0.16, 0.15, 0.14]), color)
+    ink = np.maximum(ink, code)
     return Surface(u=u, v=v, height=height, albedo=albedo, gloss=gloss, ink=ink, ink_color=color)
 
 
@@ -58,7 +89,7 @@ def _print(u: np.ndarray, v: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray
     blue = soft_step(np.abs(r - 74) - 1.5) + soft_step(np.abs(r - 40) - 0.8)
     for index, glyph in enumerate(_GLYPHS):
         blue = np.maximum(blue, _glyph(u, v, glyph, angle=np.deg2rad(-160 + 20 * index)))
-    lower = soft_step(np.abs(r - 57) - 5) * soft_step(np.abs(theta - np.pi / 2) - 0.75, 0.03)
+    lower = soft_step(np.abs(r - 65) - 2.5) * soft_step(np.abs(theta - np.pi / 2) - 0.75, 0.03)
     hatch = soft_step(np.cos(theta * 48) + 0.1, 0.5)
     blue = np.clip(np.maximum(blue, lower * hatch), 0, 1)
     p, q = u - offset[0], v - offset[1]
@@ -68,17 +99,16 @@ def _print(u: np.ndarray, v: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray
     return np.maximum(blue, red), color
 
 
-def _glyph(u: np.ndarray, v: np.ndarray, glyph: str, *, angle: float) -> np.ndarray:
-    """Draw one seven-stroke letter standing on the arc at ``angle``."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    radial, along = u * cos + v * sin, -u * sin + v * cos
-    near = (np.abs(radial - 57) < 11) & (np.abs(along) < 9)
+def _lot_code(u: np.ndarray, v: np.ndarray, code: list[str]) -> np.ndarray:
+    """Draw the code under the emblem, upright."""
     ink = np.zeros_like(u)
-    a, b = along[near], radial[near]
-    best = np.full_like(a, 99.0)
-    for on, ((x0, y0), (x1, y1)) in zip(glyph, _STROKES, strict=True):
-        if on == "1":
-            distance, _ = segment_distance(a, b, (x0 * 8 - 4, 63 - y0 * 6), (x1 * 8 - 4, 63 - y1 * 6))
-            best = np.minimum(best, distance)
-    ink[near] = soft_step(best - 1.1)
+    for index, digit in enumerate(code):
+        at = (index - (len(code) - 1) / 2) * 8.0
+        ink = np.maximum(ink, draw_character(u - at, v - 52, digit, half=(2.4, 4.4), pen=0.75))
     return ink
+
+
+def _glyph(u: np.ndarray, v: np.ndarray, glyph: str, *, angle: float) -> np.ndarray:
+    """Draw one letter of the product name standing on the arc at ``angle``."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return draw_character(-u * sin + v * cos, 57 - u * cos - v * sin, glyph, half=(4, 6), pen=1.1)

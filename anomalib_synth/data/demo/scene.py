@@ -3,6 +3,7 @@
 Lengths are in *units* of 1/256 of the image side, so that a scene looks the same at every image size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,13 @@ from scipy.stats import qmc
 UNITS = 256.0
 STYLE_FACTORS = 6
 _VIEW_FACTORS = 10
+
+# Seven strokes between the points of a 2 x 3 grid: top, upper left and right, middle, lower left and right, bottom.
+_STROKES = (
+    ((0, 0), (1, 0)), ((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 1), (1, 1)), ((0, 1), (0, 2)), ((1, 1), (1, 2)),
+    ((0, 2), (1, 2)),
+)  # fmt: skip
+DIGITS = ("1110111", "0010010", "1011101", "1011011", "0111010", "1101011", "1101111", "1010010", "1111111", "1111011")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +71,12 @@ class Surface:
     ink_color: np.ndarray
 
 
-def draw_views(count: int, *, seed: int) -> list[View]:
+def draw_views(count: int, *, seed: int | Sequence[int]) -> list[View]:
     """Draw conditions by Latin hypercube, so that every group of parts covers the whole range of light and pose.
 
     Args:
         count (int): Number of views, at least 0.
-        seed (int): Seed of this group.
+        seed (int | Sequence[int]): Seed of this group; different seeds give different parts.
 
     Returns:
         list[View]: Views in random order.
@@ -108,9 +116,14 @@ def part_coordinates(size: int, view: View, *, turn: float = 0.0) -> tuple[np.nd
 
 def grain(rng: np.random.Generator, size: int, *, sigma: tuple[float, float] | float) -> np.ndarray:
     """Return smoothed white noise of unit deviation; ``sigma`` in units, (across rows, along rows)."""
-    noise = rng.standard_normal((size, size), dtype=np.float32)
-    pixels = np.asarray(sigma, dtype=float) * size / UNITS
-    field = gaussian_filter(noise, pixels, mode="wrap")
+    down, along = np.broadcast_to(np.asarray(sigma, dtype=float) * size / UNITS, 2)
+    decay = -2 * np.pi**2
+    rows, columns = (
+        np.exp(decay * (down * np.fft.fftfreq(size)) ** 2),
+        np.exp(decay * (along * np.fft.rfftfreq(size)) ** 2),
+    )
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32))
+    field = np.fft.irfft2(spectrum * rows[:, None] * columns, s=(size, size))
     return field / max(float(field.std()), 1e-6)
 
 
@@ -140,6 +153,36 @@ def segment_distance(
     return np.hypot(u - start[0] - along * du, v - start[1] - along * dv), along
 
 
+def draw_character(u: np.ndarray, v: np.ndarray, glyph: str, *, half: tuple[float, float], pen: float) -> np.ndarray:
+    """Return the coverage of a seven-stroke character of half-size ``half`` around the origin, v pointing down."""
+    near = (np.abs(u) < half[0] + 3) & (np.abs(v) < half[1] + 3)
+    ink = np.zeros_like(u)
+    best = np.full(int(near.sum()), 99.0)
+    for on, ((x0, y0), (x1, y1)) in zip(glyph, _STROKES, strict=True):
+        if on == "1":
+            start = ((2 * x0 - 1) * half[0], (y0 - 1) * half[1])
+            end = ((2 * x1 - 1) * half[0], (y1 - 1) * half[1])
+            best = np.minimum(best, segment_distance(u[near], v[near], start, end)[0])
+    ink[near] = soft_step(best - pen)
+    return ink
+
+
+def random_spot(rng: np.random.Generator, reach: float = 95.0) -> np.ndarray:
+    """Return a place on the part, in units from its centre."""
+    return rng.uniform(-reach, reach, 2)
+
+
+def irregular_patch(
+    surface: Surface, at: np.ndarray, size: tuple[float, float], seed: int, *, rough: float
+) -> np.ndarray:
+    """Return an irregular patch in [0, 1] with half-axes ``size`` around ``at``."""
+    a, b = (surface.u - at[0]) / size[0], (surface.v - at[1]) / size[1]
+    angle, radius = np.arctan2(b, a), np.hypot(a, b)
+    rng = np.random.default_rng(seed)
+    border = 1 + sum(rough * rng.normal() / k * np.sin(k * angle + rng.uniform(0, 6.3)) for k in range(2, 8))
+    return soft_step(radius - border, 1.6 / min(size))
+
+
 def shade(surface: Surface, view: View) -> np.ndarray:
     """Light the surface and image it through the lens, before sensor noise.
 
@@ -154,7 +197,8 @@ def shade(surface: Surface, view: View) -> np.ndarray:
     slope_y, slope_x = np.gradient(surface.height, UNITS / size)
     inverse = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
     light = np.array([0.55 * np.cos(view.azimuth), 0.55 * np.sin(view.azimuth), 0.835])
-    half = (light + [0, 0, 1]) / np.linalg.norm(light + [0, 0, 1])
+    half = light + np.array([0.0, 0.0, 1.0])
+    half /= np.linalg.norm(half)
     diffuse = np.clip((light[2] - slope_x * light[0] - slope_y * light[1]) * inverse, 0, None)
     mirror = np.clip((half[2] - slope_x * half[0] - slope_y * half[1]) * inverse, 0, None) ** 24
     ink = surface.ink[..., None]

@@ -1,20 +1,40 @@
 """Renderers of the two textured part kinds: brushed metal and woven fabric."""
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
-from anomalib_synth.data.demo.scene import UNITS, Surface, View, attach, grain, part_coordinates, soft_step
+from anomalib_synth.data.demo.scene import (
+    DIGITS,
+    UNITS,
+    Surface,
+    View,
+    attach,
+    draw_character,
+    grain,
+    part_coordinates,
+    soft_step,
+)
 
 PITCH = 8.5
 _MARGIN = 6
 
 
 def layout_metal(view: View) -> dict[str, np.ndarray]:
-    """Draw the deep grooves of one sheet: ``grooves`` (N, 3) holds position, depth and width, in units."""
+    """Draw what differs from sheet to sheet.
+
+    Returns:
+        dict[str, np.ndarray]: ``grooves`` (N, 5), u, v, half-length, depth and width; ``digits`` (6,) and ``cells``
+        (12, 12) of the part number and the matrix code etched into the sheet at ``place`` (2,).
+    """
     rng = np.random.default_rng([view.seed, 2])
-    count = int(rng.integers(5, 22))
-    position = rng.uniform(-UNITS / 2, UNITS / 2, count)
-    depth = rng.uniform(0.1, 0.55, count) * (0.5 + view.style[0])
-    return {"grooves": np.stack([position, depth, rng.uniform(0.5, 1.1, count)], axis=1)}
+    count = int(rng.integers(16, 40))
+    middle = rng.uniform(-UNITS / 2, UNITS / 2, (count, 2))
+    depth = rng.choice([-0.6, 1.0], count) * rng.uniform(0.15, 0.9, count) * (0.55 + 0.6 * view.style[0])
+    grooves = np.column_stack([middle, rng.uniform(12, 120, count), depth, rng.uniform(0.6, 1.2, count)])
+    cells = rng.random((12, 12)) < 0.5
+    cells[:, 0] = cells[-1] = True  # the finder edge of a matrix code
+    place = rng.uniform((-60, 68), (70, 100)) * (1, rng.choice([-1, 1]))
+    return {"grooves": grooves, "place": place, "digits": rng.integers(10, size=6), "cells": cells}
 
 
 def metal_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surface:
@@ -25,17 +45,36 @@ def metal_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surfa
     fine = grain(rng, size, sigma=(0.5, 14 + 30 * length))
     wide = grain(rng, size, sigma=(1.0 + 1.2 * coarse, 60))
     height = attach((0.16 + 0.1 * coarse) * fine + (0.1 + 0.25 * coarse) * wide, u, v)
-    for position, depth, width in layout["grooves"]:
-        height -= depth * np.exp(-(((v - position - 0.004 * u) / width) ** 2))
+    for at_u, at_v, half, depth, width in layout["grooves"]:
+        near = np.abs(v - at_v) < 4 * width
+        a, b = (u[near] - at_u) / half, (v[near] - at_v) / width
+        height[near] -= depth * np.exp(-(a**8) - b**2)
     streak = attach(fine, u, v)
     center, reach = UNITS * (1.6 * band_at - 0.8), 18 + 55 * band_width
     band = np.exp(-(((u - center + 0.15 * v) / reach) ** 2))
     mottle = attach(grain(rng, size, sigma=22), u, v)
-    film = soft_step(0.9 - mottle, 0.8) * max(0.0, sheen - 0.35)
+    film = soft_step(0.9 - mottle, 0.5) * max(0.0, sheen - 0.35)
     level = 0.4 + 0.1 * tone + 0.012 * streak + 0.012 * mottle
-    albedo = level[..., None] * np.array([1.0, 1.0, 1.01]) * (1 - film[..., None] * np.array([0.1, 0.13, 0.22]))
+    albedo = level[..., None] * np.array([1.0, 1.0, 1.01]) * (1 - film[..., None] * np.array([0.12, 0.17, 0.3]))
+    etched = rng.uniform(0.4, 0.75) * _mark(u - layout["place"][0], v - layout["place"][1], layout)
+    albedo *= 1 - etched[..., None]
+    dust = rng.uniform(-UNITS / 2, UNITS / 2, (int(rng.integers(6, 30)), 2))
+    for at_u, at_v in dust:  # specks within tolerance
+        radius, change = rng.uniform(0.5, 1.2), rng.choice([-0.45, 0.5]) * rng.uniform(0.5, 1)
+        near = (np.abs(u - at_u) < 3) & (np.abs(v - at_v) < 3)
+        albedo[near] *= 1 + change * soft_step(np.hypot(u[near] - at_u, v[near] - at_v) - radius)[:, None]
     gloss = 0.05 + 0.3 * band * (1 + 0.12 * streak) + 0.04 * film
     return Surface(u=u, v=v, height=height, albedo=albedo, gloss=gloss, **_no_ink(size))
+
+
+def _mark(u: np.ndarray, v: np.ndarray, layout: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the coverage of the etched number and, left of it, the matrix code."""
+    ink = np.zeros_like(u)
+    for index, digit in enumerate(layout["digits"]):
+        ink = np.maximum(ink, draw_character(u - 9 * index, v, DIGITS[digit], half=(2.7, 4.8), pen=0.7))
+    cells = np.pad(layout["cells"], 1).astype(float)
+    at = [(v + 14) / 2.3 + 0.5, (u + 38) / 2.3 + 0.5]
+    return np.maximum(ink, map_coordinates(cells, at, order=1, mode="constant"))
 
 
 def layout_fabric(view: View) -> dict[str, np.ndarray]:
@@ -48,10 +87,10 @@ def layout_fabric(view: View) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([view.seed, 2])
     count = int(UNITS / PITCH) + 2 * _MARGIN
     row, column = np.mgrid[:count, :count]
-    spread = 0.02 + 0.05 * view.style[0]
+    spread = 0.02 + 0.025 * view.style[0]
     warp, weft = (1 + spread * rng.standard_normal(count) for _ in range(2))
-    for _ in range(int(rng.integers(0, 4))):  # the odd thread of another dye lot is within tolerance
-        weft[rng.integers(count)] *= rng.uniform(0.86, 1.12)
+    for _ in range(int(rng.integers(0, 3))):  # the odd thread of another dye lot is within tolerance
+        weft[rng.integers(count)] *= rng.uniform(0.9, 1.1)
     tight = 0.8 + 0.12 * view.style[1]
     return {
         "over": (row + column) % 3 == 0,
@@ -67,7 +106,7 @@ def fabric_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surf
     rng = np.random.default_rng([view.seed, 3])
     u, v = part_coordinates(size, view)
     count = layout["over"].shape[0]
-    bow = 1.0 + 2.5 * view.style[2]
+    bow = 1.0 + 1.8 * view.style[2]
     column = (u + 0.35 * bow * grain(rng, size, sigma=26)) / PITCH + count / 2
     row = (v + 0.35 * bow * grain(rng, size, sigma=26)) / PITCH + count / 2
     i, j = np.clip(column.astype(int), 0, count - 1), np.clip(row.astype(int), 0, count - 1)

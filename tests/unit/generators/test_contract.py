@@ -26,8 +26,34 @@ NORMALS = contract.render_normals(6, 3, 64, 72, seed=1)
 
 def test_every_family_of_the_design_is_there() -> None:
     assert set(FAMILIES) == {
-        *["noise", "cutpaste", "cutpaste_scar", "cutout", "fpi", "nsa", "perlin_texture", "fractal", "destseg", "memseg", "realnet"],
-        *["scratch", "crack", "dent", "stain", "hole", "chip", "fibre", "corrosion", "burn", "bubble", "misprint", "thread_pull", "deformation"],
+        *[
+            "noise",
+            "cutpaste",
+            "cutpaste_scar",
+            "cutout",
+            "fpi",
+            "nsa",
+            "perlin_texture",
+            "fractal",
+            "destseg",
+            "memseg",
+            "realnet",
+        ],
+        *[
+            "scratch",
+            "crack",
+            "dent",
+            "stain",
+            "hole",
+            "chip",
+            "fibre",
+            "corrosion",
+            "burn",
+            "bubble",
+            "misprint",
+            "thread_pull",
+            "deformation",
+        ],
     }
 
 

@@ -1,0 +1,94 @@
+"""Which normal images a synthetic split is made of: never one that is trained on."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from anomalib.data.utils import LabelName
+
+from anomalib_synth.generators.seeding import hash64
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anomalib.data import AnomalibDataModule, AnomalibDataset
+
+_LEAST = 2  # one image to stay normal, one for a defect
+
+
+def hold_out(
+    base: AnomalibDataModule, splits: Sequence[str], ratios: Mapping[str, float], seed: int
+) -> dict[str, list[str]]:
+    """Choose the normals of each synthetic evaluation split, and take those that were for training out of it.
+
+    A split is made of the base's own normals for it; where it has none, of a seeded share of its training normals.
+    The choice depends on the seed and on the paths within the data set, not on where the data set lies.
+
+    Args:
+        base: A datamodule that has listed its images; its ``train_data`` is replaced.
+        splits: Names of the synthetic splits; ``"train"`` is ignored.
+        ratios: Share of the training normals by name of the split.
+        seed: Seed of the choice.
+
+    Returns:
+        Paths by name of the split.
+
+    Raises:
+        ValueError: If there are too few normals.
+    """
+    held_out: dict[str, list[str]] = {}
+    for split in ("test", "val"):
+        own = normal_rows(getattr(base, f"{split}_data", None))
+        if split in splits and len(own):
+            if len(own) < _LEAST:
+                msg = f"`base` must have at least {_LEAST} normal {split} images, got 1. One stays, one gets a defect."
+                raise ValueError(msg)
+            held_out[split] = list(own.image_path)
+    shares = {split: ratios[split] for split in ("test", "val") if split in splits and split not in held_out}
+    if not shares:
+        return held_out
+    normals = normal_rows(base.train_data)
+    counts = _counts(shares, len(normals), base.name)
+    folder = os.path.commonpath([Path(path).parent for path in normals.image_path])
+    keys = [hash64(seed, Path(os.path.relpath(path, folder)).as_posix()) for path in normals.image_path]
+    order = iter(normals.assign(key=keys).sort_values("key").index)
+    taken: set[int] = set()
+    for split, number in counts.items():
+        indices = [next(order) for _ in range(number)]
+        taken.update(indices)
+        held_out[split] = list(normals.image_path.loc[indices])
+    base.train_data = base.train_data.subsample([i for i in range(len(base.train_data)) if i not in taken])
+    return held_out
+
+
+def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:
+    """Return the normal samples of a dataset, indexed by their positions; none if there is no dataset."""
+    if dataset is None:
+        return pd.DataFrame({"image_path": []})
+    return dataset.samples[dataset.samples.label_index == LabelName.NORMAL]
+
+
+def _counts(shares: Mapping[str, float], available: int, name: str) -> dict[str, int]:
+    """Return how many training normals each split takes: two at least, and one is left to train on."""
+    if sum(shares.values()) >= 1:
+        msg = (
+            f"`val_ratio` + `test_ratio` must be < 1, got {sum(shares.values()):g}: nothing would be left to train on. "
+            "Lower one of them."
+        )
+        raise ValueError(msg)
+
+    def counts(total: int) -> dict[str, int]:
+        return {split: max(_LEAST, round(share * total)) for split, share in shares.items()}
+
+    if sum(counts(available).values()) >= available:
+        needed = next(total for total in count(available + 1) if sum(counts(total).values()) < total)
+        msg = (
+            f"`base` {name} must have at least {needed} normal training images to hold some out for "
+            f"{' and '.join(shares)}, got {available}. Add images, or lower `val_ratio` and `test_ratio`."
+        )
+        raise ValueError(msg)
+    return counts(available)

@@ -1,0 +1,53 @@
+"""Write a generator of your own: propose a defect, and the base class checks, retries and composites it.
+
+python examples/custom_family.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from anomalib_synth.generators import AnomalyGenerator
+from anomalib_synth.generators.base import Proposal
+from anomalib_synth.generators.seeding import Draws
+
+
+class BrightSpotGenerator(AnomalyGenerator):
+    """Draws a bright square spot, 8 pixels wide, anywhere."""
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return self.common_init_args()
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Propose one spot for each row, from that row's seed alone."""
+        del part
+        side = min(8, *images.shape[-2:])
+        draws = [Draws(seed) for seed in seeds]
+        yield Proposal(
+            rows=rows,
+            top=[rng.integer(0, images.shape[2] - side) for rng in draws],
+            left=[rng.integer(0, images.shape[3] - side) for rng in draws],
+            target=images.new_ones(len(rows), images.shape[1], side, side),
+            alpha=images.new_full((len(rows), 1, side, side), 0.7),
+            support=torch.ones(len(rows), 1, side, side, dtype=torch.bool, device=images.device),
+            families=["bright_spot"] * len(rows),
+            captions=["a bright square spot"] * len(rows),
+            params=[{}] * len(rows),
+        )
+
+
+def main() -> None:
+    """Draw a few."""
+    sample = BrightSpotGenerator()(torch.full((4, 3, 64, 64), 0.4), seeds=range(4))
+    print(sample.caption, sample.accepted.tolist(), sample.quality.tolist())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Every file in configs/ runs through anomalib's own command line, with small networks and few images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from anomalib.models import Dsr
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
+TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
+SHORT = {
+    "max_epochs": 1,
+    "limit_train_batches": 1,
+    "limit_val_batches": 1,
+    "limit_test_batches": 1,
+    "enable_progress_bar": "false",
+    "logger": "false",
+    "accelerator": "cpu",
+    "check_val_every_n_epoch": 1,
+}
+BASE = """
+model:
+  class_path: anomalib.models.Glass
+  init_args:
+    input_shape: [64, 64]
+    backbone: efficientnet_lite0_bundled
+    layers: [blocks.2, blocks.4]
+    pretrain_embed_dim: 16
+    target_embed_dim: 16
+    discriminator_hidden: 16
+    mining: false
+    evaluator: false
+    visualizer: false
+    pre_processor:
+      class_path: anomalib.pre_processing.PreProcessor
+      init_args:
+        transform:
+          class_path: torchvision.transforms.v2.Compose
+          init_args:
+            transforms:
+              - class_path: torchvision.transforms.v2.Resize
+                init_args: {{size: [64, 64]}}
+              - class_path: torchvision.transforms.v2.Normalize
+                init_args: {{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
+data:
+  class_path: anomalib.data.Folder
+  init_args:
+    name: part
+    root: {root}
+    normal_dir: train/good
+    train_batch_size: 2
+    num_workers: 0
+    val_split_mode: from_train
+    test_split_mode: none
+    seed: 0
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.LearningRateMonitor
+      init_args: {{logging_interval: step}}
+"""
+
+
+def run_cli(*arguments: str) -> None:
+    """Run ``anomalib`` in this process, so that tests can put stubs where weights would be downloaded."""
+    from anomalib.cli.cli import AnomalibCLI
+
+    AnomalibCLI(args=list(arguments))
+
+
+def short(**extra: object) -> list[str]:
+    """Arguments that keep a run to one step."""
+    return [f"--trainer.{name}={value}" for name, value in {**SHORT, **extra}.items()]
+
+
+def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
+    """Few and small images for the demo data of a config."""
+    wrapped = "base" in config["data"]["init_args"]
+    prefix = "--data.init_args.base.init_args" if wrapped else "--data.init_args"
+    values = {
+        "root": tmp_path / "demo",
+        "category": "printed_cap",
+        "image_size": 96,
+        "num_train": 6,
+        "num_test_good": 2,
+        "num_test_defect": 2,
+        "train_batch_size": 2,
+        "num_workers": 0,
+    }
+    arguments = [f"{prefix}.{name}={value}" for name, value in values.items()]
+    return [*arguments, f"--data.init_args.root={tmp_path / 'synthetic'}"] if wrapped else arguments
+
+
+def test_there_are_configs() -> None:
+    assert {file.stem for file in TRAIN} >= {"draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart"}
+    assert {file.stem for file in SYNTHESIS} >= {"rule_based", "physical", "literature", "mixture"}
+    assert {*SYNTHESIS, *TRAIN} == set(CONFIGS.rglob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", TRAIN, ids=lambda file: file.stem)
+def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    arguments = []
+    if file.stem == "dsr":
+        weights = tmp_path / "vq_model.pckl"
+        torch.save(Dsr().model.discrete_latent_model.state_dict(), weights)
+        monkeypatch.setattr(Dsr, "prepare_pretrained_model", staticmethod(lambda: weights))
+        arguments = ["--model.init_args.upsampling_train_ratio=0.0"]
+    if file.stem in {"draem", "dsr"}:
+        resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
+        arguments += [
+            "--model.init_args.pre_processor=anomalib.pre_processing.PreProcessor",
+            f"--model.init_args.pre_processor.init_args.transform={resize}",
+        ]
+    run_cli(
+        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(),
+        *demo_arguments(config, tmp_path), *arguments,
+    )  # fmt: skip
+    assert list((tmp_path / "results").rglob("*.ckpt"))
+    if file.stem != "patchcore":
+        assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
+
+
+@pytest.mark.parametrize("file", [f for f in SYNTHESIS if f.stem != "labels_from_masks"], ids=lambda file: file.stem)
+def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monkeypatch) -> None:
+    from anomalib.engine import Engine
+
+    base = tmp_path / "base.yaml"
+    base.write_text(BASE.format(root=parts_root), encoding="utf-8")
+    seen = []
+    train = Engine.train
+
+    def watch(self: Engine, *args: object, **kwargs: object) -> None:
+        seen.extend(type(callback).__name__ for callback in self._cache.args["callbacks"])
+        self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
+
+    monkeypatch.setattr(Engine, "train", watch)
+    run_cli(
+        "train", "--config", str(base), "--config", str(file), "--default_root_dir", str(tmp_path / "results"),
+        *short(logger="true"),
+    )  # fmt: skip
+    assert train is not Engine.train
+    assert {"LearningRateMonitor", "SynthesisCallback"} <= set(seen)
+    assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
+
+
+def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatch) -> None:
+    from anomalib.engine import Engine
+
+    config = yaml.safe_load(BASE.format(root=parts_root))
+    config["model"] = {
+        "class_path": "anomalib.models.Supersimplenet",
+        "init_args": {
+            "supervised": True,
+            "backbone": "efficientnet_lite0_bundled",
+            "layers": ["blocks.2", "blocks.4"],
+            "evaluator": False,
+            "visualizer": False,
+        },
+    }
+    transform = {
+        "class_path": "anomalib_synth.transforms.SyntheticAnomaly",
+        "init_args": {
+            "generator": {
+                "class_path": "anomalib_synth.generators.RuleBasedGenerator",
+                "init_args": {"families": ["cutout"]},
+            },
+            "probability": 1.0,
+        },
+    }
+    config["data"]["class_path"] = "anomalib.data.MVTecAD"
+    config["data"]["init_args"] = {
+        "root": str(parts_root.parent),
+        "category": "part",
+        "train_batch_size": 4,
+        "num_workers": 0,
+        "val_split_mode": "from_train",
+        "train_augmentations": transform,
+        "seed": 0,
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    overlay = CONFIGS / "synthesis" / "labels_from_masks.yaml"
+    labels = []
+    step = __import__("anomalib.models", fromlist=["Supersimplenet"]).Supersimplenet.training_step
+
+    def watch(self: object, batch: object, *args: object) -> object:
+        labels.append(batch.gt_label.tolist())
+        assert torch.equal(batch.gt_label, batch.gt_mask.flatten(1).any(1))
+        return step(self, batch, *args)
+
+    monkeypatch.setattr("anomalib.models.Supersimplenet.training_step", watch)
+    monkeypatch.setattr(
+        Engine, "train", lambda self, **kwargs: self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
+    )
+    run_cli(
+        "train",
+        "--config",
+        str(file),
+        "--config",
+        str(overlay),
+        "--default_root_dir",
+        str(tmp_path),
+        *short(logger="true"),
+    )
+    assert any(any(row) for row in labels)
+
+
+@pytest.mark.parametrize(
+    ("argument", "word"),
+    [
+        ("--trainer.callbacks.probabilty=0.5", "probabilty"),
+        ("--trainer.callbacks.generator.init_args.strenght=[0.1,0.2]", "strenght"),
+        ("--trainer.callbacks.generator.init_args.checks.init_args.min_visibilty=1", "min_visibilty"),
+        ("--trainer.callbacks.generator=anomalib_synth.generators.RuleBassedGenerator", "RuleBassedGenerator"),
+    ],
+)
+def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root, tmp_path, capsys) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(BASE.format(root=parts_root).split("trainer:")[0], encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run_cli(
+            "train", "--config", str(base),
+            "--trainer.callbacks=anomalib_synth.callbacks.SynthesisCallback",
+            "--trainer.callbacks.generator=anomalib_synth.generators.RuleBasedGenerator",
+            "--trainer.callbacks.generator.init_args.checks=anomalib_synth.generators.SampleChecks",
+            argument,
+        )  # fmt: skip
+    assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("draw_defects.py", ["--normals", "{root}/train/good", "--out", "{out}/defects.png"]),
+        ("custom_family.py", []),
+        (
+            "train_from_python.py",
+            [
+                "--root",
+                "{root}",
+                "--normal-dir",
+                "train/good",
+                "--epochs",
+                "1",
+                "--image-size",
+                "128",
+                "--results",
+                "{out}",
+            ],
+        ),
+    ],
+)
+def test_example_runs(script, arguments, parts_root, tmp_path) -> None:
+    filled = [argument.format(root=parts_root, out=tmp_path) for argument in arguments]
+    command = [sys.executable, str(CONFIGS.parent / "examples" / script), *filled]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout

@@ -1,0 +1,35 @@
+"""Distributed training on two processes (gloo) draws the same defects as one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run(root: Path, out: Path, devices: int) -> list[dict[str, str]]:
+    out.mkdir()
+    command = [sys.executable, "-m", "tests.integration.ddp_run", str(root), str(out), str(devices)]
+    environment = {**os.environ, "PL_TORCH_DISTRIBUTED_BACKEND": "gloo", "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("rank_*.json"))]
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_draws(parts_root, tmp_path) -> None:
+    (alone,) = run(parts_root, tmp_path / "one", 1)
+    first, second = run(parts_root, tmp_path / "two", 2)
+    assert first
+    assert second
+    assert set(first) != set(second)
+    together = first | second
+    common = alone.keys() & together.keys()
+    assert len(common) >= 8
+    assert all(alone[path] == together[path] for path in common)

@@ -1,0 +1,51 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from anomalib_synth.cli import main
+from anomalib_synth.generators import RuleBasedGenerator
+
+
+def test_families_lists_them_all(capsys) -> None:
+    main(["families"])
+    printed = capsys.readouterr().out
+    assert all(name[:12] in printed for name in RuleBasedGenerator.available_families())
+
+
+def test_preview_draws_every_family_on_the_users_images(parts_root, tmp_path, capsys) -> None:
+    out = tmp_path / "new" / "preview.png"
+    main(["preview", f"--normals={parts_root}/train/good", f"--out={out}", "--image_size=64", "--per_family=1"])
+    with Image.open(out) as picture:
+        assert picture.size[1] >= 12 * 160
+    assert "of 24 samples passed the checks" in capsys.readouterr().out
+
+
+def test_preview_takes_any_generator(parts_root, tmp_path) -> None:
+    out = tmp_path / "preview.png"
+    generator = "--generator=anomalib_synth.generators.RuleBasedGenerator"
+    families = "--generator.init_args.families=[scratch]"
+    main(["preview", f"--normals={parts_root}", f"--out={out}", "--image_size=64", generator, families])
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["preview", "--normals=missing"], "`normals` must be a folder with images"),
+        (["preview", "--normals={root}", "--image_size=4"], "`image_size` must be >= 16, got 4"),
+        (["preview", "--normals={root}", "--per_family=0"], "`per_family` must be >= 1, got 0"),
+    ],
+)
+def test_bad_input_ends_with_one_clear_line(arguments, message, parts_root) -> None:
+    with pytest.raises(SystemExit, match=message):
+        main([argument.format(root=parts_root) for argument in arguments])
+
+
+def test_unknown_family_lists_the_known_ones(parts_root, capsys) -> None:
+    generator = "--generator=anomalib_synth.generators.RuleBasedGenerator"
+    with pytest.raises(SystemExit) as stop:
+        main(["preview", f"--normals={parts_root}", generator, "--generator.init_args.families=[scratsch]"])
+    assert "scratch" in str(stop.value) + capsys.readouterr().err
