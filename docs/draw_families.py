@@ -1,6 +1,6 @@
 """Draw docs/families.png: one sample of each family on the package's own demo parts.
 
-    python docs/draw_families.py
+python docs/draw_families.py
 """
 
 from __future__ import annotations

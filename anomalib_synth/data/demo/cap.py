@@ -72,7 +72,7 @@ def cap_surface(size: int, view: View, layout: dict[str, Any]) -> Surface:
     gloss = (0.10 + 0.16 * gloss_u) * inside
     for x0, y0, x1, y1, x2, y2 in layout["lint"]:
         for ends in (((x0, y0), (x1, y1)), ((x1, y1), (x2, y2))):
-            fiber = 0.45 * soft_step(segment_distance(x, y, *ends)[0] - 0.5) * (1 - inside)
+            fiber = 0.62 * soft_step(segment_distance(x, y, *ends)[0] - 0.5) * (1 - inside)
             albedo += fiber[..., None] * (np.array([0.55, 0.53, 0.5]) - albedo)
     ink, color = _print(u, v, layout["registration"])
     mottle = attach(grain(rng, size, sigma=(1.6, 2.4)), u, v)

@@ -102,7 +102,7 @@ def mispick(part: Part, rng: np.random.Generator) -> None:
 def floating_thread(part: Part, rng: np.random.Generator) -> None:
     """Fabric: threads pass over several crossings without being bound."""
     row, column = _cell(part, rng)
-    height, width = (1, int(rng.integers(5, 9))) if rng.random() < 0.4 else (int(rng.integers(4, 7)), 1)
+    height, width = (1, int(rng.integers(6, 10))) if rng.random() < 0.3 else (int(rng.integers(5, 9)), 1)
     part.layout["over"][row : row + height, column : column + width] = height > 1
 
 
@@ -141,7 +141,7 @@ def slub(part: Part, rng: np.random.Generator) -> None:
 
 def oil_drop(part: Part, rng: np.random.Generator) -> None:
     """Fabric: a drop of machine oil soaked in; it darkens the yarn and dulls the texture."""
-    at, seed, radius, dark = random_spot(rng), int(rng.integers(2**31)), rng.uniform(7, 13), rng.uniform(0.28, 0.45)
+    at, seed, radius, dark = random_spot(rng), int(rng.integers(2**31)), rng.uniform(7, 13), rng.uniform(0.34, 0.52)
 
     def edit(surface: Surface) -> None:
         patch = irregular_patch(surface, at, (radius, radius * 0.85), seed, rough=0.22)
