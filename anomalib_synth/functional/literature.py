@@ -97,8 +97,9 @@ def natural_synthetic_anomaly(window: Window, params: Params) -> Layer:
 def perlin_texture(window: Window, params: Params) -> Layer:
     """Blend a foreign texture where rotated Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021, eq. 2).
 
-    DeSTSeg (Zhang et al. 2023) is the same with a wider range of opacity. Where no folder is given the texture is
-    procedural.
+    DeSTSeg (Zhang et al. 2023) is the same with a wider range of opacity. Differs from the papers: the noise fills a
+    window of half or three quarters of the image, placed on the part, not the whole image; and where no folder is
+    given the texture is procedural.
 
     Params:
         cos, sin: rotation; cell_x, cell_y: lattice spacing in pixels; threshold: of the noise; opacity: share of the
@@ -168,7 +169,8 @@ def fractal(window: Window, params: Params) -> Layer:
 def _perlin_mask(window: Window, params: Params) -> torch.Tensor:
     """Return 1.0 where Perlin noise, rotated about the window's centre, exceeds the threshold.
 
-    The noise is computed on every other pixel; rotating it interpolates anyway, as in DRAEM's code.
+    The noise is computed on every other pixel; rotating it interpolates anyway, as in DRAEM's code. Towards the
+    window's edges the threshold rises, so that no region is cut off straight.
     """
     field = perlin_noise(
         params["noise"].flatten(),
@@ -185,7 +187,8 @@ def _perlin_mask(window: Window, params: Params) -> torch.Tensor:
     torch.add(x * cos * (2 / w), y * sin * (2 / w), out=grid[..., 0])
     torch.sub(y * cos * (2 / h), x * sin * (2 / h), out=grid[..., 1])
     rotated = F.grid_sample(field, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return (rotated > params["threshold"]).float()
+    rise = params["threshold"] + smoothstep(x.abs() * (2 / w), 0.75, 1.0).unsqueeze(1)
+    return (rotated - smoothstep(y.abs() * (2 / h), 0.75, 1.0).unsqueeze(1) > rise).float()
 
 
 def _shuffle_blocks(image: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:

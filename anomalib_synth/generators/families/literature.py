@@ -84,18 +84,19 @@ def _draw_nsa(rng: Draws, frame: Frame) -> Params:
 
 
 def _draw_perlin(rng: Draws, frame: Frame, *, opacity: tuple[float, float] = (0.2, 1.0)) -> Params:
-    """Draw Perlin noise over the whole image with 2**0 to 2**5 cells along each side, as DRAEM does."""
+    """Draw Perlin noise with 2 to 16 cells along each side of a window of half or three quarters of the image."""
     angle = rng.uniform(-math.pi / 2, math.pi / 2)
+    width, height = (rng.choice([0.5, 0.75]) * side for side in (frame.width, frame.height))
     return {
         "cos": math.cos(angle),
         "sin": math.sin(angle),
-        "cell_x": max(2.0, frame.width / 2 ** rng.integer(0, 5)),
-        "cell_y": max(2.0, frame.height / 2 ** rng.integer(0, 5)),
+        "cell_x": max(2.0, width / 2 ** rng.integer(1, 4)),
+        "cell_y": max(2.0, height / 2 ** rng.integer(1, 4)),
         "threshold": 0.5,
         "opacity": rng.uniform(*opacity),
         "noise": rng.noise_seed(),
-        "extent_x": float(frame.width),
-        "extent_y": float(frame.height),
+        "extent_x": width,
+        "extent_y": height,
     }
 
 
