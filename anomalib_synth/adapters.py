@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from anomalib_synth.sample import AnomalySample
 
-_TOLERANCE = 1e-3
 Draw = "Callable[[torch.Tensor], AnomalySample]"
 
 
@@ -107,23 +106,6 @@ class SlotSwap:
         setattr(self._owner, self._name, self._original)
 
 
-def to_unit_range(images: torch.Tensor) -> torch.Tensor:
-    """Clip what resampling and de-normalisation leave outside [0, 1] by rounding.
-
-    Raises:
-        ValueError: If values are further outside, as those of a normalised image are.
-    """
-    images = images.detach().as_subclass(torch.Tensor)
-    low, high = (float(value) for value in torch.aminmax(images))
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-        msg = (
-            f"Synthesis needs images in [0, 1] before normalisation, got values from {low:g} to {high:g}. Move "
-            "`Normalize` from the datamodule's augmentations to the model's pre_processor."
-        )
-        raise ValueError(msg)
-    return images.clamp(0, 1) if low < 0 or high > 1 else images
-
-
 def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable | None) -> None:
     """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``.
 
@@ -151,7 +133,9 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     mask = sample.mask[:, 0] > 0
     if batch.gt_mask is not None:
         mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
-    source = torch.where(real.view(-1, 1, 1, 1), batch.image.as_subclass(torch.Tensor), sample.source)
+    known = getattr(batch, "source", None)
+    own = batch.image if known is None else known
+    source = torch.where(real.view(-1, 1, 1, 1), own.as_subclass(torch.Tensor), sample.source)
     known = getattr(batch, "quality", None)
     quality = torch.ones_like(sample.quality) if known is None else known
     batch.image = Image(image)
@@ -161,8 +145,14 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     batch.quality = torch.where(real, quality, sample.quality)
 
 
-def label_from_mask(batch: ImageBatch) -> None:
-    """Set ``gt_label`` (and ``quality``, ``source`` where missing) of a batch whose masks a transform changed.
+def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
+    """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
+
+    ``quality`` is 1 where the batch has none, and ``source``, where it has one, gets the model's pre-processing.
+
+    Args:
+        batch: The batch, changed in place.
+        pre_process: The transform of the model's pre-processor, or None.
 
     Raises:
         ValueError: If the batch has no masks.
@@ -173,6 +163,9 @@ def label_from_mask(batch: ImageBatch) -> None:
             "classification datamodule makes none. Use `anomalib_synth.data.SyntheticDataModule`, or pass a generator."
         )
         raise ValueError(msg)
-    batch.gt_label = batch.gt_mask.flatten(1).any(1)
+    drawn = batch.gt_mask.flatten(1).any(1)
+    batch.gt_label = drawn if batch.gt_label is None else drawn | batch.gt_label.bool()
     if getattr(batch, "quality", None) is None:
-        batch.quality = torch.ones(len(batch.gt_label), device=batch.gt_label.device)
+        batch.quality = torch.ones(len(drawn), device=drawn.device)
+    if getattr(batch, "source", None) is not None and pre_process is not None:
+        batch.source = pre_process(Image(batch.source))

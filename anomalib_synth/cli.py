@@ -52,10 +52,17 @@ def preview(
     from anomalib_synth.generators.seeding import derive_seeds
     from anomalib_synth.sample import AnomalySample
 
-    for name, value, least in (("image_size", image_size, 16), ("per_family", per_family, 1)):
-        if value < least:
-            msg = f"`{name}` must be >= {least}, got {value}."
+    for name, value, limit in (
+        ("image_size", image_size, 16),
+        ("per_family", per_family, 1),
+        ("max_normals", max_normals, 1),
+    ):
+        if value < limit:
+            msg = f"`{name}` must be >= {limit}, got {value}."
             raise ValueError(msg)
+    if out.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
+        msg = f"`out` must end in .png, .jpg or .webp, got {str(out)!r}."
+        raise ValueError(msg)
     images = torch.stack(list(read_folder(normals, image_size=image_size, limit=max_normals)))
     generator.prepare(images)
     print(f"Foreground: {generator.prepared.foreground.note}.")

@@ -15,6 +15,7 @@ class Provenance:
     Args:
         config: ``{"class_path": ..., "init_args": {...}}`` of the generator: plain data, as in YAML.
         prepare_digest: Digest of the normals the generator was prepared with, or ``""`` when it was not prepared.
+        files_digest: Digest of the files the generator reads (a mask of the part, textures), or ``""``.
         seed: The 64-bit seed of the sample.
         attempt: Which draw was kept, from 0; -1 when none passed the checks.
         family: Kind of defect, ``""`` when there is none.
@@ -24,6 +25,7 @@ class Provenance:
 
     config: dict[str, Any]
     prepare_digest: str
+    files_digest: str
     seed: int
     attempt: int
     family: str

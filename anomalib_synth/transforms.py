@@ -9,6 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
 from anomalib_synth.generators import AnomalyGenerator
+from anomalib_synth.generators.base import to_unit_range
 from anomalib_synth.generators.seeding import Draws, hash64
 
 
@@ -73,6 +74,9 @@ class SyntheticAnomaly(Transform):
                 "Put ToDtype(torch.float32, scale=True) before SyntheticAnomaly, and Normalize after it."
             )
             raise ValueError(msg)
+        if masks[0].shape[-2:] != image.shape[-2:]:
+            msg = f"The mask must have the image's size {tuple(image.shape[-2:])}, got {tuple(masks[0].shape[-2:])}."
+            raise ValueError(msg)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the defect: image and mask are two views of one draw."""
@@ -82,7 +86,7 @@ class SyntheticAnomaly(Transform):
         self._calls += 1
         params = {"target": image, "sample": None}
         if not bool(mask.any()) and Draws(hash64(seed, "chance")).unit() < self.probability:
-            sample = self.generator(image[None], seeds=[seed])
+            sample = self.generator(to_unit_range(image[None]), seeds=[seed])
             if bool(sample.accepted[0]):
                 params["sample"] = sample
         return params

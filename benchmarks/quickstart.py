@@ -68,6 +68,7 @@ def main() -> None:
     """Run both arms on each seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--category", default="brushed_metal")
+    parser.add_argument("--arms", nargs="+", default=["ours", "built-in"], choices=["ours", "built-in"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=210)
     parser.add_argument("--threads", type=int, default=1)
@@ -76,7 +77,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = []
     for seed in args.seeds:
-        for arm in ("ours", "built-in Perlin"):
+        for arm in args.arms:
             rows.append(run(arm, args.category, seed, root=args.root, steps=args.steps))
             print(rows[-1], flush=True)
     print(

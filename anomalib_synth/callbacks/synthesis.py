@@ -8,18 +8,18 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, to_unit_range, write_labels
+from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import training_normals
-from anomalib_synth.generators.base import AnomalyGenerator
+from anomalib_synth.generators.base import AnomalyGenerator, to_unit_range
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:
-    import torch
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
     from lightning.pytorch import LightningModule, Trainer
@@ -78,6 +78,7 @@ class SynthesisCallback(Callback):
                 msg = f"`{name}` must be >= {least}, got {value}."
                 raise ValueError(msg)
         self.generator = generator
+        self._prepares = generator is not None and generator.prepared is None
         self.probability = probability
         self.seed = seed
         self.max_normals = max_normals
@@ -87,6 +88,7 @@ class SynthesisCallback(Callback):
         self._seeds: list[int] = []
         self._reasons: Counter[str] = Counter()
         self._shown: AnomalySample | None = None
+        self._collects = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a model that cannot learn from anomalies, before anything is prepared."""
@@ -105,23 +107,25 @@ class SynthesisCallback(Callback):
         """Prepare the generator and take the model's augmenter's place."""
         if self.generator is None:
             return
-        if self.generator.prepared is None:
+        if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", self.generator.prepared.foreground.note)
         if self._intake.kind == "slot":
             self._swap = SlotSwap(pl_module, self._intake.slot, self._draw)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to collect a grid when one is due."""
-        del trainer, pl_module
+        """Forget the last epoch's grid, and collect a new one when it is due."""
+        del pl_module
         self._shown = None
+        self._collects = bool(self.grid_every_n_epochs) and trainer.current_epoch % self.grid_every_n_epochs == 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int
     ) -> None:
         """Draw onto the batch, or remember its seeds for the augmenter slot."""
+        pre_process = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
         if self.generator is None:
-            label_from_mask(batch)
+            label_from_mask(batch, pre_process)
             return
         paths = batch.image_path
         if paths is None:
@@ -129,23 +133,20 @@ class SynthesisCallback(Callback):
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         self._seeds = derive_seeds(self.seed, trainer.current_epoch, [str(path) for path in paths]).tolist()
         if self._intake.kind == "labels":
-            pre_processor = getattr(pl_module, "pre_processor", None)
-            write_labels(batch, self._draw(batch.image), getattr(pre_processor, "transform", None))
+            write_labels(batch, self._draw(batch.image), pre_process)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: AnomalibModule) -> None:
         """Log the acceptance rate, warn when most draws fail, and show a grid when one is due."""
-        tried = sum(self._reasons.values())
+        counts = torch.tensor([self._reasons.pop("", 0), self._reasons.total()], dtype=torch.float32)
+        accepted, rejected = trainer.strategy.reduce(counts.to(pl_module.device), reduce_op="sum").tolist()
+        tried = accepted + rejected
         if tried:
-            accepted = self._reasons.pop("", 0)
-            pl_module.log("synthesis_accepted", accepted / tried, sync_dist=trainer.world_size > 1)
-            if accepted < tried / 2:
-                common = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
-                logger.warning(
-                    "Only %d of %d synthetic samples passed the checks. Reasons: %s", accepted, tried, common
-                )
+            pl_module.log("synthesis_accepted", accepted / tried, rank_zero_only=True)
+        if accepted < rejected:
+            common = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+            logger.warning("Only %d of %d synthetic samples passed the checks: %s", accepted, tried, common)
         self._reasons.clear()
-        due = self.grid_every_n_epochs and trainer.current_epoch % self.grid_every_n_epochs == 0
-        if due and self._shown is not None and trainer.is_global_zero:
+        if self._shown is not None and trainer.is_global_zero:
             self._log_grid(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -175,11 +176,13 @@ class SynthesisCallback(Callback):
             raise ValueError(msg)
         images = to_unit_range(images)
         chosen = [row for row, seed in enumerate(self._seeds) if self._is_chosen(seed)]
-        drawn = self.generator(images[chosen], seeds=[self._seeds[row] for row in chosen])
         sample = AnomalySample.unchanged(images, [None] * len(images), "not chosen")
+        if not chosen:
+            return sample
+        drawn = self.generator(images[chosen], seeds=[self._seeds[row] for row in chosen])
         sample.place(chosen, drawn)
         self._reasons.update(_NUMBER.sub("#", reason) for reason in drawn.reason)
-        if self._shown is None and bool(drawn.accepted.any()):
+        if self._collects and self._shown is None and bool(drawn.accepted.any()):
             self._shown = drawn
         return sample
 

@@ -109,7 +109,7 @@ class KeptSplit:
             "seed": seed,
             "anomalous_ratio": anomalous_ratio,
             "generator": generator.config,
-            "files": [digest_file(file) for file in generator.files],
+            "files": generator.files_digest,
             "normals": sorted(digest_file(path) for path in normals),
             "held_out": [image.content for image in held_out],
         }

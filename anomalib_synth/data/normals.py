@@ -91,7 +91,11 @@ def model_resize(trainer: Trainer) -> Transform | None:
 
 
 def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
-    """Yield the normal images of a run's first training batches, leaving global random state as it was."""
+    """Yield the normal images of a run's first training batches, leaving torch's global random state as it was.
+
+    They come augmented as the loader makes them and, on several devices, from each one's own share: give a datamodule
+    where samples should not depend on the number of devices.
+    """
     loader = trainer.train_dataloader
     if loader is None:
         trainer.fit_loop.setup_data()
@@ -99,10 +103,8 @@ def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
     count = 0
     with torch.random.fork_rng():
         for batch in loader:
-            normal = (
-                torch.ones(len(batch.image), dtype=torch.bool) if batch.gt_label is None else ~batch.gt_label.bool()
-            )
-            for image in batch.image[normal].clamp(0, 1):
+            images = batch.image if batch.gt_label is None else batch.image[~batch.gt_label.bool()]
+            for image in to_unit_range(images):
                 yield image
                 count += 1
                 if count == limit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from anomalib_synth.sample import AnomalySample, Provenance
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
+
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,16 @@ class AnomalyGenerator(ABC):
         """The files that samples depend on beside the images: a mask of the part, textures."""
         return [] if self.foreground in {None, "auto"} else [Path(self.foreground)]
 
+    @cached_property
+    def files_digest(self) -> str:
+        """Digest of the contents of :attr:`files`, read once; ``""`` when there are none."""
+        if not self.files:
+            return ""
+        digest = blake2b(digest_size=16)
+        for file in self.files:
+            digest.update(blake2b(file.read_bytes(), digest_size=16).digest())
+        return digest.hexdigest()
+
     @property
     def prepare_digest(self) -> str:
         """Digest of the prepared normals, ``""`` before :meth:`prepare`."""
@@ -160,7 +173,8 @@ class AnomalyGenerator(ABC):
         Args:
             images: (B, C, H, W) float in [0, 1], C = 1 or 3, before any normalisation.
             seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
-            masks: (B, 1, H, W), optional: the region a defect may lie in (non-zero), in place of the foreground.
+            masks: (B, 1, H, W), optional: the region a defect should lie in (non-zero), in place of the
+                foreground. It clips nothing: at least ``SampleChecks.min_foreground`` of a defect lies in it.
 
         Returns:
             The sample; rows that failed every draw are the source, with a reason.
@@ -169,6 +183,12 @@ class AnomalyGenerator(ABC):
             ValueError: If an argument has the wrong rank, size, range or number.
         """
         _check_images(images)
+        if self.prepared is not None and self.prepared.donors.shape[1] != images.shape[1]:
+            msg = (
+                f"`images` have {images.shape[1]} channels, but the generator was prepared with "
+                f"{self.prepared.donors.shape[1]}. Prepare it with normals like the images."
+            )
+            raise ValueError(msg)
         images = images.detach().as_subclass(torch.Tensor)
         seed_list = self._seed_list(seeds, len(images))
         _check_masks(masks, images)
@@ -180,8 +200,8 @@ class AnomalyGenerator(ABC):
             first = self._images_seen
             self._images_seen += count
             return derive_seeds(self.seed, 0, range(first, first + count)).tolist()
-        listed = [int(seed) for seed in seeds]
-        if len(listed) != count or any(seed < 0 for seed in listed):
+        listed = seeds.tolist() if hasattr(seeds, "tolist") else list(seeds) if hasattr(seeds, "__iter__") else [seeds]
+        if len(listed) != count or any(not isinstance(seed, int) or seed < 0 for seed in listed):
             msg = f"`seeds` must be {count} integers >= 0, one an image, got {len(listed)}: {listed[:4]}."
             raise ValueError(msg)
         return listed
@@ -190,10 +210,18 @@ class AnomalyGenerator(ABC):
         """Propose, check, redraw within the budget, composite."""
         count = len(images)
         working = images.float()
-        part = self._find_part(working, masks)
-        record = partial(Provenance, config=self.config, prepare_digest=self.prepare_digest, version=__version__)
+        record = partial(
+            Provenance,
+            config=self.config,
+            prepare_digest=self.prepare_digest,
+            files_digest=self.files_digest,
+            version=__version__,
+        )
         records = [record(seed=seed, attempt=-1, family="") for seed in seeds]
         sample = AnomalySample.unchanged(images, records, "no draw was made")
+        if count == 0:
+            return sample
+        part = self._find_part(working, masks)
         pending = list(range(count))
         for attempt in range(self.max_attempts):
             draw_seeds = [hash64(seeds[row], attempt) for row in pending]
@@ -250,20 +278,20 @@ class AnomalyGenerator(ABC):
                 continue
             accepted.append((row, n))
             place = sample.image[row, :, top : top + h, left : left + w]
-            torch.where(inside[n], output[n], original[n], out=place)
+            place.copy_(torch.where(inside[n], output[n], original[n]))
             sample.mask[row, :, top : top + h, left : left + w] = verdict.mask[n]
             sample.quality[row] = verdict.quality[n]
             sample.caption[row] = proposal.captions[n]
         return accepted
 
     def _noise_floor(self, proposal: Proposal, source: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return the local noise (N,) around each window: of the normals, or of the window itself when unprepared."""
+        """Return the noise (N,) where each defect is meant to be: of the normals, or of the image when unprepared."""
         if self.prepared is None:
-            return exact_mean((source - box_blur(source)).abs())
-        h, w = source.shape[-2:]
-        centres = zip(proposal.top, proposal.left, strict=True)
-        values = [self.prepared.noise_at((top + h / 2) / size[0], (left + w / 2) / size[1]) for top, left in centres]
-        return torch.tensor(values, dtype=torch.float32, device=source.device)
+            local = _residual(source)
+        else:
+            noise = self.prepared.noise.to(source.device).expand(max(proposal.rows) + 1, 1, -1, -1)
+            local = crop_grid(noise, proposal.rows, proposal.top, proposal.left, source.shape[-2:], size)
+        return exact_mean(local, proposal.support.float())
 
     def _find_part(self, images: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor | None:
         """Return where defects may lie, (B, 1, h, w) bool at any resolution, or None for everywhere."""
@@ -319,6 +347,30 @@ def crop_grid(
     return torch.stack(cut).float()
 
 
+def to_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """Clip what resampling and de-normalisation leave outside [0, 1] by rounding.
+
+    Raises:
+        ValueError: If values are further outside, as those of a normalised image are.
+    """
+    images = images.detach().as_subclass(torch.Tensor)
+    if images.numel() == 0:
+        return images
+    low, high = torch.stack(torch.aminmax(images)).tolist()
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        msg = (
+            f"Synthesis needs images in [0, 1] before normalisation, got values from {low:g} to {high:g}. Move "
+            "`Normalize` from the datamodule's augmentations to the model's pre_processor."
+        )
+        raise ValueError(msg)
+    return images.clamp(0, 1) if low < 0 or high > 1 else images
+
+
+def _residual(source: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute high-pass response over the channels: (N, C, h, w) -> (N, 1, h, w)."""
+    return (sum((source - box_blur(source)).abs_().unbind(1)) * (1 / source.shape[1])).unsqueeze(1)
+
+
 def _check_images(images: torch.Tensor) -> None:
     if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
         got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
@@ -340,8 +392,8 @@ def _check_images(images: torch.Tensor) -> None:
 
 def _check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
     expected = (images.shape[0], 1, *images.shape[-2:])
-    if masks is not None and tuple(masks.shape) != expected:
-        msg = f"`masks` must have shape {expected}, like the images, got {tuple(masks.shape)}. Resize it (nearest)."
+    if masks is not None and (not isinstance(masks, torch.Tensor) or tuple(masks.shape) != expected):
+        msg = f"`masks` must have shape {expected}, like the images, got {tuple(getattr(masks, 'shape', ()))}."
         raise ValueError(msg)
 
 

@@ -62,6 +62,8 @@ class MixtureGenerator(AnomalyGenerator):
             )
             raise ValueError(msg)
         self.generators = list(generators)
+        if all(generator.prepared is not None for generator in generators):
+            self.prepared = generators[0].prepared
         self.weights = weights
 
     @property

@@ -89,15 +89,16 @@ class PreparedNormals:
         kept: dict[bytes, torch.Tensor] = {}
         grids: dict[bytes, torch.Tensor] = {}
         hashes: list[bytes] = []
-        noise = torch.zeros(_NOISE_GRID, _NOISE_GRID, dtype=torch.float64)
+        noise = torch.zeros(_NOISE_GRID, _NOISE_GRID, dtype=torch.int64)
         for image in _single_images(normals):
             levels = (image * 255).round().to(torch.uint8)
             key = blake2b(levels.numpy().tobytes(), digest_size=16, key=str(tuple(levels.shape)).encode()).digest()
             hashes.append(key)
+            image = levels.float() / 255  # noqa: PLW2901  (what the digest covers is what is measured)
             _keep_smallest(kept, key, levels, limit=max(1, max_donor_bytes // levels.numel()))
             _keep_smallest(grids, key, to_grid(image[None]), limit=_MAX_STATISTICS)
             high_pass = (image - box_blur(image[None])[0]).abs().mean(0)
-            noise += F.adaptive_avg_pool2d(high_pass[None], _NOISE_GRID)[0].double()
+            noise += (F.adaptive_avg_pool2d(high_pass[None], _NOISE_GRID)[0] * 2.0**20).round().long()
         if not hashes:
             msg = "`normals` must hold at least one image, got none. Check the folder or the training split."
             raise ValueError(msg)
@@ -106,15 +107,10 @@ class PreparedNormals:
             digest=blake2b(b"".join(sorted(hashes)), digest_size=16).hexdigest(),
             count=len(hashes),
             donors=_stack([kept[key] for key in sorted(kept)]),
-            noise=(noise / len(hashes)).float(),
+            noise=(noise.double() / (len(hashes) * 2.0**20)).float(),
             foreground=foreground,
             background=background,
         )
-
-    def noise_at(self, row: float, column: float) -> float:
-        """Return the noise floor at a place given in shares of the height and the width."""
-        last = _NOISE_GRID - 1
-        return float(self.noise[min(last, int(row * _NOISE_GRID)), min(last, int(column * _NOISE_GRID))])
 
 
 def _single_images(normals: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

@@ -47,7 +47,7 @@ class RuleBasedGenerator(AnomalyGenerator):
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        ValueError: If a family is unknown, a weight is not positive, or a range is out of order.
+        ValueError: If a family is unknown, a weight is not positive, all weights are 0, or a range is out of order.
 
     Example:
         >>> import torch
@@ -142,6 +142,7 @@ class RuleBasedGenerator(AnomalyGenerator):
         """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
         height, width = images.shape[-2:]
         cells = None if part is None else part.cpu().numpy()[:, 0]
+        grey = _is_grey(images)
         groups: dict[tuple[str, int, int], list[tuple[int, Params]]] = defaultdict(list)
         for row, seed in zip(rows, seeds, strict=True):
             family, params = self.make_params(seed, height, width)
@@ -152,7 +153,7 @@ class RuleBasedGenerator(AnomalyGenerator):
         for (name, h, w), members in groups.items():
             chunk = max(1, _CHUNK_PIXELS[images.device.type != "cpu"] // (h * w))
             for start in range(0, len(members), chunk):
-                yield self._render(images, REGISTRY[name], members[start : start + chunk], (h, w), part)
+                yield self._render(images, REGISTRY[name], members[start : start + chunk], (h, w), part, grey)
 
     def _render(
         self,
@@ -161,6 +162,7 @@ class RuleBasedGenerator(AnomalyGenerator):
         members: list[tuple[int, Params]],
         size: tuple[int, int],
         part: torch.Tensor | None,
+        grey_images: list[bool],
     ) -> Proposal:
         """Render the members of one group, which share a family and a window size."""
         h, w = size
@@ -170,12 +172,7 @@ class RuleBasedGenerator(AnomalyGenerator):
         top = [min(max(int(p["centre_y"]) - h // 2, 0), height - h) for p in listed]
         left = [min(max(int(p["centre_x"]) - w // 2, 0), width - w) for p in listed]
         params = _stack_params(listed, images.device)
-        x = torch.arange(w, device=images.device).view(1, 1, 1, -1) + torch.tensor(left, device=images.device).view(
-            -1, 1, 1, 1
-        )
-        y = torch.arange(h, device=images.device).view(1, 1, -1, 1) + torch.tensor(top, device=images.device).view(
-            -1, 1, 1, 1
-        )
+        x, y = _coordinates(left, w, images.device), _coordinates(top, h, images.device).transpose(2, 3)
         image = crop(images, rows, top, left, h, w)
         window = Window(
             image=image,
@@ -189,7 +186,7 @@ class RuleBasedGenerator(AnomalyGenerator):
             texture=self._cut_textures(image, listed) if family.needs == "texture" else None,
         )
         layer = family.render(window, params)
-        grey = _is_grey(image)
+        grey = [grey_images[row] for row in rows]
         return Proposal(
             rows=rows,
             top=top,
@@ -223,30 +220,23 @@ class RuleBasedGenerator(AnomalyGenerator):
         """Cut a window out of a prepared normal for each member; unprepared, out of another place of the image."""
         h, w = size
         height, width = images.shape[-2:]
-        if self.prepared is None:
-            bank, index = images, [row for row, _ in members]
-        else:
-            bank = self._donor_bank(images)
-            index = [int(p["donor"] * len(bank)) for _, p in members]
         if family.donor_place == "any" or self.prepared is None:
             top = [int(p["donor_y"] * (height - h + 1)) for _, p in members]
             left = [int(p["donor_x"] * (width - w + 1)) for _, p in members]
-        donor = crop(bank, index, top, left, h, w)
-        return donor if donor.is_floating_point() else donor.float().mul_(1 / 255)
+        if self.prepared is None:
+            return crop(images, [row for row, _ in members], top, left, h, w)
+        bank = self._donors_on(images.device)
+        index = [int(p["donor"] * len(bank)) for _, p in members]
+        if bank.shape[-2:] != (height, width):
+            bank = F.interpolate(bank[index].float(), size=(height, width), mode="bilinear").round()
+            index = list(range(len(members)))
+        return crop(bank, index, top, left, h, w).float().mul(1 / 255)
 
-    def _donor_bank(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the donors on the device and at the size of the images, kept for the next call."""
-        donors = self.prepared.donors
-        if donors.shape[1] != images.shape[1]:
-            msg = f"`images` have {images.shape[1]} channels, but the generator was prepared with {donors.shape[1]}."
-            raise ValueError(msg)
-        bank = self._donors
-        if bank is None or bank.shape[-2:] != images.shape[-2:] or bank.device != images.device:
-            bank = donors.to(images.device)
-            if bank.shape[-2:] != images.shape[-2:]:
-                bank = F.interpolate(bank.float(), size=images.shape[-2:], mode="bilinear").round().to(torch.uint8)
-            self._donors = bank
-        return bank
+    def _donors_on(self, device: torch.device) -> torch.Tensor:
+        """Return the donors on a device, kept there for the next call."""
+        if self._donors is None or self._donors.device != device:
+            self._donors = self.prepared.donors.to(device)
+        return self._donors
 
     def _cut_textures(self, image: torch.Tensor, listed: list[Params]) -> torch.Tensor:
         """Return a foreign texture for each window, from the user's folder or rendered."""
@@ -266,7 +256,7 @@ def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dic
         msg = f"`families` must name known families, got {unknown}. Known: {', '.join(REGISTRY)}."
         raise ValueError(msg)
     for name, weight in weights.items():
-        if not (weight >= 0 and math.isfinite(weight)):
+        if isinstance(weight, str) or not (weight >= 0 and math.isfinite(weight)):
             msg = f"`families` weights must be finite and >= 0, got {name}: {weight}."
             raise ValueError(msg)
     if not any(weights.values()):
@@ -276,7 +266,7 @@ def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dic
 
 
 def _check_range(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    if len(value) != 2 or not 0 < value[0] <= value[1] <= 1:
+    if not hasattr(value, "__len__") or len(value) != 2 or not 0 < value[0] <= value[1] <= 1:
         msg = f"`{name}` must satisfy 0 < min <= max <= 1, got {value}. For one value, give it twice."
         raise ValueError(msg)
     return float(value[0]), float(value[1])
@@ -324,8 +314,8 @@ def _stack_params(listed: list[Params], device: torch.device) -> dict[str, torch
 
 
 def _is_grey(image: torch.Tensor) -> list[bool]:
-    """Return for each window whether it has no colour: (N, C, h, w); judged on every fourth pixel."""
-    sparse = image[..., ::4, ::4]
+    """Return for each image (B, C, H, W) whether it has no colour; judged on every second pixel."""
+    sparse = image[..., ::2, ::2]
     return ((sparse.amax(1) - sparse.amin(1)).flatten(1).amax(1) <= 1 / 255).tolist()
 
 

@@ -66,7 +66,8 @@ class TextureFolder:
         if not self.path.is_dir():
             msg = f"`texture_dir` must be a folder, got {str(self.path)!r}. Use null for procedural textures."
             raise ValueError(msg)
-        files = sorted(file for file in self.path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        found = (file for file in self.path.rglob("*") if file.suffix.lower() in _SUFFIXES)
+        files = sorted(found, key=lambda file: file.relative_to(self.path).as_posix())
         if not files:
             msg = (
                 f"`texture_dir` {str(self.path)!r} holds no image ({', '.join(sorted(_SUFFIXES))}). "
@@ -83,7 +84,10 @@ class TextureFolder:
         """Read a file as (3, H, W) uint8, at most 512 pixels a side."""
         if file not in self._cache:
             try:
-                with Image.open(file) as image:
+                with Image.open(file) as opened:
+                    # 16-bit images are scaled first: converting them clips
+                    deep = opened.mode.startswith("I")
+                    image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if deep else opened
                     image.thumbnail((_MAX_SIDE, _MAX_SIDE))
                     pixels = np.array(image.convert("RGB"))
             except (OSError, UnidentifiedImageError) as error:

@@ -22,6 +22,7 @@ IMAGES = render_normals(2, 3, 32, 32)
         (lambda: RuleBasedGenerator(strength=(0.0, 1.0)), r"`strength` must satisfy 0 < min <= max <= 1, got \(0.0, 1"),
         (lambda: RuleBasedGenerator(strength=(0.9, 0.2)), "`strength` must satisfy"),
         (lambda: RuleBasedGenerator(size=(0.1, 1.2)), "`size` must satisfy"),
+        (lambda: RuleBasedGenerator(strength=0.5), "`strength` must satisfy"),
         (lambda: RuleBasedGenerator(max_attempts=0), "`max_attempts` must be >= 1, got 0"),
         (lambda: SampleChecks(min_visibility=-1), "`min_visibility` must be >= 0"),
         (lambda: SampleChecks(min_agreement=2), r"`min_agreement` must be in \[0, 1\], got 2"),
@@ -59,7 +60,7 @@ def test_images(images, message) -> None:
         RuleBasedGenerator()(images)
 
 
-@pytest.mark.parametrize("seeds", [[1], [1, 2, 3], [1, -2]])
+@pytest.mark.parametrize("seeds", [[1], [1, 2, 3], [1, -2], 5, [1.9, 2.0]])
 def test_seeds(seeds) -> None:
     with pytest.raises(ValueError, match="`seeds` must be 2 integers >= 0"):
         RuleBasedGenerator()(IMAGES, seeds=seeds)

@@ -103,8 +103,30 @@ def test_invariants_when_the_image_is_constant(make, level) -> None:
 
 @EVERY
 def test_batch_of_none_is_returned_empty(make) -> None:
-    sample = make()(torch.zeros(0, 3, 32, 32), seeds=[])
-    assert sample.image.shape == (0, 3, 32, 32)
+    part = torch.full((4, 3, 32, 32), 0.9)
+    part[..., 8:24, 8:24] = 0.3
+    for generator in (make(), make().prepare(part)):
+        sample = generator(torch.zeros(0, 3, 32, 32), seeds=[])
+        assert sample.image.shape == (0, 3, 32, 32)
+
+
+@EVERY
+def test_replay_when_the_part_is_an_object_and_a_mask_is_given(make) -> None:
+    images = torch.full((4, 3, 64, 64), 0.9)
+    images[..., 12:52, 12:52] = contract.render_normals(4, 3, 40, 40)
+    contract.check_replay(make, images, [1, 2, 3, 4], images)
+    region = torch.zeros(4, 1, 64, 64)
+    region[..., 20:40, 20:40] = 1
+    whole = make().prepare(images)(images, seeds=[1, 2, 3, 4], masks=region)
+    for row in range(4):
+        single = make().prepare(images)(images[row : row + 1], seeds=[row + 1], masks=region[row : row + 1])
+        contract.assert_row_equal(contract.pick(whole, row), contract.pick(single, 0))
+
+
+@EVERY
+def test_other_channels_than_prepared_are_refused(make) -> None:
+    with pytest.raises(ValueError, match="1 channels, but the generator was prepared with 3"):
+        make().prepare(NORMALS)(torch.rand(2, 1, 32, 32), seeds=[1, 2])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
