@@ -9,8 +9,8 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
 from anomalib_synth.generators import AnomalyGenerator
-from anomalib_synth.generators.base import to_unit_range
 from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.validation import to_unit_range
 
 
 class SyntheticAnomaly(Transform):

@@ -1,6 +1,6 @@
 """The quickstart's model with and without our synthesis, on one kind of demo parts.
 
-    python benchmarks/quickstart.py --category brushed_metal --seeds 0 1 2
+    python benchmarks/quickstart.py --category woven_fabric --seeds 0 1 2
 
 GLASS as in configs/train/quickstart.yaml: once with SynthesisCallback(RuleBasedGenerator()), once with its built-in
 Perlin anomalies, at the same number of steps; the last checkpoint. The nearest-neighbour yardstick of the same
@@ -67,7 +67,7 @@ def run(arm: str, category: str, seed: int, *, root: Path, steps: int) -> dict:
 def main() -> None:
     """Run both arms on each seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--category", default="brushed_metal")
+    parser.add_argument("--category", default="woven_fabric")
     parser.add_argument("--arms", nargs="+", default=["ours", "built-in"], choices=["ours", "built-in"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=210)

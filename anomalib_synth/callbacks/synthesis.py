@@ -15,8 +15,9 @@ from PIL import Image
 from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import training_normals
-from anomalib_synth.generators.base import AnomalyGenerator, to_unit_range
+from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64
+from anomalib_synth.generators.validation import to_unit_range
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from rich.progress import track
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Resize
 
+from anomalib_synth.generators.validation import to_unit_range
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path

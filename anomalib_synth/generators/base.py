@@ -17,13 +17,12 @@ from anomalib_synth.functional.masks import box_blur, exact_mean
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds, hash64
+from anomalib_synth.generators.validation import check_images, check_masks, read_mask
 from anomalib_synth.sample import AnomalySample, Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Self
-
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +181,7 @@ class AnomalyGenerator(ABC):
         Raises:
             ValueError: If an argument has the wrong rank, size, range or number.
         """
-        _check_images(images)
+        check_images(images)
         if self.prepared is not None and self.prepared.donors.shape[1] != images.shape[1]:
             msg = (
                 f"`images` have {images.shape[1]} channels, but the generator was prepared with "
@@ -191,7 +190,7 @@ class AnomalyGenerator(ABC):
             raise ValueError(msg)
         images = images.detach().as_subclass(torch.Tensor)
         seed_list = self._seed_list(seeds, len(images))
-        _check_masks(masks, images)
+        check_masks(masks, images)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self._draw(images, seed_list, masks)
 
@@ -210,6 +209,7 @@ class AnomalyGenerator(ABC):
         """Propose, check, redraw within the budget, composite."""
         count = len(images)
         working = images.float()
+        part = self._find_part(working, masks) if count else None
         record = partial(
             Provenance,
             config=self.config,
@@ -219,9 +219,6 @@ class AnomalyGenerator(ABC):
         )
         records = [record(seed=seed, attempt=-1, family="") for seed in seeds]
         sample = AnomalySample.unchanged(images, records, "no draw was made")
-        if count == 0:
-            return sample
-        part = self._find_part(working, masks)
         pending = list(range(count))
         for attempt in range(self.max_attempts):
             draw_seeds = [hash64(seeds[row], attempt) for row in pending]
@@ -302,7 +299,7 @@ class AnomalyGenerator(ABC):
         if self.foreground == "auto":
             return self.prepared.foreground.segment(images) if self.prepared else None
         if self._part_mask is None:
-            self._part_mask = _read_mask(Path(self.foreground))
+            self._part_mask = read_mask(Path(self.foreground))
         return self._part_mask.to(images.device).expand(len(images), -1, -1, -1)
 
 
@@ -347,68 +344,6 @@ def crop_grid(
     return torch.stack(cut).float()
 
 
-def to_unit_range(images: torch.Tensor) -> torch.Tensor:
-    """Clip what resampling and de-normalisation leave outside [0, 1] by rounding.
-
-    Raises:
-        ValueError: If values are further outside, as those of a normalised image are.
-    """
-    images = images.detach().as_subclass(torch.Tensor)
-    if images.numel() == 0:
-        return images
-    low, high = torch.stack(torch.aminmax(images)).tolist()
-    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
-        msg = (
-            f"Synthesis needs images in [0, 1] before normalisation, got values from {low:g} to {high:g}. Move "
-            "`Normalize` from the datamodule's augmentations to the model's pre_processor."
-        )
-        raise ValueError(msg)
-    return images.clamp(0, 1) if low < 0 or high > 1 else images
-
-
 def _residual(source: torch.Tensor) -> torch.Tensor:
     """Return the mean absolute high-pass response over the channels: (N, C, h, w) -> (N, 1, h, w)."""
     return (sum((source - box_blur(source)).abs_().unbind(1)) * (1 / source.shape[1])).unsqueeze(1)
-
-
-def _check_images(images: torch.Tensor) -> None:
-    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
-        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-        msg = f"`images` must be float (B, C, H, W), got {got}. Add the batch dimension, divide 8-bit images by 255."
-        raise ValueError(msg)
-    if images.shape[1] not in {1, 3} or 0 in images.shape[1:]:
-        msg = f"`images` must have 1 or 3 channels and at least one pixel, got shape {tuple(images.shape)}."
-        raise ValueError(msg)
-    if images.shape[0] == 0:
-        return
-    low, high = (float(value) for value in torch.aminmax(images.detach()))
-    if not (low >= 0 and high <= 1):  # NaN compares false
-        msg = (
-            f"`images` must be finite and in [0, 1], got values from {low:g} to {high:g}. "
-            "Give images before normalisation; divide 8-bit images by 255."
-        )
-        raise ValueError(msg)
-
-
-def _check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
-    expected = (images.shape[0], 1, *images.shape[-2:])
-    if masks is not None and (not isinstance(masks, torch.Tensor) or tuple(masks.shape) != expected):
-        msg = f"`masks` must have shape {expected}, like the images, got {tuple(getattr(masks, 'shape', ()))}."
-        raise ValueError(msg)
-
-
-def _read_mask(path: Path) -> torch.Tensor:
-    """Read a mask image: (1, 1, H, W) bool."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            mask = torch.from_numpy(np.array(image.convert("L"))) > 0
-    except (OSError, UnidentifiedImageError) as error:
-        msg = f'`foreground` must be "auto", None or the path of a readable mask image, got {str(path)!r}: {error}'
-        raise ValueError(msg) from error
-    if not mask.any():
-        msg = f"`foreground` mask {str(path)!r} is empty: no pixel is the part. Paint the part non-zero."
-        raise ValueError(msg)
-    return mask[None, None]

@@ -160,12 +160,15 @@ def test_defects_change_from_epoch_to_epoch(parts_root, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"precision": "bf16-mixed"}, {"accumulate_grad_batches": 2}],
-    ids=["bf16", "gradient accumulation"],
+    ("make", "options"),
+    [
+        (make_supersimplenet, {"precision": "bf16-mixed"}),
+        (make_glass, {"precision": "bf16-mixed"}),
+        (make_supersimplenet, {"accumulate_grad_batches": 2}),
+    ],
+    ids=["labels, bf16", "slot, bf16", "gradient accumulation"],
 )
-@pytest.mark.parametrize("make", [make_supersimplenet, make_glass], ids=["labels", "slot"])
-def test_training_options(parts_root, tmp_path, options, make) -> None:
+def test_training_options(parts_root, tmp_path, make, options) -> None:
     recorder = Recorder()
     fit(make(), parts_root, tmp_path, [make_callback(), recorder], **options)
     assert all(torch.isfinite(loss) for _, loss in recorder.batches)

@@ -1,0 +1,72 @@
+"""Checks of what a generator is called with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+_TOLERANCE = 1e-3
+
+
+def to_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """Clip what resampling and de-normalisation leave outside [0, 1] by rounding.
+
+    Raises:
+        ValueError: If values are further outside, as those of a normalised image are.
+    """
+    images = images.detach().as_subclass(torch.Tensor)
+    if images.numel() == 0:
+        return images
+    low, high = torch.stack(torch.aminmax(images)).tolist()
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        msg = (
+            f"Synthesis needs images in [0, 1] before normalisation, got values from {low:g} to {high:g}. Move "
+            "`Normalize` from the datamodule's augmentations to the model's pre_processor."
+        )
+        raise ValueError(msg)
+    return images.clamp(0, 1) if low < 0 or high > 1 else images
+
+
+def check_images(images: torch.Tensor) -> None:
+    """Refuse what is not a batch of 1- or 3-channel float images in [0, 1]."""
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
+        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        msg = f"`images` must be float (B, C, H, W), got {got}. Add the batch dimension, divide 8-bit images by 255."
+        raise ValueError(msg)
+    if images.shape[1] not in {1, 3} or 0 in images.shape[1:]:
+        msg = f"`images` must have 1 or 3 channels and at least one pixel, got shape {tuple(images.shape)}."
+        raise ValueError(msg)
+    if images.shape[0] == 0:
+        return
+    low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if not (low >= 0 and high <= 1):  # NaN compares false
+        msg = (
+            f"`images` must be finite and in [0, 1], got values from {low:g} to {high:g}. "
+            "Give images before normalisation; divide 8-bit images by 255."
+        )
+        raise ValueError(msg)
+
+
+def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
+    """Refuse a mask that does not fit the images."""
+    expected = (images.shape[0], 1, *images.shape[-2:])
+    if masks is not None and (not isinstance(masks, torch.Tensor) or tuple(masks.shape) != expected):
+        msg = f"`masks` must have shape {expected}, like the images, got {tuple(getattr(masks, 'shape', ()))}."
+        raise ValueError(msg)
+
+
+def read_mask(path: Path) -> torch.Tensor:
+    """Read a mask image: (1, 1, H, W) bool."""
+    try:
+        with Image.open(path) as image:
+            mask = torch.from_numpy(np.array(image.convert("L"))) > 0
+    except (OSError, UnidentifiedImageError) as error:
+        msg = f'`foreground` must be "auto", None or the path of a readable mask image, got {str(path)!r}: {error}'
+        raise ValueError(msg) from error
+    if not mask.any():
+        msg = f"`foreground` mask {str(path)!r} is empty: no pixel is the part. Paint the part non-zero."
+        raise ValueError(msg)
+    return mask[None, None]
