@@ -16,7 +16,7 @@ from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_ma
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import training_normals
 from anomalib_synth.generators.base import AnomalyGenerator
-from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64
+from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
 from anomalib_synth.sample import AnomalySample
 
@@ -37,8 +37,9 @@ class SynthesisCallback(Callback):
     ``supervised: true``, UniNet) it writes ``image``, ``source``, ``gt_mask``, ``gt_label`` and ``quality`` into the
     batch, before the model's pre-processor normalises it. A model that cannot learn from anomalies is refused.
 
-    Before training, the generator is prepared with the training normals at the size the model sees. Each image's seed
-    is a hash of the seed, the epoch and the image's path, so a run can be repeated on any number of workers or devices.
+    Before training, the generator is prepared with the training normals at the size the model sees, unless it came
+    prepared. Each image's seed is a hash of the seed, the epoch and the last three parts of the image's path, so a run
+    can be repeated on any number of workers or devices.
 
     Args:
         generator: Draws the defects. None: a transform among ``train_augmentations`` already drew them, and the
@@ -132,7 +133,7 @@ class SynthesisCallback(Callback):
         if paths is None:
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
-        self._seeds = derive_seeds(self.seed, trainer.current_epoch, [str(path) for path in paths]).tolist()
+        self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
         if self._intake.kind == "labels":
             write_labels(batch, self._draw(batch.image), pre_process)
 

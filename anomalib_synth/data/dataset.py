@@ -11,7 +11,7 @@ from torch.utils.data import DistributedSampler
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
-from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64
+from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,9 +122,9 @@ class SyntheticTrainDataset(SyntheticDataset):
         row = self.samples.iloc[position]
         image, mask, anomalous = _read_row(row)
         source, quality = image, 1.0
-        chance = Draws(hash64(self.seed, epoch, row.image_path, "chance")).unit()
+        chance = Draws(hash64(self.seed, epoch, image_key(row.image_path), "chance")).unit()
         if not anomalous and chance < self.probability:
-            sample = self.generator(image[None], seeds=derive_seeds(self.seed, epoch, [row.image_path]))
+            sample = self.generator(image[None], seeds=derive_seeds(self.seed, epoch, [image_key(row.image_path)]))
             if bool(sample.accepted[0]):
                 image, source = Image(sample.image[0]), Image(sample.source[0])
                 mask = Mask(sample.mask[0, 0].to(torch.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -40,6 +41,18 @@ def derive_seeds(base_seed: int, epoch: int, keys: Sequence[int | str], repeat: 
         (B,) int64 tensor on the CPU.
     """
     return torch.tensor([hash64(base_seed, epoch, key, repeat) for key in keys], dtype=torch.int64)
+
+
+def image_key(path: str | PurePath) -> str:
+    """Return what identifies an image in its data set: the last three parts of its path.
+
+    So a data set that is moved, or read from another working directory, keeps its defects.
+
+    Example:
+        >>> image_key("/data/parts/train/good/000.png")
+        'train/good/000.png'
+    """
+    return "/".join(PurePath(path).parts[-3:])
 
 
 class Draws:

@@ -34,7 +34,7 @@ def main() -> None:
     root, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     callback = SynthesisCallback(RuleBasedGenerator(["cutout", "scratch"]), probability=1.0)
-    strategy = {"strategy": "ddp", "devices": devices} if devices > 1 else {}
+    strategy = {"strategy": "ddp_find_unused_parameters_true", "devices": devices} if devices > 1 else {}
     engine = make_engine(out, [callback, Recorder(out)], limit_train_batches=1.0, limit_val_batches=0, **strategy)
     engine.fit(make_supersimplenet(), datamodule=make_folder(root))
 

@@ -124,7 +124,7 @@ def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
         *demo_arguments(config, tmp_path), *arguments,
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
-    if file.stem != "patchcore":
+    if file.stem in {"glass", "quickstart"}:  # these draw on every image
         assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
 
 
@@ -144,7 +144,7 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
     monkeypatch.setattr(Engine, "train", watch)
     run_cli(
         "train", "--config", str(base), "--config", str(file), "--default_root_dir", str(tmp_path / "results"),
-        *short(logger="true"),
+        *short(logger="true", limit_train_batches=4),
     )  # fmt: skip
     assert train is not Engine.train
     assert {"LearningRateMonitor", "SynthesisCallback"} <= set(seen)
