@@ -114,12 +114,13 @@ def memseg(window: Window, params: Params) -> Layer:
     Params:
         Those of :func:`perlin_texture`, and structural: 1 takes the image's own 4 x 8 blocks in another order.
     """
-    foreign = window.texture.clone()
-    own = (params["structural"].flatten() > 0).nonzero().flatten()
-    if len(own):
-        foreign[own] = _shuffle_blocks(window.image[own], params["noise"].flatten()[own])
+    seeds = params["noise"].flatten()
+    foreign = [
+        _shuffle_blocks(window.image[n : n + 1], seeds[n : n + 1]) if own else window.texture[n : n + 1]
+        for n, own in enumerate((params["structural"].flatten() > 0).tolist())
+    ]
     alpha = _perlin_mask(window, params) * window.foreground
-    return Layer(target=foreign, alpha=alpha * params["opacity"])
+    return Layer(target=foreign[0] if len(foreign) == 1 else torch.cat(foreign), alpha=alpha * params["opacity"])
 
 
 def realnet_blend(window: Window, params: Params) -> Layer:
@@ -194,20 +195,20 @@ def _perlin_mask(window: Window, params: Params) -> torch.Tensor:
 def _shuffle_blocks(image: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
     """Put the blocks of an 8 x 4 grid in another order; a remainder at the right and bottom stays."""
     across, down = _SHUFFLE_GRID
-    n, c, h, w = image.shape
+    h, w = image.shape[-2:]
     bh, bw = h // down, w // across
     if min(bh, bw) == 0:
         return image
     keys = hash_uniform(
         seed.view(-1, 1), torch.zeros_like(seed).view(-1, 1), torch.arange(across * down, device=seed.device)
     )
-    order = keys.argsort(dim=1, stable=True)
-    blocks = image[:, :, : bh * down, : bw * across].reshape(n, c, down, bh, across, bw)
-    blocks = blocks.permute(0, 2, 4, 1, 3, 5).reshape(n, down * across, c, bh, bw)
-    blocks = torch.stack([row[index] for row, index in zip(blocks, order, strict=True)])
-    blocks = blocks.view(n, down, across, c, bh, bw).permute(0, 3, 1, 4, 2, 5)
+    order = keys.argsort(dim=1, stable=True).tolist()
     result = image.clone()
-    result[:, :, : bh * down, : bw * across] = blocks.reshape(n, c, bh * down, bw * across)
+    for n in range(len(image)):
+        for place, taken in enumerate(order[n]):
+            top, left = place // across * bh, place % across * bw
+            y, x = taken // across * bh, taken % across * bw
+            result[n, :, top : top + bh, left : left + bw] = image[n, :, y : y + bh, x : x + bw]
     return result
 
 
