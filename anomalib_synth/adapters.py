@@ -107,7 +107,7 @@ class SlotSwap:
 
 
 def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable | None) -> None:
-    """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``.
+    """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``, ``synthetic``.
 
     Rows that already carry a real defect keep their image, mask and label. The model's pre-processor transforms
     ``image`` and ``gt_mask`` after this; ``source``, which it does not know, is transformed here.
@@ -143,12 +143,14 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     batch.gt_mask = Mask(mask)
     batch.gt_label = real | (sample.label & sample.accepted)
     batch.quality = torch.where(real, quality, sample.quality)
+    batch.synthetic = ~real & sample.label & sample.accepted
 
 
 def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
     """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
 
-    ``quality`` is 1 where the batch has none, and ``source``, where it has one, gets the model's pre-processing.
+    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask; ``source``, where it has one, gets the
+    model's pre-processing.
 
     Args:
         batch: The batch, changed in place.
@@ -167,5 +169,7 @@ def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> N
     batch.gt_label = drawn if batch.gt_label is None else drawn | batch.gt_label.bool()
     if getattr(batch, "quality", None) is None:
         batch.quality = torch.ones(len(drawn), device=drawn.device)
+    if getattr(batch, "synthetic", None) is None:
+        batch.synthetic = drawn
     if getattr(batch, "source", None) is not None and pre_process is not None:
         batch.source = pre_process(Image(batch.source))

@@ -34,8 +34,9 @@ class SynthesisCallback(Callback):
 
     One entry under ``trainer.callbacks``. For models with an augmenter (DRAEM, DSR in its second phase, GLASS) it takes
     the augmenter's place while the model trains; for models that learn from labelled samples (SuperSimpleNet with
-    ``supervised: true``, UniNet) it writes ``image``, ``source``, ``gt_mask``, ``gt_label`` and ``quality`` into the
-    batch, before the model's pre-processor normalises it. A model that cannot learn from anomalies is refused.
+    ``supervised: true``, UniNet, RealNet) it writes ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality`` and
+    ``synthetic`` into the batch, before the model's pre-processor normalises it; the batch of a model with an augmenter
+    gets ``quality`` and ``synthetic`` when the augmenter is called. A model that cannot learn from anomalies is refused.
 
     Before training, the generator is prepared with the training normals at the size the model sees, unless it came
     prepared. Each image's seed is a hash of the seed, the epoch and the last three parts of the image's path, so a run
@@ -88,6 +89,7 @@ class SynthesisCallback(Callback):
         self._intake: Intake | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
+        self._batch: ImageBatch | None = None
         self._reasons: Counter[str] = Counter()
         self._shown: AnomalySample | None = None
         self._collects = False
@@ -113,7 +115,7 @@ class SynthesisCallback(Callback):
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", self.generator.prepared.foreground.note)
         if self._intake.kind == "slot":
-            self._swap = SlotSwap(pl_module, self._intake.slot, self._draw)
+            self._swap = SlotSwap(pl_module, self._intake.slot, self._fill_slot)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's grid, and collect a new one when it is due."""
@@ -136,6 +138,8 @@ class SynthesisCallback(Callback):
         self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
         if self._intake.kind == "labels":
             write_labels(batch, self._draw(batch.image), pre_process)
+        else:
+            self._batch = batch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: AnomalibModule) -> None:
         """Log the acceptance rate, warn when most draws fail, and show a grid when one is due."""
@@ -170,6 +174,17 @@ class SynthesisCallback(Callback):
         if self._swap is not None:
             self._swap.restore()
             self._swap = None
+
+    def switch_generator(self, generator: AnomalyGenerator) -> None:
+        """Draw with another, prepared generator from the next batch on."""
+        self.generator = generator
+
+    def _fill_slot(self, images: torch.Tensor) -> AnomalySample:
+        """Draw in the augmenter's place, and leave in the batch what only the sample knows."""
+        sample = self._draw(images)
+        self._batch.quality = sample.quality
+        self._batch.synthetic = sample.label & sample.accepted
+        return sample
 
     def _draw(self, images: torch.Tensor) -> AnomalySample:
         """Draw defects onto the chosen images of the batch whose seeds are remembered."""

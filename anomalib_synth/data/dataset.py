@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SyntheticDataset(AnomalibDataset):
-    """Normal images and kept synthetic defects, always with mask, source and quality.
+    """Normal images and kept synthetic defects, always with mask, source, quality and origin.
 
     Augmentations are called with ``(image, source, mask)`` for a defect and ``(image, mask)`` for a normal image, so
     image, source and mask get the same random geometry.
@@ -68,6 +68,7 @@ class SyntheticDataset(AnomalibDataset):
             mask_path=row.mask_path,
             source=source,
             quality=float(row.quality),
+            synthetic=bool(anomalous),
         )
 
     def _augment(self, image: Image, source: Image, mask: Mask) -> tuple[Image, Image, Mask]:
@@ -121,7 +122,7 @@ class SyntheticTrainDataset(SyntheticDataset):
         epoch, position = divmod(index, len(self))
         row = self.samples.iloc[position]
         image, mask, anomalous = _read_row(row)
-        source, quality = image, 1.0
+        source, quality, real = image, 1.0, anomalous
         chance = Draws(hash64(self.seed, epoch, image_key(row.image_path), "chance")).unit()
         if not anomalous and chance < self.probability:
             sample = self.generator(image[None], seeds=derive_seeds(self.seed, epoch, [image_key(row.image_path)]))
@@ -138,6 +139,7 @@ class SyntheticTrainDataset(SyntheticDataset):
             image_path=row.image_path,
             source=source,
             quality=quality if anomalous else 1.0,
+            synthetic=anomalous and not real,
         )
 
 

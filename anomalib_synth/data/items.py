@@ -1,4 +1,4 @@
-"""Items and batches that know the image a synthetic defect was drawn on, and how good the defect is."""
+"""Items and batches that know which defects are synthetic, how good they are, and the image they were drawn on."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -16,21 +16,23 @@ class _SyntheticFields:
 
     source: FieldDescriptor[Image | None] = FieldDescriptor(validator_name="validate_source")  # noqa: RUF009
     quality: FieldDescriptor[torch.Tensor | None] = FieldDescriptor(validator_name="validate_quality")  # noqa: RUF009
+    synthetic: FieldDescriptor[torch.Tensor | None] = FieldDescriptor(validator_name="validate_synthetic")  # noqa: RUF009
 
 
 @dataclass
 class SyntheticImageItem(_SyntheticFields, ImageItem):
-    """An image item with its source and its quality.
+    """An image item with its source, its quality and its origin.
 
-    Always set both: anomalib's collate drops a field that is None in the first item of a batch.
+    Always set all three: anomalib's collate drops a field that is None in the first item of a batch.
 
     Args:
         source: (C, H, W) float32, the image without the defect; for a real image, the image itself.
         quality: Scalar in [0, 1]; 1 for a real image.
+        synthetic: Whether the image carries a synthetic defect.
 
     Example:
         >>> image = torch.rand(3, 8, 8)
-        >>> SyntheticImageItem(image=image, source=image, quality=1.0).quality
+        >>> SyntheticImageItem(image=image, source=image, quality=1.0, synthetic=False).quality
         tensor(1.)
     """
 
@@ -51,8 +53,17 @@ class SyntheticImageItem(_SyntheticFields, ImageItem):
         _check_rank("quality", quality, 0)
         return quality
 
+    @staticmethod
+    def validate_synthetic(synthetic: torch.Tensor | bool | None) -> torch.Tensor | None:
+        """Turn the flag into a scalar tensor."""
+        if synthetic is None:
+            return None
+        synthetic = torch.as_tensor(synthetic, dtype=torch.bool)
+        _check_rank("synthetic", synthetic, 0)
+        return synthetic
+
     def to_numpy(self) -> NumpyImageItem:
-        """Convert to anomalib's NumPy item, which has no room for the source and the quality."""
+        """Convert to anomalib's NumPy item, which has no room for the extra fields."""
         return ImageItem(**_host_fields(self, ImageItem)).to_numpy()
 
 
@@ -63,6 +74,7 @@ class SyntheticImageBatch(_SyntheticFields, ImageBatch):
     Args:
         source: (B, C, H, W) float32, the images without their defects.
         quality: (B,) float32 in [0, 1]; 1 for real images.
+        synthetic: (B,) bool; True where the image carries a synthetic defect.
     """
 
     item_class: ClassVar[type[SyntheticImageItem]] = SyntheticImageItem
@@ -84,8 +96,17 @@ class SyntheticImageBatch(_SyntheticFields, ImageBatch):
         _check_rank("quality", quality, 1)
         return quality
 
+    @staticmethod
+    def validate_synthetic(synthetic: torch.Tensor | None) -> torch.Tensor | None:
+        """Check that there is one flag an image."""
+        if synthetic is None:
+            return None
+        synthetic = torch.as_tensor(synthetic, dtype=torch.bool)
+        _check_rank("synthetic", synthetic, 1)
+        return synthetic
+
     def to_numpy(self) -> NumpyImageBatch:
-        """Convert to anomalib's NumPy batch, which has no room for the source and the quality."""
+        """Convert to anomalib's NumPy batch, which has no room for the extra fields."""
         return ImageBatch(**_host_fields(self, ImageBatch)).to_numpy()
 
 

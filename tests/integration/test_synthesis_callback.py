@@ -51,6 +51,7 @@ def test_labels_are_written_when_the_model_learns_from_them(parts_root, tmp_path
         assert batch.gt_mask.shape == (4, 128, 128)
         assert torch.equal(batch.gt_label, batch.gt_mask.flatten(1).any(1))
         assert bool((batch.quality[~batch.gt_label] == 1).all())
+        assert torch.equal(batch.synthetic, batch.gt_label)
         outside = (~batch.gt_mask).unsqueeze(1).expand_as(batch.image)
         assert torch.equal(
             batch.image.as_subclass(torch.Tensor)[outside], batch.source.as_subclass(torch.Tensor)[outside]
@@ -231,6 +232,7 @@ def test_real_defects_keep_their_image_mask_and_label() -> None:
     assert not torch.equal(batch.image[0].as_subclass(torch.Tensor), images[0])
     assert batch.gt_label.tolist() == [True, True]
     assert float(batch.quality[1]) == 1.0
+    assert batch.synthetic.tolist() == [True, False]
     assert float(batch.quality[0]) < 1.0
 
 

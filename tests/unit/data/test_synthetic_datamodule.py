@@ -94,7 +94,7 @@ def sources(dataset) -> set[str]:
 
 def item(quality: float = 1.0, side: int = 8) -> SyntheticImageItem:
     image = Image(torch.rand(3, side, side))
-    return SyntheticImageItem(image=image, gt_label=0, source=image, quality=quality)
+    return SyntheticImageItem(image=image, gt_label=0, source=image, quality=quality, synthetic=quality < 1)
 
 
 def test_items_collate_and_come_back_when_batched():
@@ -102,6 +102,7 @@ def test_items_collate_and_come_back_when_batched():
     batch = SyntheticImageBatch.collate(items)
     assert batch.source.shape == (2, 3, 8, 8)
     assert batch.quality.tolist() == [0.25, 1.0]
+    assert batch.synthetic.tolist() == [True, False]
     assert torch.equal(batch.items[0].source, items[0].source)
     assert batch.items[0].quality == 0.25
 
@@ -123,7 +124,9 @@ def test_items_turn_to_numpy_without_the_extra_fields():
     assert SyntheticImageBatch.collate([item()]).to_numpy().image.shape == (1, 8, 8, 3)
 
 
-@pytest.mark.parametrize(("field", "value"), [("source", torch.rand(8, 8)), ("quality", torch.ones(2))])
+@pytest.mark.parametrize(
+    ("field", "value"), [("source", torch.rand(8, 8)), ("quality", torch.ones(2)), ("synthetic", torch.ones(2))]
+)
 def test_item_refuses_a_field_when_its_rank_is_wrong(field: str, value: torch.Tensor):
     with pytest.raises(ValueError, match=f"`{field}`"):
         SyntheticImageItem(**{"image": torch.rand(3, 8, 8), field: value})
