@@ -149,7 +149,7 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
 def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
     """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
 
-    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask; ``source``, where it has one, gets the
+    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask; ``source``, if there is one, gets the
     model's pre-processing.
 
     Args:
