@@ -1,9 +1,9 @@
-"""The only file that names the internals of anomalib's models: where each of them takes anomalies from."""
+"""The only file that names the internals of anomalib's models: where they take anomalies from and keep their losses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anomalib.data import ImageBatch
-    from anomalib.models import AnomalibModule
+    from anomalib.models import AnomalibModule, Glass
 
     from anomalib_synth.sample import AnomalySample
 
@@ -40,14 +40,10 @@ def find_intake(model: AnomalibModule) -> Intake:
     Raises:
         ValueError: If it cannot learn from anomalies; the message says what to use instead.
     """
-    from anomalib.models import Draem, Dsr, Glass, Supersimplenet, UniNet
+    from anomalib.models import Supersimplenet, UniNet
 
-    if isinstance(model, Draem):
-        return Intake("slot", "augmenter")
-    if isinstance(model, Dsr):
-        return Intake("slot", "perlin_generator")
-    if isinstance(model, Glass):
-        return Intake("slot", "model.augmentor")
+    if slot := _slot_path(model):
+        return Intake("slot", slot)
     if isinstance(model, Supersimplenet):
         if not model.supervised:
             msg = (
@@ -65,6 +61,104 @@ def find_intake(model: AnomalibModule) -> Intake:
         "attribute `learns_from_labels = True`."
     )
     raise ValueError(msg)
+
+
+def _slot_path(model: AnomalibModule) -> str:
+    """Return the dotted path of the model's augmenter, "" if it has none."""
+    from anomalib.models import Draem, Dsr, Glass
+
+    if isinstance(model, Draem):
+        return "augmenter"
+    if isinstance(model, Dsr):
+        return "perlin_generator"
+    return "model.augmentor" if isinstance(model, Glass) else ""
+
+
+def draws_by_itself(model: AnomalibModule) -> bool:
+    """Return whether the model trains on what its own augmenter draws, of which no quality is known."""
+    slot = _slot_path(model)
+    return bool(slot) and not isinstance(model.get_submodule(slot), AugmenterSlot)
+
+
+@dataclass(frozen=True)
+class LossSite:
+    """Where a model keeps a loss that depends on the samples of the batch.
+
+    Args:
+        path: Dotted path of the loss module in the model.
+        kind: Which function of :mod:`anomalib_synth.losses.per_sample` splits it; ``"patches"`` is GLASS' loss, whose
+            rows are patches, see :func:`glass_parts`.
+        copies: How many times the model repeats the batch before the loss.
+    """
+
+    path: str
+    kind: Literal["draem", "dsr", "supersimplenet", "uninet", "elementwise", "samples", "patches"]
+    copies: int = 1
+
+
+def find_losses(model: AnomalibModule) -> list[LossSite]:
+    """Return where a model keeps the losses that can be weighted sample by sample.
+
+    Raises:
+        ValueError: If they are not known, or something else has taken their place; the message says what to do.
+    """
+    from anomalib.models import Draem, Dsr, Glass, Supersimplenet, UniNet
+    from anomalib.models.image.draem.loss import DraemLoss
+    from anomalib.models.image.dsr.loss import DsrThirdStageLoss
+    from anomalib.models.image.glass.loss import FocalLoss
+    from anomalib.models.image.supersimplenet.loss import SSNLoss
+    from anomalib.models.image.uninet.components import UniNetLoss
+
+    sites: dict[LossSite, type[nn.Module]] = {}
+    if isinstance(model, Draem):
+        sites[LossSite("loss", "draem")] = DraemLoss
+        if model.sspcab:
+            sites[LossSite("sspcab_loss", "elementwise")] = nn.MSELoss
+    elif isinstance(model, Dsr):
+        sites[LossSite("third_stage_loss", "dsr")] = DsrThirdStageLoss
+    elif isinstance(model, Glass):
+        sites[LossSite("model.focal_loss", "patches")] = FocalLoss
+    elif isinstance(model, Supersimplenet) and model.supervised:
+        sites[LossSite("loss", "supersimplenet", copies=2)] = SSNLoss
+    elif isinstance(model, UniNet):
+        sites[LossSite("model.loss", "uninet")] = UniNetLoss
+        sites[LossSite("model.bce_loss", "elementwise")] = nn.BCEWithLogitsLoss
+    elif isinstance(getattr(model, "sample_reduction", None), nn.Module):
+        sites[LossSite("sample_reduction", "samples")] = nn.Module
+    if not sites:
+        msg = (
+            f"QualityWeightingCallback cannot weight the loss of {type(model).__name__}: how it splits into samples is "
+            "not known. Remove the callback, or train Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, "
+            "RealNet, or a model of your own with an attribute `sample_reduction`: an nn.Module that takes the loss "
+            "of each sample, (B,), and returns their mean."
+        )
+        raise ValueError(msg)
+    for site, known in sites.items():
+        _check_loss(model, site, known)
+    return list(sites)
+
+
+def _check_loss(model: AnomalibModule, site: LossSite, known: type[nn.Module]) -> None:
+    found = model.get_submodule(site.path)
+    if not isinstance(found, known):
+        msg = (
+            f"QualityWeightingCallback knows `{site.path}` of {type(model).__name__} as {known.__name__}, got "
+            f"{type(found).__name__}. Keep the model's own loss, or remove the callback."
+        )
+        raise ValueError(msg)
+
+
+def glass_parts(model: Glass) -> dict[str, Any]:
+    """Return what decides which patches GLASS' loss sees: the arguments of ``anomalib_synth.losses.GlassPatches``."""
+    network = model.model
+    return {
+        "scorer": network.discriminator,
+        "drawer": network.augmentor,
+        "extractor": network.forward_modules["feature_aggregator"],
+        "layer": network.layers[0],
+        "patchify": network.patch_maker.patchify,
+        "quantile": network.focal_loss_quantile_threshold,
+    }
 
 
 class AugmenterSlot(nn.Module):
@@ -86,7 +180,27 @@ class AugmenterSlot(nn.Module):
         return sample.image, sample.mask.to(sample.image.dtype)
 
 
-class SlotSwap:
+class ModuleSwap:
+    """Puts a module into a model, and puts back what was there.
+
+    Args:
+        model: The model.
+        path: Dotted path of the module in the model.
+        replace: Makes the new module from the one that is there.
+    """
+
+    def __init__(self, model: AnomalibModule, path: str, replace: Callable[[nn.Module], nn.Module]) -> None:
+        parent, _, self._name = path.rpartition(".")
+        self._owner = model.get_submodule(parent)
+        self._original = getattr(self._owner, self._name)
+        setattr(self._owner, self._name, replace(self._original))
+
+    def restore(self) -> None:
+        """Put the original module back."""
+        setattr(self._owner, self._name, self._original)
+
+
+class SlotSwap(ModuleSwap):
     """Puts an :class:`AugmenterSlot` into a model, and puts back what was there.
 
     Args:
@@ -96,14 +210,7 @@ class SlotSwap:
     """
 
     def __init__(self, model: AnomalibModule, path: str, draw: Draw) -> None:
-        parent, _, self._name = path.rpartition(".")
-        self._owner = model.get_submodule(parent)
-        self._original = getattr(self._owner, self._name)
-        setattr(self._owner, self._name, AugmenterSlot(draw))
-
-    def restore(self) -> None:
-        """Put the original augmenter back."""
-        setattr(self._owner, self._name, self._original)
+        super().__init__(model, path, lambda _: AugmenterSlot(draw))
 
 
 def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable | None) -> None:
@@ -133,28 +240,28 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     mask = sample.mask[:, 0] > 0
     if batch.gt_mask is not None:
         mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
-    known = getattr(batch, "source", None)
-    own = batch.image if known is None else known
-    source = torch.where(real.view(-1, 1, 1, 1), own.as_subclass(torch.Tensor), sample.source)
+    pre_process = pre_process or torch.nn.Identity()
+    own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
+    own = pre_process(Image(batch.image)) if own is None else own
+    batch.source = Image(torch.where(real.view(-1, 1, 1, 1), own, pre_process(Image(sample.source))))
     known = getattr(batch, "quality", None)
     quality = torch.ones_like(sample.quality) if known is None else known
+    known = getattr(batch, "synthetic", None)
+    synthetic = torch.zeros_like(real) if known is None else known
     batch.image = Image(image)
-    batch.source = Image(source) if pre_process is None else pre_process(Image(source))
     batch.gt_mask = Mask(mask)
     batch.gt_label = real | (sample.label & sample.accepted)
     batch.quality = torch.where(real, quality, sample.quality)
-    batch.synthetic = ~real & sample.label & sample.accepted
+    batch.synthetic = torch.where(real, synthetic, sample.label & sample.accepted)
 
 
-def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
+def label_from_mask(batch: ImageBatch) -> None:
     """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
 
-    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask; ``source``, if there is one, gets the
-    model's pre-processing.
+    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask.
 
     Args:
         batch: The batch, changed in place.
-        pre_process: The transform of the model's pre-processor, or None.
 
     Raises:
         ValueError: If the batch has no masks.
@@ -171,5 +278,3 @@ def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> N
         batch.quality = torch.ones(len(drawn), device=drawn.device)
     if getattr(batch, "synthetic", None) is None:
         batch.synthetic = drawn
-    if getattr(batch, "source", None) is not None and pre_process is not None:
-        batch.source = pre_process(Image(batch.source))

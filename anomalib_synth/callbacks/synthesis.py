@@ -60,6 +60,8 @@ class SynthesisCallback(Callback):
         >>> callback = SynthesisCallback(RuleBasedGenerator(families=["scratch", "nsa"]), probability=0.5)
     """
 
+    writes_labels = True  # RealNet asks it for labelled batches before training
+
     def __init__(
         self,
         generator: AnomalyGenerator | None = None,
@@ -127,9 +129,8 @@ class SynthesisCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int
     ) -> None:
         """Draw onto the batch, or remember its seeds for the augmenter slot."""
-        pre_process = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
         if self.generator is None:
-            label_from_mask(batch, pre_process)
+            label_from_mask(batch)
             return
         paths = batch.image_path
         if paths is None:
@@ -137,6 +138,7 @@ class SynthesisCallback(Callback):
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
         if self._intake.kind == "labels":
+            pre_process = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
             write_labels(batch, self._draw(batch.image), pre_process)
         else:
             self._batch = batch

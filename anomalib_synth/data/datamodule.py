@@ -13,6 +13,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.datasets import AnomalibDepthDataset, AnomalibVideoDataset
 from anomalib.data.utils import LabelName, ValSplitMode, read_image
 from torch.utils.data import DataLoader
+from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import hold_out, normal_rows
@@ -22,6 +23,7 @@ from anomalib_synth.generators import AnomalyGenerator
 
 if TYPE_CHECKING:
     import torch
+    from anomalib.data import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -236,6 +238,14 @@ class SyntheticDataModule(AnomalibDataModule):
             num_workers=self.num_workers,
             collate_fn=self.external_collate_fn or self.train_data.collate_fn,
         )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Give a training batch's ``source`` the pre-processing that the model will give its ``image``."""
+        del dataloader_idx
+        pre_process = getattr(getattr(self.trainer.lightning_module, "pre_processor", None), "transform", None)
+        if self.trainer.training and pre_process is not None and getattr(batch, "source", None) is not None:
+            batch.source = pre_process(Image(batch.source))
+        return batch
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation dataloader."""

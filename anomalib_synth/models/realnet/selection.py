@@ -1,0 +1,100 @@
+"""Anomaly-aware feature selection (AFS): keep the channels whose response to a defect looks like its mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from anomalib_synth.models.realnet.statistics import ChannelStatistics
+
+_UNFITTED = -1
+
+
+class FeatureSelector(nn.Module):
+    """Keeps some channels of each feature map, standardised by the statistics of normal images.
+
+    For channel i, over synthetic images A_n with source I_n and mask M_n (arXiv 2403.05897, equation 5):
+    ``L(i) = mean_n |F([phi_i(A_n) - phi_i(I_n)]^2) - M_n|^2``, with F the min-max normalisation of a map; the channels
+    with the least loss stay. As in the paper, F works an image at a time (the authors' code normalises over a batch, so
+    that its choice depends on the batch size). The standardisation is ours: it gives channels of one scale to the
+    reconstruction, whose first residuals are then squared z-scores.
+
+    Args:
+        channels: Channels of each feature map.
+        kept: How many of them to keep.
+
+    Raises:
+        ValueError: If a number to keep is out of range.
+    """
+
+    def __init__(self, channels: list[int], kept: list[int]) -> None:
+        super().__init__()
+        if len(kept) != len(channels) or any(not 0 < k <= c for k, c in zip(kept, channels, strict=False)):
+            msg = f"`feature_dims` must hold one number a layer, each in [1, its channels] = {channels}, got {kept}."
+            raise ValueError(msg)
+        self.kept = list(kept)
+        self.total = list(channels)
+        for level, count in enumerate(kept):
+            self.register_buffer(f"index_{level}", torch.full((count,), _UNFITTED))
+            self.register_buffer(f"mean_{level}", torch.zeros(1, count, 1, 1))
+            self.register_buffer(f"scale_{level}", torch.ones(1, count, 1, 1))
+        self._is_fitted = False
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the channels have been chosen, here or in the checkpoint that was loaded."""
+        if not self._is_fitted:  # read from the device once only
+            self._is_fitted = all(int(getattr(self, f"index_{level}")[0]) >= 0 for level in range(len(self.kept)))
+        return self._is_fitted
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return (B, kept, h, w) of each (B, C, h, w).
+
+        Raises:
+            RuntimeError: If the channels have not been chosen yet.
+        """
+        if not self.is_fitted:
+            msg = (
+                "RealNet's feature selection (AFS) is not fitted, so it cannot predict. Train it first (selection runs "
+                "at the start of training), or load a checkpoint of a trained model."
+            )
+            raise RuntimeError(msg)
+        return [self._select(level, feature) for level, feature in enumerate(features)]
+
+    def _select(self, level: int, feature: torch.Tensor) -> torch.Tensor:
+        chosen = feature.index_select(1, getattr(self, f"index_{level}"))
+        return (chosen - getattr(self, f"mean_{level}")) / getattr(self, f"scale_{level}")
+
+    def set_selection(self, losses: list[torch.Tensor], statistics: list[ChannelStatistics]) -> None:
+        """Keep the channels with the least loss.
+
+        Args:
+            losses: (C,) selection loss of each channel, one tensor a feature map.
+            statistics: Mean and deviation of each channel on normal images, one a feature map.
+        """
+        for level, (loss, statistic) in enumerate(zip(losses, statistics, strict=True)):
+            index = loss.topk(self.kept[level], largest=False).indices.sort().values
+            mean, scale = statistic.mean_and_deviation()
+            getattr(self, f"index_{level}").copy_(index)
+            getattr(self, f"mean_{level}").copy_(mean[index].view(1, -1, 1, 1))
+            getattr(self, f"scale_{level}").copy_(scale[index].view(1, -1, 1, 1))
+
+
+@torch.no_grad()
+def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return how badly the change of each channel matches the mask, summed over images.
+
+    Args:
+        anomalous: (B, C, h, w) features of the images with defects.
+        normal: (B, C, h, w) features of their sources.
+        mask: (B, 1, H, W) float in {0, 1}.
+
+    Returns:
+        (C,) sums over the images of the mean squared difference, each in [0, B].
+    """
+    change = (anomalous - normal).square()
+    low, high = change.amin((2, 3), keepdim=True), change.amax((2, 3), keepdim=True)
+    change = (change - low) / (high - low + 1e-4)
+    target = F.interpolate(mask, change.shape[-2:], mode="nearest")
+    return (change - target).square().mean((2, 3)).sum(0)

@@ -1,0 +1,108 @@
+"""RealNet's network: backbone, feature selection, reconstruction, residual selection, discriminator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import nn
+from torch.nn import functional as F
+
+from anomalib_synth.models.realnet.discriminator import Discriminator, ResidualSelection
+from anomalib_synth.models.realnet.reconstruction import ReconstructionUNet
+from anomalib_synth.models.realnet.selection import FeatureSelector
+
+if TYPE_CHECKING:
+    from anomalib_synth.models.realnet.backbone import FrozenBackbone
+
+_SCORE_WINDOWS = 16  # the window of the image score is a sixteenth of the image's side
+
+
+class RealNetModel(nn.Module):
+    """RealNet (arXiv 2403.05897), from normalised images to an anomaly map.
+
+    Args:
+        backbone: Frozen feature extractor.
+        selector: Chooses channels of its feature maps.
+        reconstruction: One network a feature map.
+        selection: Chooses residual channels.
+        discriminator: Turns them into logits.
+
+    Shape:
+        - Input: (B, 3, H, W), normalised
+        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,), both in [0, 1]
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        selector: FeatureSelector,
+        reconstruction: nn.ModuleList,
+        selection: ResidualSelection,
+        discriminator: Discriminator,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.selector = selector
+        self.reconstruction = reconstruction
+        self.selection = selection
+        self.discriminator = discriminator
+
+    @classmethod
+    def build(
+        cls,
+        backbone: FrozenBackbone,
+        *,
+        feature_dims: list[int],
+        reconstruction_width: float,
+        reconstruction_blocks: int,
+        residual_dims: tuple[int, int],
+        discriminator_width: int,
+        discriminator_blocks: int,
+    ) -> RealNetModel:
+        """Put the parts together; the arguments are those of :class:`anomalib_synth.models.RealNet`."""
+        by_maximum, by_mean = residual_dims
+        model = cls(
+            backbone,
+            FeatureSelector(backbone.channels, feature_dims),
+            nn.ModuleList(
+                ReconstructionUNet(dim, width=max(1, round(reconstruction_width * dim)), blocks=reconstruction_blocks)
+                for dim in feature_dims
+            ),
+            ResidualSelection(sum(feature_dims), by_maximum=by_maximum, by_mean=by_mean),
+            Discriminator(by_maximum + by_mean, width=discriminator_width, blocks=discriminator_blocks),
+        )
+        return model.to(memory_format=torch.channels_last)
+
+    def reconstruct(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the reconstructions of selected features."""
+        return [network(feature) for network, feature in zip(self.reconstruction, features, strict=True)]
+
+    def discriminate(
+        self, features: list[torch.Tensor], reconstructed: list[torch.Tensor], size: torch.Size | tuple[int, int]
+    ) -> torch.Tensor:
+        """Return the logits (B, 2, H, W) of the residuals, aligned to the finest feature map."""
+        finest = features[0].shape[-2:]
+        residuals = []
+        for feature, rebuilt in zip(features, reconstructed, strict=True):
+            residual = (feature - rebuilt).square()
+            if residual.shape[-2:] != finest:
+                residual = F.interpolate(residual, finest, mode="bilinear", align_corners=True)
+            residuals.append(residual)
+        logits = self.discriminator(self.selection(torch.cat(residuals, 1)))
+        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+
+    def forward(self, images: torch.Tensor) -> InferenceBatch:
+        """Return the anomaly map and the score of each image.
+
+        Raises:
+            RuntimeError: If the feature selection is not fitted.
+        """
+        features = self.selector(self.backbone(images))
+        size = images.shape[-2:]
+        anomaly_map = self.discriminate(features, self.reconstruct(features), size).softmax(1)[:, 1:]
+        height, width = (max(1, int(side) // _SCORE_WINDOWS) for side in size)
+        pooled = F.avg_pool2d(F.avg_pool2d(anomaly_map, (height, 1), stride=1), (1, width), stride=1)
+        pred_score = pooled.amax((1, 2, 3))
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=pred_score)

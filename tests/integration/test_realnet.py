@@ -1,0 +1,255 @@
+"""RealNet in anomalib: training, checkpoints, prediction, export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import Folder, ImageBatch
+from anomalib.deploy import ExportType
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.data import SyntheticDataModule
+from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.models import RealNet
+from tests.integration.models import fit, make_engine, make_folder, normalising
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = {"feature_dims": (8, 8, 16), "residual_dims": (8, 8), "discriminator_width": 16, "selection_batches": 2}
+
+
+def make_realnet(**options: object) -> RealNet:
+    settings = {"evaluator": False, "visualizer": False, "pre_processor": normalising(64)} | SMALL | options
+    return RealNet(**settings)
+
+
+def make_callback() -> SynthesisCallback:
+    return SynthesisCallback(RuleBasedGenerator(families=["stain", "cutpaste"]), probability=0.7, grid_every_n_epochs=0)
+
+
+@pytest.fixture(scope="module")
+def trained(parts_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RealNet, Path]:
+    """A model after two steps, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("realnet")
+    torch.manual_seed(0)
+    model = make_realnet()
+    engine = fit(model, parts_root, folder, [make_callback()])
+    path = folder / "model.ckpt"
+    engine.trainer.save_checkpoint(path)
+    return model, path
+
+
+def make_batch(*, defects: bool) -> ImageBatch:
+    generator = torch.Generator().manual_seed(0)
+    source = torch.rand(3, 3, 64, 64, generator=generator)
+    image, mask = source.clone(), torch.zeros(3, 64, 64, dtype=torch.bool)
+    if defects:
+        mask[:2, 10:30, 20:40] = True
+        image[:2, :, 10:30, 20:40] = 1 - image[:2, :, 10:30, 20:40]
+    batch = ImageBatch(image=Image(image), gt_mask=Mask(mask), gt_label=mask.flatten(1).any(1))
+    batch.source, batch.synthetic = Image(source), batch.gt_label.clone()
+    return batch
+
+
+def test_training_fits_the_selection_and_moves_only_the_trainable_parts(parts_root, tmp_path) -> None:
+    model = make_realnet()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    engine = fit(model, parts_root, tmp_path, [make_callback()], max_epochs=2)  # layers that start at zero block two
+    assert model.model.selector.is_fitted
+    assert model.model.selector.index_2.unique().numel() == 16
+    assert engine.trainer.callback_metrics["train_loss"].isfinite()
+    still = {name for name, value in model.named_parameters() if torch.equal(value, before[name])}
+    frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
+    assert not still - frozen
+    assert {name.split(".")[1] for name in frozen} == {"backbone"}
+
+
+def test_backbone_has_pretrained_weights_after_training(trained) -> None:
+    import timm
+
+    pretrained = timm.create_model("efficientnet_lite0_bundled", pretrained=True).state_dict()
+    assert torch.equal(
+        trained[0].model.backbone.network.state_dict()["conv_stem.weight"], pretrained["conv_stem.weight"]
+    )
+
+
+def test_loss_falls_on_a_small_set(parts_root, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = make_realnet(learning_rate=0.003)
+    losses = []
+    step = model.training_step
+    model.training_step = lambda batch, *args: losses.append(step(batch)) or losses[-1]
+    fit(model, parts_root, tmp_path, [make_callback()], max_epochs=10, limit_train_batches=1.0, limit_val_batches=0)
+    values = [float(loss["loss"].detach()) for loss in losses]
+    assert np.mean(values[-4:]) < 0.8 * np.mean(values[:4])
+
+
+def test_checkpoint_predicts_the_same_and_resumes(trained, parts_root, tmp_path) -> None:
+    model, path = trained
+    loaded = RealNet.load_from_checkpoint(path, evaluator=False, visualizer=False).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model.eval()(images), loaded(images)
+    assert torch.equal(expected.anomaly_map, found.anomaly_map)
+    assert expected.anomaly_map.shape == (2, 1, 64, 64)
+    assert bool(((expected.pred_score >= 0) & (expected.pred_score <= 1)).all())
+    resumed = make_realnet()
+    resumed.model.backbone.load_weights = None  # a resumed run must not read the weights again
+    engine = make_engine(tmp_path, [make_callback()], max_epochs=2)
+    engine.fit(resumed, datamodule=make_folder(parts_root), ckpt_path=path)
+    assert torch.equal(resumed.model.selector.index_0, model.model.selector.index_0)
+
+
+def test_predict_through_the_engine(trained, parts_root, tmp_path) -> None:
+    model, _ = trained
+    predictions = make_engine(tmp_path, []).predict(model, data_path=parts_root / "test" / "spot")
+    assert len(predictions) == 4
+    assert predictions[0].anomaly_map.shape[-2:] == (64, 64)
+
+
+def test_trains_on_a_synthetic_datamodule_without_a_callback(parts_root, tmp_path) -> None:
+    data = SyntheticDataModule(
+        make_folder(parts_root), RuleBasedGenerator(families=["stain"]), splits=["train"], anomalous_ratio=0.8, seed=0,
+        root=tmp_path / "kept",
+    )  # fmt: skip
+    model = make_realnet()
+    seen, step = [], model.training_step
+    model.training_step = lambda batch, *args: seen.append(batch) or step(batch)
+    make_engine(tmp_path, []).fit(model, datamodule=data)
+    assert model.model.selector.is_fitted
+    for batch in seen:
+        outside = (~batch.gt_mask)[:, None].expand_as(batch.image)
+        assert float(batch.source.min()) < 0, "source must be normalised like the image"
+        assert torch.equal(
+            batch.source.as_subclass(torch.Tensor)[outside], batch.image.as_subclass(torch.Tensor)[outside]
+        )
+
+
+def test_training_without_synthesis_says_what_to_add(parts_root, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"batches hold none. Add `anomalib_synth.callbacks.SynthesisCallback`"):
+        fit(make_realnet(), parts_root, tmp_path, [])
+
+
+def test_selection_leaves_global_random_state_alone(parts_root, tmp_path) -> None:
+    orders = []
+    for fitted in (False, True):
+        torch.manual_seed(0)
+        model = make_realnet()
+        if fitted:
+            for level, kept in enumerate(SMALL["feature_dims"]):
+                getattr(model.model.selector, f"index_{level}").copy_(torch.arange(kept))
+        order, step = [], model.training_step
+        model.training_step = lambda batch, *args, order=order, step=step: order.extend(batch.image_path) or step(batch)
+        torch.manual_seed(1)
+        fit(model, parts_root, tmp_path, [make_callback()])
+        orders.append(order)
+    assert orders[0] == orders[1]
+
+
+def test_a_batch_without_anomalies_is_no_error(trained) -> None:
+    model = trained[0].train()
+    batch = make_batch(defects=False)
+    bare = ImageBatch(image=batch.image, gt_label=batch.gt_label)
+    for normal in (batch, bare):
+        reconstruction, segmentation = model.sample_losses(normal)
+        assert bool((reconstruction > 0).all())
+        assert bool(segmentation.isfinite().all())
+
+
+def test_reconstruction_aims_at_the_source(trained) -> None:
+    model = trained[0].train()
+    batch = make_batch(defects=True)
+    with_source, _ = model.sample_losses(batch)
+    batch.source = batch.image
+    with_image, _ = model.sample_losses(batch)
+    with_source, with_image = with_source.tolist(), with_image.tolist()
+    assert with_source[0] != with_image[0]
+    assert with_source[2] == with_image[2]
+
+
+def test_real_defects_do_not_train_the_reconstruction(trained) -> None:
+    model = trained[0].train()
+    batch = make_batch(defects=True)
+    batch.synthetic = torch.tensor([True, False, False])
+    reconstruction, segmentation = model.sample_losses(batch)
+    assert float(reconstruction[1]) == 0
+    assert float(reconstruction[0]) > 0
+    assert float(segmentation[1]) > 0
+
+
+def test_defects_without_a_source_or_a_mask_are_errors(trained) -> None:
+    model = trained[0]
+    batch = make_batch(defects=True)
+    with pytest.raises(ValueError, match=r"RealNet reconstructs `batch.source`.*SynthesisCallback"):
+        model.sample_losses(ImageBatch(image=batch.image, gt_mask=batch.gt_mask, gt_label=batch.gt_label))
+    batch.gt_mask = None
+    with pytest.raises(ValueError, match=r"RealNet needs `gt_mask`"):
+        model.sample_losses(batch)
+
+
+def test_an_untrained_model_cannot_predict() -> None:
+    with pytest.raises(RuntimeError, match="not fitted"):
+        make_realnet().eval()(torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    "name", ["reconstruction_width", "reconstruction_blocks", "selection_batches", "learning_rate"]
+)
+def test_sizes_must_be_positive(name) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be > 0, got 0"):
+        RealNet(**{name: 0})
+
+
+def test_papers_sizes_can_be_built() -> None:
+    with torch.device("meta"):
+        model = RealNet(
+            backbone="wide_resnet50_2", layers=["layer1", "layer2", "layer3", "layer4"],
+            feature_dims=[256, 512, 512, 256], reconstruction_blocks=2, residual_dims=(256, 256),
+            discriminator_width=128, discriminator_blocks=2, evaluator=False, visualizer=False, post_processor=False,
+        )  # fmt: skip
+    assert sum(p.numel() for p in model.model.reconstruction.parameters()) > 5e7
+
+
+@pytest.mark.slow
+def test_exports_predict_the_same(trained, tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    model, _ = trained
+    model.eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = model(images)
+    engine = make_engine(tmp_path, [])
+
+    path = engine.export(model, ExportType.ONNX, export_root=tmp_path)
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: images.numpy()}), strict=True))
+
+    path = engine.export(model, ExportType.OPENVINO, export_root=tmp_path)
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = compiled(images.numpy())
+    served = {output.get_any_name(): results[output] for output in compiled.outputs}
+    for name in ("anomaly_map", "pred_score"):
+        for output in (found, served):
+            np.testing.assert_allclose(output[name], getattr(expected, name).numpy(), atol=1e-4, rtol=0)
+
+    path = engine.export(model, ExportType.TORCH, export_root=tmp_path)
+    assert path.is_file()
+
+
+def test_folder_with_real_defects_trains(parts_root, tmp_path) -> None:
+    data = Folder(
+        name="part", root=parts_root, normal_dir="train/good", abnormal_dir="test/spot",
+        mask_dir="ground_truth/spot", train_batch_size=4, eval_batch_size=4, num_workers=0,
+        val_split_mode="from_train", val_split_ratio=0.2, seed=0,
+    )  # fmt: skip
+    model = make_realnet()
+    make_engine(tmp_path, [make_callback()]).fit(model, datamodule=data)
+    assert model.model.selector.is_fitted
