@@ -1,17 +1,22 @@
-"""Does rule-based synthesis help on real defects? SuperSimpleNet with our samples against the built-in models.
+"""Does synthesis help on real defects? Our arms against anomalib's built-in models, on the same images.
 
-Arms, all with the bundled EfficientNet-Lite0 backbone, on the same images, the last checkpoint, no test image used
-before the test:
+All arms have the bundled EfficientNet-Lite0 backbone, the same optimiser steps, the last checkpoint, and see no
+test image before the test:
 
-* ``ssn_synth``:   Supersimplenet(supervised), SynthesisCallback(RuleBasedGenerator()), every family, defaults
-* ``ssn_perlin``:  the same model and number of steps, with samples of anomalib's PerlinAnomalyGenerator
-* ``ssn_unsup``:   Supersimplenet as it comes (unsupervised), the same number of steps
-* ``patchcore``:   PatchCore, coreset 1 %
+* ``ssn_synth``, ``ssn_perlin``, ``ssn_unsup``: SuperSimpleNet supervised by RuleBasedGenerator() (every family, its
+  defaults), by anomalib's PerlinAnomalyGenerator, and as it comes (unsupervised)
+* ``patchcore``: PatchCore, coreset 1 %;  ``draem``: DRAEM with RuleBasedGenerator() (97 million parameters: slow)
+* ``realnet``: RealNet with RuleBasedGenerator()
+* ``realnet_softmax``, ``realnet_shuffled``: the same, each sample weighted by its quality, or by another sample's
+* ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
+  TwoStageTrainingCallback. The second generator is the physical families, held to the checks of
+  configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
 
 Data: a folder of categories in MVTec layout (train/good, test/<class>, and, where there are pixel labels,
 ground_truth/<class>). Rows are appended to a CSV as they come; a row that is there is not run again.
 
     python benchmarks/real_images.py --data DATA --categories magnetic_tile pavement_crack solar_mono --seeds 0 1 2
+    python benchmarks/real_images.py --data DATA --arms realnet --size 192
     python benchmarks/real_images.py --table
 """
 
@@ -26,10 +31,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+import yaml
 from anomalib.data import Folder
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule, Patchcore, Supersimplenet
+from anomalib.models import AnomalibModule, Draem, Patchcore, Supersimplenet
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -37,10 +43,19 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from torchvision.tv_tensors import Image, Mask
 
 import anomalib_synth  # noqa: F401  (registers the backbone)
-from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators.base import build_generator
+from anomalib_synth.models import RealNet
 
-ARMS = ["ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore"]
+ORDERS = ["rule_only", "two_stage", "reverse", "mixed"]
+WEIGHTS = ["softmax", "shuffled"]
+ARMS = [
+    "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
+    *(f"realnet_{name}" for name in WEIGHTS + ORDERS),
+]  # fmt: skip
+CONFIGS = Path(__file__).parents[1] / "configs"
+KEY = ["arm", "category", "seed", "size", "steps", "batch_size"]
 BACKBONE = {"backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
 RESULTS = Path(__file__).parent / "results" / "real_images.csv"
 logging.getLogger("anomalib").setLevel(logging.WARNING)
@@ -83,20 +98,39 @@ def make_datamodule(data: Path, category: str, *, batch_size: int) -> Folder:
     )
 
 
+def make_arm(arm: str, seed: int, pre_processor: PreProcessor) -> tuple[AnomalibModule, list[Callback]]:
+    """Return the model and the callbacks of an arm."""
+    parts = {"pre_processor": pre_processor, "evaluator": False, "visualizer": False, "post_processor": False}
+    synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)
+    family, _, variant = arm.partition("_")
+    if arm == "patchcore":
+        return Patchcore(**BACKBONE, coreset_sampling_ratio=0.01, **parts), []
+    if arm == "draem":
+        parts["pre_processor"] = PreProcessor(Compose([pre_processor.transform.transforms[0]]))
+        return Draem(dtd_dir=".", **parts), [synthesis]
+    if family == "ssn":
+        model = Supersimplenet(**BACKBONE, supervised=variant != "unsup", **parts)
+        model.configure_optimizers = lambda: constant_schedule(model)
+        return model, {"synth": [synthesis], "perlin": [PerlinSamples()], "unsup": []}[variant]
+    callbacks = [synthesis]
+    if variant in WEIGHTS:
+        callbacks.append(QualityWeightingCallback(mode=variant, seed=seed))
+    elif variant in ORDERS:
+        callbacks.append(TwoStageTrainingCallback(fine_generator(), order=variant))
+    return RealNet(**parts), callbacks
+
+
+def fine_generator() -> RuleBasedGenerator:
+    """Return the stage-2 generator of configs/synthesis/two_stage.yaml."""
+    config = yaml.safe_load((CONFIGS / "synthesis" / "two_stage.yaml").read_text(encoding="utf-8"))
+    return build_generator(config["trainer"]["callbacks+"][0]["init_args"]["fine_generator"])
+
+
 def run_cell(arm: str, data: Path, category: str, seed: int, *, size: int, steps: int, batch_size: int) -> dict:
     """Train and test one arm; return its row."""
     seed_everything(seed)
     pre_processor = PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
-    parts = {"pre_processor": pre_processor, "evaluator": False, "visualizer": False, "post_processor": False}
-    callbacks = []
-    if arm == "patchcore":
-        model = Patchcore(**BACKBONE, coreset_sampling_ratio=0.01, **parts)
-    else:
-        model = Supersimplenet(**BACKBONE, supervised=arm != "ssn_unsup", **parts)
-        if arm == "ssn_synth":
-            callbacks = [SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)]
-        elif arm == "ssn_perlin":
-            callbacks = [PerlinSamples()]
+    model, callbacks = make_arm(arm, seed, pre_processor)
     datamodule = make_datamodule(data, category, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as results:
         limits = {"max_epochs": 1} if arm == "patchcore" else {"max_steps": steps, "max_epochs": -1}
@@ -104,21 +138,11 @@ def run_cell(arm: str, data: Path, category: str, seed: int, *, size: int, steps
             callbacks=callbacks, default_root_dir=results, logger=False, accelerator="cpu", enable_progress_bar=False,
             limit_val_batches=0, num_sanity_val_steps=0, **limits,
         )  # fmt: skip
-        if arm != "patchcore":
-            model.configure_optimizers = lambda: constant_schedule(model)
         start = time.perf_counter()
         engine.fit(model, datamodule=datamodule)
         seconds = time.perf_counter() - start
-    return {
-        "arm": arm,
-        "category": category,
-        "seed": seed,
-        "size": size,
-        "steps": steps,
-        "batch_size": batch_size,
-        **evaluate(model, datamodule),
-        "fit_seconds": round(seconds, 1),
-    }
+    setting = dict(zip(KEY, (arm, category, seed, size, steps, batch_size), strict=True))
+    return {**setting, **evaluate(model, datamodule), "fit_seconds": round(seconds, 1)}
 
 
 def evaluate(model: AnomalibModule, datamodule: Folder) -> dict[str, float | None]:
@@ -152,11 +176,12 @@ def constant_schedule(model: Supersimplenet) -> torch.optim.Optimizer:
 
 def print_table(path: Path) -> None:
     """Print mean and spread over seeds by category and arm, and the means over categories."""
-    rows = pd.read_csv(path)
-    for metric in ("image_auroc", "pixel_auroc", "pixel_ap"):
-        table = rows.pivot_table(index="category", columns="arm", values=metric, aggfunc=["mean", "std", "count"])
-        print(f"\n{metric}\n{table.round(3).to_string()}")
-        print("mean over categories:", table["mean"].mean().round(3).to_dict())
+    for size, rows in pd.read_csv(path).groupby("size"):
+        for metric in ("image_auroc", "pixel_auroc", "pixel_ap"):
+            table = rows.pivot_table(
+                index="arm", columns="category", values=metric, aggfunc=["mean", "std", "min", "count"]
+            )
+            print(f"\n{metric}, {size} px\n{table.round(3).to_string()}")
 
 
 def main() -> None:
@@ -164,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with one folder per category")
     parser.add_argument("--categories", nargs="+", default=["magnetic_tile", "pavement_crack", "solar_mono"])
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--arms", nargs="+", default=ARMS[:4], choices=ARMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=400)
@@ -184,7 +209,8 @@ def main() -> None:
         for category in args.categories:
             for arm in args.arms:
                 done = pd.read_csv(args.results) if args.results.exists() else pd.DataFrame(columns=["arm"])
-                if len(done) and ((done.arm == arm) & (done.category == category) & (done.seed == seed)).any():
+                setting = (arm, category, seed, args.size, args.steps, args.batch_size)
+                if len(done) and (done[KEY] == setting).all(1).any():
                     continue
                 row = run_cell(
                     arm, args.data, category, seed, size=args.size, steps=args.steps, batch_size=args.batch_size
