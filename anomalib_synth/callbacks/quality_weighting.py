@@ -1,0 +1,207 @@
+"""Synthetic samples weigh as much in the loss as their quality says."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback
+
+from anomalib_synth.adapters import ModuleSwap, draws_by_itself, find_losses, glass_parts
+from anomalib_synth.losses import (
+    SPLITS,
+    GlassPatches,
+    QualityWeights,
+    WeightedLoss,
+    WeightMode,
+    measure_effective_share,
+)
+
+if TYPE_CHECKING:
+    from anomalib.data import ImageBatch
+    from lightning.pytorch import LightningModule, Trainer
+
+    from anomalib_synth.adapters import LossSite
+
+
+class QualityWeightingCallback(Callback):
+    r"""Weights the loss of each synthetic sample by its quality, before the losses of the batch are averaged.
+
+    After "QARAD" (arXiv 2508.03539). The loss of the batch, :math:`\frac{1}{B} \sum_i l_i`, becomes
+    :math:`\frac{1}{B} \sum_i w_i l_i`, where :math:`l_i` is what sample i contributes to the model's own loss. The
+    authors' public code multiplies the loss of the batch by the mean weight instead, which treats all samples alike.
+
+    One entry under ``trainer.callbacks``, next to ``SynthesisCallback``, in any order. It works with DRAEM, DSR (in
+    the phase that trains the up-sampling module), SuperSimpleNet (``supervised: true``), UniNet, GLASS (the focal
+    loss; the other sees no synthetic images), RealNet, and a model of your own that hands its per-sample losses, (B,),
+    to a module ``sample_reduction``, which returns their mean. Any other model is refused.
+
+    The weights have mean 1 over the synthetic samples of the batch (each process's own, under DDP), so a batch with
+    fewer than two of them is not weighted. A batch in which all weights are 1 passes the model's own loss unchanged.
+    So does any loss outside a training step. While training, ``weight_effective_share``, ``weight_min`` and
+    ``weight_max`` are logged for each epoch, and a histogram of the weights goes to the loggers that take one.
+
+    Args:
+        mode: How quality becomes a weight. ``softmax``: by a softmax whose temperature gives the weights of the batch
+            a set effective sample size. ``linear``: linearly. ``none``: all weights are 1. ``shuffled``: the softmax's
+            weights, at random among the synthetic samples: the control, with which quality must be compared.
+        effective_share: Effective sample size of the softmax's weights, (Σw)²/Σw², as a share of the synthetic
+            samples, in (0, 1]. The temperature is never below 0.01, so that noise in the quality does not decide.
+        linear_floor: Least weight of ``linear`` before rescaling to mean 1, in (0, 1].
+        linear_threshold: Quality at and below which a sample has that weight, in [0, 1).
+        seed: Seed of ``shuffled``; the order depends on it and on the step.
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of training, if the model's loss cannot be
+            weighted; in training, if the batches have no quality, or one outside [0, 1].
+        RuntimeError: In training, if the loss is not what anomalib 2.7 computes.
+
+    Example:
+        >>> callback = QualityWeightingCallback(mode="softmax", effective_share=0.5)
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: WeightMode = "softmax",
+        effective_share: float = 0.7,
+        linear_floor: float = 0.1,
+        linear_threshold: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.weigh = QualityWeights(
+            mode=mode,
+            effective_share=effective_share,
+            linear_floor=linear_floor,
+            linear_threshold=linear_threshold,
+            seed=seed,
+        )
+        self._swaps: list[ModuleSwap] = []
+        self._patches: GlassPatches | None = None
+        self._batch: ImageBatch | None = None
+        self._weights: torch.Tensor | None = None
+        self._step = 0
+        self._epoch_weights: list[torch.Tensor] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model whose loss cannot be weighted, before anything is prepared."""
+        if stage != "fit":
+            return
+        find_losses(pl_module)
+        if sum(isinstance(callback, QualityWeightingCallback) for callback in trainer.callbacks) > 1:
+            msg = "`trainer.callbacks` must hold one QualityWeightingCallback, got several. Remove all but one."
+            raise ValueError(msg)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the place of the model's losses; by now SynthesisCallback has taken that of its augmenter."""
+        del trainer
+        if draws_by_itself(pl_module):
+            msg = (
+                f"{type(pl_module).__name__} draws its anomalies with its own augmenter, of which no quality is known. "
+                "Add `anomalib_synth.callbacks.SynthesisCallback` with a generator to `trainer.callbacks`."
+            )
+            raise ValueError(msg)
+        for site in find_losses(pl_module):
+            self._swaps.append(ModuleSwap(pl_module, site.path, partial(self._wrap, pl_module, site)))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last epoch's weights."""
+        del trainer, pl_module
+        self._epoch_weights.clear()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int
+    ) -> None:
+        """Remember the batch: its quality may be known only once the model has drawn its anomalies."""
+        del pl_module, batch_idx
+        self._batch, self._weights, self._step = batch, None, trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, batch_idx: int
+    ) -> None:
+        """Forget the batch: a loss outside a training step is not weighted."""
+        del trainer, pl_module, outputs, batch, batch_idx
+        self._batch = self._weights = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the effective share and the range of the epoch's weights, and their histogram."""
+        weights = [part for part in self._epoch_weights if len(part)]
+        shares = [measure_effective_share(part) for part in weights]
+        lows, highs = ([float(limit(part)) for part in weights] for limit in (torch.min, torch.max))
+        own = torch.tensor([sum(shares), len(shares), min(lows, default=torch.inf), max(highs, default=-torch.inf)])
+        total, count, low, high = trainer.strategy.all_gather(own.to(pl_module.device)).reshape(-1, 4).unbind(1)
+        if not float(count.sum()):
+            return
+        measured = {"effective_share": total.sum() / count.sum(), "min": low.min(), "max": high.max()}
+        for name, value in measured.items():
+            pl_module.log(f"weight_{name}", value, on_epoch=True, sync_dist=True)  # each process has the same
+        if weights and trainer.is_global_zero:
+            _log_histogram(trainer, torch.cat(weights))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the model's own losses back."""
+        del trainer, pl_module
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the model's own losses back."""
+        del trainer, pl_module, exception
+        self._restore()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the model's own losses back."""
+        del trainer, pl_module, stage
+        self._restore()
+
+    def _wrap(self, pl_module: LightningModule, site: LossSite, loss: torch.nn.Module) -> WeightedLoss:
+        """Return the loss that takes another's place."""
+        if site.kind == "patches":
+            self._patches = GlassPatches(**glass_parts(pl_module))
+            split = self._patches.split
+        else:
+            split = SPLITS[site.kind]
+        return WeightedLoss(loss, split=split, get_weights=self._batch_weights, copies=site.copies)
+
+    def _restore(self) -> None:
+        while self._swaps:
+            self._swaps.pop().restore()
+        if self._patches is not None:
+            self._patches.remove()
+            self._patches = None
+        self._batch = self._weights = None
+
+    def _batch_weights(self) -> torch.Tensor | None:
+        """Return the weights of the batch in training, None when there is none or when each weight is 1."""
+        if self._batch is None:
+            return None
+        if self._weights is None:
+            quality, synthetic = _read(self._batch)
+            self._weights = self.weigh(quality, synthetic, step=self._step)
+            self._epoch_weights.append(self._weights[synthetic.bool().cpu()])
+        return None if bool((self._weights == 1).all()) else self._weights
+
+
+def _read(batch: ImageBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the quality of each sample and whether it is synthetic."""
+    quality, synthetic = getattr(batch, "quality", None), getattr(batch, "synthetic", None)
+    if synthetic is None:
+        synthetic = batch.gt_label
+    missing = "`quality`" if quality is None else "`synthetic` or `gt_label`" if synthetic is None else ""
+    if missing:
+        msg = (
+            f"QualityWeightingCallback needs {missing} in every training batch, this one has none. Add "
+            "`anomalib_synth.callbacks.SynthesisCallback` to `trainer.callbacks`, or wrap the datamodule in "
+            "`anomalib_synth.data.SyntheticDataModule` with `splits: [train]`; both set it."
+        )
+        raise ValueError(msg)
+    return quality, synthetic
+
+
+def _log_histogram(trainer: Trainer, weights: torch.Tensor) -> None:
+    """Send the weights to the loggers that take histograms (TensorBoard)."""
+    for destination in trainer.loggers:
+        add_histogram = getattr(getattr(destination, "experiment", None), "add_histogram", None)
+        if add_histogram is not None:
+            add_histogram("synthetic_weights", weights, global_step=trainer.global_step)
