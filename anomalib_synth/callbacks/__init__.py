@@ -1,5 +1,7 @@
 """Lightning callbacks: one entry under ``trainer.callbacks`` each."""
 
+from anomalib_synth.callbacks.quality_weighting import QualityWeightingCallback
 from anomalib_synth.callbacks.synthesis import SynthesisCallback
+from anomalib_synth.callbacks.two_stage import TwoStageTrainingCallback
 
-__all__ = ["SynthesisCallback"]
+__all__ = ["QualityWeightingCallback", "SynthesisCallback", "TwoStageTrainingCallback"]

@@ -65,6 +65,7 @@ class MixtureGenerator(AnomalyGenerator):
         if all(generator.prepared is not None for generator in generators):
             self.prepared = generators[0].prepared
         self.weights = weights
+        self._height = 1 + max(part._height if isinstance(part, MixtureGenerator) else 0 for part in self.generators)
 
     @property
     def init_args(self) -> dict[str, Any]:
@@ -99,7 +100,8 @@ class MixtureGenerator(AnomalyGenerator):
         raise TypeError(msg)
 
     def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
-        choices = [Draws(hash64(seed, "mixture")).choice(range(len(self.generators)), self.weights) for seed in seeds]
+        key = ("mixture",) if self._height == 1 else ("mixture", self._height)  # mixtures in mixtures choose apart
+        choices = [Draws(hash64(seed, *key)).choice(range(len(self.generators)), self.weights) for seed in seeds]
         sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
         for index, generator in enumerate(self.generators):
             rows = [row for row, choice in enumerate(choices) if choice == index]

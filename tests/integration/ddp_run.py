@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback
 from anomalib_synth.generators import RuleBasedGenerator
-from tests.integration.models import make_engine, make_folder, make_supersimplenet
+from anomalib_synth.models import RealNet
+from tests.integration.models import QUIET, make_engine, make_folder, make_supersimplenet, normalising
 
 
 class Recorder(Callback):
-    """Writes a digest of each image the process trained on."""
+    """Writes a digest of each image the process trained on, and one of the parameters it ended with."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -27,16 +28,25 @@ class Recorder(Callback):
             self.seen[path] = hashlib.sha256(image.numpy().tobytes()).hexdigest()
 
     def on_train_end(self, trainer, pl_module) -> None:
+        state = {name: value for name, value in pl_module.state_dict().items() if "selector" in name}
+        values = [value.detach() for value in (*state.values(), *pl_module.parameters())]  # no batch statistics
+        weights = torch.cat([value.flatten().double() for value in values])
+        self.seen["model"] = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
         (self.out / f"rank_{trainer.global_rank}.json").write_text(json.dumps(self.seen), encoding="utf-8")
 
 
 def main() -> None:
-    root, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    root, out, devices, name = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(1)
-    callback = SynthesisCallback(RuleBasedGenerator(["cutout", "scratch"]), probability=1.0)
+    callbacks = [SynthesisCallback(RuleBasedGenerator(["cutout", "scratch"]), probability=1.0), Recorder(out)]
+    if name == "realnet":
+        model = RealNet(feature_dims=(8, 8, 16), residual_dims=(8, 8), pre_processor=normalising(64), **QUIET)
+        callbacks.append(QualityWeightingCallback())
+    else:
+        model = make_supersimplenet()
     strategy = {"strategy": "ddp_find_unused_parameters_true", "devices": devices} if devices > 1 else {}
-    engine = make_engine(out, [callback, Recorder(out)], limit_train_batches=1.0, limit_val_batches=0, **strategy)
-    engine.fit(make_supersimplenet(), datamodule=make_folder(root))
+    engine = make_engine(out, callbacks, limit_train_batches=1.0, limit_val_batches=0, **strategy)
+    engine.fit(model, datamodule=make_folder(root))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from anomalib.models import Dsr
 CONFIGS = Path(__file__).parents[2] / "configs"
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
 TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
+ADDITIONS = {"weighted": "QualityWeightingCallback", "two_stage": "TwoStageTrainingCallback"}  # to another overlay
 SHORT = {
     "max_epochs": 1,
     "limit_train_batches": 1,
@@ -97,8 +98,10 @@ def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
 
 
 def test_there_are_configs() -> None:
-    assert {file.stem for file in TRAIN} >= {"draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart"}
-    assert {file.stem for file in SYNTHESIS} >= {"rule_based", "physical", "literature", "mixture"}
+    assert {file.stem for file in TRAIN} >= {
+        "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage"
+    }  # fmt: skip
+    assert {file.stem for file in SYNTHESIS} >= {"rule_based", "physical", "literature", "mixture", *ADDITIONS}
     assert {*SYNTHESIS, *TRAIN} == set(CONFIGS.rglob("*.yaml"))
 
 
@@ -119,8 +122,14 @@ def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
             "--model.init_args.pre_processor=anomalib.pre_processing.PreProcessor",
             f"--model.init_args.pre_processor.init_args.transform={resize}",
         ]
+    if file.stem == "realnet_paper":
+        small = {"backbone": "resnet10t", "pre_trained": False, "feature_dims": [16] * 4, "residual_dims": [16, 16]}
+        resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
+        small["pre_processor.init_args.transform"] = resize
+        arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
+    limits = {"limit_train_batches": 2} if file.stem == "realnet_two_stage" else {}
     run_cli(
-        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(),
+        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(**limits),
         *demo_arguments(config, tmp_path), *arguments,
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
@@ -142,12 +151,13 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
         self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
 
     monkeypatch.setattr(Engine, "train", watch)
+    overlays = [CONFIGS / "synthesis" / "rule_based.yaml", file] if file.stem in ADDITIONS else [file]
     run_cli(
-        "train", "--config", str(base), "--config", str(file), "--default_root_dir", str(tmp_path / "results"),
-        *short(logger="true", limit_train_batches=4),
+        "train", "--config", str(base), *(f"--config={overlay}" for overlay in overlays),
+        "--default_root_dir", str(tmp_path / "results"), *short(logger="true", limit_train_batches=4),
     )  # fmt: skip
     assert train is not Engine.train
-    assert {"LearningRateMonitor", "SynthesisCallback"} <= set(seen)
+    assert {"LearningRateMonitor", "SynthesisCallback", ADDITIONS.get(file.stem, "SynthesisCallback")} <= set(seen)
     assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
 
 

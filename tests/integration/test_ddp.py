@@ -13,9 +13,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 
-def run(root: Path, out: Path, devices: int) -> list[dict[str, str]]:
+def run(root: Path, out: Path, devices: int, model: str = "supersimplenet") -> list[dict[str, str]]:
     out.mkdir()
-    command = [sys.executable, "-m", "tests.integration.ddp_run", str(root), str(out), str(devices)]
+    command = [sys.executable, "-m", "tests.integration.ddp_run", str(root), str(out), str(devices), model]
     environment = {**os.environ, "PL_TORCH_DISTRIBUTED_BACKEND": "gloo", "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -26,6 +26,8 @@ def run(root: Path, out: Path, devices: int) -> list[dict[str, str]]:
 def test_two_processes_draw_what_one_draws(parts_root, tmp_path) -> None:
     (alone,) = run(parts_root, tmp_path / "one", 1)
     first, second = run(parts_root, tmp_path / "two", 2)
+    for seen in (alone, first, second):
+        del seen["model"]
     assert first
     assert second
     assert set(first) != set(second)
@@ -33,3 +35,11 @@ def test_two_processes_draw_what_one_draws(parts_root, tmp_path) -> None:
     common = alone.keys() & together.keys()
     assert len(common) >= 8
     assert all(alone[path] == together[path] for path in common)
+
+
+@pytest.mark.slow
+def test_realnet_selects_and_learns_alike_in_both_processes(parts_root, tmp_path) -> None:
+    first, second = run(parts_root, tmp_path / "two", 2, "realnet")
+    assert len(first) > 1
+    assert first.keys() != second.keys()
+    assert first["model"] == second["model"]

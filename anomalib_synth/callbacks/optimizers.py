@@ -1,0 +1,28 @@
+"""Fresh optimisers in the midst of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+def renew_optimizers(trainer: Trainer, factor: float) -> None:
+    """Make fresh optimisers and schedulers as at the start of training, with every learning rate times ``factor``."""
+    trainer.strategy.setup_optimizers(trainer)
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two: cyclic schedules keep theirs here
+                if name in group:
+                    group[name] = group[name] * factor
+    for config in trainer.lr_scheduler_configs:
+        _scale_base_rates(config.scheduler, factor)
+
+
+def _scale_base_rates(scheduler: Any, factor: float) -> None:
+    for name in ("base_lrs", "max_lrs"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, [rate * factor for rate in getattr(scheduler, name)])
+    for inner in getattr(scheduler, "_schedulers", ()):  # of a chain or a sequence of schedulers
+        _scale_base_rates(inner, factor)

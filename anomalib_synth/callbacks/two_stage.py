@@ -1,0 +1,264 @@
+"""Two-stage training: much cheap synthesis first, a little good synthesis after it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from lightning.pytorch import Callback
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+
+from anomalib_synth.callbacks.freezing import FrozenParts, match_parameters
+from anomalib_synth.callbacks.optimizers import renew_optimizers
+from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
+from anomalib_synth.callbacks.resuming import complete_last_epoch, renew_first_iterator
+from anomalib_synth.callbacks.schedule import (
+    Order,
+    Progress,
+    RunLimits,
+    SwitchUnit,
+    blend_generators,
+    check_switch,
+    fine_share,
+    place_switch,
+    stage_at,
+    stage_two_share,
+)
+from anomalib_synth.callbacks.synthesis import SynthesisCallback
+from anomalib_synth.generators.base import AnomalyGenerator
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class TwoStageTrainingCallback(Callback):
+    """Trains on the samples of one generator first and fine-tunes the same weights on those of another.
+
+    After "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227): pre-training on many
+    rule-based samples, then fine-tuning on a small, filtered set with fresh optimisers and a lower learning rate.
+    Stage 1 draws with the generator of the run's one :class:`~anomalib_synth.callbacks.SynthesisCallback`; this
+    callback brings that of stage 2, and shares the measured normals with it unless it came prepared.
+
+    The orders other than ``two_stage`` are controls. Fresh optimisers, the learning rate and frozen parts come at the
+    switch in every order, so runs differ in their samples only, at equal optimiser steps: ``reverse`` draws the
+    fine samples first, ``mixed`` draws in both stages the share that makes as many fine samples as ``two_stage``,
+    ``rule_only`` and ``fine_only`` draw one kind throughout.
+
+    A switch within an epoch waits for the optimiser step of accumulated gradients; one at an epoch's end takes effect
+    at the next epoch's start, so a checkpoint of that end still belongs to stage 1. Resuming a checkpoint of an epoch's
+    end gives the run that was not interrupted, bit for bit on the CPU and one process: the checkpoint holds the stage
+    and the random states (with several processes only those of rank 0, which are then left alone).
+
+    Single-device and DDP strategies only. ``frozen`` under DDP needs ``strategy: ddp_find_unused_parameters_true``.
+
+    Args:
+        fine_generator: Draws the samples of stage 2.
+        order: ``two_stage``, or a control: ``reverse``, ``mixed``, ``rule_only``, ``fine_only``.
+        switch: Where stage 2 starts, in ``switch_unit``.
+        switch_unit: ``fraction`` of the run, in (0, 1): of ``max_steps`` (as ``trainer.global_step`` counts) or of
+            ``max_epochs`` (in batches), whichever ends the run. ``epoch``: the first epoch of stage 2, counted from 0.
+            ``step``: the number of optimiser steps in stage 1, as ``trainer.global_step`` counts them: with manual
+            optimisation (GLASS, DSR) every optimiser's step.
+        learning_rate_factor: Factor on every learning rate of ``configure_optimizers`` in stage 2, > 0.
+        keep_rule_share: Share of stage-1 samples kept in stage 2, in [0, 1): of rule samples in ``two_stage``, of fine
+            samples in ``reverse``. Drawn by each sample's seed.
+        frozen: Shell patterns on the names of the model's parameters, frozen in stage 2. Modules left without a
+            trainable parameter go to eval mode, so their batch statistics stop too. (GLASS differentiates through its
+            projection, which therefore cannot be frozen.)
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of training, if there is not exactly one
+            SynthesisCallback with a generator, the switch lies beyond the run, or a pattern matches no parameter.
+
+    Example:
+        >>> from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
+        >>> fine = RuleBasedGenerator(["scratch", "dent"], checks=SampleChecks(min_visibility=2.0))
+        >>> callback = TwoStageTrainingCallback(fine, switch=0.7, keep_rule_share=0.1)
+    """
+
+    def __init__(
+        self,
+        fine_generator: AnomalyGenerator,
+        *,
+        order: Order = "two_stage",
+        switch: float = 0.7,
+        switch_unit: SwitchUnit = "fraction",
+        learning_rate_factor: float = 0.1,
+        keep_rule_share: float = 0.0,
+        frozen: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if not isinstance(fine_generator, AnomalyGenerator):
+            got = type(fine_generator).__name__
+            msg = f"`fine_generator` must be one of `anomalib_synth.generators`, got {got}."
+            raise TypeError(msg)
+        _check_choice("order", order, get_args(Order))
+        _check_choice("switch_unit", switch_unit, get_args(SwitchUnit))
+        check_switch(switch, switch_unit)
+        if not 0 < learning_rate_factor < math.inf:
+            msg = f"`learning_rate_factor` must be > 0 and finite, got {learning_rate_factor}. Use 1 to keep the rate."
+            raise ValueError(msg)
+        if not 0 <= keep_rule_share < 1:
+            msg = (
+                f"`keep_rule_share` must be in [0, 1), got {keep_rule_share}. For no second set, use order `rule_only`."
+            )
+            raise ValueError(msg)
+        if isinstance(frozen, str):
+            msg = f"`frozen` must be a list of patterns, got the string {frozen!r}. Write [{frozen!r}]."
+            raise TypeError(msg)
+        self.fine_generator = fine_generator
+        self.order = order
+        self.switch = switch
+        self.switch_unit = switch_unit
+        self.learning_rate_factor = learning_rate_factor
+        self.keep_rule_share = keep_rule_share
+        self.frozen = list(frozen)
+        self._shares_normals = fine_generator.prepared is None
+        self._synthesis: SynthesisCallback | None = None
+        self._rule_generator: AnomalyGenerator | None = None
+        self._frozen_parts: FrozenParts | None = None
+        self._stage = 1
+        self._start = Progress()
+        self._stage_two = 0.0
+        self._random_state: dict[str, Any] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the callback to drive, and refuse a run this callback cannot serve."""
+        del pl_module
+        if stage != "fit":
+            return
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+            msg = (
+                "TwoStageTrainingCallback renews the optimisers, which works with single-device and DDP strategies, "
+                f"got {type(trainer.strategy).__name__}. Set `trainer.strategy` to `auto` or `ddp`."
+            )
+            raise ValueError(msg)
+        self._synthesis = _find_synthesis(trainer)
+        self._rule_generator = self._synthesis.generator
+        self._stage = 1
+        self._random_state = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stage and the random states, as plain data."""
+        return {"stage": self._stage, "random_state": capture_random_state()}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the stage of a run that is resumed.
+
+        Not ``load_state_dict``: parts must be frozen before the optimisers are built, or those of a model that gives
+        them its trainable parameters only would not fit the checkpoint.
+        """
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != TrainerFn.FITTING or state is None:
+            return
+        self._stage = state["stage"]
+        self._random_state = state["random_state"]
+        if self._stage == 2:
+            self._freeze(pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Place the switch, now that the length of the run is known, and draw what the stage asks for."""
+        if self._random_state is not None:
+            complete_last_epoch(trainer)
+        limits = RunLimits.of(trainer)
+        self._start = place_switch(self.switch, self.switch_unit, limits)
+        if self.order == "mixed":
+            self._stage_two = stage_two_share(self.switch, self.switch_unit, limits)
+        if self.frozen:
+            match_parameters(pl_module, self.frozen)
+        if self._shares_normals:
+            self.fine_generator.use_prepared(self._rule_generator.prepared)
+        self._choose_generator()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Continue the draws of a resumed run; start stage 2 when the last epoch completed stage 1."""
+        if self._random_state is not None and trainer.world_size == 1:
+            renew_first_iterator(trainer)
+            restore_random_state(self._random_state)
+        self._random_state = None
+        if self._stage == 1 and self._is_due(trainer):
+            self._start_stage_two(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Start stage 2 within an epoch, before its first batch is drawn."""
+        del outputs, batch
+        if self._stage == 2 or trainer.is_last_batch or not self._is_due(trainer):
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._start_stage_two(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so when training ended before the switch."""
+        del pl_module
+        if self._stage == 1:
+            done = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
+            logger.warning("Training ended at %s, before stage 2 was to start.", done)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the stage-1 generator and what was frozen."""
+        del trainer, pl_module
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put back the stage-1 generator and what was frozen."""
+        del trainer, pl_module, exception
+        self._restore()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put back the stage-1 generator and what was frozen."""
+        del trainer, pl_module, stage
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._synthesis is not None:
+            self._synthesis.switch_generator(self._rule_generator)
+            self._synthesis = None
+        if self._frozen_parts is not None:
+            self._frozen_parts.restore()
+            self._frozen_parts = None
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        done = Progress(trainer.current_epoch, trainer.fit_loop.total_batch_idx + 1, trainer.global_step)
+        return stage_at(done, self._start) == 2
+
+    def _start_stage_two(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stage = 2
+        self._freeze(pl_module)
+        renew_optimizers(trainer, self.learning_rate_factor)
+        self._choose_generator()
+        logger.info("Stage 2 starts at epoch %d, step %d.", trainer.current_epoch, trainer.global_step)
+
+    def _freeze(self, pl_module: LightningModule) -> None:
+        if self.frozen:
+            self._frozen_parts = FrozenParts(pl_module, self.frozen)
+
+    def _choose_generator(self) -> None:
+        """Have the synthesis callback draw what the stage asks for."""
+        share = fine_share(self.order, self._stage, kept=self.keep_rule_share, stage_two=self._stage_two)
+        self._synthesis.switch_generator(blend_generators(self._rule_generator, self.fine_generator, share))
+
+
+def _find_synthesis(trainer: Trainer) -> SynthesisCallback:
+    """Return the run's one SynthesisCallback."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, SynthesisCallback)]
+    if len(found) != 1 or found[0].generator is None:
+        got = "one without a generator" if len(found) == 1 else str(len(found))
+        msg = (
+            "TwoStageTrainingCallback drives exactly one SynthesisCallback with a generator, that of stage 1, got "
+            f"{got}. List one under `trainer.callbacks`, as configs/synthesis/rule_based.yaml does."
+        )
+        raise ValueError(msg)
+    return found[0]
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        msg = f"`{name}` must be one of {', '.join(choices)}, got {value!r}."
+        raise ValueError(msg)
