@@ -258,7 +258,7 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
 def label_from_mask(batch: ImageBatch) -> None:
     """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
 
-    Where the batch has none, ``quality`` is 1 and ``synthetic`` follows the mask.
+    Where the batch has none, ``quality`` is 1, and ``synthetic`` is True where a mask came without a label.
 
     Args:
         batch: The batch, changed in place.
@@ -273,8 +273,9 @@ def label_from_mask(batch: ImageBatch) -> None:
         )
         raise ValueError(msg)
     drawn = batch.gt_mask.flatten(1).any(1)
-    batch.gt_label = drawn if batch.gt_label is None else drawn | batch.gt_label.bool()
+    labelled = torch.zeros_like(drawn) if batch.gt_label is None else batch.gt_label.bool()
+    batch.gt_label = drawn | labelled
     if getattr(batch, "quality", None) is None:
         batch.quality = torch.ones(len(drawn), device=drawn.device)
     if getattr(batch, "synthetic", None) is None:
-        batch.synthetic = drawn
+        batch.synthetic = drawn & ~labelled

@@ -1,7 +1,8 @@
 """How fast is RealNet against PatchCore with the same backbone? Both in one run, one image at a time.
 
 PatchCore has the coreset it would have of 100 normals: 10 % of their patches (random vectors of the right number and
-length: its speed does not depend on their values).
+length: its speed does not depend on their values). RealNet's backbone folds its normalisation and keeps channels last;
+PatchCore's is as anomalib builds it.
 
     python benchmarks/inference.py --threads 2
 """

@@ -54,6 +54,7 @@ ARMS = [
     "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
     *(f"realnet_{name}" for name in WEIGHTS + ORDERS),
 ]  # fmt: skip
+MAIN = ["magnetic_tile", "pavement_crack", "solar_mono"]
 CONFIGS = Path(__file__).parents[1] / "configs"
 KEY = ["arm", "category", "seed", "size", "steps", "batch_size"]
 BACKBONE = {"backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
@@ -175,20 +176,21 @@ def constant_schedule(model: Supersimplenet) -> torch.optim.Optimizer:
 
 
 def print_table(path: Path) -> None:
-    """Print mean and spread over seeds by category and arm, and the means over categories."""
-    for size, rows in pd.read_csv(path).groupby("size"):
+    """Print mean and spread over seeds by arm and category, and the mean over the three main categories."""
+    for (size, steps, batch_size), rows in pd.read_csv(path).groupby(["size", "steps", "batch_size"]):
         for metric in ("image_auroc", "pixel_auroc", "pixel_ap"):
             table = rows.pivot_table(
                 index="arm", columns="category", values=metric, aggfunc=["mean", "std", "min", "count"]
             )
-            print(f"\n{metric}, {size} px\n{table.round(3).to_string()}")
+            table["mean of", "the three"] = table["mean"][MAIN].mean(axis=1, skipna=metric != "image_auroc")
+            print(f"\n{metric}, {size} px, {steps} steps of {batch_size}\n{table.round(3).to_string()}")
 
 
 def main() -> None:
     """Run the cells that are not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with one folder per category")
-    parser.add_argument("--categories", nargs="+", default=["magnetic_tile", "pavement_crack", "solar_mono"])
+    parser.add_argument("--categories", nargs="+", default=MAIN)
     parser.add_argument("--arms", nargs="+", default=ARMS[:4], choices=ARMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128)

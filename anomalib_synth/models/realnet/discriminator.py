@@ -49,6 +49,8 @@ class ResidualSelection(nn.Module):
 class Discriminator(nn.Module):
     """Maps selected residuals to logits of "normal" and "anomalous".
 
+    The authors' discriminator, except that its last two layers have the same width.
+
     Args:
         channels: Channels of the input.
         width: Channels of the first layer; the next have a quarter and a sixteenth of it.

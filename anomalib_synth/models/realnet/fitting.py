@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from anomalib.data import ImageBatch
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
     from anomalib_synth.models.realnet.lightning_model import RealNet
     from anomalib_synth.models.realnet.torch_model import RealNetModel
@@ -25,19 +26,21 @@ def labelled_batches(trainer: Trainer, module: RealNet, limit: int) -> Iterator[
     """Yield training batches as ``training_step`` will see them: on the device, with defects, pre-processed.
 
     The callbacks that change batches are those with the attribute ``writes_labels`` (SynthesisCallback) and the model's
-    pre-processor. Global random state is untouched.
+    pre-processor. torch's global random state is untouched.
 
     Args:
         trainer: The trainer, at the start of training.
         module: The model.
         limit: The most batches to yield.
     """
-    writers = [callback for callback in trainer.callbacks if getattr(callback, "writes_labels", False)]
+    writers = label_writers(trainer)
     if module.pre_processor is not None:
         writers.append(module.pre_processor)
+    loader = copy.copy(trainer.train_dataloader)
+    loader._iterator = None  # persistent workers would reset the iterator that the first epoch is to use
     with torch.random.fork_rng(devices=[]):
-        for index, loaded in enumerate(islice(trainer.train_dataloader, limit)):
-            batch = trainer.strategy.batch_to_device(loaded)
+        for index, loaded in enumerate(islice(loader, limit)):
+            batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(loaded))
             for writer in writers:
                 writer.on_train_batch_start(trainer, module, batch, index)
             yield batch
@@ -59,19 +62,21 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
     channels = model.selector.total
     losses = [torch.zeros(count, dtype=torch.float64) for count in channels]
     statistics = [ChannelStatistics(count) for count in channels]
-    seen = torch.zeros(1, dtype=torch.float64)
+    seen, images = torch.zeros(1, dtype=torch.float64), 0
     bar = track(batches, "RealNet: selecting features", total=total, transient=True, disable=not trainer.is_global_zero)
     for batch in bar:
-        source = source_of(batch)
-        normal = model.backbone(source)
-        for statistic, features in zip(statistics, normal, strict=True):
-            statistic.update(features)
         rows = drawn_rows(batch)
+        normal = model.backbone(source_of(batch))
+        has_normal = rows if batch.gt_label is None else rows | ~batch.gt_label.bool()  # a real defect has no normal
+        for statistic, features in zip(statistics, normal, strict=True):
+            if bool(has_normal.any()):
+                statistic.update(features[has_normal])
+        images += len(rows)
         if not bool(rows.any()):
             continue
         seen += int(rows.sum())
         anomalous = model.backbone(batch.image[rows].as_subclass(torch.Tensor))
-        mask = batch.gt_mask[rows].as_subclass(torch.Tensor).float()[:, None]
+        mask = mask_of(batch)[rows].float()[:, None]
         for level, (before, after) in enumerate(zip(normal, anomalous, strict=True)):
             losses[level] += selection_loss(after, before[rows], mask).cpu().double()
     losses = [_sum_over_processes(loss, trainer) for loss in losses]
@@ -79,11 +84,13 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
     for statistic in statistics:
         statistic.sums = _sum_over_processes(statistic.sums, trainer)
     if not float(seen):
-        msg = (
-            f"RealNet learns from labelled synthetic defects, but the first {total} training batches hold none. Add "
-            "`anomalib_synth.callbacks.SynthesisCallback` to `trainer.callbacks`, or wrap the datamodule in "
+        remedy = (
+            "Raise its `probability`, loosen the `checks` of its generator, or train on more or larger batches."
+            if label_writers(trainer)
+            else "Add `anomalib_synth.callbacks.SynthesisCallback` to `trainer.callbacks`, or wrap the datamodule in "
             "`anomalib_synth.data.SyntheticDataModule` with `splits: [train]`."
         )
+        msg = f"RealNet learns from synthetic defects, but none of the first {images} training images has one. {remedy}"
         raise ValueError(msg)
     device = next(model.parameters()).device
     model.selector.set_selection([(loss / seen).to(device) for loss in losses], statistics)
@@ -93,6 +100,11 @@ def _sum_over_processes(value: torch.Tensor, trainer: Trainer) -> torch.Tensor:
     if trainer.world_size == 1:
         return value
     return trainer.strategy.reduce(value.to(trainer.strategy.root_device), reduce_op="sum").cpu()
+
+
+def label_writers(trainer: Trainer) -> list[Callback]:
+    """Return the callbacks that draw defects onto training batches."""
+    return [callback for callback in trainer.callbacks if getattr(callback, "writes_labels", False)]
 
 
 def source_of(batch: ImageBatch) -> torch.Tensor:
@@ -107,11 +119,25 @@ def source_of(batch: ImageBatch) -> torch.Tensor:
     if batch.gt_label is not None and bool(batch.gt_label.any()):
         msg = (
             "RealNet reconstructs `batch.source`, the image before its defect, but this batch has defects and no "
-            "`source`. Draw them with `anomalib_synth.callbacks.SynthesisCallback` or wrap the datamodule in "
-            "`anomalib_synth.data.SyntheticDataModule`; both provide it."
+            "`source`. Draw them with `anomalib_synth.callbacks.SynthesisCallback` and a generator, or wrap the "
+            "datamodule in `anomalib_synth.data.SyntheticDataModule`; a transform alone does not keep the source."
         )
         raise ValueError(msg)
     return batch.image.as_subclass(torch.Tensor)
+
+
+def mask_of(batch: ImageBatch) -> torch.Tensor:
+    """Return (B, H, W) bool: where the defects are; a batch without any may come without a mask.
+
+    Raises:
+        ValueError: If the batch has defects but no masks.
+    """
+    if batch.gt_mask is not None:
+        return batch.gt_mask.as_subclass(torch.Tensor) > 0
+    if batch.gt_label is not None and bool(batch.gt_label.any()):
+        msg = "RealNet needs `gt_mask` where `gt_label` is True. Give the datamodule a mask folder."
+        raise ValueError(msg)
+    return torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool, device=batch.image.device)
 
 
 def drawn_rows(batch: ImageBatch) -> torch.Tensor:

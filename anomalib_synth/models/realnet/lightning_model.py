@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.models.realnet.backbone import FrozenBackbone
-from anomalib_synth.models.realnet.fitting import drawn_rows, fit_selection, labelled_batches, source_of
+from anomalib_synth.models.realnet.fitting import drawn_rows, fit_selection, labelled_batches, mask_of, source_of
 from anomalib_synth.models.realnet.loss import MeanOverSamples, reconstruction_loss, segmentation_loss
 from anomalib_synth.models.realnet.torch_model import RealNetModel
+
+logger = logging.getLogger(__name__)
 
 
 class RealNet(AnomalibModule):
@@ -32,14 +35,19 @@ class RealNet(AnomalibModule):
     anomaly map. It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
     :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide.
 
-    The defaults are sized for two cores. The paper's: ``backbone: wide_resnet50_2``, ``layers: [layer1, layer2, layer3,
-    layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``, ``residual_dims: [256, 256]``,
-    ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``.
+    The defaults are sized for two cores. Those of the authors: ``backbone: wide_resnet50_2``, ``layers: [layer1,
+    layer2, layer3, layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``,
+    ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``.
 
-    We differ: the selected features are standardised by the statistics of normal images; one layer a feature block;
-    the differences that :mod:`~anomalib_synth.models.realnet.selection` and
-    :mod:`~anomalib_synth.models.realnet.reconstruction` state; batch statistics with torch's usual momentum; rows
-    with *real* defects, whose normal image is unknown, train the segmentation only.
+    We differ from the paper and the authors' code: the selected features are standardised by the statistics of normal
+    images; one layer a feature block; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
+    defects only); the image score averages over windows of a sixteenth of the side (the authors: 16 pixels at 256);
+    batch statistics have torch's usual momentum; :mod:`~anomalib_synth.models.realnet.selection`,
+    :mod:`~anomalib_synth.models.realnet.reconstruction` and :mod:`~anomalib_synth.models.realnet.discriminator` say
+    the rest. Rows with *real* defects, whose normal image is unknown, train the segmentation only.
+
+    The selection is fitted once, at the start of the first training, and kept: training the same model again goes on
+    from there. For another product, make a new model.
 
     Args:
         backbone: Name of a convolutional timm network. Its weights are read when training starts.
@@ -95,6 +103,7 @@ class RealNet(AnomalibModule):
             ("reconstruction_width", reconstruction_width),
             ("reconstruction_blocks", reconstruction_blocks),
             ("discriminator_width", discriminator_width),
+            ("discriminator_blocks", discriminator_blocks),
             ("selection_batches", selection_batches),
             ("learning_rate", learning_rate),
         ):
@@ -122,10 +131,11 @@ class RealNet(AnomalibModule):
         """Read the backbone's weights and fit AFS, unless a checkpoint brought both."""
         super().on_train_start()
         if self.model.selector.is_fitted:
+            logger.info("RealNet goes on with the features selected before; use a new model for another product.")
             return
         if self.pre_trained:
             self.model.backbone.load_weights()
-        total = min(self.selection_batches, int(self.trainer.num_training_batches))
+        total = int(min(self.selection_batches, self.trainer.num_training_batches))
         batches = labelled_batches(self.trainer, self, total)
         fit_selection(self.model, batches, total=total, trainer=self.trainer)
 
@@ -158,17 +168,7 @@ class RealNet(AnomalibModule):
         reconstruction = reconstruction_loss(reconstructed, target)
         defective = drawn if batch.gt_label is None else batch.gt_label.bool()
         reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
-        return reconstruction, segmentation_loss(logits, self._mask_of(batch, defective))
-
-    @staticmethod
-    def _mask_of(batch: Batch, defective: torch.Tensor) -> torch.Tensor:
-        """Return the mask (B, H, W); a batch without anomalies may come without one."""
-        if batch.gt_mask is not None:
-            return batch.gt_mask.as_subclass(torch.Tensor) > 0
-        if bool(defective.any()):
-            msg = "RealNet needs `gt_mask` where `gt_label` is True. Give the datamodule a mask folder."
-            raise ValueError(msg)
-        return torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool, device=batch.image.device)
+        return reconstruction, segmentation_loss(logits, mask_of(batch))
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""
@@ -182,7 +182,7 @@ class RealNet(AnomalibModule):
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No validation before training: the feature selection is not fitted then."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
+        return {"num_sanity_val_steps": 0}
 
     @property
     def learning_type(self) -> LearningType:

@@ -59,11 +59,11 @@ class SelfAttention(nn.Module):
 class ReconstructionUNet(nn.Module):
     """Rebuilds a map of normal features from the features of an image with a defect.
 
-    The paper's U-Net of single-convolution residual blocks, three levels of widths 1, 2, 4. We differ in three places:
-    attention only at the coarsest level (the paper: the two coarsest; on two cores it would cost as much as all the
-    convolutions), up-sampling by interpolation, so that any input size works (the paper: transposed convolution), and
-    heads = channels / 64, at least one. The last convolution starts at zero, so the first reconstruction is the mean
-    of normal images.
+    After the authors' U-Net of single-convolution residual blocks, three levels of widths 1, 2, 4, made lighter:
+    self-attention once, in the middle (theirs: after every block of the two coarser levels); pooling and interpolation
+    between the levels, so that any input size works (theirs: residual blocks with strides); as many blocks a level on
+    the way up as on the way down (theirs: one more), whose outputs are the only skips. The last convolution starts at
+    zero, so the first reconstruction is the mean of normal images.
 
     Args:
         channels: Channels of the features.

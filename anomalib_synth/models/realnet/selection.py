@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -48,6 +50,10 @@ class FeatureSelector(nn.Module):
             self._is_fitted = all(int(getattr(self, f"index_{level}")[0]) >= 0 for level in range(len(self.kept)))
         return self._is_fitted
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._is_fitted = False  # the loaded state decides
+
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return (B, kept, h, w) of each (B, C, h, w).
 
@@ -64,7 +70,8 @@ class FeatureSelector(nn.Module):
 
     def _select(self, level: int, feature: torch.Tensor) -> torch.Tensor:
         chosen = feature.index_select(1, getattr(self, f"index_{level}"))
-        return (chosen - getattr(self, f"mean_{level}")) / getattr(self, f"scale_{level}")
+        standard = (chosen - getattr(self, f"mean_{level}")) / getattr(self, f"scale_{level}")
+        return standard.contiguous(memory_format=torch.channels_last)
 
     def set_selection(self, losses: list[torch.Tensor], statistics: list[ChannelStatistics]) -> None:
         """Keep the channels with the least loss.

@@ -79,10 +79,8 @@ class RealNetModel(nn.Module):
         """Return the reconstructions of selected features."""
         return [network(feature) for network, feature in zip(self.reconstruction, features, strict=True)]
 
-    def discriminate(
-        self, features: list[torch.Tensor], reconstructed: list[torch.Tensor], size: torch.Size | tuple[int, int]
-    ) -> torch.Tensor:
-        """Return the logits (B, 2, H, W) of the residuals, aligned to the finest feature map."""
+    def logits(self, features: list[torch.Tensor], reconstructed: list[torch.Tensor]) -> torch.Tensor:
+        """Return the logits (B, 2, 2h, 2w) of the residuals, aligned to the finest feature map (h, w)."""
         finest = features[0].shape[-2:]
         residuals = []
         for feature, rebuilt in zip(features, reconstructed, strict=True):
@@ -90,8 +88,13 @@ class RealNetModel(nn.Module):
             if residual.shape[-2:] != finest:
                 residual = F.interpolate(residual, finest, mode="bilinear", align_corners=True)
             residuals.append(residual)
-        logits = self.discriminator(self.selection(torch.cat(residuals, 1)))
-        return F.interpolate(logits, size, mode="bilinear", align_corners=True)
+        return self.discriminator(self.selection(torch.cat(residuals, 1)))
+
+    def discriminate(
+        self, features: list[torch.Tensor], reconstructed: list[torch.Tensor], size: torch.Size | tuple[int, int]
+    ) -> torch.Tensor:
+        """Return the logits (B, 2, H, W) at the size of the image."""
+        return F.interpolate(self.logits(features, reconstructed), size, mode="bilinear", align_corners=True)
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
         """Return the anomaly map and the score of each image.
@@ -100,9 +103,11 @@ class RealNetModel(nn.Module):
             RuntimeError: If the feature selection is not fitted.
         """
         features = self.selector(self.backbone(images))
+        logits = self.logits(features, self.reconstruct(features))
         size = images.shape[-2:]
-        anomaly_map = self.discriminate(features, self.reconstruct(features), size).softmax(1)[:, 1:]
+        margin = logits[:, 1:] - logits[:, :1]  # the softmax of two classes, at half the work
+        anomaly_map = F.interpolate(margin, size, mode="bilinear", align_corners=True).sigmoid()
         height, width = (max(1, int(side) // _SCORE_WINDOWS) for side in size)
-        pooled = F.avg_pool2d(F.avg_pool2d(anomaly_map, (height, 1), stride=1), (1, width), stride=1)
+        pooled = anomaly_map.unfold(2, height, 1).mean(-1).unfold(3, width, 1).mean(-1)  # as avg_pool2d, much faster
         pred_score = pooled.amax((1, 2, 3))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=pred_score)

@@ -83,6 +83,8 @@ def test_selection_raises_when_it_is_not_fitted_and_a_checkpoint_fits_it() -> No
     selector.load_state_dict(trained.state_dict())
     features = [torch.rand(1, 4, 3, 3)]
     assert torch.equal(selector(features)[0], trained(features)[0])
+    selector.load_state_dict(FeatureSelector([4], [2]).state_dict())
+    assert not selector.is_fitted
 
 
 @pytest.mark.parametrize("kept", [[3], [3, 0], [3, 9]])
@@ -162,12 +164,11 @@ def test_losses_are_per_sample_and_average_to_the_batch_loss() -> None:
 
 
 def test_backbone_stays_frozen_and_in_evaluation_mode() -> None:
-    backbone = FrozenBackbone("efficientnet_lite0_bundled", ["blocks.1", "blocks.4"])
-    backbone.load_weights()
+    backbone = FrozenBackbone("ghostnet_100", ["blocks.1", "blocks.3"])  # keeps its normalisations
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     features = backbone.train()(random(2, 3, 64, 64))
-    assert [tuple(f.shape) for f in features] == [(2, 24, 16, 16), (2, 112, 4, 4)]
-    assert (backbone.channels, backbone.strides) == ([24, 112], [4, 16])
+    assert [tuple(f.shape) for f in features] == [(2, 24, 16, 16), (2, 40, 8, 8)]
+    assert (backbone.channels, backbone.strides) == ([24, 40], [4, 8])
     assert not any(feature.requires_grad for feature in features)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
@@ -205,6 +206,17 @@ def test_missing_weights_name_the_remedies(tmp_path, monkeypatch) -> None:
         missing.load_weights()
 
 
+def test_a_weight_file_of_other_names_is_refused(tmp_path) -> None:
+    import timm
+
+    source = timm.create_model("resnet10t", pretrained=False).state_dict()
+    file = tmp_path / "weights.pth"
+    torch.save({f"model.{name}": value for name, value in source.items()}, file)
+    backbone = FrozenBackbone("resnet10t", ["layer1", "layer2"], weights=file)
+    with pytest.raises(OSError, match=r"must hold all of its layers, but \d+ stayed random, such as 'conv1.*no prefix"):
+        backbone.load_weights()
+
+
 @pytest.mark.parametrize(
     ("name", "layers", "message"),
     [
@@ -216,6 +228,11 @@ def test_missing_weights_name_the_remedies(tmp_path, monkeypatch) -> None:
         ("resnet10t", ["layer9"], r"`layers` must be among .*'layer4'\] for backbone 'resnet10t', got \['layer9'\]"),
         ("resnet10t", [], r"`layers` must be among"),
         ("resnet10t", ["layer2", "layer1"], r"`layers` must go from fine to coarse"),
+        (
+            "swin_tiny_patch4_window7_224",
+            ["layers.0"],
+            r"must be a convolutional timm network.*got 'swin_tiny",
+        ),
     ],
 )
 def test_backbone_errors_name_the_argument(name, layers, message) -> None:
@@ -223,8 +240,8 @@ def test_backbone_errors_name_the_argument(name, layers, message) -> None:
         FrozenBackbone(name, layers)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0_bundled", "resnet10t", "resnetv2_50", "mobilenetv3_small_050"])
-def test_folding_changes_no_feature(name) -> None:
+def make_network(name: str) -> torch.nn.Module:
+    """A timm network whose normalisations do something."""
     import timm
 
     torch.manual_seed(0)
@@ -235,13 +252,35 @@ def test_folding_changes_no_feature(name) -> None:
             module.running_var.uniform_(0.5, 2.0)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "folds"),
+    [
+        ("efficientnet_lite0_bundled", True),
+        ("resnet10t", True),
+        ("mobilenetv3_small_050", True),
+        ("ghostnet_100", False),
+    ],
+)
+def test_folding_changes_no_feature(name, folds) -> None:
+    network = make_network(name)
     folded = fold_batch_norms(network)
     images = random(2, 3, 96, 64)
     with torch.no_grad():
         for before, after in zip(network(images), folded(images), strict=True):
             torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
-    left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-    assert left == (0 if name != "resnetv2_50" else left)
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules()) != folds
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "ghostnet_100", "coatnet_nano_rw_224"])
+def test_folding_depends_on_the_architecture_only(name) -> None:
+    import timm
+
+    random_start = timm.create_model(name, pretrained=False, features_only=True, out_indices=(0, 1, 2)).eval()
+    trained = make_network(name)
+    assert fold_batch_norms(random_start).state_dict().keys() == fold_batch_norms(trained).state_dict().keys()
 
 
 def test_folding_leaves_a_network_alone_when_it_would_change_its_features() -> None:
