@@ -1,6 +1,6 @@
 """What does TwoStageTrainingCallback add to training? The time spent in its hooks, as a share of a real run.
 
-Trains RealNet on DemoParts and times the hook of every batch, and the switch (fresh optimisers, another generator) apart.
+Trains RealNet on DemoParts; times the hook of every batch, and the switch (fresh optimisers, another generator) apart.
 
     python benchmarks/two_stage_cost.py --steps 40
 """
