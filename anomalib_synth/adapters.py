@@ -241,9 +241,12 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     if batch.gt_mask is not None:
         mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
     pre_process = pre_process or torch.nn.Identity()
-    own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
-    own = pre_process(Image(batch.image)) if own is None else own
-    batch.source = Image(torch.where(real.view(-1, 1, 1, 1), own, pre_process(Image(sample.source))))
+    source = pre_process(Image(sample.source))
+    if bool(real.any()):
+        own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
+        own = pre_process(Image(batch.image)) if own is None else own
+        source = torch.where(real.view(-1, 1, 1, 1), own, source)
+    batch.source = Image(source)
     known = getattr(batch, "quality", None)
     quality = torch.ones_like(sample.quality) if known is None else known
     known = getattr(batch, "synthetic", None)

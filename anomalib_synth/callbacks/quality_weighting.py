@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback
 
 from anomalib_synth.adapters import ModuleSwap, draws_by_itself, find_losses, glass_parts
+from anomalib_synth.callbacks.restoring import RestoringCallback
 from anomalib_synth.losses import (
     SPLITS,
     GlassPatches,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anomalib_synth.adapters import LossSite
 
 
-class QualityWeightingCallback(Callback):
+class QualityWeightingCallback(RestoringCallback):
     r"""Weights the loss of each synthetic sample by its quality, before the losses of the batch are averaged.
 
     After "QARAD" (arXiv 2508.03539). The loss of the batch, :math:`\frac{1}{B} \sum_i l_i`, becomes
@@ -140,20 +140,14 @@ class QualityWeightingCallback(Callback):
         if weights and trainer.is_global_zero:
             _log_histogram(trainer, torch.cat(weights))
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def restore(self) -> None:
         """Put the model's own losses back."""
-        del trainer, pl_module
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put the model's own losses back."""
-        del trainer, pl_module, exception
-        self._restore()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the model's own losses back."""
-        del trainer, pl_module, stage
-        self._restore()
+        while self._swaps:
+            self._swaps.pop().restore()
+        if self._patches is not None:
+            self._patches.remove()
+            self._patches = None
+        self._batch = self._weights = None
 
     def _wrap(self, pl_module: LightningModule, site: LossSite, loss: torch.nn.Module) -> WeightedLoss:
         """Return the loss that takes another's place."""
@@ -163,14 +157,6 @@ class QualityWeightingCallback(Callback):
         else:
             split = SPLITS[site.kind]
         return WeightedLoss(loss, split=split, get_weights=self._batch_weights, copies=site.copies)
-
-    def _restore(self) -> None:
-        while self._swaps:
-            self._swaps.pop().restore()
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
-        self._batch = self._weights = None
 
     def _batch_weights(self) -> torch.Tensor | None:
         """Return the weights of the batch in training, None when there is none or when each weight is 1."""

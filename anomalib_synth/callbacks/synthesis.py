@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch import Callback
 from PIL import Image
 
 from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
+from anomalib_synth.callbacks.restoring import RestoringCallback
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
-from anomalib_synth.data.normals import training_normals
+from anomalib_synth.data.normals import model_transform, training_normals
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d[\d.e+-]*")
 
 
-class SynthesisCallback(Callback):
+class SynthesisCallback(RestoringCallback):
     """Draws synthetic defects onto the training batches of any anomalib model that can learn from them.
 
     One entry under ``trainer.callbacks``. For models with an augmenter (DRAEM, DSR in its second phase, GLASS) it takes
@@ -138,8 +138,7 @@ class SynthesisCallback(Callback):
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
         if self._intake.kind == "labels":
-            pre_process = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
-            write_labels(batch, self._draw(batch.image), pre_process)
+            write_labels(batch, self._draw(batch.image), model_transform(pl_module))
         else:
             self._batch = batch
 
@@ -157,22 +156,8 @@ class SynthesisCallback(Callback):
         if self._shown is not None and trainer.is_global_zero:
             self._log_grid(trainer)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def restore(self) -> None:
         """Put the model's own augmenter back."""
-        del trainer, pl_module
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put the model's own augmenter back."""
-        del trainer, pl_module, exception
-        self._restore()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the model's own augmenter back."""
-        del trainer, pl_module, stage
-        self._restore()
-
-    def _restore(self) -> None:
         if self._swap is not None:
             self._swap.restore()
             self._swap = None

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from lightning.pytorch import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_synth.callbacks.freezing import FrozenParts, match_parameters
 from anomalib_synth.callbacks.optimizers import renew_optimizers
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
+from anomalib_synth.callbacks.restoring import RestoringCallback
 from anomalib_synth.callbacks.resuming import complete_last_epoch, renew_first_iterator
 from anomalib_synth.callbacks.schedule import (
     Order,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class TwoStageTrainingCallback(Callback):
+class TwoStageTrainingCallback(RestoringCallback):
     """Trains on the samples of one generator first and fine-tunes the same weights on those of another.
 
     After "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227): pre-training on many
@@ -201,22 +201,8 @@ class TwoStageTrainingCallback(Callback):
             done = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
             logger.warning("Training ended at %s, before stage 2 was to start.", done)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def restore(self) -> None:
         """Put back the stage-1 generator and what was frozen."""
-        del trainer, pl_module
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Put back the stage-1 generator and what was frozen."""
-        del trainer, pl_module, exception
-        self._restore()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put back the stage-1 generator and what was frozen."""
-        del trainer, pl_module, stage
-        self._restore()
-
-    def _restore(self) -> None:
         if self._synthesis is not None:
             self._synthesis.switch_generator(self._rule_generator)
             self._synthesis = None

@@ -18,7 +18,7 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import hold_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
-from anomalib_synth.data.normals import evenly_spread
+from anomalib_synth.data.normals import evenly_spread, model_transform
 from anomalib_synth.generators import AnomalyGenerator
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class SyntheticDataModule(AnomalibDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Give a training batch's ``source`` the pre-processing that the model will give its ``image``."""
         del dataloader_idx
-        pre_process = getattr(getattr(self.trainer.lightning_module, "pre_processor", None), "transform", None)
+        pre_process = model_transform(self.trainer.lightning_module)
         if self.trainer.training and pre_process is not None and getattr(batch, "source", None) is not None:
             batch.source = pre_process(Image(batch.source))
         return batch

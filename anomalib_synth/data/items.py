@@ -1,6 +1,7 @@
 """Items and batches that know which defects are synthetic, how good they are, and the image they were drawn on."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -8,6 +9,20 @@ from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.dataclasses.generic import FieldDescriptor
 from anomalib.data.dataclasses.numpy import NumpyImageBatch, NumpyImageItem
 from torchvision.tv_tensors import Image
+
+
+def _as_tensor(name: str, rank: int, value: torch.Tensor | float | None) -> torch.Tensor | None:
+    """Check what a field is set to, and give it the field's type."""
+    if value is None:
+        return None
+    if name == "source" and not isinstance(value, torch.Tensor):
+        msg = f"`source` must be a tensor with {rank} dimensions, got {type(value).__name__}."
+        raise ValueError(msg)
+    value = torch.as_tensor(value, dtype=torch.bool if name == "synthetic" else torch.float32)
+    if value.ndim != rank:
+        msg = f"`{name}` must be a tensor with {rank} dimensions, got {tuple(value.shape)}."
+        raise ValueError(msg)
+    return Image(value) if name == "source" else value
 
 
 @dataclass
@@ -36,31 +51,9 @@ class SyntheticImageItem(_SyntheticFields, ImageItem):
         tensor(1.)
     """
 
-    @staticmethod
-    def validate_source(source: torch.Tensor | None) -> Image | None:
-        """Check that the source is a (C, H, W) image."""
-        if source is None:
-            return None
-        _check_rank("source", source, 3)
-        return Image(source, dtype=torch.float32)
-
-    @staticmethod
-    def validate_quality(quality: torch.Tensor | float | None) -> torch.Tensor | None:
-        """Turn the quality into a scalar tensor."""
-        if quality is None:
-            return None
-        quality = torch.as_tensor(quality, dtype=torch.float32)
-        _check_rank("quality", quality, 0)
-        return quality
-
-    @staticmethod
-    def validate_synthetic(synthetic: torch.Tensor | bool | None) -> torch.Tensor | None:
-        """Turn the flag into a scalar tensor."""
-        if synthetic is None:
-            return None
-        synthetic = torch.as_tensor(synthetic, dtype=torch.bool)
-        _check_rank("synthetic", synthetic, 0)
-        return synthetic
+    validate_source = staticmethod(partial(_as_tensor, "source", 3))
+    validate_quality = staticmethod(partial(_as_tensor, "quality", 0))
+    validate_synthetic = staticmethod(partial(_as_tensor, "synthetic", 0))
 
     def to_numpy(self) -> NumpyImageItem:
         """Convert to anomalib's NumPy item, which has no room for the extra fields."""
@@ -79,31 +72,9 @@ class SyntheticImageBatch(_SyntheticFields, ImageBatch):
 
     item_class: ClassVar[type[SyntheticImageItem]] = SyntheticImageItem
 
-    @staticmethod
-    def validate_source(source: torch.Tensor | None) -> Image | None:
-        """Check that the sources are (B, C, H, W) images."""
-        if source is None:
-            return None
-        _check_rank("source", source, 4)
-        return Image(source, dtype=torch.float32)
-
-    @staticmethod
-    def validate_quality(quality: torch.Tensor | None) -> torch.Tensor | None:
-        """Check that there is one quality an image."""
-        if quality is None:
-            return None
-        quality = torch.as_tensor(quality, dtype=torch.float32)
-        _check_rank("quality", quality, 1)
-        return quality
-
-    @staticmethod
-    def validate_synthetic(synthetic: torch.Tensor | None) -> torch.Tensor | None:
-        """Check that there is one flag an image."""
-        if synthetic is None:
-            return None
-        synthetic = torch.as_tensor(synthetic, dtype=torch.bool)
-        _check_rank("synthetic", synthetic, 1)
-        return synthetic
+    validate_source = staticmethod(partial(_as_tensor, "source", 4))
+    validate_quality = staticmethod(partial(_as_tensor, "quality", 1))
+    validate_synthetic = staticmethod(partial(_as_tensor, "synthetic", 1))
 
     def to_numpy(self) -> NumpyImageBatch:
         """Convert to anomalib's NumPy batch, which has no room for the extra fields."""
@@ -112,10 +83,3 @@ class SyntheticImageBatch(_SyntheticFields, ImageBatch):
 
 def _host_fields(item: ImageItem | ImageBatch, host: type) -> dict:
     return {field.name: getattr(item, field.name) for field in fields(host)}
-
-
-def _check_rank(name: str, value: torch.Tensor, rank: int) -> None:
-    if not isinstance(value, torch.Tensor) or value.ndim != rank:
-        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        msg = f"`{name}` must be a tensor with {rank} dimensions, got {got}."
-        raise ValueError(msg)

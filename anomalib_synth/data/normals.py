@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import LightningModule, Trainer
     from torchvision.transforms.v2 import Transform
 
 _QUIET = 64
@@ -88,9 +88,13 @@ def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
 
 def model_resize(trainer: Trainer) -> Transform | None:
     """Return the resize of the model's pre-processor, which anomalib's datamodules apply when they read an image."""
-    pre_processor = getattr(trainer.lightning_module, "pre_processor", None)
-    found = extract_transforms_by_type(getattr(pre_processor, "transform", None), Resize)
+    found = extract_transforms_by_type(model_transform(trainer.lightning_module), Resize)
     return found[0] if found else None
+
+
+def model_transform(model: LightningModule) -> Transform | None:
+    """Return the transform of the model's pre-processor, None where it has none."""
+    return getattr(getattr(model, "pre_processor", None), "transform", None)
 
 
 def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:

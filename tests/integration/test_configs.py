@@ -127,10 +127,10 @@ def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
         small["pre_processor.init_args.transform"] = resize
         arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
-    limits = {"limit_train_batches": 2} if file.stem == "realnet_two_stage" else {}
+    limits = {"limit_train_batches": 2} if file.stem.startswith("realnet") else {}
     run_cli(
         "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(**limits),
-        *demo_arguments(config, tmp_path), *arguments,
+        "--seed_everything", "0", *demo_arguments(config, tmp_path), *arguments,
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
     if file.stem in {"glass", "quickstart"}:  # these draw on every image
