@@ -43,6 +43,7 @@ class FrozenBackbone(nn.Module):
         self._indices = find_layers(name, self.layers)
         network = timm.create_model(name, pretrained=False, features_only=True, out_indices=self._indices).eval()
         check_any_size(network, name)
+        drop_unused_blocks(network)
         self.channels: list[int] = network.feature_info.channels()
         self.strides: list[int] = network.feature_info.reduction()
         self.network = fold_batch_norms(network).requires_grad_(requires_grad=False)
@@ -72,6 +73,7 @@ class FrozenBackbone(nn.Module):
                 f"such as {random[0]!r}. `backbone_weights` must have timm's names: no prefix, no other network."
             )
             raise OSError(msg)
+        drop_unused_blocks(source)
         self.network.load_state_dict(fold_batch_norms(source.eval()).state_dict())
 
     def _read(self, seed: int, overlay: dict[str, str]) -> nn.Module:
@@ -96,6 +98,14 @@ class FrozenBackbone(nn.Module):
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the layers' feature maps, in the order of ``layers``."""
         return self.network(images.contiguous(memory_format=torch.channels_last))
+
+
+def drop_unused_blocks(network: nn.Module) -> None:
+    """Cut the blocks after the last wanted one, which timm's EfficientNets and MobileNets would still compute."""
+    stem, _, place = network.feature_info.module_name()[-1].partition(".")
+    blocks, last = getattr(network, stem, None), place.partition(".")[0]
+    if isinstance(blocks, nn.Sequential) and last.isdigit():
+        setattr(network, stem, blocks[: int(last) + 1])
 
 
 def check_any_size(network: nn.Module, name: str) -> None:

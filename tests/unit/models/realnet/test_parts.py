@@ -173,6 +173,40 @@ def test_backbone_stays_frozen_and_in_evaluation_mode() -> None:
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "layers"), [("efficientnet_lite0", ["blocks.1", "blocks.2"]), ("resnet10t", ["layer1"])]
+)
+def test_backbone_has_only_the_blocks_it_needs(name, layers) -> None:
+    import timm
+
+    backbone = FrozenBackbone(name, layers)
+    full = timm.create_model(name, pretrained=False, features_only=True)
+    assert sum(p.numel() for p in backbone.parameters()) < 0.2 * sum(p.numel() for p in full.parameters())
+    ran = []
+    for block in backbone.modules():
+        if not list(block.children()) and list(block.parameters(recurse=False)):
+            block.register_forward_hook(lambda module, *_: ran.append(module))
+    backbone(random(1, 3, 64, 64))
+    assert sum(p.numel() for module in set(ran) for p in module.parameters()) == sum(
+        p.numel() for p in backbone.parameters()
+    )
+
+
+def test_backbone_of_some_blocks_reads_all_their_weights(tmp_path) -> None:
+    import timm
+
+    source = timm.create_model("efficientnet_lite0", pretrained=False)
+    file = tmp_path / "weights.pth"
+    torch.save(source.state_dict(), file)
+    backbone = FrozenBackbone("efficientnet_lite0", ["blocks.1", "blocks.2"], weights=file)
+    backbone.load_weights()
+    plain = timm.create_model("efficientnet_lite0", pretrained=False, features_only=True, out_indices=(1, 2)).eval()
+    plain.load_state_dict(source.state_dict(), strict=False)
+    with torch.no_grad():
+        for ours, theirs in zip(backbone(random(1, 3, 64, 64)), plain(random(1, 3, 64, 64)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_backbone_reads_a_weight_file(tmp_path) -> None:
     import timm
 
