@@ -20,6 +20,8 @@ class Provenance:
         attempt: Which draw was kept, from 0; -1 when none passed the checks.
         family: Kind of defect, ``""`` when there is none.
         params: Parameters of the draw that was kept, as plain numbers.
+        measured: What the checks measured of the draw that was kept: ``area``, ``visibility``, ``agreement`` and
+            ``foreground``, see :class:`anomalib_synth.generators.checks.Verdict`.
         version: Version of the package.
     """
 
@@ -30,6 +32,7 @@ class Provenance:
     attempt: int
     family: str
     params: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
     version: str = ""
 
     def to_dict(self) -> dict[str, Any]:

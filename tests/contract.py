@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
 from anomalib_synth.generators import AnomalyGenerator, build_generator
@@ -84,11 +85,17 @@ def check_honest_mask(sample: AnomalySample) -> None:
             assert float(change.mean()) >= 1 / 255
             assert sample.reason[row] == ""
             assert sample.caption[row]
+            measured = sample.provenance[row].measured
+            assert measured["area"] == pytest.approx(float(sample.mask[row].mean()), rel=1e-5)
+            assert measured["visibility"] > 0
+            assert 0 < measured["agreement"] <= 1
+            assert 0 <= measured["foreground"] <= 1
         else:
             assert torch.equal(sample.image[row], sample.source[row])
             assert not sample.mask[row].any()
             assert float(sample.quality[row]) == 1.0
             assert sample.reason[row]
+            assert sample.provenance[row].measured == {}
 
 
 def check_labels_follow_masks(sample: AnomalySample) -> None:

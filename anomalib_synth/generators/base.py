@@ -224,10 +224,14 @@ class AnomalyGenerator(ABC):
             draw_seeds = [hash64(seeds[row], attempt) for row in pending]
             accepted: set[int] = set()
             for proposal in self.propose(working, pending, draw_seeds, part):
-                for row, n in self._settle(sample, working, proposal, part):
+                for row, n, measured in self._settle(sample, working, proposal, part):
                     accepted.add(row)
                     sample.provenance[row] = record(
-                        seed=seeds[row], attempt=attempt, family=proposal.families[n], params=proposal.params[n]
+                        seed=seeds[row],
+                        attempt=attempt,
+                        family=proposal.families[n],
+                        params=proposal.params[n],
+                        measured=measured,
                     )
             pending = [row for row in pending if row not in accepted]
             if not pending:
@@ -242,8 +246,8 @@ class AnomalyGenerator(ABC):
         images: torch.Tensor,
         proposal: Proposal,
         part: torch.Tensor | None,
-    ) -> list[tuple[int, int]]:
-        """Check the windows of a proposal and composite those that pass; return their rows and positions in it."""
+    ) -> list[tuple[int, int, dict[str, float]]]:
+        """Check the windows of a proposal, composite those that pass; return row, position and measurements of each."""
         height, width = images.shape[-2:]
         h, w = proposal.alpha.shape[-2:]
         source = crop(images, proposal.rows, proposal.top, proposal.left, h, w)
@@ -273,7 +277,7 @@ class AnomalyGenerator(ABC):
             sample.reason[row] = verdict.reason[n] and f"{proposal.families[n]}: {verdict.reason[n]}"
             if verdict.reason[n]:
                 continue
-            accepted.append((row, n))
+            accepted.append((row, n, verdict.measured[n]))
             place = sample.image[row, :, top : top + h, left : left + w]
             place.copy_(torch.where(inside[n], output[n], original[n]))
             sample.mask[row, :, top : top + h, left : left + w] = verdict.mask[n]

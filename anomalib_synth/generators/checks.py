@@ -9,6 +9,7 @@ import torch
 from anomalib_synth.functional.masks import box_blur, count_pixels, exact_mean
 
 _LEVEL = 1 / 255
+_MEASURED = ("area", "visibility", "agreement", "foreground")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,16 +17,15 @@ class Verdict:
     """The outcome of the checks for N windows.
 
     Shape:
-        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``visibility``, ``agreement``, ``foreground``, ``area``, ``quality``:
-        (N,) float32; ``reason``: N strings, ``""`` where the window passed.
+        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32; ``measured``: N times ``area`` (share of the
+        image's pixels), ``visibility`` (mean change in the mask over the noise of normals), ``agreement`` (share of the
+        intended area that changed) and ``foreground`` (share of the mask on the part); ``reason``: N strings, ``""``
+        where the window passed.
     """
 
     mask: torch.Tensor
-    visibility: torch.Tensor
-    agreement: torch.Tensor
-    foreground: torch.Tensor
-    area: torch.Tensor
     quality: torch.Tensor
+    measured: list[dict[str, float]]
     reason: list[str]
 
 
@@ -98,16 +98,9 @@ class SampleChecks:
         agreement = pixels.float() / count_pixels(support).clamp_min(1).float()
         on_part = count_pixels(mask * foreground).float() / pixels.clamp_min(1).float()
         quality = agreement.clamp(max=1) * (visibility / (visibility + 1))
-        measured = torch.stack([area, visibility, agreement, on_part]).double().cpu()
-        return Verdict(
-            mask=mask,
-            visibility=visibility,
-            agreement=agreement,
-            foreground=on_part,
-            area=area,
-            quality=quality,
-            reason=[self.judge(*row) for row in measured.T.tolist()],
-        )
+        columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
+        measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]
+        return Verdict(mask=mask, quality=quality, measured=measured, reason=[self.judge(**row) for row in measured])
 
     def judge(self, area: float, visibility: float, agreement: float, foreground: float) -> str:
         """Return why a window with these measurements fails, or ``""``."""
