@@ -11,6 +11,8 @@ test image before the test:
 * ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
   TwoStageTrainingCallback. The second generator is the physical families, held to the checks of
   configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
+* ``realnet_decay``, ``ssn_synth_decay``, ``ssn_perlin_decay``: as above, with LearningRateDecayCallback; the rate of the
+  others is constant
 
 Data: a folder of categories in MVTec layout (train/good, test/<class>, and, where there are pixel labels,
 ground_truth/<class>). Rows are appended to a CSV as they come; a row that is there is not run again.
@@ -43,7 +45,12 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from torchvision.tv_tensors import Image, Mask
 
 import anomalib_synth  # noqa: F401  (registers the backbone)
-from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
+from anomalib_synth.callbacks import (
+    LearningRateDecayCallback,
+    QualityWeightingCallback,
+    SynthesisCallback,
+    TwoStageTrainingCallback,
+)
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet
@@ -52,7 +59,7 @@ ORDERS = ["rule_only", "two_stage", "reverse", "mixed"]
 WEIGHTS = ["softmax", "shuffled"]
 ARMS = [
     "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
-    *(f"realnet_{name}" for name in WEIGHTS + ORDERS),
+    *(f"realnet_{name}" for name in WEIGHTS + ORDERS), "realnet_decay", "ssn_synth_decay", "ssn_perlin_decay",
 ]  # fmt: skip
 MAIN = ["magnetic_tile", "pavement_crack", "solar_mono"]
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -103,7 +110,8 @@ def make_arm(arm: str, seed: int, pre_processor: PreProcessor) -> tuple[Anomalib
     """Return the model and the callbacks of an arm."""
     parts = {"pre_processor": pre_processor, "evaluator": False, "visualizer": False, "post_processor": False}
     synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)
-    family, _, variant = arm.partition("_")
+    decay = [LearningRateDecayCallback()] if arm.endswith("_decay") else []
+    family, _, variant = arm.removesuffix("_decay").partition("_")
     if arm == "patchcore":
         return Patchcore(**BACKBONE, coreset_sampling_ratio=0.01, **parts), []
     if arm == "draem":
@@ -112,8 +120,8 @@ def make_arm(arm: str, seed: int, pre_processor: PreProcessor) -> tuple[Anomalib
     if family == "ssn":
         model = Supersimplenet(**BACKBONE, supervised=variant != "unsup", **parts)
         model.configure_optimizers = lambda: constant_schedule(model)
-        return model, {"synth": [synthesis], "perlin": [PerlinSamples()], "unsup": []}[variant]
-    callbacks = [synthesis]
+        return model, {"synth": [synthesis], "perlin": [PerlinSamples()], "unsup": []}[variant] + decay
+    callbacks = [synthesis, *decay]
     if variant in WEIGHTS:
         callbacks.append(QualityWeightingCallback(mode=variant, seed=seed))
     elif variant in ORDERS:

@@ -1,7 +1,8 @@
 """Lightning callbacks: one entry under ``trainer.callbacks`` each."""
 
+from anomalib_synth.callbacks.learning_rate_decay import LearningRateDecayCallback
 from anomalib_synth.callbacks.quality_weighting import QualityWeightingCallback
 from anomalib_synth.callbacks.synthesis import SynthesisCallback
 from anomalib_synth.callbacks.two_stage import TwoStageTrainingCallback
 
-__all__ = ["QualityWeightingCallback", "SynthesisCallback", "TwoStageTrainingCallback"]
+__all__ = ["LearningRateDecayCallback", "QualityWeightingCallback", "SynthesisCallback", "TwoStageTrainingCallback"]
