@@ -11,8 +11,8 @@ test image before the test:
 * ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
   TwoStageTrainingCallback. The second generator is the physical families, held to the checks of
   configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
-* ``realnet_decay``, ``ssn_synth_decay``, ``ssn_perlin_decay``: as above, with LearningRateDecayCallback; the rate of the
-  others is constant
+* ``realnet_decay``, ``ssn_synth_decay``, ``ssn_perlin_decay``: as above, with LearningRateDecayCallback; without it the
+  rate is constant
 
 Data: a folder of categories in MVTec layout (train/good, test/<class>, and, where there are pixel labels,
 ground_truth/<class>). Rows are appended to a CSV as they come; a row that is there is not run again.
