@@ -1,0 +1,195 @@
+"""Serves the kept samples of a store."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth._version import __version__
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.sample import AnomalySample, Provenance
+from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+Split = Literal["train", "val", "test"]
+
+
+class StoredGenerator(AnomalyGenerator):
+    """Serves samples that were generated once, kept, and perhaps reviewed; draws nothing itself.
+
+    A sample's seed chooses among the kept ones: those that passed the generator's checks and that no person rejected.
+    Samples of one split only are served, so that no source of the test gets into the training.
+
+    Args:
+        store: Folder of the store, made by ``anomalib-synth generate``.
+        min_quality: Least quality, in [0, 1].
+        split: Role of the sources: ``train``, ``val`` or ``test``.
+        paired: True: the sample brings its own source, which takes the place of the image, at the image's size. False:
+            an image gets a sample only if the store has one of that very image, pixel by pixel; otherwise it comes
+            back unchanged.
+        families: Kinds of defects to serve; None for all.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        StoreError: On first use, if there is no store, it is damaged, or no sample of it is kept.
+    """
+
+    def __init__(
+        self,
+        store: Path | str,
+        *,
+        min_quality: float = 0.0,
+        split: Split = "train",
+        paired: bool = True,
+        families: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(foreground=None, seed=seed)
+        if not 0 <= min_quality <= 1:
+            msg = f"`min_quality` must be in [0, 1], got {min_quality}."
+            raise ValueError(msg)
+        if split not in get_args(Split):
+            msg = f"`split` must be one of {', '.join(get_args(Split))}, got {split!r}."
+            raise ValueError(msg)
+        self.store = Path(store)
+        self.min_quality = min_quality
+        self.split = split
+        self.paired = paired
+        self.families = None if families is None else list(families)
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "store": str(self.store),
+            "min_quality": self.min_quality,
+            "split": self.split,
+            "paired": self.paired,
+            "families": self.families,
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def kept(self) -> list[Record]:
+        """The samples that are served, as the store has them when it is first used."""
+        records = [record for record in self._opened.records if self._opened.is_accepted(record)]
+        served = [
+            record
+            for record in records
+            if record.split == self.split
+            and record.quality >= self.min_quality
+            and (self.families is None or record.family in self.families)
+        ]
+        if not served:
+            families = "any family" if self.families is None else ", ".join(self.families)
+            msg = (
+                f"Store {str(self.store)!r} keeps {len(records)} samples, but none of split {self.split!r}, quality >= "
+                f"{self.min_quality:g} and {families}. Make some with `anomalib-synth generate --split {self.split}`, "
+                "lower `min_quality`, or accept some in `anomalib-synth review`."
+            )
+            raise StoreError(msg)
+        return served
+
+    @property
+    def files_digest(self) -> str:
+        """Digest of the ids that are served: with it and the seed, provenance names a sample."""
+        return hash_bytes("".join(record.id for record in self.kept).encode())
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Not used: kept samples were proposed and checked when they were made."""
+        msg = "StoredGenerator serves kept samples; call it instead of `propose`."
+        raise TypeError(msg)
+
+    def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
+        if masks is not None:
+            msg = "StoredGenerator serves samples as they were kept, so `masks` cannot choose a region. Leave it out."
+            raise ValueError(msg)
+        records = [self._record(seed, None) for seed in seeds]
+        sample = AnomalySample.unchanged(images, records, "no kept sample of this image")
+        if self.paired:
+            sample.source = images.clone()
+        for row, seed in enumerate(seeds):
+            choices = self.kept if self.paired else self._by_source.get(_hash_image(images[row]), [])
+            if choices:
+                self._place(sample, row, seed, choices[hash64(seed, "stored") % len(choices)])
+        return sample
+
+    def _place(self, sample: AnomalySample, row: int, seed: int, record: Record) -> None:
+        """Write a kept sample over a row, at the row's size."""
+        like = sample.image[row]
+        mask = F.interpolate(_to_tensor(self._opened.read_mask(record), 1)[None], like.shape[-2:], mode="nearest")[0]
+        inside = (mask > 0.5).to(like.device)
+        image = _fit(_to_tensor(self._opened.read_image(record), like.shape[0]), like)
+        source = sample.source[row]
+        if self.paired:
+            source = _fit(_to_tensor(self._opened.read_source(record), like.shape[0]), like)
+        inside &= (image != source).any(0)
+        if not bool(inside.any()):
+            sample.reason[row] = f"{record.family}: nothing is left of the kept sample at this size"
+            return
+        if self.paired:
+            sample.source[row] = source
+        sample.image[row] = torch.where(inside, image, source)
+        sample.mask[row] = inside.float()
+        sample.quality[row] = record.quality
+        sample.caption[row] = record.caption or record.family
+        sample.accepted[row] = True
+        sample.reason[row] = ""
+        sample.provenance[row] = self._record(seed, record, area=float(sample.mask[row].mean()))
+
+    def _record(self, seed: int, kept: Record | None, *, area: float = 0.0) -> Provenance:
+        common = {
+            "config": self.config,
+            "prepare_digest": self.prepare_digest,
+            "files_digest": self.files_digest,
+            "seed": seed,
+            "version": __version__,
+        }
+        if kept is None:
+            return Provenance(**common, attempt=-1, family="")
+        names = ("visibility", "agreement", "foreground")
+        measured = {"area": area, **{name: getattr(kept, name) for name in names}}
+        return Provenance(**common, attempt=0, family=kept.family, params=kept.params, measured=measured)
+
+    @cached_property
+    def _opened(self) -> SampleStore:
+        return SampleStore.open(self.store)
+
+    @cached_property
+    def _by_source(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = {}
+        for record in self.kept:
+            found.setdefault(record.source_hash, []).append(record)
+        return found
+
+
+def _to_tensor(pixels: np.ndarray, channels: int) -> torch.Tensor:
+    """Return (channels, H, W) float32 in [0, 1] of uint8 pixels."""
+    levels = torch.from_numpy(pixels).float() / 255
+    image = levels[None] if levels.ndim == 2 else levels.permute(2, 0, 1)
+    return image if image.shape[0] == channels else image.mean(0, keepdim=True).expand(channels, -1, -1)
+
+
+def _fit(image: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return an image at the size, type and place of another."""
+    if image.shape[-2:] != like.shape[-2:]:
+        image = F.interpolate(image[None], like.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
+    return image.clamp(0, 1).to(like)
+
+
+def _hash_image(image: torch.Tensor) -> str:
+    """Return the digest that the store has of an image (C, H, W) in [0, 1]."""
+    levels = (image.float() * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return hash_pixels(levels.cpu().numpy())

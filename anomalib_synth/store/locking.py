@@ -1,0 +1,55 @@
+"""One writer at a time, by a lock the operating system gives back when its holder dies."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from anomalib_synth.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PAUSE = 0.05
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: float) -> Iterator[None]:
+    """Hold the lock of a file.
+
+    Args:
+        path: The lock file; made if it is not there, never removed.
+        wait: Seconds to wait for another holder, >= 0.
+
+    Raises:
+        StoreError: If another process still holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + wait
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                msg = f"Another run is writing to {str(path.parent)!r}. Wait until it has ended, or write elsewhere."
+                raise StoreError(msg)
+            time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)  # gives the lock back
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""Small stores for tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomalib_synth.store import Record, SampleStore, encode_png, hash_bytes, hash_pixels, sample_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = {"class_path": "anomalib_synth.generators.RuleBasedGenerator", "init_args": {"families": ["scratch"]}}
+
+
+def make_record(store: SampleStore, index: int, *, size: int = 16, **changes: Any) -> Record:
+    """Put the files of a sample and return its row: a bright square on a random source."""
+    rng = np.random.default_rng(index)
+    source = rng.integers(0, 200, (size, size, 3), dtype=np.uint8)
+    mask = np.zeros((size, size), dtype=np.uint8)
+    top, left = index % (size // 2), (3 * index) % (size // 2)
+    mask[top : top + size // 4, left : left + size // 4] = 255
+    image = np.where(mask[..., None] > 0, np.uint8(255), source)
+    source_hash = hash_pixels(source)
+    identity = sample_id(
+        source_hash=source_hash, prepare_digest="", config=CONFIG, prompt="", mask_hash="", files_digest="",
+        weights_hash="", seed=index,
+    )  # fmt: skip
+    data = {"images": encode_png(image), "masks": encode_png(mask), "sources": encode_png(source)}
+    names = {"images": identity, "masks": identity, "sources": source_hash}
+    places = {kind: store.put(kind, names[kind], data[kind]) for kind in data}
+    row = {
+        "id": identity, "index": index, "split": "train", "source": f"good/{index}.png", "source_hash": source_hash,
+        "image_file": places["images"], "mask_file": places["masks"], "source_file": places["sources"],
+        "image_hash": hash_bytes(data["images"]), "mask_hash": hash_bytes(data["masks"]),
+        "source_file_hash": hash_bytes(data["sources"]), "generator": CONFIG, "prepare_digest": "", "files_digest": "",
+        "weights_hash": "", "seed": index, "attempt": 0, "prompt": "", "caption": "a bright square",
+        "family": ["scratch", "stain"][index % 2], "params": {"strength": 0.5}, "strength": 0.5,
+        "area": float((mask > 0).mean()), "visibility": 3.0, "agreement": 1.0, "foreground": 1.0,
+        "quality": (index % 10) / 10, "scores": {}, "accepted": True, "reason": "", "seconds": 0.01, "version": "0.1.0",
+    }  # fmt: skip
+    return Record(**{**row, **changes})
+
+
+def reject(record: Record) -> Record:
+    """Return the row of a sample whose draws all failed."""
+    empty = dict.fromkeys(("image_file", "mask_file", "image_hash", "mask_hash", "family", "caption"), "")
+    return Record(**{**record.to_dict(), **empty, "accepted": False, "reason": "scratch: nothing changed visibly"})
+
+
+def make_store(path: Path, count: int = 6, *, size: int = 16) -> SampleStore:
+    """Make a store with some samples."""
+    store = SampleStore.create(path, {"seed": 0})
+    with store.writing():
+        for index in range(count):
+            store.append(make_record(store, index, size=size))
+    return store
