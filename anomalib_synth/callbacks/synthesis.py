@@ -169,6 +169,13 @@ class SynthesisCallback(RestoringCallback):
     def _fill_slot(self, images: torch.Tensor) -> AnomalySample:
         """Draw in the augmenter's place, and leave in the batch what only the sample knows."""
         sample = self._draw(images)
+        if sample.source is not images and not torch.equal(sample.source, images):
+            msg = (
+                f"This model compares each image with its own defect, but {type(self.generator).__name__} brings "
+                "images of its own. Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), "
+                "UniNet or RealNet."
+            )
+            raise ValueError(msg)
         self._batch.quality = sample.quality
         self._batch.synthetic = sample.label & sample.accepted
         return sample

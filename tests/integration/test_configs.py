@@ -11,6 +11,8 @@ import torch
 import yaml
 from anomalib.models import Dsr
 
+from anomalib_synth.generators import StoredGenerator
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
 TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
@@ -127,17 +129,19 @@ def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
         small["pre_processor.init_args.transform"] = resize
         arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
-    limits = {"limit_train_batches": 2} if file.stem.startswith("realnet") else {}
+    limits = {"limit_train_batches": 2} if "RealNet" in config["model"]["class_path"] else {}
     run_cli(
         "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(**limits),
         "--seed_everything", "0", *demo_arguments(config, tmp_path), *arguments,
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
-    if file.stem in {"glass", "quickstart"}:  # these draw on every image
+    if file.stem == "glass":  # it draws on every image
         assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
 
 
-@pytest.mark.parametrize("file", [f for f in SYNTHESIS if f.stem != "labels_from_masks"], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "stored"}], ids=lambda file: file.stem
+)
 def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monkeypatch) -> None:
     from anomalib.engine import Engine
 
@@ -221,6 +225,41 @@ def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatc
         *short(logger="true"),
     )
     assert any(any(row) for row in labels)
+
+
+@pytest.mark.parametrize("model", ["anomalib.models.Supersimplenet", "anomalib.models.Glass"])
+def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monkeypatch) -> None:
+    from anomalib.engine import Engine
+
+    from anomalib_synth.engines.generate import generate
+
+    monkeypatch.chdir(tmp_path)
+    generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=6, image_size=64)
+    config = yaml.safe_load(BASE.format(root=parts_root))
+    if model.endswith("Supersimplenet"):
+        arguments = {"supervised": True, "backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
+        kept = {name: config["model"]["init_args"][name] for name in ("evaluator", "visualizer")}
+        config["model"] = {"class_path": model, "init_args": arguments | kept}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    served = []
+    monkeypatch.setattr(
+        Engine, "train", lambda self, **kwargs: self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
+    )
+    draw = StoredGenerator.__call__
+    monkeypatch.setattr(
+        StoredGenerator, "__call__", lambda *args, **kwargs: served.append(draw(*args, **kwargs)) or served[-1]
+    )
+    arguments = [
+        "train", "--config", str(file), "--config", str(CONFIGS / "synthesis" / "stored.yaml"),
+        "--default_root_dir", str(tmp_path), *short(logger="true", limit_train_batches=4), "--seed_everything", "0",
+    ]  # fmt: skip
+    if model.endswith("Glass"):
+        with pytest.raises(ValueError, match=r"StoredGenerator brings images of its own. Give StoredGenerator `paired"):
+            run_cli(*arguments)
+    else:
+        run_cli(*arguments)
+        assert bool(torch.cat([sample.accepted for sample in served]).all())
 
 
 @pytest.mark.parametrize(
