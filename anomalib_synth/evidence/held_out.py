@@ -1,0 +1,116 @@
+"""The good images a calibration may use: none that the model was trained on, none twice, and enough of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anomalib_synth.evidence.cells import Normal
+from anomalib_synth.evidence.checkpoints import training_images
+from anomalib_synth.evidence.statistics import least_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_LEAST = 10
+
+
+def list_images(argument: str, folder: Path) -> list[Path]:
+    """Return the image files of a folder, searched recursively, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    if not paths:
+        known = ", ".join(sorted(IMG_EXTENSIONS))
+        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which holds none."
+        raise ValueError(msg)
+    return paths
+
+
+def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
+    """Return the distinct normals of a folder, and how many copies of others were left out.
+
+    Args:
+        folder: The folder.
+        limit: Largest number of them, evenly spread over the sorted files.
+    """
+    from anomalib_synth.data.normals import evenly_spread
+
+    paths = evenly_spread(list_images("normals", folder), limit)
+    distinct = {}
+    for path, content in zip(paths, _digests(paths), strict=True):
+        distinct.setdefault(content, path)
+    return [Normal(path=path, content=content) for content, path in distinct.items()], len(paths) - len(distinct)
+
+
+def check_count(count: int, rate: float) -> None:
+    """Refuse fewer normals than the rate takes; half of them set the threshold.
+
+    Raises:
+        ValueError: Naming the least number, and the least rate for this number.
+    """
+    if count < _LEAST:
+        msg = f"`normals` must hold at least {_LEAST} different images to say anything about a rate, got {count}."
+        raise ValueError(msg)
+    if count // 2 < least_count(rate):
+        least_rate = 1 / (count // 2 + 1)
+        msg = (
+            f"`false_alarm_rate` {rate:g} takes at least {2 * least_count(rate)} different normals (half of them set "
+            f"the threshold, half measure it), got {count}. Add normals, or ask for a rate of at least "
+            f"{_round_up(least_rate):g}."
+        )
+        raise ValueError(msg)
+
+
+def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> str:
+    """Refuse normals whose files are, byte by byte, training images.
+
+    Args:
+        normals: The held-out normals.
+        folder: Folder with the training images, if the user named it.
+        config: Configuration the model was trained with, if there is one.
+
+    Returns:
+        A warning if nothing was checked, else ``""``.
+
+    Raises:
+        ValueError: If any is a training image.
+    """
+    unknown = "neither a training configuration nor `--train_normals` tells which they were"
+    trained: list[str] | list[Path] = []
+    if folder is not None:
+        trained = list_images("train_normals", folder)
+    elif config is not None:
+        try:
+            trained = training_images(config)
+        except ValueError as error:
+            unknown = str(error)
+    if not trained:
+        return f"It was not checked that the normals are no training images: {unknown}. If they are, all is too good."
+    known = set(_digests(trained))
+    seen = [normal for normal in normals if normal.content in known]
+    if seen:
+        msg = (
+            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, such as "
+            f"{str(seen[0].path)!r}. A model scores what it was trained on lower than any new image, so the threshold "
+            "would be too low. Give images that were kept out of training."
+        )
+        raise ValueError(msg)
+    return ""
+
+
+def _digests(paths: Iterable[str | Path]) -> Iterable[str]:
+    from rich.progress import track
+
+    from anomalib_synth.data.kept_split import digest_file
+
+    listed = list(paths)
+    return [digest_file(path) for path in track(listed, "Hashing images", transient=True, disable=len(listed) < 64)]
+
+
+def _round_up(rate: float) -> float:
+    return -(-rate * 1000 // 1) / 1000

@@ -1,0 +1,204 @@
+"""The statistics of a calibration: plain functions of numbers.
+
+A score is called an alarm when it is greater than the threshold, as anomalib's post-processor does it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of a count with its 95 % Wilson interval; ``value``, ``low`` and ``high`` are NaN when ``of`` is 0."""
+
+    count: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.count / self.of if self.of else math.nan
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return wilson_interval(self.count, self.of)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return wilson_interval(self.count, self.of)[1]
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Return plain data; what is not defined is None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        known = {name: None if math.isnan(number) else number for name, number in numbers.items()}
+        return {"count": self.count, "of": self.of, **known}
+
+
+def wilson_interval(count: int, of: int, *, z: float = _Z95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion.
+
+    Wilson (1927). Unlike ``p ± z·sqrt(p(1 - p)/n)`` it stays in [0, 1] and is not of zero width for 0 or all of ``of``.
+
+    Args:
+        count: Number of successes, 0 <= count <= of.
+        of: Number of trials; 0 gives (NaN, NaN).
+        z: Quantile of the normal distribution; the default gives 95 %.
+
+    Example:
+        >>> [round(end, 4) for end in wilson_interval(1, 20)]
+        [0.0089, 0.2361]
+    """
+    if not 0 <= count <= of:
+        msg = f"`count` must satisfy 0 <= count <= of, got {count} of {of}."
+        raise ValueError(msg)
+    if of == 0:
+        return math.nan, math.nan
+    share = count / of
+    centre = share + z * z / (2 * of)
+    spread = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    scale = 1 + z * z / of
+    low = 0.0 if count == 0 else (centre - spread) / scale
+    high = 1.0 if count == of else (centre + spread) / scale
+    return low, high
+
+
+def least_count(rate: float) -> int:
+    """Return how many normals a threshold for a false-alarm rate takes: the least m with 1/(m + 1) <= rate.
+
+    Example:
+        >>> least_count(0.05), least_count(0.01)
+        (19, 99)
+    """
+    return max(1, math.ceil(1 / rate - 1e-9) - 1)
+
+
+def conformal_threshold(scores: Sequence[float], rate: float) -> float:
+    """Return the threshold that normals exceed with a probability of at most ``rate``.
+
+    The k-th smallest of m scores with k = ceil((m + 1)(1 - rate)): the split-conformal quantile (Vovk et al. 2005). For
+    a new normal that is exchangeable with these, P(score > threshold) <= rate, whatever the distribution; the usual
+    empirical quantile exceeds the rate for small m.
+
+    Args:
+        scores: Scores of normals the model has not seen.
+        rate: Target false-alarm rate in (0, 1).
+
+    Raises:
+        ValueError: If there are too few scores for the rate.
+
+    Example:
+        >>> conformal_threshold(range(1, 20), 0.1)
+        18.0
+    """
+    if len(scores) < least_count(rate):
+        msg = f"`scores` must hold at least {least_count(rate)} values for a rate of {rate:g}, got {len(scores)}."
+        raise ValueError(msg)
+    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
+    return float(sorted(scores)[max(rank, 1) - 1])
+
+
+def monotone_fit(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Return the non-decreasing sequence nearest to ``values`` by weighted squares (isotonic regression).
+
+    By the max-min formula: the i-th value is the largest, over starts up to i, of the smallest, over ends from i, mean
+    in between.
+
+    Example:
+        >>> monotone_fit([0.0, 0.6, 0.4, 1.0], [1, 1, 1, 1])
+        [0.0, 0.5, 0.5, 1.0]
+    """
+    totals = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float) * np.asarray(values, float))])
+    masses = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float))])
+    count = len(values)
+
+    def mean(first: int, last: int) -> float:
+        return (totals[last + 1] - totals[first]) / (masses[last + 1] - masses[first])
+
+    return [
+        float(max(min(mean(start, end) for end in range(i, count)) for start in range(i + 1))) for i in range(count)
+    ]
+
+
+@dataclass(frozen=True)
+class Faintest:
+    """The faintest strength that is found often enough.
+
+    Args:
+        strength: The strength; None: never reached within the strengths that were tried.
+        at_most: True when the faintest strength tried is already found often enough, so the true value may be lower.
+    """
+
+    strength: float | None
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        """Return it as a table shows it."""
+        return "never" if self.strength is None else f"{'≤ ' if self.at_most else ''}{self.strength:.2f}"
+
+
+def faintest_strength(strengths: Sequence[float], found: Sequence[Proportion], level: float) -> Faintest:
+    """Return the faintest strength whose recall reaches a level, interpolated linearly.
+
+    Recall is first made non-decreasing in strength (:func:`monotone_fit`, weighted by the counts), so that one lucky
+    faint cell, or one unlucky strong one, does not decide. Strengths of which no defect was visible are left out.
+
+    Args:
+        strengths: Increasing strengths.
+        found: Recall at each.
+        level: Recall to reach, in (0, 1].
+    """
+    known = [(strength, share) for strength, share in zip(strengths, found, strict=True) if share.of]
+    if not known:
+        return Faintest(None)
+    fitted = monotone_fit([share.value for _, share in known], [share.of for _, share in known])
+    reached = next((i for i, recall in enumerate(fitted) if recall >= level - 1e-12), None)
+    if reached is None:
+        return Faintest(None)
+    if reached == 0:
+        return Faintest(known[0][0], at_most=True)
+    below, above = fitted[reached - 1], fitted[reached]
+    left, right = known[reached - 1][0], known[reached][0]
+    return Faintest(left + (right - left) * min(1.0, (level - below) / (above - below)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two samples of scores compare.
+
+    Args:
+        superiority: Share of the pairs in which the first is higher, ties by half: 0.5 means alike, 0 or 1 disjoint.
+        p_value: Two-sided Mann-Whitney p-value.
+        counts: Sizes of both samples.
+    """
+
+    superiority: float
+    p_value: float
+    counts: tuple[int, int]
+
+
+def compare_scores(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Compare two samples of scores by the Mann-Whitney test, with its effect size.
+
+    Exact for small samples without ties, else by the normal approximation with ties corrected.
+
+    Args:
+        first: Scores of one kind, at least one.
+        second: Scores of the other, at least one.
+    """
+    from scipy.stats import mannwhitneyu
+
+    outcome = mannwhitneyu(first, second, alternative="two-sided", method="auto")
+    superiority = float(outcome.statistic) / (len(first) * len(second))
+    return Comparison(superiority, float(outcome.pvalue), (len(first), len(second)))

@@ -1,0 +1,85 @@
+"""Which normals may be used, and how many it takes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from anomalib_synth.evidence.held_out import check_count, check_not_trained_on, list_images, list_normals
+from tests.conftest import save_images
+from tests.contract import render_normals
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six normals in two folders."""
+    save_images(tmp_path / "good", render_normals(6, 3, 16, 16, seed=1))
+    return tmp_path / "good"
+
+
+def test_copies_are_left_out_when_a_normal_is_there_twice(folder) -> None:
+    (folder / "more").mkdir()
+    shutil.copy(folder / "000.png", folder / "more" / "copy.png")
+    normals, copies = list_normals(folder, 100)
+    assert (len(normals), copies) == (6, 1)
+    assert len({normal.content for normal in normals}) == 6
+
+
+def test_no_more_than_the_limit_is_used(folder) -> None:
+    assert len(list_normals(folder, 4)[0]) == 4
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_folder_without_images_is_refused(tmp_path, make) -> None:
+    if make:
+        (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="`normals` must be a folder with images"):
+        list_images("normals", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "said"),
+    [
+        (9, 0.5, "at least 10 different images"),
+        (37, 0.05, "takes at least 38 different normals"),
+        (40, 0.01, r"takes at least 198 .* a rate of at least 0\.048\."),
+    ],
+)
+def test_too_few_normals_are_refused_when_the_rate_takes_more(count, rate, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_count(count, rate)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(10, 0.2), (38, 0.05), (39, 0.05), (198, 0.01), (40, 0.048)])
+def test_enough_normals_pass(count, rate) -> None:
+    check_count(count, rate)
+
+
+def test_training_images_are_refused_when_the_user_names_their_folder(folder, tmp_path) -> None:
+    normals, _ = list_normals(folder, 100)
+    (tmp_path / "train").mkdir()
+    shutil.copy(folder / "003.png", tmp_path / "train" / "renamed.png")
+    with pytest.raises(ValueError, match=r"must not hold training images, got 1 of 6 .*003\.png"):
+        check_not_trained_on(normals, tmp_path / "train", None)
+
+
+def test_training_images_are_refused_when_the_configuration_names_them(folder, tmp_path) -> None:
+    normals, _ = list_normals(folder, 100)
+    config = tmp_path / "config.yaml"
+    data = "{name: p, root: %s, normal_dir: %s, val_split_mode: from_train, test_split_mode: none, seed: 0}"
+    config.write_text(f"data:\n  class_path: anomalib.data.Folder\n  init_args: {data % (tmp_path, 'good')}\n")
+    with pytest.raises(ValueError, match="must not hold training images"):
+        check_not_trained_on(normals, None, config)
+    save_images(tmp_path / "other", render_normals(6, 3, 16, 16, seed=2))
+    assert check_not_trained_on(list_normals(tmp_path / "other", 9)[0], None, config) == ""
+
+
+def test_warning_is_given_when_the_training_images_are_not_known(folder, tmp_path) -> None:
+    normals, _ = list_normals(folder, 100)
+    assert "was not checked" in check_not_trained_on(normals, None, None)
+    config = tmp_path / "config.yaml"
+    config.write_text("data: {class_path: anomalib.data.Folder, init_args: {name: p, root: gone, normal_dir: x}}")
+    assert "could not be listed" in check_not_trained_on(normals, None, config)
+    config.write_text("model: {}")
+    assert "has no `data`" in check_not_trained_on(normals, None, config)
