@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import auto_cli, lazy_instance
 
+from anomalib_synth.engines.generate import generate
+from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 
 
@@ -82,12 +85,61 @@ def preview(
         print(f"  rejected: {reason}")
 
 
+def export(store: Path, out: Path, *, layout: Literal["mvtec", "coco", "yolo"] = "mvtec") -> None:
+    """Write the kept samples of a store in a layout that other tools read.
+
+    Args:
+        store: Folder of the store.
+        out: Folder to write to, new or empty.
+        layout: "mvtec": images, masks and good sources in folders; "coco": instances with run lengths; "yolo": boxes.
+    """
+    from anomalib_synth.store import SampleStore, export_coco, export_mvtec, export_yolo
+
+    opened = SampleStore.open(store)
+    {"mvtec": export_mvtec, "coco": export_coco, "yolo": export_yolo}[layout](opened, out)
+    kept = sum(opened.is_accepted(record) for record in opened.records)
+    print(f"Wrote {kept} of {len(opened.records)} samples to {out}.")
+
+
+def check(store: Path, *, repair: bool = False) -> None:
+    """Compare every file of a store with its manifest.
+
+    Args:
+        store: Folder of the store.
+        repair: Take what is damaged out of the manifest; the same `generate` draws it again.
+    """
+    from anomalib_synth.store import SampleStore
+
+    opened = SampleStore.open(store)
+    for line in opened.repair() if repair else opened.verify():
+        print(line)
+    if remaining := len(opened.verify()):
+        msg = f"{store} has {remaining} problems. Run `anomalib-synth check --store {store} --repair true`."
+        raise ValueError(msg)
+    print(f"{store}: {len(opened.records)} samples, sound.")
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command."""
     try:
-        auto_cli({"families": families, "preview": preview}, args=args, prog="anomalib-synth", as_positional=False)
+        auto_cli(
+            {
+                "preview": preview,
+                "families": families,
+                "generate": generate,
+                "check": check,
+                "export": export,
+                "calibrate": calibrate,
+            },
+            args=args,
+            prog="anomalib-synth",
+            as_positional=False,
+        )
     except ValueError as error:
         msg = f"anomalib-synth: {error}"
+        raise SystemExit(msg) from error
+    except KeyboardInterrupt as error:
+        msg = "anomalib-synth: stopped. What was generated is kept; the same command goes on from there."
         raise SystemExit(msg) from error
 
 

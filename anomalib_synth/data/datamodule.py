@@ -18,8 +18,9 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import hold_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
-from anomalib_synth.data.normals import evenly_spread, model_transform
+from anomalib_synth.data.normals import model_transform
 from anomalib_synth.generators import AnomalyGenerator
+from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
     import torch

@@ -13,23 +13,17 @@ from rich.progress import track
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Resize
 
+from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.validation import to_unit_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
     from torchvision.transforms.v2 import Transform
 
 _QUIET = 64
-
-
-def evenly_spread(items: Sequence, limit: int) -> list:
-    """Return at most ``limit`` items, evenly spread over the sequence."""
-    if len(items) <= limit:
-        return list(items)
-    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.Tensor]:

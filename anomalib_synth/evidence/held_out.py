@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.evidence.cells import Normal
 from anomalib_synth.evidence.checkpoints import training_images
 from anomalib_synth.evidence.statistics import least_count
+from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,8 +39,6 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
         folder: The folder.
         limit: Largest number of them, evenly spread over the sorted files.
     """
-    from anomalib_synth.data.normals import evenly_spread
-
     paths = evenly_spread(list_images("normals", folder), limit)
     distinct = {}
     for path, content in zip(paths, _digests(paths), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.nn import functional as F
@@ -19,8 +19,9 @@ from anomalib_synth.functional.foreground import (
 from anomalib_synth.functional.masks import box_blur
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+T = TypeVar("T")
 _NOISE_GRID = 16
 _MAX_STATISTICS = 256
 
@@ -111,6 +112,16 @@ class PreparedNormals:
             foreground=foreground,
             background=background,
         )
+
+
+def evenly_spread(items: Sequence[T], limit: int) -> list[T]:
+    """Return at most ``limit`` items, evenly spread over the sequence.
+
+    Example:
+        >>> evenly_spread("abcdef", 3)
+        ['a', 'c', 'e']
+    """
+    return list(items) if len(items) <= limit else [items[index * len(items) // limit] for index in range(limit)]
 
 
 def _single_images(normals: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:

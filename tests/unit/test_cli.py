@@ -31,9 +31,26 @@ def test_preview_takes_any_generator(parts_root, tmp_path) -> None:
     assert out.is_file()
 
 
+def test_samples_are_generated_checked_and_exported(parts_root, tmp_path, capsys) -> None:
+    store, out = tmp_path / "store", tmp_path / "out"
+    main(["generate", f"--normals={parts_root}/train/good", f"--out={store}", "--num_samples=4", "--image_size=64"])
+    main(["check", f"--store={store}"])
+    assert "4 samples, sound" in capsys.readouterr().out
+    main(["export", f"--store={store}", f"--out={out}", "--layout=coco"])
+    kept = len(list((out / "images").iterdir()))
+    assert f"Wrote {kept} of 4 samples" in capsys.readouterr().out
+    next((store / "images").rglob("*.png")).write_bytes(b"")
+    with pytest.raises(SystemExit, match=r"has 1 problems. Run `anomalib-synth check"):
+        main(["check", f"--store={store}"])
+    main(["check", f"--store={store}", "--repair=true"])
+    assert "was edited" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["export", "--store={root}", "--out=out"], "is no store: it has no store.json"),
+        (["generate", "--normals=missing", "--out=out"], "`normals` must be a folder"),
         (["preview", "--normals=missing"], "`normals` must be a folder with images"),
         (["preview", "--normals={root}", "--image_size=4"], "`image_size` must be >= 16, got 4"),
         (["preview", "--normals={root}", "--per_family=0"], "`per_family` must be >= 1, got 0"),

@@ -1,0 +1,177 @@
+"""How long a run will take and what it will need on disk, from a few samples that are drawn and thrown away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.engines.inputs import UnreadableInputError, decode_image, read_bytes
+from anomalib_synth.engines.plan import Normal, PlannedSample, plan_sample
+from anomalib_synth.engines.progress import as_duration, as_size
+from anomalib_synth.engines.settings import weights_hash
+from anomalib_synth.engines.worker import Job, Worker, single_thread
+from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
+from anomalib_synth.store import hash_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anomalib_synth.generators import AnomalyGenerator
+    from anomalib_synth.store import Record
+
+_PROBES = 8
+_PREPARED = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run is expected to need.
+
+    Args:
+        samples: Samples that are still to be drawn.
+        seconds: Time for all of it.
+        sample_seconds: Time for one sample in one worker.
+        disk_bytes: Disk space for what is still to be written.
+        free_bytes: Space that is free there.
+        accepted: Share of the trial samples that passed the checks.
+        unreadable: Reason by name of the trial inputs that could not be read.
+    """
+
+    samples: int
+    seconds: float
+    sample_seconds: float
+    disk_bytes: float
+    free_bytes: int
+    accepted: float
+    unreadable: dict[str, str]
+
+    def __str__(self) -> str:
+        """Write it for people."""
+        lines = [
+            f"{self.samples} samples to draw, about {as_duration(self.seconds)} "
+            f"({self.sample_seconds:.3f} s a sample and worker), about {as_size(self.disk_bytes)} on disk "
+            f"({as_size(self.free_bytes)} free). {self.accepted:.0%} of the trial samples passed the checks.",
+            *(f"  cannot be read: {name}: {reason}" for name, reason in self.unreadable.items()),
+            "Dry run: nothing was written.",
+        ]
+        if self.disk_bytes > self.free_bytes:
+            lines.insert(1, "This is more than is free: the run would stop with a full disk.")
+        return "\n".join(lines)
+
+
+def estimate_run(
+    files: dict[str, Path],
+    generator: AnomalyGenerator,
+    *,
+    out: Path,
+    num_samples: int,
+    done: int,
+    seed: int,
+    image_size: int | None,
+    max_normals: int,
+    workers: int,
+) -> Estimate:
+    """Draw a few samples on inputs spread over the folder, and extrapolate; nothing is written.
+
+    Args:
+        files: File by name.
+        generator: Draws the defects.
+        out: Folder the store is or would be in.
+        num_samples: Samples of the whole run.
+        done: Samples the store holds already.
+        seed: Seed of the run.
+        image_size: Side in pixels that images are resized to, None for their native size.
+        max_normals: Number of normals the run prepares with.
+        workers: Number of workers.
+
+    Raises:
+        ValueError: If none of the trial inputs can be read.
+    """
+    inputs = _Trial(files, image_size)
+    started = time.perf_counter()
+    with single_thread():
+        prepared = PreparedNormals.from_images(inputs)
+    prepare_seconds = (time.perf_counter() - started) / len(inputs.normals)
+    normals = inputs.normals
+    written: Counter[str] = Counter()
+    job = Job(
+        store=out,
+        generator=generator.config,
+        prepared=prepared,
+        image_size=image_size,
+        split="train",
+        weights_hash=weights_hash(generator),
+    )
+    worker = Worker(job, put=lambda kind, _, data: written.update({kind: len(data), f"{kind} files": 1}) or "")
+    worker.draw([plan_sample(_PROBES, normals, seed=seed)])  # the first draw builds what the others reuse
+    written.clear()
+    started = time.perf_counter()
+    records = [record for k in range(_PROBES) for record in worker.draw(_probe(k, normals, seed))]
+    sample_seconds = (time.perf_counter() - started) / _PROBES
+    left = max(0, num_samples - done)
+    scanning = len(files) * inputs.seconds / inputs.tried / workers + min(len(files), max_normals) * prepare_seconds
+    return Estimate(
+        samples=left,
+        seconds=scanning + left * sample_seconds / workers,
+        sample_seconds=sample_seconds,
+        disk_bytes=_disk_bytes(written, records, left=left, sources=min(len(files), left)),
+        free_bytes=shutil.disk_usage(_existing(out)).free,
+        accepted=sum(record.accepted for record in records) / len(records),
+        unreadable=inputs.unreadable,
+    )
+
+
+def _probe(k: int, normals: list[Normal], seed: int) -> list[PlannedSample]:
+    return [plan_sample(k, normals, seed=seed)]
+
+
+def _disk_bytes(written: Counter[str], records: list[Record], *, left: int, sources: int) -> float:
+    """Extrapolate what was written: images and masks by sample, sources by input, and the manifest's rows."""
+    pairs = (written["images"] + written["masks"]) / len(records)
+    rows = sum(len(json.dumps(record.to_dict())) for record in records) / len(records)
+    source = written["sources"] / max(1, written["sources files"])
+    return left * (pairs + rows) + sources * source
+
+
+class _Trial:
+    """Some of the inputs, read one at a time as they are asked for."""
+
+    def __init__(self, files: dict[str, Path], image_size: int | None) -> None:
+        self.chosen = evenly_spread(list(files.items()), _PREPARED)
+        self.image_size = image_size
+        self.normals: list[Normal] = []
+        self.unreadable: dict[str, str] = {}
+        self.seconds = 0.0
+
+    @property
+    def tried(self) -> int:
+        return len(self.normals) + len(self.unreadable)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for name, path in self.chosen:
+            started = time.perf_counter()
+            try:
+                data = read_bytes(path)
+                pixels = decode_image(data, image_size=self.image_size)
+                self.normals.append(Normal(path=path, name=name, content=hash_bytes(data)))
+            except UnreadableInputError as error:
+                self.unreadable[name] = str(error)
+                continue
+            finally:
+                self.seconds += time.perf_counter() - started
+            yield torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        if not self.normals:
+            msg = f"`normals` must hold readable images, none of the {self.tried} tried is: {self.unreadable}."
+            raise ValueError(msg)
+
+
+def _existing(path: Path) -> Path:
+    """Return the path or the first of its parents that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

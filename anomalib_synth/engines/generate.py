@@ -1,0 +1,220 @@
+"""The command ``anomalib-synth generate``: normals and a generator in, a store of kept samples out."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jsonargparse import lazy_instance
+
+from anomalib_synth.engines.claiming import claim, find_store
+from anomalib_synth.engines.estimate import estimate_run
+from anomalib_synth.engines.inputs import allow_large_images, read_unchanged
+from anomalib_synth.engines.local import run_local
+from anomalib_synth.engines.plan import missing_indices, plan_tasks
+from anomalib_synth.engines.progress import make_progress, summarise
+from anomalib_synth.engines.ray_engine import import_ray, run_on_ray
+from anomalib_synth.engines.scanning import Scan, list_datamodule, list_folder, require_readable, scan
+from anomalib_synth.engines.settings import check_same, choose_settings
+from anomalib_synth.engines.worker import Job, single_thread
+from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
+from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
+from anomalib_synth.store import SampleStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anomalib_synth.engines.plan import Normal
+    from anomalib_synth.store import Record
+
+_DEFAULT = lazy_instance(RuleBasedGenerator)  # the command line shows it and takes arguments for it
+
+
+def generate(
+    normals: Path | None = None,
+    *,
+    out: Path,
+    datamodule: Path | None = None,
+    generator: AnomalyGenerator = _DEFAULT,
+    num_samples: int = 100,
+    seed: int = 0,
+    image_size: int | None = None,
+    split: Literal["train", "val", "test"] = "train",
+    max_normals: int = 256,
+    workers: int = 1,
+    engine: Literal["local", "ray"] = "local",
+    batch_size: int = 4,
+    resume: bool = True,
+    dry_run: bool = False,
+) -> None:
+    """Draw synthetic defects onto your good images and keep them in a store.
+
+    The samples depend on the images, the generator, the seed and the size alone, not on the number of workers or the
+    engine. A run that was stopped, whatever stopped it, goes on where it was when the same command is given again; a
+    larger num_samples adds to a finished one. Images that cannot be read are left out, with the reason, and the run
+    goes on.
+
+    Args:
+        normals: Folder with good images, searched recursively; or name a datamodule.
+        out: Folder of the store.
+        datamodule: YAML file with class_path and init_args of any anomalib datamodule, in place of normals: its normal
+            training images are taken.
+        generator: Draws the defects: a class path, or a YAML file with class_path and init_args.
+        num_samples: Number of samples, >= 1, those that fail the checks included. More than there are images: each is
+            used again, with another defect.
+        seed: Seed of the samples, >= 0.
+        image_size: Side in pixels that images are resized to, >= 16; by default they keep their size.
+        split: What the images are in your data set; samples of one split never serve another.
+        max_normals: Number of images to prepare the generator with, >= 1, evenly spread.
+        workers: Number of processes that draw, >= 1.
+        engine: "local" draws on this machine, "ray" on the Ray cluster that RAY_ADDRESS names, or else on a local one.
+        batch_size: Samples a worker draws at once, >= 1; changes the speed only.
+        resume: Go on with a store that is there; otherwise refuse to touch it.
+        dry_run: Draw a few samples, say how long the run would take and what it would need on disk, write nothing.
+
+    Raises:
+        ValueError: If an argument is out of its range, no image can be read, or the store has other settings.
+        StoreError: If another run writes into the store, or the disk is full.
+    """
+    limits = {"num_samples": 1, "seed": 0, "max_normals": 1, "workers": 1, "batch_size": 1}
+    _check_limits({name: (value, limits[name]) for name, value in locals().items() if name in limits})
+    if image_size is not None:
+        _check_limits({"image_size": (image_size, 16)})
+    if engine == "ray":
+        import_ray()
+    if generator is _DEFAULT:
+        generator = RuleBasedGenerator()
+    settings = choose_settings(generator, seed=seed, image_size=image_size, split=split, max_normals=max_normals)
+    store = find_store(out, settings, resume=resume)
+    files = _list_inputs(normals, datamodule, out)
+    if dry_run:
+        done = sum(record.index < num_samples for record in store.records) if store else 0
+        sizes = {"num_samples": num_samples, "image_size": image_size, "max_normals": max_normals, "workers": workers}
+        with allow_large_images():
+            print(estimate_run(files, generator, out=out, done=done, seed=seed, **sizes))
+        return
+    run = _Run(
+        files=files,
+        settings=settings,
+        num_samples=num_samples,
+        workers=workers,
+        draw=run_on_ray if engine == "ray" else run_local,
+        batch_size=batch_size,
+    )
+    print(run.into(store, out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run whose arguments are checked."""
+
+    files: dict[str, Path]
+    settings: dict[str, Any]
+    num_samples: int
+    workers: int
+    draw: Any
+    batch_size: int
+
+    def into(self, store: SampleStore | None, out: Path) -> str:
+        """Draw what the store lacks, making it first if it is new; return what to tell the user."""
+        known = store.settings["normals"]["unreadable"] if store else None
+        with make_progress() as progress, allow_large_images(), single_thread(), claim(out, store):
+            found, prepared = self._look(progress, known=known)
+            settings = {**self.settings, "normals": found.summary, "prepare_digest": prepared.digest}
+            if store:
+                check_same(store.settings, settings, str(out))
+            else:
+                store = SampleStore.create(out, settings)
+            return self._fill(store, found, prepared, progress)
+
+    def _look(self, progress: Any, *, known: dict[str, str] | None) -> tuple[Scan, PreparedNormals]:
+        """Read the inputs and measure the normals among them."""
+        size = self.settings["image_size"]
+        bar = progress.add_task("Reading the normals", total=len(self.files))
+        found = scan(
+            self.files,
+            image_size=size,
+            workers=self.workers,
+            known_unreadable=known,
+            advance=lambda: progress.advance(bar),
+        )
+        require_readable(found)
+        chosen = evenly_spread(found.normals, self.settings["max_normals"])
+        bar = progress.add_task("Preparing the generator", total=len(chosen))
+        prepared = PreparedNormals.from_images(progress.track(_read_tensors(chosen, size), task_id=bar))
+        return found, prepared
+
+    def _fill(self, store: SampleStore, found: Scan, prepared: PreparedNormals, progress: Any) -> str:
+        """Draw the samples that are missing, and append their rows in order."""
+        for name, reason in found.unreadable.items():
+            store.quarantine(name, reason)
+        done = {record.index for record in store.records}
+        todo = list(missing_indices(done, self.num_samples))
+        job = Job(
+            store=store.path.absolute(),
+            generator=self.settings["generator"],
+            prepared=prepared,
+            image_size=self.settings["image_size"],
+            split=self.settings["split"],
+            weights_hash=self.settings["weights_hash"],
+        )
+        tasks = plan_tasks(todo, found.normals, seed=self.settings["seed"], batch_size=self.batch_size)
+        bar = progress.add_task("Drawing", total=self.num_samples, completed=self.num_samples - len(todo))
+        share = _Shared()
+        if todo:
+            with closing(self.draw(job, tasks, workers=min(self.workers, len(todo)))) as results:
+                for records in results:
+                    for record in records:
+                        store.append(share.record(record))
+                        progress.advance(bar)
+        return f"{summarise(store.records, found.unreadable)}\nStore: {store.path}"
+
+
+class _Shared:
+    """Lets the rows of a run share what they have in common, so that many take little memory."""
+
+    def __init__(self) -> None:
+        self.configs: list[dict[str, Any]] = []
+
+    def record(self, record: Record) -> Record:
+        """Return a row with the generator's config, and the names of its parameters, of the rows before it."""
+        config = next((each for each in self.configs if each == record.generator), None)
+        if config is None:
+            config = record.generator
+            self.configs.append(config)
+        return replace(record, generator=config, params={sys.intern(name): v for name, v in record.params.items()})
+
+
+def _check_limits(values: dict[str, tuple[int, int]]) -> None:
+    for name, (value, least) in values.items():
+        if value < least:
+            msg = f"`{name}` must be >= {least}, got {value}."
+            raise ValueError(msg)
+
+
+def _list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> dict[str, Path]:
+    """Return the input files by name."""
+    if (normals is None) == (datamodule is None):
+        given = "neither" if normals is None else "both"
+        msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
+        raise ValueError(msg)
+    if normals is None:
+        return list_datamodule(datamodule)
+    if out.resolve().is_relative_to(normals.resolve()):
+        msg = (
+            f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "
+            "the samples would be taken for normals."
+        )
+        raise ValueError(msg)
+    return list_folder(normals)
+
+
+def _read_tensors(normals: list[Normal], image_size: int | None) -> Iterator[torch.Tensor]:
+    """Yield the images (3, H, W) in [0, 1]."""
+    for normal in normals:
+        pixels = read_unchanged(normal, image_size=image_size)
+        yield torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
