@@ -11,6 +11,7 @@ from jsonargparse import auto_cli, lazy_instance
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
+from anomalib_synth.report import review
 
 
 def families() -> None:
@@ -127,6 +128,7 @@ def main(args: list[str] | None = None) -> None:
                 "preview": preview,
                 "families": families,
                 "generate": generate,
+                "review": review,
                 "check": check,
                 "export": export,
                 "calibrate": calibrate,

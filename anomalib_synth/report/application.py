@@ -1,0 +1,153 @@
+"""The review page as a web application."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from anomalib_synth._version import __version__
+from anomalib_synth.report.desk import OutdatedError, ReviewDesk, UnknownSampleError
+from anomalib_synth.report.guard import Guard
+from anomalib_synth.report.pictures import Pictures
+from anomalib_synth.report.query import DECISIONS
+from anomalib_synth.report.templates import PAGE, load_templates
+from anomalib_synth.store import SampleStore, StoreError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_LARGEST_BODY = 16 * 2**20
+_FULL_OUTLINE = 2048
+_BROKEN = (StoreError, OSError, ValueError, MemoryError, Image.DecompressionBombError)
+
+
+def build_application(store: SampleStore, *, host: str = "127.0.0.1") -> Starlette:
+    """Return the review of a store as a Starlette application.
+
+    Args:
+        store: An open store.
+        host: The address it is bound to; requests to other names are refused.
+    """
+    endpoints = _Endpoints(store)
+    routes = [
+        Route("/", endpoints.show_page),
+        Route("/page/{name}", endpoints.send_file),
+        Route("/api/samples", endpoints.list_samples),
+        Route("/api/samples/{sample}", endpoints.describe_sample),
+        Route("/api/samples/{sample}/{picture}", endpoints.send_picture),
+        Route("/api/decide", endpoints.decide, methods=["POST"]),
+        Route("/api/undo", endpoints.undo, methods=["POST"]),
+    ]
+    handlers = {
+        UnknownSampleError: lambda _, error: _refuse(error, 404),
+        StoreError: lambda _, error: _refuse(error, 503),
+        OutdatedError: lambda _, error: _refuse(error, 409),
+        ValueError: lambda _, error: _refuse(error, 400),
+    }
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Guard, host=host)])
+
+
+class _Endpoints:
+    """What answers each address; plain functions run in threads, so that a slow picture holds up nobody."""
+
+    def __init__(self, store: SampleStore) -> None:
+        self.store = store
+        self.desk = ReviewDesk(store)
+        self.pictures = Pictures(store)
+        self.template = load_templates().get_template("review.html")
+        self.files = {file.name: file.read_bytes() for file in PAGE.iterdir() if file.name.endswith(tuple(_TYPES))}
+
+    def show_page(self, _: Request) -> Response:
+        name = self.store.path.resolve().name
+        page = self.template.render(name=name, version=__version__, decisions=DECISIONS.items())
+        return HTMLResponse(page, headers={"cache-control": "no-store"})
+
+    def send_file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.files:
+            return PlainTextResponse("There is no such file.", status_code=404)
+        kind = _TYPES[name[name.rindex(".") :]]
+        return Response(self.files[name], media_type=kind, headers={"cache-control": "no-cache"})
+
+    def list_samples(self, request: Request) -> Response:
+        return _send(self.desk.page(request.url.query))
+
+    def describe_sample(self, request: Request) -> Response:
+        return _send(self.desk.detail(request.path_params["sample"]))
+
+    def send_picture(self, request: Request) -> Response:
+        """Send a thumbnail, an original or an outline; 404 if there is no such sample, 422 if its file is broken."""
+        sample = self.desk.find(request.path_params["sample"]).id
+        draw = {
+            "image.webp": lambda: (self.pictures.thumbnail(sample, "image"), "image/webp"),
+            "source.webp": lambda: (self.pictures.thumbnail(sample, "source"), "image/webp"),
+            "outline.svg": lambda: (self.pictures.outline(sample), "image/svg+xml"),
+            "image.png": lambda: (self.pictures.original(sample, "image"), "image/png"),
+            "source.png": lambda: (self.pictures.original(sample, "source"), "image/png"),
+            "border.svg": lambda: (self.pictures.outline(sample, _FULL_OUTLINE), "image/svg+xml"),
+        }.get(request.path_params["picture"])
+        if draw is None:
+            return PlainTextResponse("There is no such picture.", status_code=404)
+        try:
+            data, kind = draw()
+        except _BROKEN as error:
+            return _refuse(error, 422)
+        return Response(data, media_type=kind, headers={"cache-control": "private, max-age=60"})
+
+    async def decide(self, request: Request) -> Response:
+        """Write down a decision: ``{"ids": [...], "accepted": true}``, or a ``query`` and ``expected`` for the ids."""
+        body = await _read_json(request)
+        accepted = body.get("accepted", "")
+        if accepted is not None and not isinstance(accepted, bool):
+            msg = f"`accepted` must be true, false or null, got {accepted!r}."
+            raise ValueError(msg)
+        if body.keys() == {"query", "expected", "accepted"}:
+            if not isinstance(body["query"], str) or not isinstance(body["expected"], int):
+                msg = "`query` must be text and `expected` a whole number."
+                raise ValueError(msg)
+            made = run_in_threadpool(self.desk.decide_matching, body["query"], accepted, expected=body["expected"])
+            return _send(await made)
+        ids = body.get("ids")
+        if body.keys() != {"ids", "accepted"} or not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+            msg = "The body must have `accepted`, and either `ids`, a list of text, or `query` and `expected`."
+            raise ValueError(msg)
+        return _send(await run_in_threadpool(self.desk.decide, ids, accepted))
+
+    async def undo(self, _: Request) -> Response:
+        return _send(await run_in_threadpool(self.desk.undo))
+
+
+async def _read_json(request: Request) -> dict[str, Any]:
+    """Return the body of a request.
+
+    Raises:
+        ValueError: If it is too large, or is not an object.
+    """
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > _LARGEST_BODY:
+            msg = f"The body must be at most {_LARGEST_BODY} bytes. Decide by `query` instead."
+            raise ValueError(msg)
+    body = json.loads(data)
+    if not isinstance(body, dict):
+        msg = "The body must be an object."
+        raise ValueError(msg)
+    return body
+
+
+def _send(content: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(content, headers={"cache-control": "no-store"})
+
+
+def _refuse(error: Exception, status: int) -> JSONResponse:
+    text = str(error) or type(error).__name__
+    return JSONResponse({"error": text.encode("utf-8", "replace").decode()}, status_code=status)
