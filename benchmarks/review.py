@@ -41,7 +41,7 @@ def make_store(out: Path, normals: Path, num_samples: int) -> None:
         image = np.linspace(60, 160, 64)[:, None] + rng.integers(0, 8, (64, 64))
         Image.fromarray(image.astype(np.uint8)).convert("RGB").save(normals / f"{number:03d}.png")
     command = [sys.executable, "-m", "anomalib_synth.cli", "generate", f"--normals={normals}", f"--out={out}"]
-    subprocess.run([*command, f"--num_samples={num_samples}", "--workers=2", "--batch_size=16"], check=True)
+    subprocess.run([*command, f"--num_samples={num_samples}", "--batch_size=16"], check=True)
 
 
 def ask(address: str) -> tuple[float, bytes]:

@@ -57,6 +57,7 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200) -> int:
             name=store.path.resolve().name,
             settings=json.dumps(store.settings, indent=1, ensure_ascii=False),
             counts=catalogue.count(),
+            scores=list(catalogue.scores),
             families=_count_families(catalogue),
             reasons=[each for each in catalogue.select(Query()).facets["reason"] if each["name"]],
             histograms=[_draw(histogram) for histogram in histograms if any(histogram["kept"] + histogram["out"])],

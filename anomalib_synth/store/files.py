@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.store.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -79,13 +82,26 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[Any], int]:
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
     lines = whole.splitlines()
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-        if len(rows) == len(lines):
-            return rows, start + len(whole)
-    except ValueError:
-        pass
+    with _no_collector():
+        try:
+            rows = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(rows) == len(lines):
+                return rows, start + len(whole)
+        except ValueError:
+            pass
     return [_parse(line, f"{str(path)!r}, line {number}") for number, line in enumerate(lines, 1)], start + len(whole)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking again and again at many small objects, none of which is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _parse(line: bytes, where: str) -> Any:

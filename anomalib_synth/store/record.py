@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import PurePosixPath
 from typing import Any
 
 from anomalib_synth.store.errors import StoreError
@@ -117,5 +116,4 @@ def is_inside(path: str) -> bool:
     """Return whether a relative path stays inside the folder it starts from."""
     if not isinstance(path, str) or "\\" in path or ":" in path:
         return False
-    parts = PurePosixPath(path).parts
-    return not PurePosixPath(path).is_absolute() and ".." not in parts
+    return not path.startswith("/") and ".." not in path.split("/")

@@ -207,6 +207,7 @@ def test_before_and_after(visit, site) -> None:
     assert picture.locator(".before").evaluate(opacity) == "0"
     picture.click()
     sync_api.expect(page.locator("#viewer .after")).to_have_js_property("naturalWidth", 64)
+    sync_api.expect(page.locator("#scale")).not_to_have_text("")
     page.locator("#split-at").fill("25")
     clip = page.locator("#viewer .after").evaluate("element => getComputedStyle(element).clipPath")
     assert clip == "inset(0px 75% 0px 0px)"
