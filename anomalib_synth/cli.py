@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli, lazy_instance
 
+from anomalib_synth.engines.fit import fit
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
@@ -127,6 +128,7 @@ def main(args: list[str] | None = None) -> None:
             {
                 "preview": preview,
                 "families": families,
+                "fit": fit,
                 "generate": generate,
                 "review": review,
                 "check": check,

@@ -23,6 +23,7 @@ class Provenance:
         measured: What the checks measured of the draw that was kept: ``area``, ``visibility``, ``agreement`` and
             ``foreground``, see :class:`anomalib_synth.generators.checks.Verdict`.
         version: Version of the package.
+        prompt: What was asked for, ``""`` where nothing was.
     """
 
     config: dict[str, Any]
@@ -34,6 +35,7 @@ class Provenance:
     params: dict[str, float] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
     version: str = ""
+    prompt: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data, ready for JSON."""

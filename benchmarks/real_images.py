@@ -11,6 +11,8 @@ test image before the test:
 * ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
   TwoStageTrainingCallback. The second generator is the physical families, held to the checks of
   configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
+* ``realnet_ar``, ``realnet_ar_softmax``: RealNet in two stages, rule-based -> AutoregressiveGenerator() with the models
+  that come with the package; the second with both stages' samples weighted by their image-text score
 * ``realnet_decay``, ``ssn_synth_decay``, ``ssn_perlin_decay``: as above, with LearningRateDecayCallback; without it the
   rate is constant
 
@@ -30,6 +32,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -51,15 +54,19 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ORDERS = ["rule_only", "two_stage", "reverse", "mixed"]
 WEIGHTS = ["softmax", "shuffled"]
 ARMS = [
     "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
     *(f"realnet_{name}" for name in WEIGHTS + ORDERS), "realnet_decay", "ssn_synth_decay", "ssn_perlin_decay",
+    "realnet_ar", "realnet_ar_softmax",
 ]  # fmt: skip
 MAIN = ["magnetic_tile", "pavement_crack", "solar_mono"]
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -106,10 +113,15 @@ def make_datamodule(data: Path, category: str, *, batch_size: int) -> Folder:
     )
 
 
-def make_arm(arm: str, seed: int, pre_processor: PreProcessor) -> tuple[AnomalibModule, list[Callback]]:
-    """Return the model and the callbacks of an arm."""
+def make_arm(
+    arm: str, seed: int, pre_processor: PreProcessor, synthesis: SynthesisCallback | None = None
+) -> tuple[AnomalibModule, list[Callback]]:
+    """Return the model and the callbacks of an arm; ``synthesis`` in place of the arm's own."""
     parts = {"pre_processor": pre_processor, "evaluator": False, "visualizer": False, "post_processor": False}
-    synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)
+    if synthesis is None:
+        rules = RuleBasedGenerator()
+        first = ScoredGenerator(rules) if arm == "realnet_ar_softmax" else rules
+        synthesis = SynthesisCallback(first, seed=seed, grid_every_n_epochs=0)
     decay = [LearningRateDecayCallback()] if arm.endswith("_decay") else []
     family, _, variant = arm.removesuffix("_decay").partition("_")
     if arm == "patchcore":
@@ -124,6 +136,11 @@ def make_arm(arm: str, seed: int, pre_processor: PreProcessor) -> tuple[Anomalib
     callbacks = [synthesis, *decay]
     if variant in WEIGHTS:
         callbacks.append(QualityWeightingCallback(mode=variant, seed=seed))
+    elif variant == "ar":
+        callbacks.append(TwoStageTrainingCallback(AutoregressiveGenerator()))
+    elif variant == "ar_softmax":
+        callbacks.append(TwoStageTrainingCallback(ScoredGenerator(AutoregressiveGenerator())))
+        callbacks.append(QualityWeightingCallback(mode="softmax", seed=seed))
     elif variant in ORDERS:
         callbacks.append(TwoStageTrainingCallback(fine_generator(), order=variant))
     return RealNet(**parts), callbacks
@@ -135,11 +152,25 @@ def fine_generator() -> RuleBasedGenerator:
     return build_generator(config["trainer"]["callbacks+"][0]["init_args"]["fine_generator"])
 
 
-def run_cell(arm: str, data: Path, category: str, seed: int, *, size: int, steps: int, batch_size: int) -> dict:
-    """Train and test one arm; return its row."""
+def run_cell(
+    arm: str,
+    data: Path,
+    category: str,
+    seed: int,
+    *,
+    size: int,
+    steps: int,
+    batch_size: int,
+    synthesis: SynthesisCallback | None = None,
+    untested: Sequence[Path] = (),
+) -> dict:
+    """Train and test one arm; return its row.
+
+    ``synthesis`` takes the place of the arm's own; the images ``untested`` are left out of the test.
+    """
     seed_everything(seed)
     pre_processor = PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
-    model, callbacks = make_arm(arm, seed, pre_processor)
+    model, callbacks = make_arm(arm, seed, pre_processor, synthesis)
     datamodule = make_datamodule(data, category, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as results:
         limits = {"max_epochs": 1} if arm == "patchcore" else {"max_steps": steps, "max_epochs": -1}
@@ -151,11 +182,17 @@ def run_cell(arm: str, data: Path, category: str, seed: int, *, size: int, steps
         engine.fit(model, datamodule=datamodule)
         seconds = time.perf_counter() - start
     setting = dict(zip(KEY, (arm, category, seed, size, steps, batch_size), strict=True))
-    return {**setting, **evaluate(model, datamodule), "fit_seconds": round(seconds, 1)}
+    return {**setting, **evaluate(model, datamodule, untested), "fit_seconds": round(seconds, 1)}
 
 
-def evaluate(model: AnomalibModule, datamodule: Folder) -> dict[str, float | None]:
+def evaluate(model: AnomalibModule, datamodule: Folder, untested: Sequence[Path] = ()) -> dict[str, float | None]:
     """Return image AUROC, and pixel AUROC and AP where there are masks, of the raw scores on the test set."""
+    samples = datamodule.test_data.samples
+    is_left_out = samples.image_path.map(lambda path: Path(path).resolve()).isin([path.resolve() for path in untested])
+    if is_left_out.sum() != len(untested):
+        msg = f"{len(untested)} images are to be left out of the test, which holds {is_left_out.sum()} of them."
+        raise ValueError(msg)
+    datamodule.test_data.samples = samples[~is_left_out].reset_index(drop=True)
     model.eval()
     scores, labels, maps, masks = [], [], [], []
     with torch.inference_mode():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from scipy.fft import dctn, idctn
 
 
 def blend_poisson(source: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
@@ -31,6 +32,66 @@ def blend_poisson(source: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
     return torch.stack(
         [patch_row + _harmonic(mismatch) for patch_row, mismatch in zip(patch, source - patch, strict=True)]
     )
+
+
+def clone_gradients(
+    source: torch.Tensor, patch: torch.Tensor, region: torch.Tensor, *, keep_stronger: bool = False
+) -> torch.Tensor:
+    """Clone what a patch shows in a region of any shape into an image (Pérez et al. 2003, eq. 3 and 12).
+
+    The result has, in the sense of least squares, the patch's differences between neighbours where one of the two lies
+    in the region, and the source's elsewhere. Differs from the paper: nothing is fixed on the region's boundary, where
+    a fixed pixel would draw its noise into the region; the result has the source's mean around the region instead. So
+    a region may reach the border of the window. The cosine transform diagonalises the system: the solution is direct.
+    Images are solved one by one in float64, on the CPU, and rounded to multiples of 2**-20.
+
+    Args:
+        source: (N, C, h, w) what is around the region.
+        patch: (N, C, h, w) what the region is to show.
+        region: (N, 1, h, w) bool.
+        keep_stronger: Take the source's difference where it is the larger one, so that its texture shows through.
+
+    Returns:
+        (N, C, h, w) float32, about the source outside the region. Values may leave [0, 1].
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if source.shape != patch.shape or region.shape != (len(source), 1, *source.shape[-2:]):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (source, patch, region))
+        msg = f"`source` and `patch` must have one shape, `region` theirs with one channel, got {shapes}."
+        raise ValueError(msg)
+    rows = zip(source, patch, region, strict=True)
+    return torch.stack([row + _mismatch(row, other, inside, keep_stronger) for row, other, inside in rows])
+
+
+def _mismatch(source: torch.Tensor, patch: torch.Tensor, region: torch.Tensor, keep_stronger: bool) -> torch.Tensor:
+    """Return what to add to the source (C, h, w): the field whose differences are those of patch minus source."""
+    first, second = source.double().cpu(), patch.double().cpu()
+    inside = region.cpu()
+    load = torch.zeros_like(first)
+    for dim, size in ((1, first.shape[1] - 1), (2, first.shape[2] - 1)):
+        own, other = first.diff(dim=dim), second.diff(dim=dim)
+        taken = inside.narrow(dim, 0, size) | inside.narrow(dim, 1, size)
+        if keep_stronger:
+            taken = taken & (other.abs().sum(0) >= own.abs().sum(0))
+        step = (other - own) * taken
+        load.narrow(dim, 1, size).add_(step)
+        load.narrow(dim, 0, size).sub_(step)
+    eigen = _path_eigenvalues(load.shape[1])[:, None] + _path_eigenvalues(load.shape[2])
+    eigen[0, 0] = 1.0  # a constant changes no difference: the mean is set below
+    spectrum = dctn(load.numpy(), axes=(1, 2), norm="ortho") / eigen.numpy()
+    spectrum[:, 0, 0] = 0.0
+    field = (torch.from_numpy(idctn(spectrum, axes=(1, 2), norm="ortho")) * 2.0**20).round()
+    outside = ~inside.expand_as(field)
+    if bool(outside.any()):
+        field -= ((field * outside).sum((1, 2), keepdim=True) / outside[0].sum()).round()  # integers: sums are exact
+    return (field * 2.0**-20).to(source)
+
+
+def _path_eigenvalues(n: int) -> torch.Tensor:
+    """Return the eigenvalues (n,) of the second difference with free ends, in float64."""
+    return 2 - 2 * (torch.arange(n, dtype=torch.float64) * (torch.pi / n)).cos()
 
 
 def _harmonic(boundary: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,22 @@
 """Generators of synthetic defects."""
 
+from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
 from anomalib_synth.generators.base import AnomalyGenerator, build_generator
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.mixture import MixtureGenerator
+from anomalib_synth.generators.real_defect import RealDefectGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
+from anomalib_synth.generators.scored import ScoredGenerator
 from anomalib_synth.generators.stored import StoredGenerator
 
 __all__ = [
     "AnomalyGenerator",
+    "AutoregressiveGenerator",
     "MixtureGenerator",
+    "RealDefectGenerator",
     "RuleBasedGenerator",
     "SampleChecks",
+    "ScoredGenerator",
     "StoredGenerator",
     "build_generator",
 ]

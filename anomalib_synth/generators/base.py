@@ -18,6 +18,7 @@ from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds, hash64
 from anomalib_synth.generators.validation import check_images, check_masks, read_mask
+from anomalib_synth.models.editing import Sampling
 from anomalib_synth.sample import AnomalySample, Provenance
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Proposal:
         - ``rows``: N indices into the batch; ``top``, ``left``: N corners of the windows, in pixels
         - ``target``: (N, C, h, w) float32, full-strength defect; ``alpha``: (N, 1, h, w) float32 coverage by strength
         - ``support``: (N, 1, h, w) bool, where the defect is meant to be, whatever its strength
-        - ``families``, ``captions``, ``params``: one entry a row
+        - ``families``, ``captions``, ``params``: one entry a row; ``prompts`` too, where there were any
     """
 
     rows: list[int]
@@ -45,6 +46,7 @@ class Proposal:
     families: list[str]
     captions: list[str]
     params: list[dict[str, float]]
+    prompts: list[str] | None = None
 
 
 class AnomalyGenerator(ABC):
@@ -232,6 +234,7 @@ class AnomalyGenerator(ABC):
                         family=proposal.families[n],
                         params=proposal.params[n],
                         measured=measured,
+                        prompt=proposal.prompts[n] if proposal.prompts else "",
                     )
             pending = [row for row in pending if row not in accepted]
             if not pending:
@@ -327,6 +330,10 @@ def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
         if "area" in checks:
             checks["area"] = tuple(checks["area"])
         arguments["checks"] = SampleChecks(**checks)
+    if isinstance(arguments.get("sampling"), dict):
+        arguments["sampling"] = Sampling(**arguments["sampling"])
+    if isinstance(arguments.get("generator"), dict):
+        arguments["generator"] = build_generator(arguments["generator"])
     if "generators" in arguments:
         arguments["generators"] = [build_generator(child) for child in arguments["generators"]]
     return cls(**arguments)

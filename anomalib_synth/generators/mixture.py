@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,12 @@ class MixtureGenerator(AnomalyGenerator):
     def files(self) -> list[Path]:
         """The files that samples depend on beside the images, of all generators."""
         return [file for generator in self.generators for file in generator.files]
+
+    @property
+    def weights_hash(self) -> str:
+        """Digest of the generators' weights, ``""`` when none has any."""
+        hashes = [getattr(generator, "weights_hash", "") for generator in self.generators]
+        return blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest() if any(hashes) else ""
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
         """Prepare every generator with the same normals, measured once."""

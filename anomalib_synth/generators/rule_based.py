@@ -6,25 +6,28 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.layers import Window
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal, build_generator, crop, crop_grid
 from anomalib_synth.generators.families import REGISTRY, Family, Frame
-from anomalib_synth.generators.families.family import Params, drop_colours
+from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
+from anomalib_synth.generators.placement import place_centre, window_side
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.textures import ProceduralTextures, TextureFolder, TextureSource
+from anomalib_synth.generators.validation import check_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.prepared import PreparedNormals
 
-_WINDOW_SIDES = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096]
 _CHUNK_PIXELS = (2**16, 2**25)  # a CPU is fastest while a group's tensors stay in its cache, a GPU when they fill it
 
 
@@ -71,8 +74,8 @@ class RuleBasedGenerator(AnomalyGenerator):
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
         self.families = _check_families(families)
-        self.strength = _check_range("strength", strength)
-        self.size = _check_range("size", size)
+        self.strength = check_range("strength", strength)
+        self.size = check_range("size", size)
         self.texture_dir = texture_dir
         self._textures: TextureSource = ProceduralTextures() if texture_dir is None else TextureFolder(texture_dir)
         self._donors: torch.Tensor | None = None
@@ -142,18 +145,40 @@ class RuleBasedGenerator(AnomalyGenerator):
         """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
         height, width = images.shape[-2:]
         cells = None if part is None else part.cpu().numpy()[:, 0]
-        grey = _is_grey(images)
+        grey = find_grey(images)
         groups: dict[tuple[str, int, int], list[tuple[int, Params]]] = defaultdict(list)
         for row, seed in zip(rows, seeds, strict=True):
             family, params = self.make_params(seed, height, width)
-            h, w = _window_side(params["extent_y"], height), _window_side(params["extent_x"], width)
-            cell_map = None if cells is None else cells[row]
-            params["centre_y"], params["centre_x"] = _place(family, params, cell_map, height, width)
+            h, w = _locate(family, params, None if cells is None else cells[row], height, width)
             groups[family.name, h, w].append((row, params))
         for (name, h, w), members in groups.items():
             chunk = max(1, _CHUNK_PIXELS[images.device.type != "cpu"] // (h * w))
             for start in range(0, len(members), chunk):
                 yield self._render(images, REGISTRY[name], members[start : start + chunk], (h, w), part, grey)
+
+    def propose_one(
+        self,
+        images: torch.Tensor,
+        row: int,
+        family: Family,
+        params: Params,
+        part: torch.Tensor | None,
+        *,
+        cells: np.ndarray | None = None,
+    ) -> Proposal:
+        """Propose one defect of a family with parameters of :meth:`make_params`.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1], the whole batch.
+            row: Row of the batch.
+            family: The family.
+            params: Its parameters; the centre is added.
+            part: (B, 1, h, w) bool, where the part is; None: everywhere.
+            cells: (h, w) bool on any grid, where the centre may be; None: everywhere.
+        """
+        size = _locate(family, params, cells, *images.shape[-2:])
+        grey = find_grey(images[row : row + 1]) * len(images)
+        return self._render(images, family, [(row, params)], size, part, grey)
 
     def _render(
         self,
@@ -191,12 +216,12 @@ class RuleBasedGenerator(AnomalyGenerator):
             rows=rows,
             top=top,
             left=left,
-            target=_greyed(layer.target, grey) if any(grey) else layer.target,
+            target=take_colour_out(layer.target, grey) if any(grey) else layer.target,
             alpha=layer.alpha * params["strength"],
             support=layer.alpha > 0.05,
             families=[family.name] * len(rows),
             captions=[
-                f"{drop_colours(family.caption(p)) if grey[n] else family.caption(p)}, {_contrast(p['strength'])}"
+                f"{drop_colours(family.caption(p)) if grey[n] else family.caption(p)}, {contrast_word(p['strength'])}"
                 for n, p in enumerate(listed)
             ],
             params=listed,
@@ -265,39 +290,10 @@ def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dic
     return {name: float(weights[name]) for name in REGISTRY if weights.get(name)}
 
 
-def _check_range(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    if not hasattr(value, "__len__") or len(value) != 2 or not 0 < value[0] <= value[1] <= 1:
-        msg = f"`{name}` must satisfy 0 < min <= max <= 1, got {value}. For one value, give it twice."
-        raise ValueError(msg)
-    return float(value[0]), float(value[1])
-
-
-def _window_side(extent: float, limit: int) -> int:
-    """Return the smallest standard side that holds the extent, at most the image's: few sizes make large groups."""
-    return min(limit, next((side for side in _WINDOW_SIDES if side >= extent), limit))
-
-
-def _place(family: Family, params: Params, cells: np.ndarray | None, height: int, width: int) -> tuple[float, float]:
-    """Return the centre (row, column) in pixels: in a random cell of the part or of its edge."""
-    if cells is not None and family.place == "edge" and not cells.all():
-        padded = np.pad(cells, 1)
-        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        candidates = np.flatnonzero(cells & ~inner)
-    else:
-        candidates = None if cells is None else np.flatnonzero(cells)
-        if family.place == "edge":
-            return _on_border(params, height, width)
-    if candidates is None or len(candidates) == 0:
-        return params["place_y"] * height, params["place_x"] * width
-    row, column = divmod(int(candidates[int(params["place"] * len(candidates))]), cells.shape[1])
-    return (row + params["place_y"]) / cells.shape[0] * height, (column + params["place_x"]) / cells.shape[1] * width
-
-
-def _on_border(params: Params, height: int, width: int) -> tuple[float, float]:
-    """Return a place on one of the image's four borders: a part that fills the image ends there."""
-    side = int(params["place"] * 4)
-    along_y, along_x = params["place_y"] * height, params["place_x"] * width
-    return [(0.0, along_x), (height - 1.0, along_x), (along_y, 0.0), (along_y, width - 1.0)][side]
+def _locate(family: Family, params: Params, cells: np.ndarray | None, height: int, width: int) -> tuple[int, int]:
+    """Add the centre of a defect to its parameters; return height and width of its window."""
+    params["centre_y"], params["centre_x"] = place_centre(params, cells, height, width, edge=family.place == "edge")
+    return window_side(params["extent_y"], height), window_side(params["extent_x"], width)
 
 
 def _coordinates(start: list[int], length: int, device: torch.device) -> torch.Tensor:
@@ -311,20 +307,3 @@ def _stack_params(listed: list[Params], device: torch.device) -> dict[str, torch
     names = list(listed[0])
     table = torch.tensor([[p[name] for p in listed] for name in names], dtype=torch.float32).to(device)
     return {name: table[i].view(-1, 1, 1, 1) for i, name in enumerate(names)}
-
-
-def _is_grey(image: torch.Tensor) -> list[bool]:
-    """Return for each image (B, C, H, W) whether it has no colour; judged on every 64th pixel."""
-    sparse = image[..., ::8, ::8].contiguous()
-    return ((sparse.amax(1) - sparse.amin(1)).flatten(1).amax(1) <= 1 / 255).tolist()
-
-
-def _greyed(target: torch.Tensor, grey: list[bool]) -> torch.Tensor:
-    """Take the colour out of the targets of grey windows: a grey camera sees no red fibre."""
-    level = sum(target.unbind(1)) * (1 / target.shape[1])
-    rows = torch.tensor(grey, device=target.device).view(-1, 1, 1, 1)
-    return torch.where(rows, level.unsqueeze(1), target)
-
-
-def _contrast(strength: float) -> str:
-    return "low contrast" if strength < 0.45 else "high contrast" if strength > 0.75 else "medium contrast"

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.nn import functional as F
 
 from anomalib_synth.functional.textures import procedural_texture
+from anomalib_synth.generators.validation import as_8_bit
 
 if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import Draws
@@ -85,9 +86,7 @@ class TextureFolder:
         if file not in self._cache:
             try:
                 with Image.open(file) as opened:
-                    # 16-bit images are scaled first: converting them clips
-                    deep = opened.mode.startswith("I")
-                    image = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if deep else opened
+                    image = as_8_bit(opened)
                     image.thumbnail((_MAX_SIDE, _MAX_SIDE))
                     pixels = np.array(image.convert("RGB"))
             except (OSError, UnidentifiedImageError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,14 @@ def test_there_are_configs() -> None:
     assert {file.stem for file in TRAIN} >= {
         "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage"
     }  # fmt: skip
-    assert {file.stem for file in SYNTHESIS} >= {"rule_based", "physical", "literature", "mixture", *ADDITIONS}
+    assert {file.stem for file in SYNTHESIS} >= {
+        "rule_based",
+        "physical",
+        "literature",
+        "mixture",
+        "real_defects",
+        *ADDITIONS,
+    }
     assert {*SYNTHESIS, *TRAIN} == set(CONFIGS.rglob("*.yaml"))
 
 
@@ -147,6 +155,8 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
 
     base = tmp_path / "base.yaml"
     base.write_text(BASE.format(root=parts_root), encoding="utf-8")
+    shutil.copytree(parts_root, tmp_path / "real_defects")
+    monkeypatch.chdir(tmp_path)
     seen = []
     train = Engine.train
 
@@ -289,6 +299,7 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
     ("script", "arguments"),
     [
         ("draw_defects.py", ["--normals", "{root}/train/good", "--out", "{out}/defects.png"]),
+        ("few_real_defects.py", ["--normals", "{root}/train/good", "--defects", "{root}/test", "--out", "{out}/p.png"]),
         ("custom_family.py", []),
         (
             "train_from_python.py",

@@ -77,6 +77,11 @@ def size_word(value: float, small: float, large: float, words: tuple[str, str, s
     return words[0] if value < small else words[2] if value > large else words[1]
 
 
+def contrast_word(strength: float) -> str:
+    """Return how a caption calls a strength in (0, 1]."""
+    return "low contrast" if strength < 0.45 else "high contrast" if strength > 0.75 else "medium contrast"
+
+
 def phrase(*words: str) -> str:
     """Join words to a phrase with its article, dropping empty ones.
 

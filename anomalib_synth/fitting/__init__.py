@@ -1,0 +1,1 @@
+"""Trains the small local models from the user's own normals."""

@@ -1,0 +1,251 @@
+"""Trains a bundle of local models from normals and captioned defects."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anomalib_synth._version import __version__
+from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
+from anomalib_synth.fitting.token_model import train_token_model
+from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
+from anomalib_synth.fitting.training import Schedule
+from anomalib_synth.fitting.windows import WindowSampler
+from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.models.bundle import Bundle, save_bundle
+from anomalib_synth.models.captions import CaptionVocabulary
+from anomalib_synth.models.dual_encoder import DualEncoder
+from anomalib_synth.models.token_transformer import TokenTransformer
+from anomalib_synth.models.tokenizer import WindowTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from anomalib_synth.generators.base import AnomalyGenerator
+
+    Advance = Callable[[str, int, int, str], None]
+
+_VOCABULARY_WINDOWS = 4096
+_GOOD = GOOD_CAPTIONS[0]
+_TIMED_STEPS = 5  # the first warms up, the last measures the held-out loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How long to train, and how large.
+
+    Args:
+        window: Side in pixels of the windows that are learned from, a multiple of 64.
+        autoencoder_steps: Steps of the autoencoder at most, >= 1.
+        token_steps: Steps of the token transformer at most, >= 1.
+        dual_steps: Steps of the dual encoder, >= 1.
+        width: Channels inside the autoencoder.
+        dim: Width of the token transformer.
+        depth: Its layers.
+        codebook_size: Tokens a scale.
+        held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
+        seed: Seed of everything.
+    """
+
+    window: int = 64
+    autoencoder_steps: int = 1500
+    token_steps: int = 1500
+    dual_steps: int = 1500
+    width: int = 64
+    dim: int = 128
+    depth: int = 5
+    codebook_size: int = 512
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate the settings."""
+        if self.window < 64 or self.window % 64:
+            msg = f"`window` must be a multiple of 64, got {self.window}."
+            raise ValueError(msg)
+        if not 0 < self.held_out < 1:
+            msg = f"`held_out` must be in (0, 1), got {self.held_out}."
+            raise ValueError(msg)
+        for name in ("autoencoder_steps", "token_steps", "dual_steps", "codebook_size", "width", "depth"):
+            if getattr(self, name) < 1:
+                msg = f"`{name}` must be >= 1, got {getattr(self, name)}."
+                raise ValueError(msg)
+
+
+def fit_bundle(
+    normals: Sequence[torch.Tensor],
+    generator: AnomalyGenerator,
+    out: Path,
+    *,
+    settings: FitSettings | None = None,
+    inputs: dict[str, str],
+    advance: Advance = lambda stage, step, steps, text: None,
+) -> Bundle:
+    """Train tokenizer, token transformer and dual encoder, and write them as a bundle.
+
+    A run that was stopped goes on from ``out/.fit`` and ends with the same weights.
+
+    Args:
+        normals: Images (3, H, W) uint8; at least two.
+        generator: Draws the captioned defects: the physical families, and real ones.
+        out: Folder of the bundle.
+        settings: How long and how large.
+        inputs: Name and licence of everything that was trained on, for the card.
+        advance: Told stage, steps made, steps in all, and the state in words.
+
+    Raises:
+        ValueError: If there are fewer than two normals, or one is smaller than a window.
+    """
+    settings = settings or FitSettings()
+    if len(normals) < 2:
+        msg = f"`normals` must hold at least two images, one of them to be held out, got {len(normals)}."
+        raise ValueError(msg)
+    started = time.monotonic()
+    digest = hash_images(normals)
+    kept, held = split_normals(normals, settings)
+    sampler = WindowSampler(kept, generator, size=settings.window, seed=hash64(settings.seed, "train"))
+    held_sampler = WindowSampler(held, generator, size=settings.window, seed=hash64(settings.seed, "held out"))
+    work = out / ".fit" / blake2b(repr((digest, settings, generator.config)).encode(), digest_size=8).hexdigest()
+    work.mkdir(parents=True, exist_ok=True)
+
+    def report(stage: str, steps: int) -> Callable[[int, str], None]:
+        return lambda step, text: advance(stage, step, steps, text)
+
+    with _seeded(settings.seed):
+        tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
+    coding = train_autoencoder(
+        tokenizer,
+        sampler,
+        held_sampler,
+        Schedule(steps=settings.autoencoder_steps, learning_rate=2e-3),
+        checkpoint=work / "autoencoder.pt",
+        advance=report("autoencoder", settings.autoencoder_steps),
+    )
+    fit_codebooks(tokenizer, sampler, seed=settings.seed, advance=report("codebooks", len(tokenizer.strides)))
+    vocabulary = find_vocabulary(sampler, advance=report("captions", _VOCABULARY_WINDOWS))
+    with _seeded(settings.seed):
+        model = TokenTransformer(
+            channels=tokenizer.channels,
+            codebook_size=settings.codebook_size,
+            num_scales=len(tokenizer.strides),
+            vocabulary_size=len(vocabulary),
+            dim=settings.dim,
+            depth=settings.depth,
+        )
+    tokens = train_token_model(
+        model,
+        tokenizer,
+        vocabulary,
+        sampler,
+        held_sampler,
+        Schedule(steps=settings.token_steps, learning_rate=1e-3),
+        checkpoint=work / "token_model.pt",
+        advance=report("token model", settings.token_steps),
+    )
+    with _seeded(settings.seed):
+        dual = DualEncoder(vocabulary_size=len(vocabulary))
+    train_dual_encoder(
+        dual,
+        vocabulary,
+        sampler,
+        steps=settings.dual_steps,
+        seed=settings.seed,
+        held_out=held_sampler,
+        checkpoint=work / "dual_encoder.pt",
+        advance=report("dual encoder", settings.dual_steps),
+    )
+    batches = [held_sampler.draw(HELD_OUT_STEP + n, 64) for n in range(8)]
+    card = {
+        "package": __version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "inputs": inputs,
+        "normals": len(normals),
+        "normals_hash": digest,
+        "generator": generator.config,
+        "settings": asdict(settings),
+        "minutes_of_last_start": round((time.monotonic() - started) / 60, 1),
+        "reconstruction_psnr_db": measure_reconstruction(tokenizer, held_sampler),
+        "autoencoder": asdict(coding),
+        "token_model": asdict(tokens),
+        "dual_encoder": score_retrieval(dual, vocabulary, batches),
+    }
+    models = {"tokenizer": tokenizer, "token_model": model, "dual_encoder": dual}
+    return save_bundle(out, models, vocabulary, card)
+
+
+def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerator, settings: FitSettings) -> float:
+    """Return about how many minutes :func:`fit_bundle` takes, from three steps of each training."""
+    sampler = WindowSampler(normals, generator, size=settings.window, seed=settings.seed)
+    vocabulary = CaptionVocabulary.from_captions([_GOOD, *sampler.draw(0, 64).captions])
+    with _seeded(settings.seed):
+        tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
+        tokenizer.codebooks.normal_()
+        model = TokenTransformer(
+            channels=tokenizer.channels,
+            codebook_size=settings.codebook_size,
+            num_scales=len(tokenizer.strides),
+            vocabulary_size=len(vocabulary),
+            dim=settings.dim,
+            depth=settings.depth,
+        )
+        dual = DualEncoder(vocabulary_size=len(vocabulary))
+    few = Schedule(steps=_TIMED_STEPS, learning_rate=1e-3, check_every=10**9)
+    seconds = 20.0  # codebooks and captions
+    for steps, run in (
+        (settings.autoencoder_steps, partial(train_autoencoder, tokenizer, sampler, sampler, few)),
+        (settings.token_steps, partial(train_token_model, model, tokenizer, vocabulary, sampler, sampler, few)),
+        (settings.dual_steps, partial(train_dual_encoder, dual, vocabulary, sampler, steps=_TIMED_STEPS)),
+    ):
+        marks: list[float] = []
+        run(advance=lambda step, text, marks=marks: marks.append(time.monotonic()))
+        seconds += steps * (marks[-2] - marks[0]) / (len(marks) - 2)
+    return seconds / 60
+
+
+def split_normals(
+    normals: Sequence[torch.Tensor], settings: FitSettings
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return what is trained on and what is held out, chosen by the seed; at least one image each."""
+    order = sorted(range(len(normals)), key=lambda index: hash64(settings.seed, "split", index))
+    count = min(len(normals) - 1, max(1, round(settings.held_out * len(normals))))
+    return [normals[index] for index in order[count:]], [normals[index] for index in order[:count]]
+
+
+def find_vocabulary(sampler: WindowSampler, *, advance: Callable[[int, str], None]) -> CaptionVocabulary:
+    """Return the words of several thousand captions."""
+    captions = [_GOOD]
+    for step in range(0, _VOCABULARY_WINDOWS, 64):
+        captions += sampler.draw(HELD_OUT_STEP + step, 64).captions
+        advance(step + 64, "")
+    return CaptionVocabulary.from_captions(captions)
+
+
+def hash_images(images: Sequence[torch.Tensor]) -> str:
+    """Return a digest of images, which does not depend on their order."""
+    digests = sorted(
+        blake2b(image.numpy().tobytes(), digest_size=16, key=str(tuple(image.shape)).encode()).digest()
+        for image in images
+    )
+    return blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+class _seeded:  # noqa: N801
+    """Initialise weights by a seed and leave the global random state as it was."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.state = torch.random.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: Any) -> None:
+        torch.random.set_rng_state(self.state)

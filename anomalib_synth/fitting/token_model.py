@@ -1,0 +1,132 @@
+"""Trains the token transformer on captioned defects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
+from anomalib_synth.fitting.training import Outcome, Schedule, train
+from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.models.captions import PADDING
+from anomalib_synth.models.token_transformer import Queries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anomalib_synth.fitting.windows import WindowBatch, WindowSampler
+    from anomalib_synth.models.captions import CaptionVocabulary
+    from anomalib_synth.models.token_transformer import TokenTransformer
+    from anomalib_synth.models.tokenizer import WindowTokenizer
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to predict, and from what: queries of all scales with the tokens that were there.
+
+    Shape:
+        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L)
+        - ``gates``, ``latents``: one entry a predicted scale, (B, h, h) bool and (B, C, g, g)
+        - ``targets``: (N,) int64, in the order of the joined queries
+    """
+
+    z: torch.Tensor
+    mask: torch.Tensor
+    words: torch.Tensor
+    gates: list[torch.Tensor]
+    latents: list[torch.Tensor]
+    targets: torch.Tensor
+
+
+def train_token_model(
+    model: TokenTransformer,
+    tokenizer: WindowTokenizer,
+    vocabulary: CaptionVocabulary,
+    sampler: WindowSampler,
+    held_out: WindowSampler,
+    schedule: Schedule,
+    *,
+    batch_size: int = 16,
+    no_text: float = 0.1,
+    checkpoint: Path | None = None,
+    advance: Callable[[int, str], None] = lambda step, text: None,
+) -> Outcome:
+    """Train a token transformer with the tokens of real (rendered) defects as what comes before.
+
+    Args:
+        model: The transformer.
+        tokenizer: A fitted tokenizer; it stays as it is.
+        vocabulary: Of the captions.
+        sampler: Draws the captioned defects.
+        held_out: Draws them on normals that are not trained on.
+        schedule: How long and how fast.
+        batch_size: Windows a step.
+        no_text: Share of windows whose caption is withheld, for guidance (arXiv 2207.12598).
+        checkpoint: See :func:`anomalib_synth.fitting.training.train`, as for ``advance``.
+        advance: Told of the progress.
+    """
+    tokenizer.requires_grad_(False).eval()
+    length = model.caption_length
+    fixed = [
+        prepare_lesson(tokenizer, held_out.draw(HELD_OUT_STEP + n, 32), vocabulary, model.frozen_scales, length)
+        for n in range(4)
+    ]
+
+    def loss_at(step: int) -> torch.Tensor:
+        lesson = prepare_lesson(tokenizer, sampler.draw(step, batch_size), vocabulary, model.frozen_scales, length)
+        rng = Draws(hash64(sampler.seed, "no text", step))
+        for row in range(len(lesson.words)):
+            if rng.unit() < no_text:
+                lesson.words[row] = PADDING
+        return measure(model, tokenizer, lesson)
+
+    return train(
+        model,
+        schedule,
+        loss_at=loss_at,
+        held_out_loss=lambda: sum(float(measure(model, tokenizer, lesson)) for lesson in fixed) / len(fixed),
+        checkpoint=checkpoint,
+        advance=advance,
+    )
+
+
+@torch.no_grad()
+def prepare_lesson(
+    tokenizer: WindowTokenizer, batch: WindowBatch, vocabulary: CaptionVocabulary, frozen: int, length: int
+) -> Lesson:
+    """Write a batch in tokens as an edit would: the source's outside the mask, the defect's inside."""
+    z, wanted = tokenizer.encode(batch.source), tokenizer.encode(batch.image)
+    source, _ = tokenizer.tokenize(z)
+    f, gates, latents, targets = torch.zeros_like(z), [], [], []
+    for scale, kept in enumerate(source):
+        tokens = kept
+        if scale >= frozen:
+            gate = tokenizer.gate(batch.mask, scale)
+            drawn = tokenizer.quantize(wanted - f, scale)
+            gates.append(gate)
+            latents.append(f)
+            targets.append(drawn[gate])
+            tokens = torch.where(gate, drawn, kept)
+        f = f + tokenizer.embed(tokens, scale)
+    return Lesson(
+        z=z,
+        mask=F.max_pool2d(batch.mask, tokenizer.patch),
+        words=vocabulary.encode(batch.captions, length=length),
+        gates=gates,
+        latents=latents,
+        targets=torch.cat(targets),
+    )
+
+
+def measure(model: TokenTransformer, tokenizer: WindowTokenizer, lesson: Lesson) -> torch.Tensor:
+    """Return the mean cross-entropy of a lesson's tokens, in nats."""
+    context = model.look(lesson.z, lesson.mask)
+    parts = [
+        Queries.at(gate, f, context, scale=scale, stride=tokenizer.strides[scale])
+        for scale, (gate, f) in enumerate(zip(lesson.gates, lesson.latents, strict=True), start=model.frozen_scales)
+    ]
+    return F.cross_entropy(model(Queries.join(parts), model.read(lesson.words)), lesson.targets)

@@ -1,0 +1,142 @@
+"""The loop that all local models are trained in: deterministic, resumable, stopped when it no longer helps."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.store.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anomalib_synth.fitting.muon import Optimizers
+
+_SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Args:
+        steps: Steps at most, >= 1.
+        learning_rate: Rate after the warm-up; it falls to 0 along half a cosine.
+        warmup: Share of the steps in which the rate rises.
+        check_every: Steps between two looks at the held-out loss, >= 1.
+        patience: Looks without a better held-out loss after which training stops, >= 1.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup: float = 0.05
+    check_every: int = 100
+    patience: int = 5
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        rise = max(1, round(self.warmup * self.steps))
+        if step < rise:
+            return self.learning_rate * (step + 1) / rise
+        done = (step - rise) / max(1, self.steps - rise)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training came to: steps made, the best held-out loss, and the held-out losses by step."""
+
+    steps: int
+    best: float
+    history: list[tuple[int, float]]
+
+
+def list_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return the parameters that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def make_adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Return AdamW for all parameters."""
+    return torch.optim.AdamW(list_parameters(model), betas=(0.9, 0.98), weight_decay=0.01)
+
+
+def train(
+    model: torch.nn.Module,
+    schedule: Schedule,
+    *,
+    loss_at: Callable[[int], torch.Tensor],
+    held_out_loss: Callable[[], float],
+    make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer | Optimizers] = make_adamw,
+    checkpoint: Path | None = None,
+    advance: Callable[[int, str], None] = lambda step, text: None,
+) -> Outcome:
+    """Train a model; it ends with the weights that had the best held-out loss.
+
+    Every step depends on its number alone, so a run that goes on from its checkpoint ends with the same weights, bit
+    for bit, as one that was not interrupted (on one machine, with the same number of threads).
+
+    Args:
+        model: The model; parameters that need no gradient stay.
+        schedule: How long and how fast.
+        loss_at: Returns the loss of a step.
+        held_out_loss: Returns the loss on data that is not trained on; called without gradients.
+        make_optimizer: Returns the optimiser of the model; the rate of a group is multiplied by its ``rate``, if any.
+        checkpoint: Where to keep the state every half minute, between two steps; None keeps none. Nobody removes it.
+        advance: Told the number of steps made and the state in words.
+    """
+    parameters = list_parameters(model)
+    optimizer = make_optimizer(model)
+    step, best, since, history, best_state = 0, math.inf, 0, [], _copy(model)
+    if checkpoint is not None and checkpoint.is_file():
+        kept = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        step, best, since, best_state = kept["step"], kept["best"], kept["since"], kept["best_state"]
+        history = [tuple(each) for each in kept["history"]]
+    saved = time.monotonic()
+
+    def save() -> None:
+        if checkpoint is not None:
+            kept = {"best": best, "since": since, "best_state": best_state, "history": [list(each) for each in history]}
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            buffer = io.BytesIO()
+            torch.save({**kept, **state}, buffer)
+            write_whole(checkpoint, buffer.getvalue())
+
+    while step < schedule.steps and since < schedule.patience:
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate_at(step) * group.get("rate", 1.0)
+        model.train()
+        loss = loss_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        step += 1
+        if step % schedule.check_every == 0 or step == schedule.steps:
+            model.eval()
+            with torch.no_grad():
+                value = held_out_loss()
+            history.append((step, value))
+            since = 0 if value < best else since + 1
+            if value < best:
+                best, best_state = value, _copy(model)
+        advance(step, f"held-out loss {best:.4f}" if history else f"loss {float(loss.detach()):.4f}")
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+    save()
+    model.load_state_dict(best_state)
+    model.eval()
+    return Outcome(steps=step, best=best, history=history)
+
+
+def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

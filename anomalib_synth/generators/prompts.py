@@ -1,0 +1,95 @@
+"""Prompts, and which family of defects gives a prompt its shape and place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomalib_synth.models.captions import split_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHAPES = {
+    "scratch": "scratch scratches scrape scrapes groove grooves abrasion",
+    "crack": "crack cracks cracked fracture fissure break",
+    "fibre": "fibre fibres fiber fibers hair hairs lint",
+    "thread_pull": "thread threads pull snag",
+    "dent": "dent dents dented impression bump",
+    "stain": "stain stains stained contamination spot spots dirt oil smudge discolouration discoloration",
+    "corrosion": "corrosion corroded rust pitting pits",
+    "burn": "burn burns burnt scorch scorched charred",
+    "bubble": "bubble bubbles blister blisters blowhole",
+    "hole": "hole holes puncture void",
+    "chip": "chip chips chipped",
+    "misprint": "misprint print smeared ghosted",
+    "deformation": "deformation deformed bent warped",
+}
+_FAMILY = {word: family for family, words in SHAPES.items() for word in words.split()}
+_VERTICAL = {"top": 0, "upper": 0, "bottom": 2, "lower": 2}
+_HORIZONTAL = {"left": 0, "right": 2}
+_CENTRE = {"centre", "center", "middle"}
+_SMALL_WORDS = {"at", "in", "on", "of", "the", "near", "and", "side", "corner", "half"}
+PLACE_WORDS = {*_VERTICAL, *_HORIZONTAL, *_CENTRE, *_SMALL_WORDS}
+
+
+def read_prompts(prompts: Sequence[str] | Path | str) -> list[str]:
+    """Return prompts from a list, or from a text file with one a line; empty lines and ``#`` lines are left out.
+
+    Raises:
+        ValueError: If there is none, or the file cannot be read.
+    """
+    if isinstance(prompts, (str, Path)):
+        try:
+            lines = Path(prompts).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"`prompts` must be a list of texts or a text file with one a line, got {str(prompts)!r}: {error}."
+            raise ValueError(msg) from error
+    else:
+        lines = [str(prompt) for prompt in prompts]
+    found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not found:
+        msg = f"`prompts` must hold at least one text, got {prompts!r}."
+        raise ValueError(msg)
+    return found
+
+
+def family_of(prompt: str) -> str | None:
+    """Return the family that a prompt's first fitting noun names, None if no word names one.
+
+    Example:
+        >>> family_of("a long pale scratch, low contrast"), family_of("something odd")
+        ('scratch', None)
+    """
+    return next((_FAMILY[word] for word in split_words(prompt) if word in _FAMILY), None)
+
+
+def likeness(prompt: str, caption: str) -> int:
+    """Return how many words of a prompt a caption has: to choose a shape that is what the prompt says."""
+    return len(set(split_words(prompt)) & set(split_words(caption)))
+
+
+def restrict_to_position(prompt: str, cells: np.ndarray | None) -> np.ndarray | None:
+    """Return the cells a prompt's position words allow: "top left", "centre", of an image in thirds.
+
+    Args:
+        prompt: The prompt.
+        cells: (h, w) bool, where the part is; None for everywhere.
+
+    Returns:
+        The cells that are in both, or ``cells`` where the prompt names no position or none of the part is there.
+    """
+    words = set(split_words(prompt))
+    rows = {index for word, index in _VERTICAL.items() if word in words}
+    columns = {index for word, index in _HORIZONTAL.items() if word in words}
+    if not rows and not columns:
+        if not words & _CENTRE:
+            return cells
+        rows, columns = {1}, {1}
+    grid = np.ones((12, 12), dtype=bool) if cells is None else cells
+    third = [np.arange(size) * 3 // size for size in grid.shape]
+    allowed = np.isin(third[0], list(rows or {0, 1, 2}))[:, None] & np.isin(third[1], list(columns or {0, 1, 2}))
+    both = grid & allowed
+    return both if both.any() else cells

@@ -1,0 +1,280 @@
+"""Real defects, pasted onto other normals."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.functional.blending import clone_gradients
+from anomalib_synth.functional.colour import find_grey, take_colour_out
+from anomalib_synth.functional.masks import box_blur, exact_mean
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.donors import DefectFolder, Donor
+from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
+from anomalib_synth.generators.placement import place_centre, window_side
+from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.validation import check_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from anomalib_synth.generators.checks import SampleChecks
+
+Blend = Literal["poisson", "mixed", "feather"]
+_SEEN = 0.05  # coverage from which a pixel counts as covered
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Patch:
+    """A donor as it goes onto one image.
+
+    Shape:
+        - ``pixels``: (C, h, w) float32 in [0, 1]; ``mask``: (1, h, w) bool
+        - ``reaches``: (3, 3) bool, the borders the defect is cut off at; see :class:`.donors.Donor`
+    """
+
+    pixels: torch.Tensor
+    mask: torch.Tensor
+    reaches: torch.Tensor
+
+
+class RealDefectGenerator(AnomalyGenerator):
+    """Pastes the few real defects you have onto normals: mirrored, turned, scaled, elsewhere, in the new place's tone.
+
+    Each connected region of a mask is a defect; regions close to one another are one. A draw chooses the type evenly,
+    then an image of it, then a defect of the image, in proportion to its length: specks are rare. A defect takes the
+    share of height and width that it takes of its own image, times ``scale``; one that the border of its image cuts
+    off goes to a border too, where the part reaches it, and one that crosses its image crosses the other.
+
+    A defect used here has been learned: take its image out of the test set, or the test says nothing.
+
+    Args:
+        defects: Folder of images with defects, a folder for each type (``<category>/test`` in MVTec layout; ``good``
+            is skipped), or of one type. The folder's name is the type, which is the samples' ``family``. Read on first
+            use.
+        masks: Folder of masks, laid out like ``defects``: ``<name>_mask.png`` or ``<name>.png``, non-zero where the
+            defect is. None takes ``ground_truth`` beside ``test``.
+        blend: ``"poisson"`` clones the differences between neighbouring pixels, so that no edge and no change of tone
+            is left around the defect; ``"mixed"`` does so where they are larger than the image's own, whose texture
+            shows through; ``"feather"`` pastes the pixels with a soft edge, shifted to the mean of the new
+            surroundings.
+        strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the defect as it was.
+        scale: Smallest and largest factor of size, 0 < min <= max <= 4. 1 is the size it had.
+        turn: Turn by a random multiple of 90 degrees. False where light or texture has a direction.
+        mirror: Mirror every other defect.
+        checks: Limits a sample must keep.
+        foreground: ``"auto"``, the path of a mask image, or None for the whole image.
+        max_attempts: Draws per sample before it is given back unchanged.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range; on first use, if a folder, an image or a mask is missing,
+            unreadable, empty, or of another size than its image.
+
+    Example:
+        >>> generator = RealDefectGenerator("parts/bracket/test", blend="feather", scale=(1.0, 1.0))
+        >>> generator.config["class_path"]
+        'anomalib_synth.generators.RealDefectGenerator'
+    """
+
+    def __init__(
+        self,
+        defects: Path | str,
+        masks: Path | str | None = None,
+        *,
+        blend: Blend = "poisson",
+        strength: tuple[float, float] = (0.7, 1.0),
+        scale: tuple[float, float] = (0.8, 1.25),
+        turn: bool = True,
+        mirror: bool = True,
+        checks: SampleChecks | None = None,
+        foreground: str | Path | None = "auto",
+        max_attempts: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
+        if blend not in get_args(Blend):
+            msg = f"`blend` must be one of {', '.join(get_args(Blend))}, got {blend!r}."
+            raise ValueError(msg)
+        self.defects = defects
+        self.masks = masks
+        self.blend = blend
+        self.strength = check_range("strength", strength)
+        self.scale = check_range("scale", scale, largest=4.0)
+        self.turn = turn
+        self.mirror = mirror
+        self._folder = DefectFolder(defects, masks)
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "defects": str(self.defects),
+            "masks": None if self.masks is None else str(self.masks),
+            "blend": self.blend,
+            "strength": list(self.strength),
+            "scale": list(self.scale),
+            "turn": self.turn,
+            "mirror": self.mirror,
+            **self.common_init_args(),
+        }
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: a mask of the part, the defects and their masks."""
+        return [*super().files, *(file for pair in self._folder.pairs for file in pair)]
+
+    @cached_property
+    def files_digest(self) -> str:
+        """Digest of the contents of :attr:`files` and of the types that the folders' names give the defects."""
+        digest = blake2b(super().files_digest.encode(), digest_size=16)
+        for image, _ in self._folder.pairs:
+            digest.update(f"\x1f{image.parent.resolve().name}".encode())
+        return digest.hexdigest()
+
+    def make_params(self, seed: int) -> tuple[Donor, Params]:
+        """Draw the donor and the parameters of one sample.
+
+        Args:
+            seed: Seed of the draw.
+
+        Returns:
+            The donor, and the parameters, all plain floats: which one it is (``image`` and ``region`` of its type),
+            ``strength``, ``scale``, ``turns`` of 90 degrees, ``mirrored`` and the numbers that place it.
+        """
+        rng = Draws(seed)
+        images = self._folder.donors[rng.choice(list(self._folder.donors))]
+        image = rng.integer(0, len(images) - 1)
+        regions = images[image]
+        region = rng.choice(range(len(regions)), [donor.length for donor in regions])
+        params = {
+            "image": float(image),
+            "region": float(region),
+            "strength": rng.uniform(*self.strength),
+            "scale": rng.uniform(*self.scale),
+            "turns": float(rng.integer(0, 3)) * self.turn,
+            "mirrored": float(rng.unit() < 0.5 and self.mirror),
+            "place": rng.unit(),
+            "place_y": rng.unit(),
+            "place_x": rng.unit(),
+        }
+        return regions[region], params
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        height, width = images.shape[-2:]
+        cells = None if part is None else part.cpu().numpy()[:, 0]
+        grey = find_grey(images)
+        groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+        for row, seed in zip(rows, seeds, strict=True):
+            donor, params = self.make_params(seed)
+            patch = _transform(donor, params, images.shape[-3:])
+            if grey[row]:
+                patch = _Patch(
+                    pixels=take_colour_out(patch.pixels[None], [True])[0], mask=patch.mask, reaches=patch.reaches
+                )
+            top, left = _find_corner(patch, params, None if cells is None else cells[row], height, width)
+            member = self._paste(images[row], patch, top, left)
+            size = tuple(member["alpha"].shape[-2:])
+            name = f"a real {donor.family.replace('_', ' ').lower()}"
+            caption = f"{drop_colours(name) if grey[row] else name}, {contrast_word(params['strength'])}"
+            groups[size].append(
+                {**member, "rows": row, "families": donor.family, "captions": caption, "params": params}
+            )
+        for members in groups.values():
+            columns = {name: [member[name] for member in members] for name in members[0]}
+            alpha = torch.stack(columns.pop("alpha"))
+            strength = alpha.new_tensor([params["strength"] for params in columns["params"]]).view(-1, 1, 1, 1)
+            target = torch.stack(columns.pop("target"))
+            yield Proposal(target=target, alpha=alpha * strength, support=alpha > _SEEN, **columns)
+
+    def _paste(self, image: torch.Tensor, patch: _Patch, top: int, left: int) -> dict[str, Any]:
+        """Paste a patch with its corner at (top, left); return the window around it: corner, target and coverage."""
+        height, width = image.shape[-2:]
+        h, w = patch.mask.shape[-2:]
+        window = window_side(h, height), window_side(w, width)
+        first = [
+            min(max(corner - (side - length) // 2, 0), limit - side)
+            for corner, side, length, limit in zip((top, left), window, (h, w), (height, width), strict=True)
+        ]
+        place = (slice(None), slice(top - first[0], top - first[0] + h), slice(left - first[1], left - first[1] + w))
+        target = image[:, first[0] : first[0] + window[0], first[1] : first[1] + window[1]].clone()
+        alpha = target.new_zeros(1, *window)
+        source, pixels, inside = target[place][None], patch.pixels.to(image)[None], patch.mask.to(image.device)[None]
+        reach = _reach(height, width)
+        around = _grow(inside, reach)
+        if self.blend == "feather":
+            ring = (around & ~inside).float()
+            shift = torch.stack([exact_mean((source - pixels)[:, c : c + 1], ring) for c in range(len(image))], dim=1)
+            pasted, soft = pixels + shift.view(1, -1, 1, 1), max(1, reach // 2)
+        else:
+            pasted, soft = clone_gradients(source, pixels, around, keep_stronger=self.blend == "mixed"), 1
+        target[place] = pasted[0]
+        alpha[place] = torch.maximum(inside.float(), box_blur(_grow(inside, soft).float(), soft))[0]
+        return {"top": first[0], "left": first[1], "target": target, "alpha": alpha}
+
+
+def _transform(donor: Donor, params: Params, shape: torch.Size) -> _Patch:
+    """Resize, mirror and turn a donor for an image of a shape (C, H, W); one that is too large is made smaller."""
+    channels, *size = shape
+    limit = size[::-1] if params["turns"] % 2 else size
+    full = [
+        length * own / of * params["scale"]
+        for length, own, of in zip(donor.mask.shape, size, donor.image_size, strict=True)
+    ]
+    shrink = min(1.0, *(most / length for most, length in zip(limit, full, strict=True)))
+    sides = [min(most, max(2, round(length * shrink))) for most, length in zip(limit, full, strict=True)]
+    for axis, ends in enumerate((donor.reaches[::2, 1], donor.reaches[1, ::2])):
+        if bool(ends.all()):
+            sides[axis] = limit[axis]
+    pixels = F.interpolate(donor.pixels[None].float() / 255, size=sides, mode="bilinear", antialias=True)[0]
+    mask = F.adaptive_max_pool2d(donor.mask[None].float(), sides) > 0  # any overlap, or thin scratches vanish
+    if channels == 1:
+        pixels = pixels.mean(0, keepdim=True)
+    parts = [pixels.clamp(0, 1), mask, donor.reaches[None]]
+    if params["mirrored"]:
+        parts = [part.flip(2) for part in parts]
+    pixels, mask, reaches = (torch.rot90(part, int(params["turns"]), dims=(1, 2)).contiguous() for part in parts)
+    return _Patch(pixels=pixels, mask=mask, reaches=reaches[0])
+
+
+def _find_corner(patch: _Patch, params: Params, cells: np.ndarray | None, height: int, width: int) -> tuple[int, int]:
+    """Return where the patch's first row and column go, and add the defect's centre to the parameters."""
+    h, w = patch.mask.shape[-2:]
+    grid = np.ones((1, 1), dtype=bool) if cells is None else cells
+    sides = {"top": (0, slice(None)), "bottom": (-1, slice(None)), "left": (slice(None), 0), "right": (slice(None), -1)}
+    reached = dict(zip(("top", "left", "right", "bottom"), patch.reaches.flatten()[1::2].tolist(), strict=True))
+    allowed = grid
+    for name, side in sides.items():
+        near = np.zeros_like(allowed)
+        near[side] = allowed[side]
+        reached[name] = reached[name] and bool(near.any())
+        allowed = near if reached[name] else allowed
+    centre_y, centre_x = place_centre(params, allowed, height, width)
+    top = min(max(math.floor(centre_y) - h // 2, 0), height - h)
+    left = min(max(math.floor(centre_x) - w // 2, 0), width - w)
+    top = 0 if reached["top"] else height - h if reached["bottom"] else top
+    left = 0 if reached["left"] else width - w if reached["right"] else left
+    params["centre_y"], params["centre_x"] = top + h / 2, left + w / 2
+    return top, left
+
+
+def _reach(height: int, width: int) -> int:
+    """Return how far around its mask a defect may change the surface, in pixels."""
+    return max(1, min(height, width) // 64)
+
+
+def _grow(mask: torch.Tensor, radius: int) -> torch.Tensor:
+    """Grow a (N, 1, h, w) bool mask by a square of 2 radius + 1 pixels."""
+    return box_blur(mask.float(), radius) > 0

@@ -1,0 +1,216 @@
+"""Edits the inside of a mask by sampling tokens: the autoregressive local edit of QARAD (arXiv 2508.03539)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.models.token_transformer import Queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.models.captions import CaptionVocabulary
+    from anomalib_synth.models.token_transformer import TokenTransformer
+    from anomalib_synth.models.tokenizer import WindowTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn from logits.
+
+    Args:
+        guidance: Weight g of the text, >= 0: ``l = l(null) + g (l(text) - l(null))``; 1 is the model as it is.
+        temperature: Logits are divided by it, > 0.
+        top_k: Only the k likeliest tokens are drawn; 0 for all.
+        top_p: Only the likeliest tokens that together have this probability are drawn, in (0, 1].
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    guidance: float = 2.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        for name, is_right, rule in (
+            ("guidance", self.guidance >= 0, ">= 0"),
+            ("temperature", self.temperature > 0, "> 0"),
+            ("top_k", self.top_k >= 0, ">= 0"),
+            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+        ):
+            if not is_right:
+                msg = f"`{name}` must be {rule}, got {getattr(self, name)}."
+                raise ValueError(msg)
+
+    def choose(self, logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Draw a token a row, by the Gumbel-max trick: (N, V) logits, (N, V) noise uniform in (0, 1) -> (N,)."""
+        logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[1]:
+            least = logits.topk(self.top_k, dim=1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p < 1:
+            ordered, order = logits.softmax(1).sort(dim=1, descending=True)
+            late = ordered.cumsum(1) - ordered >= self.top_p  # the first token past the limit stays
+            logits = logits.masked_fill(torch.zeros_like(late).scatter(1, order, late), -torch.inf)
+        return (logits - (-noise.log()).log()).argmax(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """An edited window.
+
+    Shape:
+        - ``image``: (1, 3, S, S), ``x + D(f) - D(f_source)``, not yet composited: outside the mask it differs by what
+          the decoder leaks
+        - ``tokens``, ``source``: tokens of every scale, (1, h, h), after and before
+        - ``leakage``: mean absolute difference outside the mask, in image units
+    """
+
+    image: torch.Tensor
+    tokens: list[torch.Tensor]
+    source: list[torch.Tensor]
+    leakage: float
+
+
+class TokenBackend(Protocol):
+    """What an edit needs of a pair of tokenizer and token model."""
+
+    num_scales: int
+    frozen_scales: int
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return latents and the tokens of every scale of a window (1, 3, S, S)."""
+
+    def gate(self, mask: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return which tokens of a scale touch a mask (1, 1, S, S)."""
+
+    def embed(self, tokens: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return what tokens of a scale add to the latents."""
+
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> object:
+        """Look at a window and read the texts, once an edit; the first text is no text."""
+
+    def logits(self, begun: object, f: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the logits of a scale's gated tokens for each text: (T, N, V)."""
+
+    def decode(self, f: torch.Tensor) -> torch.Tensor:
+        """Return the windows of latents."""
+
+
+class LocalBackend:
+    """The local models of a bundle.
+
+    Args:
+        tokenizer: A fitted tokenizer.
+        model: A token transformer trained with it.
+        vocabulary: Of the captions it was trained on.
+    """
+
+    def __init__(self, tokenizer: WindowTokenizer, model: TokenTransformer, vocabulary: CaptionVocabulary) -> None:
+        self.tokenizer, self.model, self.vocabulary = tokenizer, model, vocabulary
+        self.num_scales = len(tokenizer.strides)
+        self.frozen_scales = model.frozen_scales
+        self.gate, self.embed, self.decode = tokenizer.gate, tokenizer.embed, tokenizer.decode
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return latents and tokens."""
+        z = self.tokenizer.encode(image)
+        return z, self.tokenizer.tokenize(z)[0]
+
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
+        """Look at the window and read the texts."""
+        context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch))
+        words = self.vocabulary.encode(texts, length=self.model.caption_length).to(z.device)
+        return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
+
+    def logits(self, begun: _Begun, f: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the logits of a scale for each text."""
+        count = len(begun.context)
+        begun.asked.append(
+            Queries.at(
+                gate.expand(count, -1, -1),
+                f.expand(count, -1, -1, -1),
+                begun.context,
+                scale=scale,
+                stride=self.tokenizer.strides[scale],
+            )
+        )
+        return self.model(Queries.join(begun.asked), begun.text, last_scale=scale).unflatten(0, (count, -1))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    context: torch.Tensor
+    text: tuple[torch.Tensor, torch.Tensor]
+    asked: list[Queries]
+
+
+@torch.no_grad()
+def edit_window(
+    backend: TokenBackend,
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    prompt: str,
+    *,
+    seed: int,
+    sampling: Sampling,
+    strength: float = 1.0,
+    prompt_to: str | None = None,
+    mix: float = 0.0,
+) -> Edit:
+    """Draw what the prompt says into the mask, scale by scale.
+
+    For each scale k, with the mask's tokens m_k by any overlap::
+
+        l_k  = l_k(null) + g (l_k(text) - l_k(null))
+        r_k  ~ top-k / top-p softmax(l_k / T)
+        r*_k = m_k r_k + (1 - m_k) r_k(source)          # the hard gate
+        f    = f + enlarge(embed(r*_k))
+        x'   = x + D(f) - D(f_source)
+
+    The first scales stay the source's. ``strength`` moves the latents between source and edit before decoding; two
+    prompts are mixed in their logits, with the same noise.
+
+    Args:
+        backend: The models.
+        image: (1, 3, S, S) in [0, 1].
+        mask: (1, 1, S, S) in {0, 1}.
+        prompt: What to draw.
+        seed: Seed of the draw.
+        sampling: How tokens are drawn.
+        strength: In [0, 1]; 0 gives the source back.
+        prompt_to: A second prompt.
+        mix: Share of the second prompt, in [0, 1].
+    """
+    z, source = backend.encode(image)
+    f_source = sum(backend.embed(tokens, scale) for scale, tokens in enumerate(source))
+    if not mask.any():
+        return Edit(image=image, tokens=source, source=source, leakage=0.0)
+    texts = ["", prompt] if prompt_to is None else ["", prompt, prompt_to]
+    begun = backend.begin(z, mask, texts)
+    rng = torch.Generator().manual_seed(seed)
+    f, tokens = torch.zeros_like(z), []
+    for scale, kept in enumerate(source):
+        drawn = kept
+        if scale >= backend.frozen_scales:
+            gate = backend.gate(mask, scale)
+            null, *asked = backend.logits(begun, f, gate, scale)
+            wanted = asked[0] if prompt_to is None else torch.lerp(asked[0], asked[1], mix)
+            logits = (null + sampling.guidance * (wanted - null)).float()
+            noise = torch.rand(logits.shape, generator=rng).clamp_min(1e-9).to(logits.device)
+            drawn = kept.masked_scatter(gate, sampling.choose(logits, noise))
+        tokens.append(drawn)
+        f = f + backend.embed(drawn, scale)
+    # both through the decoder, so that what it loses is lost twice and cancels
+    shown = backend.decode(torch.cat([torch.lerp(f_source, f, strength), f_source]))
+    change = shown[:1] - shown[1:]
+    outside = (mask == 0).expand_as(change)
+    leakage = float(change[outside].abs().mean()) if outside.any() else 0.0
+    return Edit(image=image + change, tokens=tokens, source=source, leakage=leakage)

@@ -1,0 +1,91 @@
+"""Fitting a whole bundle, as small as it can be."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from anomalib_synth.fitting import bundle as fitting
+from anomalib_synth.fitting.bundle import FitSettings, fit_bundle, split_normals
+from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
+from tests.contract import render_normals
+
+SMALL = FitSettings(
+    autoencoder_steps=12, token_steps=8, dual_steps=6, width=16, dim=32, depth=1, codebook_size=16, held_out=0.2
+)
+
+
+@pytest.fixture
+def normals() -> list[torch.Tensor]:
+    return [(image * 255).round().to(torch.uint8) for image in render_normals(6, 3, 96, 96)]
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch) -> None:
+    monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 256)
+
+
+def fit(normals, out, **options):
+    generator = RuleBasedGenerator(["scratch", "stain"], size=(0.1, 0.6), foreground=None)
+    return fit_bundle(normals, generator, out, settings=SMALL, inputs={"rendered": "Apache-2.0"}, **options)
+
+
+def test_a_bundle_serves_the_generator_and_has_a_card(normals, tmp_path) -> None:
+    state = torch.get_rng_state()
+    stages = []
+    bundle = fit(
+        normals, tmp_path / "bundle", advance=lambda stage, step, steps, text: stages.append((stage, step, steps))
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [name for name, _ in itertools.groupby(stages, key=lambda each: each[0])] == [
+        "autoencoder", "codebooks", "captions", "token model", "dual encoder",
+    ]  # fmt: skip
+    assert all(step <= steps for _, step, steps in stages)
+    card = bundle.card
+    assert card["normals"] == 6
+    assert card["inputs"] == {"rendered": "Apache-2.0"}
+    assert card["settings"]["token_steps"] == 8
+    assert 5 < card["reconstruction_psnr_db"]["tokens"] < 60
+    assert card["token_model"]["history"]
+    assert {"scratch", "stain"} <= set(bundle.vocabulary.words)
+    sample = AutoregressiveGenerator(bundle=bundle.path)(render_normals(2, 3, 96, 96), seeds=[1, 2])
+    assert sample.image.shape == (2, 3, 96, 96)
+
+
+def test_a_stopped_fit_ends_with_the_same_weights(normals, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.fitting.training._SAVE_SECONDS", 0.0)
+    whole = fit(normals, tmp_path / "whole")
+
+    def stop_at(stage: str, at: int):
+        def advance(name: str, step: int, steps: int, text: str) -> None:
+            if (name, step) == (stage, at):
+                raise KeyboardInterrupt
+
+        return advance
+
+    for stage, at in (("autoencoder", 5), ("token model", 4), ("dual encoder", 3)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(normals, tmp_path / "stopped", advance=stop_at(stage, at))
+    assert fit(normals, tmp_path / "stopped").weights_hash == whole.weights_hash
+
+
+def test_held_out_normals_are_chosen_by_the_seed_and_never_all(normals) -> None:
+    kept, held = split_normals(normals, SMALL)
+    assert len(kept) == 5
+    assert len(held) == 1
+    assert len(split_normals(normals[:2], FitSettings(held_out=0.9))[0]) == 1
+
+
+def test_too_few_or_too_small_normals_are_refused(normals, tmp_path) -> None:
+    with pytest.raises(ValueError, match="at least two images"):
+        fit(normals[:1], tmp_path / "bundle")
+    with pytest.raises(ValueError, match="H and W >= 64"):
+        fit([image[:, :40] for image in normals], tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(("name", "value"), [("window", 100), ("held_out", 1.0), ("token_steps", 0)])
+def test_bad_settings_are_refused(name, value) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        FitSettings(**{name: value})

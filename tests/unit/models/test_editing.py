@@ -1,0 +1,134 @@
+"""The edit: gate, context on all sides, strength, and the draw of tokens."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from anomalib_synth.models.editing import Edit, LocalBackend, Sampling, edit_window
+from tests.unit.models.small_bundle import make_models, vocabulary
+
+
+@pytest.fixture(scope="module")
+def backend() -> LocalBackend:
+    models = make_models()
+    with torch.no_grad():  # so that what is untrained differs enough to matter
+        for head in models["token_model"].heads:
+            head.weight.mul_(8)
+        for conv in models["token_model"].context.rest:
+            conv.weight.mul_(4)
+    return LocalBackend(models["tokenizer"], models["token_model"], vocabulary())
+
+
+def draw_window(seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def block() -> torch.Tensor:
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 26:38, 22:42] = 1
+    return mask
+
+
+def edit(backend: LocalBackend, image: torch.Tensor, mask: torch.Tensor | None = None, **options) -> Edit:
+    options = {"prompt": "a dark scratch", "seed": 3, "sampling": Sampling(), **options}
+    return edit_window(backend, image, block() if mask is None else mask, **options)
+
+
+def test_tokens_outside_are_the_sources_at_every_scale(backend) -> None:
+    result = edit(backend, draw_window())
+    changed = 0
+    for scale, (drawn, source) in enumerate(zip(result.tokens, result.source, strict=True)):
+        gate = backend.gate(block(), scale)
+        if scale < backend.frozen_scales:
+            assert torch.equal(drawn, source)
+        assert torch.equal(drawn[~gate], source[~gate])
+        changed += int((drawn != source).sum())
+    assert changed > 50
+    assert result.leakage > 0
+
+
+def test_an_empty_mask_returns_the_input(backend) -> None:
+    image = draw_window()
+    result = edit(backend, image, torch.zeros(1, 1, 64, 64))
+    assert torch.equal(result.image, image)
+    assert all(torch.equal(a, b) for a, b in zip(result.tokens, result.source, strict=True))
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        (slice(0, 20), slice(None)),
+        (slice(44, 64), slice(None)),
+        (slice(None), slice(0, 16)),
+        (slice(None), slice(48, 64)),
+    ],
+    ids=["top", "bottom", "left", "right"],
+)
+def test_context_on_each_side_changes_what_is_drawn(backend, side) -> None:
+    image = draw_window()
+    other = image.clone()
+    other[..., side[0], side[1]] = 1 - other[..., side[0], side[1]]
+    first, second = edit(backend, image), edit(backend, other)
+    different = 0
+    for scale in range(backend.frozen_scales, backend.num_scales):
+        gate = backend.gate(block(), scale)
+        different += int((first.tokens[scale] != second.tokens[scale])[gate].sum())
+    assert different > 0
+
+
+def test_text_changes_what_is_drawn_and_guidance_of_zero_ignores_it(backend) -> None:
+    image = draw_window()
+    texts = ["a dark scratch", "a large round dent"]
+    first, second = (edit(backend, image, prompt=text) for text in texts)
+    assert not torch.equal(first.image, second.image)
+    first, second = (edit(backend, image, prompt=text, sampling=Sampling(guidance=0)) for text in texts)
+    assert torch.equal(first.image, second.image)
+
+
+def test_the_same_seed_draws_the_same_and_another_another(backend) -> None:
+    image = draw_window()
+    assert torch.equal(edit(backend, image).image, edit(backend, image).image)
+    assert not torch.equal(edit(backend, image).image, edit(backend, image, seed=4).image)
+
+
+def test_strength_goes_from_the_source_to_the_edit(backend) -> None:
+    image = draw_window()
+    changes = [(edit(backend, image, strength=s).image - image).abs().mean() for s in (0, 0.25, 0.5, 0.75, 1)]
+    assert changes[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(changes))
+
+
+def test_mix_goes_from_one_prompt_to_the_other(backend) -> None:
+    image = draw_window()
+    mixed = {mix: edit(backend, image, prompt_to="a large round dent", mix=mix).image for mix in (0, 0.5, 1)}
+    assert torch.equal(mixed[0], edit(backend, image).image)
+    assert torch.equal(mixed[1], edit(backend, image, prompt="a large round dent").image)
+    assert not torch.equal(mixed[0.5], mixed[0])
+
+
+def test_gumbel_draws_follow_the_softmax() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).log_softmax(0)
+    noise = torch.rand(40_000, 4, generator=torch.Generator().manual_seed(0)).clamp_min(1e-9)
+    drawn = Sampling(top_p=1.0).choose(logits.expand(40_000, -1), noise)
+    shares = torch.bincount(drawn, minlength=4) / 40_000
+    torch.testing.assert_close(shares, logits.exp(), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [({"top_p": 0.6}, {0}), ({"top_p": 0.8}, {0, 1}), ({"top_k": 3, "top_p": 1.0}, {0, 1, 2})]
+)
+def test_top_k_and_top_p_leave_out_the_unlikely(options, kept) -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(5000, -1)  # probabilities .64 .24 .09 .03
+    noise = torch.rand(5000, 4, generator=torch.Generator().manual_seed(0)).clamp_min(1e-9)
+    assert set(Sampling(**options).choose(logits, noise).tolist()) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("guidance", -1), ("temperature", 0), ("top_k", -1), ("top_p", 0), ("top_p", 1.5)]
+)
+def test_bad_sampling_is_refused(name, value) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        Sampling(**{name: value})
