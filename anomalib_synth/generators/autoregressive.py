@@ -24,8 +24,9 @@ from anomalib_synth.generators.prompts import (
 )
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
-from anomalib_synth.models.bundle import Bundle, load_bundle
-from anomalib_synth.models.editing import Edit, LocalBackend, Sampling, TokenBackend, edit_window
+from anomalib_synth.models.bundle import load_bundle
+from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
+from anomalib_synth.models.janus import JanusCheckpoint, is_janus
 from anomalib_synth.models.tokenizer import WINDOW_STEP
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class AutoregressiveGenerator(AnomalyGenerator):
         prompts: What to draw: texts, or a text file with one a line; each sample draws one. None draws captions.
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
             where.
-        bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package.
+        bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
+            the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
+            better a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
         sampling: How tokens are drawn. Defaults to ``Sampling()``.
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far the latents move from source to edit.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. A
@@ -110,19 +113,20 @@ class AutoregressiveGenerator(AnomalyGenerator):
         }
 
     @cached_property
-    def bundle(self) -> Bundle:
-        """The bundle, opened on first use."""
-        return load_bundle(self.bundle_path)
+    def weights(self) -> Weights:
+        """The folder of models, opened on first use."""
+        path = self.bundle_path
+        return JanusCheckpoint(path) if path is not None and is_janus(path) else load_bundle(path)
 
     @property
     def weights_hash(self) -> str:
         """Digest of the models' weights."""
-        return self.bundle.weights_hash
+        return self.weights.weights_hash
 
     @cached_property
     def backend(self) -> TokenBackend:
         """The models, loaded on first use."""
-        return LocalBackend(self.bundle.tokenizer(), self.bundle.token_model(), self.bundle.vocabulary)
+        return self.weights.backend()
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
@@ -188,7 +192,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         _, prompts_to, mix = self._asked
         with _one_thread():
             edit = edit_window(
-                self._backend_on(images.device),
+                self.backend.to(images.device),
                 window,
                 mask,
                 prompt,
@@ -251,14 +255,9 @@ class AutoregressiveGenerator(AnomalyGenerator):
             prompts=[prompt],
         )
 
-    def _backend_on(self, device: torch.device) -> TokenBackend:
-        self.backend.tokenizer.to(device)
-        self.backend.model.to(device)
-        return self.backend
-
     def _report_unknown(self, prompt: str) -> None:
         known = self._reported | PLACE_WORDS
-        unknown = [word for word in self.bundle.vocabulary.find_unknown(prompt) if word not in known]
+        unknown = [word for word in self.backend.find_unknown(prompt) if word not in known]
         if unknown:
             self._reported.update(unknown)
             warnings.warn(

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
+from anomalib_synth.models.editing import LocalBackend
 from anomalib_synth.models.token_transformer import TokenTransformer
 from anomalib_synth.models.tokenizer import WindowTokenizer
 
@@ -73,6 +74,10 @@ class Bundle:
     def token_model(self) -> TokenTransformer:
         """Return the token transformer."""
         return self._load("token_model")
+
+    def backend(self) -> LocalBackend:
+        """Return tokenizer and token transformer as what draws an edit."""
+        return LocalBackend(self.tokenizer(), self.token_model(), self.vocabulary)
 
     def dual_encoder(self) -> DualEncoder:
         """Return the dual encoder."""

@@ -12,6 +12,7 @@ from anomalib_synth.models.token_transformer import Queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from anomalib_synth.models.captions import CaptionVocabulary
     from anomalib_synth.models.token_transformer import TokenTransformer
@@ -85,11 +86,17 @@ class TokenBackend(Protocol):
     num_scales: int
     frozen_scales: int
 
-    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return latents and the tokens of every scale of a window (1, 3, S, S)."""
+    def to(self, device: torch.device) -> Self:
+        """Move the models to a device."""
 
-    def gate(self, mask: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return which tokens of a scale touch a mask (1, 1, S, S)."""
+    def find_unknown(self, text: str) -> list[str]:
+        """Return the words of a text that the models never saw."""
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return latents and the tokens of every scale, (1, h, h), of a window (1, 3, S, S)."""
+
+    def groups(self, mask: torch.Tensor, scale: int) -> Sequence[torch.Tensor]:
+        """Return which tokens of a scale touch a mask (1, 1, S, S): gates (1, h, h), drawn one after another."""
 
     def embed(self, tokens: torch.Tensor, scale: int) -> torch.Tensor:
         """Return what tokens of a scale add to the latents."""
@@ -97,11 +104,22 @@ class TokenBackend(Protocol):
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> object:
         """Look at a window and read the texts, once an edit; the first text is no text."""
 
-    def logits(self, begun: object, f: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return the logits of a scale's gated tokens for each text: (T, N, V)."""
+    def logits(
+        self, begun: object, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
+    ) -> torch.Tensor:
+        """Return the logits of a scale's gated tokens for each text, (T, N, V), given the tokens drawn so far."""
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
-        """Return the windows of latents."""
+        """Return the windows of latents, (B, 3, R, R): of the window's size, or of the models' own."""
+
+
+class Weights(Protocol):
+    """A place that models come from."""
+
+    weights_hash: str
+
+    def backend(self) -> TokenBackend:
+        """Return the models, loaded."""
 
 
 class LocalBackend:
@@ -118,6 +136,17 @@ class LocalBackend:
         self.num_scales = len(tokenizer.strides)
         self.frozen_scales = model.frozen_scales
         self.gate, self.embed, self.decode = tokenizer.gate, tokenizer.embed, tokenizer.decode
+        self.find_unknown = vocabulary.find_unknown
+
+    def to(self, device: torch.device) -> Self:
+        """Move the models to a device."""
+        self.tokenizer.to(device)
+        self.model.to(device)
+        return self
+
+    def groups(self, mask: torch.Tensor, scale: int) -> list[torch.Tensor]:
+        """Return the tokens that touch a mask, all of a scale at once."""
+        return [self.gate(mask, scale)]
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and tokens."""
@@ -130,8 +159,11 @@ class LocalBackend:
         words = self.vocabulary.encode(texts, length=self.model.caption_length).to(z.device)
         return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
 
-    def logits(self, begun: _Begun, f: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
+    def logits(
+        self, begun: _Begun, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
+    ) -> torch.Tensor:
         """Return the logits of a scale for each text."""
+        del drawn  # tokens of one scale are drawn at once
         count = len(begun.context)
         begun.asked.append(
             Queries.at(
@@ -175,8 +207,10 @@ def edit_window(
         f    = f + enlarge(embed(r*_k))
         x'   = x + D(f) - D(f_source)
 
-    The first scales stay the source's. ``strength`` moves the latents between source and edit before decoding; two
-    prompts are mixed in their logits, with the same noise.
+    The first scales stay the source's. A model that draws token by token takes the line of r_k for each token in turn,
+    given those before; one with a resolution of its own gives a change that is resized to the window. ``strength``
+    moves the latents between source and edit before decoding; two prompts are mixed in their logits, with the same
+    noise.
 
     Args:
         backend: The models.
@@ -199,18 +233,19 @@ def edit_window(
     f, tokens = torch.zeros_like(z), []
     for scale, kept in enumerate(source):
         drawn = kept
-        if scale >= backend.frozen_scales:
-            gate = backend.gate(mask, scale)
-            null, *asked = backend.logits(begun, f, gate, scale)
+        for gate in backend.groups(mask, scale) if scale >= backend.frozen_scales else ():
+            null, *asked = backend.logits(begun, f, drawn, gate, scale)
             wanted = asked[0] if prompt_to is None else torch.lerp(asked[0], asked[1], mix)
             logits = (null + sampling.guidance * (wanted - null)).float()
             noise = torch.rand(logits.shape, generator=rng).clamp_min(1e-9).to(logits.device)
-            drawn = kept.masked_scatter(gate, sampling.choose(logits, noise))
+            drawn = drawn.masked_scatter(gate, sampling.choose(logits, noise))
         tokens.append(drawn)
         f = f + backend.embed(drawn, scale)
     # both through the decoder, so that what it loses is lost twice and cancels
     shown = backend.decode(torch.cat([torch.lerp(f_source, f, strength), f_source]))
     change = shown[:1] - shown[1:]
+    if change.shape != image.shape:
+        change = F.interpolate(change, image.shape[-2:], mode="bilinear", antialias=True)
     outside = (mask == 0).expand_as(change)
     leakage = float(change[outside].abs().mean()) if outside.any() else 0.0
     return Edit(image=image + change, tokens=tokens, source=source, leakage=leakage)

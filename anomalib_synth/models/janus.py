@@ -1,0 +1,214 @@
+"""Janus of transformers (arXiv 2501.17811) as the models of a local edit: pretrained, text-conditional, next-token."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Self
+
+_TEMPLATE = "A close-up photo of a surface with {}."
+_logger = logging.getLogger(__name__)
+
+
+class JanusCheckpoint:
+    """A folder with a Janus model in the format of transformers; loaded when it is asked for.
+
+    It holds ``config.json``, ``*.safetensors`` and the files of the processor, as ``save_pretrained`` of transformers
+    writes them. Nothing is downloaded: on a machine with network, ``hf download deepseek-community/Janus-Pro-1B
+    --local-dir FOLDER`` fetches one.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ValueError: If the folder holds no Janus model.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not is_janus(self.path):
+            msg = f"{str(path)!r} is no Janus model of transformers: no config.json there has `model_type` janus."
+            raise ValueError(msg)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Digest of all that samples depend on: the weights, and the files of model and processor."""
+        files = sorted(file for file in self.path.iterdir() if file.suffix in {".safetensors", ".json", ".jinja"})
+        weights = [file for file in files if file.suffix == ".safetensors"]
+        if not weights:
+            msg = f"{str(self.path)!r} holds no *.safetensors; other formats of weights are not read."
+            raise ValueError(msg)
+        _logger.info("Reading %.1f GiB of weights for their digest.", sum(f.stat().st_size for f in weights) / 2**30)
+        digest = blake2b(digest_size=16)
+        for file in files:
+            with file.open("rb") as stream:
+                digest.update(file.name.encode() + file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def backend(self) -> JanusBackend:
+        """Return the models, loaded from the folder.
+
+        Raises:
+            ImportError: If transformers is not installed.
+            ValueError: If files are missing or do not fit.
+        """
+        transformers = _import()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = transformers.JanusForConditionalGeneration.from_pretrained(
+                    self.path, local_files_only=True, use_safetensors=True, dtype="auto"
+                )
+            processor = transformers.AutoProcessor.from_pretrained(self.path, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            msg = f"transformers cannot load the Janus model in {str(self.path)!r}: {error}"
+            raise ValueError(msg) from error
+        return JanusBackend(model.eval().requires_grad_(False), processor)
+
+
+class JanusBackend:
+    """Next-token image model as a :class:`~anomalib_synth.models.editing.TokenBackend`.
+
+    A window is enlarged to the model's own resolution (384 pixels) and written in one scale of tokens (24 x 24). The
+    masked ones are drawn one by one in raster order, each given the text and all tokens before it, the source's where
+    nothing is drawn. So, unlike the local model, it sees what is above and to the left, not what is below.
+
+    Args:
+        model: ``JanusForConditionalGeneration``.
+        processor: ``JanusProcessor``.
+    """
+
+    num_scales = 1
+    frozen_scales = 0
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+        self.vq = model.model.vqmodel
+        self.grid = self.vq.quantize.quant_state_dims[0]
+        self.resolution = self.grid * 2 ** (len(self.vq.config.channel_multiplier) - 1)
+
+    def to(self, device: torch.device) -> Self:
+        """Move the models."""
+        self.model.to(device)
+        return self
+
+    def find_unknown(self, text: str) -> list[str]:
+        """Return the words it cannot read: none, as its tokens spell any."""
+        del text
+        return []
+
+    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return latents and tokens: (1, 3, S, S) -> (1, C, g, g), [(1, g, g)]."""
+        size = (self.resolution, self.resolution)
+        image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1) * 2 - 1
+        z = self.vq.quant_conv(self.vq.encoder(image.to(self.model.dtype))).float()
+        # the codebook is on the unit sphere; the quantiser of transformers leaves that out where it encodes
+        near = torch.einsum("bchw,vc->bvhw", F.normalize(z, dim=1), F.normalize(self._codebook, dim=1))
+        return z, [near.argmax(1)]
+
+    def groups(self, mask: torch.Tensor, scale: int) -> list[torch.Tensor]:
+        """Return the tokens that touch a mask (1, 1, S, S), one by one."""
+        del scale
+        touched = F.adaptive_max_pool2d(mask.float(), self.grid)[:, 0] > 0
+        single = torch.zeros_like(touched)
+        return [single.index_put(tuple(at), torch.ones_like(touched[0, 0, 0])) for at in touched.nonzero()]
+
+    def embed(self, tokens: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the latents of tokens: (1, g, g) -> (1, C, g, g)."""
+        del scale
+        return F.normalize(self._codebook[tokens], dim=-1).permute(0, 3, 1, 2)
+
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
+        """Read the texts; the first is no text, whose words are padding, as the model was trained for guidance."""
+        del mask
+        asked = [self._instruct(text) for text in texts[1:]]
+        read = self.processor(
+            text=asked, generation_mode="image", padding=True, padding_side="left", return_tensors="pt"
+        ).to(z.device)
+        tokenizer = self.processor.tokenizer
+        kept = torch.tensor([tokenizer.bos_token_id, tokenizer.boi_token_id], device=z.device)
+        first = read["input_ids"][:1]
+        null = first.where(torch.isin(first, kept), tokenizer.pad_token_id)
+        mask = read["attention_mask"]
+        return _Begun(
+            pending=self.model.get_input_embeddings()(torch.cat([null, read["input_ids"]])),
+            attention=torch.cat([mask[:1], mask]),
+            cache=_import().DynamicCache(config=self.model.config.text_config),
+        )
+
+    def logits(
+        self, begun: _Begun, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
+    ) -> torch.Tensor:
+        """Return the logits of the gated token for each text: (T, 1, V)."""
+        del f, scale
+        position = int(gate.flatten().nonzero()[0])
+        before = drawn.flatten()[begun.fed : position].expand(len(begun.attention), -1)
+        begun.fed = position
+        seen = self.model.prepare_embeddings_for_image_generation(before).to(begun.pending.dtype)
+        new = torch.cat([begun.pending, seen], 1)
+        begun.pending = new[:, :0]
+        known = begun.cache.get_seq_length()
+        begun.attention = F.pad(begun.attention, (0, known + new.shape[1] - begun.attention.shape[1]), value=1)
+        places = (begun.attention.cumsum(1) - 1).clamp_min(0)
+        states = self.model.model.language_model(
+            inputs_embeds=new,
+            attention_mask=begun.attention,
+            position_ids=places[:, known:],
+            past_key_values=begun.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self.model.model.generation_head(states[:, -1:])
+
+    def decode(self, f: torch.Tensor) -> torch.Tensor:
+        """Return the windows of latents, at the model's resolution."""
+        return self.vq.decoder(self.vq.post_quant_conv(f.to(self.model.dtype))).float() * 0.5 + 0.5
+
+    @property
+    def _codebook(self) -> torch.Tensor:
+        return self.vq.quantize.embedding.weight.float()
+
+    def _instruct(self, text: str) -> str:
+        """Return the text as the model wants to be asked."""
+        text = _TEMPLATE.format(text)
+        if not self.processor.chat_template:
+            return text
+        message = {"role": "user", "content": [{"type": "text", "text": text}]}
+        return self.processor.apply_chat_template([message], add_generation_prompt=True)
+
+
+@dataclass(kw_only=True)
+class _Begun:
+    """How far the model has read: what it has not seen yet, what it may look at, what it knows."""
+
+    pending: torch.Tensor
+    attention: torch.Tensor
+    cache: Any
+    fed: int = 0
+
+
+def is_janus(path: Path) -> bool:
+    """Return whether a folder holds a Janus model of transformers."""
+    try:
+        return json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"] == "janus"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _import() -> ModuleType:
+    try:
+        import transformers
+    except ImportError as error:
+        msg = "A Janus model needs transformers: `pip install 'anomalib-synth[janus]'`."
+        raise ImportError(msg) from error
+    return transformers
