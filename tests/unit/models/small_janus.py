@@ -9,23 +9,7 @@ import torch
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORDS = [
-    "A",
-    "close",
-    "-",
-    "up",
-    "photo",
-    "of",
-    "a",
-    "surface",
-    "with",
-    "dark",
-    "bright",
-    "thin",
-    "scratch",
-    "stain",
-    ".",
-]
+WORDS = ["A", "close", "-", "up", "photo", "of", "a", "surface", "with", "dark", "bright", "thin", "scratch", "."]
 SPECIAL = {
     "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>",
     "image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>",

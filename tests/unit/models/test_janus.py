@@ -77,7 +77,7 @@ def test_texts_of_different_length_are_read_as_alone(backend) -> None:
     z, tokens = backend.encode(draw_window())
     gate = torch.zeros(1, 4, 4, dtype=torch.bool)
     gate[0, 1, 1] = True
-    texts = ["a dark scratch", "a bright thin stain , dark"]
+    texts = ["a dark scratch", "a bright thin scratch with a dark surface"]
     both = backend.logits(backend.begin(z, block(), ["", *texts]), z, tokens[0], gate, 0)
     for number, text in enumerate(texts):
         alone = backend.logits(backend.begin(z, block(), ["", text]), z, tokens[0], gate, 0)
