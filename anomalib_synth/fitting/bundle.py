@@ -17,6 +17,7 @@ from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
 from anomalib_synth.fitting.training import Schedule
 from anomalib_synth.fitting.windows import WindowSampler
+from anomalib_synth.generators.encoders import TextTower
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.bundle import Bundle, save_bundle
 from anomalib_synth.models.captions import CaptionVocabulary
@@ -50,6 +51,8 @@ class FitSettings:
         dim: Width of the token transformer.
         depth: Its layers.
         codebook_size: Tokens a scale.
+        text_encoder: ``open_clip:MODEL:PRETRAINED`` has the token model read texts by a pretrained text tower, whose
+            weights must be there when it draws, too; None by an encoder of its own, which knows the captions' words.
         held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
         seed: Seed of everything.
     """
@@ -62,6 +65,7 @@ class FitSettings:
     dim: int = 128
     depth: int = 5
     codebook_size: int = 512
+    text_encoder: str | None = None
     held_out: float = 0.1
     seed: int = 0
 
@@ -108,11 +112,15 @@ def fit_bundle(
         msg = f"`normals` must hold at least two images, one of them to be held out, got {len(normals)}."
         raise ValueError(msg)
     started = time.monotonic()
+    tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
+    read_by = None if tower is None else {"name": tower.name, "weights_hash": tower.encoder.weights_hash}
     digest = hash_images(normals)
     kept, held = split_normals(normals, settings)
     sampler = WindowSampler(kept, generator, size=settings.window, seed=hash64(settings.seed, "train"))
     held_sampler = WindowSampler(held, generator, size=settings.window, seed=hash64(settings.seed, "held out"))
-    work = out / ".fit" / blake2b(repr((digest, settings, generator.config)).encode(), digest_size=8).hexdigest()
+    work = (
+        out / ".fit" / blake2b(repr((digest, settings, read_by, generator.config)).encode(), digest_size=8).hexdigest()
+    )
     work.mkdir(parents=True, exist_ok=True)
 
     def report(stage: str, steps: int) -> Callable[[int, str], None]:
@@ -131,18 +139,11 @@ def fit_bundle(
     fit_codebooks(tokenizer, sampler, seed=settings.seed, advance=report("codebooks", len(tokenizer.strides)))
     vocabulary = find_vocabulary(sampler, advance=report("captions", _VOCABULARY_WINDOWS))
     with _seeded(settings.seed):
-        model = TokenTransformer(
-            channels=tokenizer.channels,
-            codebook_size=settings.codebook_size,
-            num_scales=len(tokenizer.strides),
-            vocabulary_size=len(vocabulary),
-            dim=settings.dim,
-            depth=settings.depth,
-        )
+        model = _make_token_model(tokenizer, vocabulary, tower, settings)
     tokens = train_token_model(
         model,
         tokenizer,
-        vocabulary,
+        tower or vocabulary,
         sampler,
         held_sampler,
         Schedule(steps=settings.token_steps, learning_rate=1e-3),
@@ -178,36 +179,48 @@ def fit_bundle(
         "dual_encoder": score_retrieval(dual, vocabulary, batches),
     }
     models = {"tokenizer": tokenizer, "token_model": model, "dual_encoder": dual}
-    return save_bundle(out, models, vocabulary, card)
+    return save_bundle(out, models, vocabulary, card, text_encoder=read_by)
 
 
 def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerator, settings: FitSettings) -> float:
     """Return about how many minutes :func:`fit_bundle` takes, from three steps of each training."""
     sampler = WindowSampler(normals, generator, size=settings.window, seed=settings.seed)
     vocabulary = CaptionVocabulary.from_captions([_GOOD, *sampler.draw(0, 64).captions])
+    tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
     with _seeded(settings.seed):
         tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
         tokenizer.codebooks.normal_()
-        model = TokenTransformer(
-            channels=tokenizer.channels,
-            codebook_size=settings.codebook_size,
-            num_scales=len(tokenizer.strides),
-            vocabulary_size=len(vocabulary),
-            dim=settings.dim,
-            depth=settings.depth,
-        )
+        model = _make_token_model(tokenizer, vocabulary, tower, settings)
         dual = DualEncoder(vocabulary_size=len(vocabulary))
+    reader = tower or vocabulary
     few = Schedule(steps=_TIMED_STEPS, learning_rate=1e-3, check_every=10**9)
     seconds = 20.0  # codebooks and captions
     for steps, run in (
         (settings.autoencoder_steps, partial(train_autoencoder, tokenizer, sampler, sampler, few)),
-        (settings.token_steps, partial(train_token_model, model, tokenizer, vocabulary, sampler, sampler, few)),
+        (
+            settings.token_steps,
+            partial(train_token_model, model, tokenizer, tower or vocabulary, sampler, sampler, few),
+        ),
         (settings.dual_steps, partial(train_dual_encoder, dual, vocabulary, sampler, steps=_TIMED_STEPS)),
     ):
         marks: list[float] = []
         run(advance=lambda step, text, marks=marks: marks.append(time.monotonic()))
         seconds += steps * (marks[-2] - marks[0]) / (len(marks) - 2)
     return seconds / 60
+
+
+def _make_token_model(
+    tokenizer: WindowTokenizer, vocabulary: CaptionVocabulary, tower: TextTower | None, settings: FitSettings
+) -> TokenTransformer:
+    return TokenTransformer(
+        channels=tokenizer.channels,
+        codebook_size=settings.codebook_size,
+        num_scales=len(tokenizer.strides),
+        vocabulary_size=len(vocabulary),
+        dim=settings.dim,
+        depth=settings.depth,
+        text_channels=None if tower is None else tower.channels,
+    )
 
 
 def split_normals(

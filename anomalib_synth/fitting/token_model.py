@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.fitting.windows import WindowBatch, WindowSampler
-    from anomalib_synth.models.captions import CaptionVocabulary
+    from anomalib_synth.models.captions import CaptionReader
     from anomalib_synth.models.token_transformer import TokenTransformer
     from anomalib_synth.models.tokenizer import WindowTokenizer
 
@@ -29,7 +29,7 @@ class Lesson:
     """What to predict, and from what: queries of all scales with the tokens that were there.
 
     Shape:
-        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L)
+        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L), or (B, E) by a pretrained encoder
         - ``gates``, ``latents``: one entry a predicted scale, (B, h, h) bool and (B, C, g, g)
         - ``targets``: (N,) int64, in the order of the joined queries
     """
@@ -45,7 +45,7 @@ class Lesson:
 def train_token_model(
     model: TokenTransformer,
     tokenizer: WindowTokenizer,
-    vocabulary: CaptionVocabulary,
+    reader: CaptionReader,
     sampler: WindowSampler,
     held_out: WindowSampler,
     schedule: Schedule,
@@ -60,7 +60,7 @@ def train_token_model(
     Args:
         model: The transformer.
         tokenizer: A fitted tokenizer; it stays as it is.
-        vocabulary: Of the captions.
+        reader: Of the captions.
         sampler: Draws the captioned defects.
         held_out: Draws them on normals that are not trained on.
         schedule: How long and how fast.
@@ -72,12 +72,12 @@ def train_token_model(
     tokenizer.requires_grad_(False).eval()
     length = model.caption_length
     fixed = [
-        prepare_lesson(tokenizer, held_out.draw(HELD_OUT_STEP + n, 32), vocabulary, model.frozen_scales, length)
+        prepare_lesson(tokenizer, held_out.draw(HELD_OUT_STEP + n, 32), reader, model.frozen_scales, length)
         for n in range(4)
     ]
 
     def loss_at(step: int) -> torch.Tensor:
-        lesson = prepare_lesson(tokenizer, sampler.draw(step, batch_size), vocabulary, model.frozen_scales, length)
+        lesson = prepare_lesson(tokenizer, sampler.draw(step, batch_size), reader, model.frozen_scales, length)
         rng = Draws(hash64(sampler.seed, "no text", step))
         for row in range(len(lesson.words)):
             if rng.unit() < no_text:
@@ -96,7 +96,7 @@ def train_token_model(
 
 @torch.no_grad()
 def prepare_lesson(
-    tokenizer: WindowTokenizer, batch: WindowBatch, vocabulary: CaptionVocabulary, frozen: int, length: int
+    tokenizer: WindowTokenizer, batch: WindowBatch, reader: CaptionReader, frozen: int, length: int
 ) -> Lesson:
     """Write a batch in tokens as an edit would: the source's outside the mask, the defect's inside."""
     z, wanted = tokenizer.encode(batch.source), tokenizer.encode(batch.image)
@@ -115,7 +115,7 @@ def prepare_lesson(
     return Lesson(
         z=z,
         mask=F.max_pool2d(batch.mask, tokenizer.patch),
-        words=vocabulary.encode(batch.captions, length=length),
+        words=reader.encode(batch.captions, length=length),
         gates=gates,
         latents=latents,
         targets=torch.cat(targets),

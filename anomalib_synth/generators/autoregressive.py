@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 
 from anomalib_synth.functional.masks import box_blur
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal, crop
+from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.prompts import (
     PLACE_WORDS,
+    Prompts,
     family_of,
     likeness,
     read_prompts,
@@ -24,7 +27,7 @@ from anomalib_synth.generators.prompts import (
 )
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
-from anomalib_synth.models.bundle import load_bundle
+from anomalib_synth.models.bundle import Bundle, load_bundle
 from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
 from anomalib_synth.models.tokenizer import WINDOW_STEP
@@ -59,7 +62,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
     Samples are edited one by one on one thread, so that no bit depends on the batch.
 
     Args:
-        prompts: What to draw: texts, or a text file with one a line; each sample draws one. None draws captions.
+        prompts: What to draw: texts, a text file with one a line, or a vocabulary of ``types`` with ``sizes``,
+            ``appearances`` and ``positions``; each sample draws one. None draws captions.
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
             where.
         bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
@@ -80,7 +84,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
 
     def __init__(
         self,
-        prompts: Sequence[str] | Path | str | None = None,
+        prompts: Prompts | None = None,
         *,
         bundle: Path | str | None = None,
         sampling: Sampling | None = None,
@@ -93,6 +97,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
         self.prompts = None if prompts is None else read_prompts(prompts)
+        self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
         self.bundle_path = None if bundle is None else Path(bundle)
         self.sampling = sampling or Sampling()
         physical = [family.name for family in REGISTRY.values() if family.physical]
@@ -104,7 +109,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
         return {
-            "prompts": self.prompts,
+            "prompts": self._vocabulary or self.prompts,
             "bundle": None if self.bundle_path is None else str(self.bundle_path),
             "sampling": asdict(self.sampling),
             "strength": list(self.shapes.strength),
@@ -126,7 +131,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
     @cached_property
     def backend(self) -> TokenBackend:
         """The models, loaded on first use."""
-        return self.weights.backend()
+        weights = self.weights
+        return load_backend(weights) if isinstance(weights, Bundle) else weights.backend()
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from anomalib_synth.models.bundle import load_bundle
+import torch
+
+from anomalib_synth.models.bundle import Bundle, load_bundle
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.quality import ImageTextEncoder, OpenClipDualEncoder
 from anomalib_synth.quality.open_clip import split_name
@@ -14,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
-
     from anomalib_synth.models.captions import CaptionVocabulary
     from anomalib_synth.models.dual_encoder import DualEncoder
+    from anomalib_synth.models.editing import LocalBackend
 
 OPEN_CLIP = "open_clip:"
 
@@ -68,6 +69,64 @@ class LocalDualEncoder:
                 "`open_clip:MODEL:WEIGHTS` knows more words."
             )
             warnings.warn(msg, stacklevel=2)
+
+
+class TextTower:
+    """Texts as vectors of open_clip's text tower: they may use any words, not those of the captions alone.
+
+    Args:
+        name: ``open_clip:MODEL:PRETRAINED``; see :func:`load_encoder`.
+
+    Raises:
+        ValueError: If it names no model of open_clip.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not name.startswith(OPEN_CLIP):
+            msg = f"`text_encoder` must be `open_clip:MODEL:PRETRAINED`, or None for the captions' words, got {name!r}."
+            raise ValueError(msg)
+        self.name = name
+        self.encoder = OpenClipDualEncoder(*split_name(name.removeprefix(OPEN_CLIP)))
+        self._known: dict[str, torch.Tensor] = {}
+
+    @property
+    def channels(self) -> int:
+        """Length E of a vector."""
+        return self._encode("a").shape[0]
+
+    def encode(self, captions: Sequence[str], *, length: int) -> torch.Tensor:
+        """Return unit vectors (B, E); zeros for the empty caption. The tower cuts long ones at a length of its own."""
+        del length
+        return torch.stack([self._encode(text) if text else torch.zeros(self.channels) for text in captions])
+
+    def find_unknown(self, caption: str) -> list[str]:
+        """Return the words it cannot read: none, as its tokens spell any."""
+        del caption
+        return []
+
+    def _encode(self, text: str) -> torch.Tensor:
+        if text not in self._known:  # one by one, so that no bit depends on the other texts
+            with torch.no_grad():
+                self._known[text] = self.encoder.encode_captions([text])[0].cpu()
+        return self._known[text]
+
+
+def load_backend(bundle: Bundle) -> LocalBackend:
+    """Return the models of a bundle, with the pretrained encoder that reads their texts if it was fitted with one.
+
+    Raises:
+        ValueError: If that encoder's weights are others than those it was fitted with.
+    """
+    if bundle.text_encoder is None:
+        return bundle.backend()
+    tower = TextTower(bundle.text_encoder["name"])
+    if tower.encoder.weights_hash != bundle.text_encoder["weights_hash"]:
+        msg = (
+            f"The weights of {tower.name} are others than those that bundle {str(bundle.path)!r} was fitted with. Put "
+            "the old ones back, or fit the bundle again."
+        )
+        raise ValueError(msg)
+    return bundle.backend(tower)
 
 
 def load_encoder(name: Path | str | None) -> tuple[ImageTextEncoder, str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anomalib_synth.models.captions import split_words
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+Prompts = Sequence[str] | Path | str | Mapping[str, Sequence[str]]
 SHAPES = {
     "scratch": "scratch scratches scrape scrapes groove grooves abrasion",
     "crack": "crack cracks cracked fracture fissure break",
@@ -35,13 +34,17 @@ _SMALL_WORDS = {"at", "in", "on", "of", "the", "near", "and", "side", "corner", 
 PLACE_WORDS = {*_VERTICAL, *_HORIZONTAL, *_CENTRE, *_SMALL_WORDS}
 
 
-def read_prompts(prompts: Sequence[str] | Path | str) -> list[str]:
-    """Return prompts from a list, or from a text file with one a line; empty lines and ``#`` lines are left out.
+def read_prompts(prompts: Prompts) -> list[str]:
+    """Return prompts from a list, from a text file with one a line, or all combinations of a vocabulary.
+
+    Empty lines and ``#`` lines are left out. For vocabularies see :func:`combine_words`.
 
     Raises:
-        ValueError: If there is none, or the file cannot be read.
+        ValueError: If there is none, or the file cannot be read, or a vocabulary has not the right parts.
     """
-    if isinstance(prompts, (str, Path)):
+    if isinstance(prompts, Mapping):
+        lines = combine_words(prompts)
+    elif isinstance(prompts, (str, Path)):
         try:
             lines = Path(prompts).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -54,6 +57,33 @@ def read_prompts(prompts: Sequence[str] | Path | str) -> list[str]:
         msg = f"`prompts` must hold at least one text, got {prompts!r}."
         raise ValueError(msg)
     return found
+
+
+def combine_words(vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the texts of a vocabulary: each size with each appearance, type and position.
+
+    Args:
+        vocabulary: Words or phrases by part: ``types``, and if you like ``sizes``, ``appearances`` and ``positions``.
+            An empty phrase says nothing of its part.
+
+    Raises:
+        ValueError: If a part is unknown or no list of texts, or ``types`` is missing.
+
+    Example:
+        >>> combine_words({"types": ["scratch", "oil stain"], "sizes": ["", "small"]})
+        ['a scratch', 'an oil stain', 'a small scratch', 'a small oil stain']
+    """
+    parts = ("sizes", "appearances", "types", "positions")
+    unknown = [name for name in vocabulary if name not in parts]
+    wrong = [name for name, words in vocabulary.items() if isinstance(words, str) or not words]
+    if unknown or wrong or not all(vocabulary.get("types", [""])):
+        msg = (
+            f"`prompts` as a vocabulary must have `types`, and may have {', '.join(f'`{p}`' for p in parts)}, each a "
+            f"list of texts (of `types` none empty), got {dict(vocabulary)!r}."
+        )
+        raise ValueError(msg)
+    phrases = (" ".join(filter(None, words)) for words in product(*(vocabulary.get(part, [""]) for part in parts)))
+    return [f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}" for phrase in phrases]
 
 
 def family_of(prompt: str) -> str | None:

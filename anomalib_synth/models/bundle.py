@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load, save
 
-from anomalib_synth.models.captions import CaptionVocabulary
+from anomalib_synth.models.captions import CaptionReader, CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
 from anomalib_synth.models.editing import LocalBackend
 from anomalib_synth.models.token_transformer import TokenTransformer
@@ -62,7 +62,8 @@ class Bundle:
     def weights_hash(self) -> str:
         """Digest of everything samples depend on: weights, arguments and vocabulary."""
         digest = blake2b(digest_size=16)
-        digest.update(json.dumps([self.head["vocabulary"], self.head["models"]], sort_keys=True).encode())
+        read = [self.head["vocabulary"], self.head["models"], *filter(None, [self.text_encoder])]
+        digest.update(json.dumps(read, sort_keys=True).encode())
         for name in sorted(self.head["models"]):
             digest.update(blake2b(self._read(name), digest_size=16).digest())
         return digest.hexdigest()
@@ -75,9 +76,18 @@ class Bundle:
         """Return the token transformer."""
         return self._load("token_model")
 
-    def backend(self) -> LocalBackend:
-        """Return tokenizer and token transformer as what draws an edit."""
-        return LocalBackend(self.tokenizer(), self.token_model(), self.vocabulary)
+    @property
+    def text_encoder(self) -> dict[str, str] | None:
+        """Name and digest of the pretrained encoder that reads the token model's texts; None for the vocabulary."""
+        return self.head.get("text_encoder")
+
+    def backend(self, reader: CaptionReader | None = None) -> LocalBackend:
+        """Return tokenizer and token transformer as what draws an edit.
+
+        Args:
+            reader: Reads the texts where the bundle names a ``text_encoder``; None for its own vocabulary.
+        """
+        return LocalBackend(self.tokenizer(), self.token_model(), reader or self.vocabulary)
 
     def dual_encoder(self) -> DualEncoder:
         """Return the dual encoder."""
@@ -111,7 +121,13 @@ def load_bundle(path: Path | str | None = None) -> Bundle:
 
 
 def save_bundle(
-    path: Path, models: dict[str, nn.Module], vocabulary: CaptionVocabulary, card: dict[str, Any], *, half: bool = True
+    path: Path,
+    models: dict[str, nn.Module],
+    vocabulary: CaptionVocabulary,
+    card: dict[str, Any],
+    *,
+    text_encoder: dict[str, str] | None = None,
+    half: bool = True,
 ) -> Bundle:
     """Write a bundle.
 
@@ -120,6 +136,7 @@ def save_bundle(
         models: By name: ``tokenizer``, ``token_model``, ``dual_encoder``; each with its arguments as ``config``.
         vocabulary: Words of the captions.
         card: Plain data.
+        text_encoder: Name and ``weights_hash`` of the pretrained encoder of the token model's texts, if there is one.
         half: Whether to keep weights in half precision.
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -131,6 +148,7 @@ def save_bundle(
         "format": FORMAT,
         "vocabulary": vocabulary.words,
         "models": {name: model.config for name, model in models.items()},
+        **({"text_encoder": text_encoder} if text_encoder else {}),
         "card": card,
     }
     (path / "bundle.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

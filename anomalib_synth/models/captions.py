@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 PADDING, UNKNOWN = 0, 1
 _WORD = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+class CaptionReader(Protocol):
+    """Turns captions into what a :class:`~anomalib_synth.models.token_transformer.TokenTransformer` reads."""
+
+    def encode(self, captions: Sequence[str], *, length: int) -> torch.Tensor:
+        """Return a row for each caption; that of the empty caption is zeros."""
+
+    def find_unknown(self, caption: str) -> list[str]:
+        """Return the words of a caption that are not known."""
 
 
 class CaptionVocabulary:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from anomalib_synth.models.captions import CaptionVocabulary
+    from anomalib_synth.models.captions import CaptionReader
     from anomalib_synth.models.token_transformer import TokenTransformer
     from anomalib_synth.models.tokenizer import WindowTokenizer
 
@@ -128,15 +128,15 @@ class LocalBackend:
     Args:
         tokenizer: A fitted tokenizer.
         model: A token transformer trained with it.
-        vocabulary: Of the captions it was trained on.
+        reader: Of the captions it was trained on.
     """
 
-    def __init__(self, tokenizer: WindowTokenizer, model: TokenTransformer, vocabulary: CaptionVocabulary) -> None:
-        self.tokenizer, self.model, self.vocabulary = tokenizer, model, vocabulary
+    def __init__(self, tokenizer: WindowTokenizer, model: TokenTransformer, reader: CaptionReader) -> None:
+        self.tokenizer, self.model, self.reader = tokenizer, model, reader
         self.num_scales = len(tokenizer.strides)
         self.frozen_scales = model.frozen_scales
         self.gate, self.embed, self.decode = tokenizer.gate, tokenizer.embed, tokenizer.decode
-        self.find_unknown = vocabulary.find_unknown
+        self.find_unknown = reader.find_unknown
 
     def to(self, device: torch.device) -> Self:
         """Move the models to a device."""
@@ -156,7 +156,7 @@ class LocalBackend:
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
         """Look at the window and read the texts."""
         context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch))
-        words = self.vocabulary.encode(texts, length=self.model.caption_length).to(z.device)
+        words = self.reader.encode(texts, length=self.model.caption_length).to(z.device)
         return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
 
     def logits(

@@ -74,12 +74,14 @@ class TokenTransformer(nn.Module):
         frozen_scales: Coarse scales that stay the source's, in [0, K): the structure.
         vocabulary_size: Number of word indices.
         caption_length: Words L of a text.
+        text_channels: Length E of a text's vector by a pretrained encoder, which then takes the place of the words.
         dim: Width D, a multiple of 4 x ``heads``.
         depth: Layers.
         heads: Attention heads.
 
     Shape:
-        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L) int64; logits: (N, V), one row a query
+        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L) int64, or (B, E) float
+        - logits: (N, V), one row a query
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class TokenTransformer(nn.Module):
         dim: int = 128,
         depth: int = 5,
         heads: int = 4,
+        text_channels: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= frozen_scales < num_scales:
@@ -105,14 +108,18 @@ class TokenTransformer(nn.Module):
         self.config: dict[str, Any] = {
             "channels": channels, "codebook_size": codebook_size, "num_scales": num_scales,
             "frozen_scales": frozen_scales, "vocabulary_size": vocabulary_size, "caption_length": caption_length,
-            "dim": dim, "depth": depth, "heads": heads,
+            "dim": dim, "depth": depth, "heads": heads, "text_channels": text_channels,
         }  # fmt: skip
         self.frozen_scales, self.caption_length = frozen_scales, caption_length
         self.context = ContextNet(channels + 1, dim)
         self.features = nn.Linear(channels, dim)
         self.scales = nn.Embedding(num_scales, dim)
-        self.words = nn.Embedding(vocabulary_size, dim, padding_idx=PADDING)
-        self.word_places = nn.Parameter(torch.zeros(caption_length, dim))
+        self.text_channels = text_channels
+        if text_channels:
+            self.words, places = nn.Linear(text_channels, dim), 1
+        else:
+            self.words, places = nn.Embedding(vocabulary_size, dim, padding_idx=PADDING), caption_length
+        self.word_places = nn.Parameter(torch.zeros(places, dim))
         self.no_text = nn.Parameter(torch.randn(dim) * 0.02)
         self.text = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout=0.0, batch_first=True, norm_first=True)
         self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(depth))
@@ -124,8 +131,18 @@ class TokenTransformer(nn.Module):
         return self.context(torch.cat([z, mask], 1))
 
     def read(self, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the text's features (B, 1 + L, D) and which of them are padding; a row of padding is no text."""
-        padding = F.pad(words == PADDING, (1, 0), value=False)
+        """Return the text's features and which of them are padding; a row of padding is no text.
+
+        Args:
+            words: (B, L) int64; with ``text_channels`` (B, E) float.
+
+        Returns:
+            (B, 1 + L, D) and (B, 1 + L) bool; with ``text_channels`` L is 1.
+        """
+        if self.text_channels:
+            words = words[:, None]
+        is_padding = (words == 0).all(-1) if self.text_channels else words == PADDING
+        padding = F.pad(is_padding, (1, 0), value=False)
         first = self.no_text.expand(len(words), 1, -1)
         x_BLD = torch.cat([first, self.words(words) + self.word_places], 1)  # noqa: N806
         return self.text(x_BLD, src_key_padding_mask=padding), padding

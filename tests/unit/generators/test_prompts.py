@@ -66,3 +66,33 @@ def test_position_off_the_part_is_given_up() -> None:
     part[4:, 4:] = True
     assert np.array_equal(restrict_to_position("top left", part), part)
     assert restrict_to_position("a stain", None) is None
+
+
+def test_a_vocabulary_gives_every_combination() -> None:
+    texts = read_prompts(
+        {
+            "types": ["scratch", "oil stain"],
+            "sizes": ["small", ""],
+            "appearances": ["dark"],
+            "positions": ["", "top left"],
+        }
+    )
+    assert len(texts) == len(set(texts)) == 8
+    assert {"a small dark scratch", "a dark oil stain top left"} <= set(texts)
+    assert read_prompts({"types": ["oil stain"]}) == ["an oil stain"]
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        {},
+        {"sizes": ["small"]},
+        {"types": ["scratch"], "colours": ["red"]},
+        {"types": "scratch"},
+        {"types": []},
+        {"types": [""]},
+    ],
+)
+def test_a_wrong_vocabulary_is_refused(vocabulary) -> None:
+    with pytest.raises(ValueError, match="`prompts` as a vocabulary must have `types`"):
+        read_prompts(vocabulary)
