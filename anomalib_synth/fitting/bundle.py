@@ -197,10 +197,7 @@ def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerato
     seconds = 20.0  # codebooks and captions
     for steps, run in (
         (settings.autoencoder_steps, partial(train_autoencoder, tokenizer, sampler, sampler, few)),
-        (
-            settings.token_steps,
-            partial(train_token_model, model, tokenizer, tower or vocabulary, sampler, sampler, few),
-        ),
+        (settings.token_steps, partial(train_token_model, model, tokenizer, reader, sampler, sampler, few)),
         (settings.dual_steps, partial(train_dual_encoder, dual, vocabulary, sampler, steps=_TIMED_STEPS)),
     ):
         marks: list[float] = []
