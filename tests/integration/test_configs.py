@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 from anomalib.models import Dsr
+from PIL import Image
 
 from anomalib_synth.generators import StoredGenerator
+from tests.contract import render_normals
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
@@ -301,6 +303,22 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
         ("draw_defects.py", ["--normals", "{root}/train/good", "--out", "{out}/defects.png"]),
         ("few_real_defects.py", ["--normals", "{root}/train/good", "--defects", "{root}/test", "--out", "{out}/p.png"]),
         ("custom_family.py", []),
+        ("fit_offline.py", ["--normals", "{root}/train/good", "--steps", "5", "--out", "{out}"]),
+        (
+            "two_stages.py",
+            [
+                "--root",
+                "{root}",
+                "--normal-dir",
+                "train/good",
+                "--steps",
+                "6",
+                "--image-size",
+                "128",
+                "--results",
+                "{out}",
+            ],
+        ),
         (
             "train_from_python.py",
             [
@@ -324,3 +342,17 @@ def test_example_runs(script, arguments, parts_root, tmp_path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout
+
+
+def test_example_calibrates_patchcore(tmp_path) -> None:
+    pixels = (render_normals(28, 3, 64, 64) * 255).byte().permute(0, 2, 3, 1).numpy()
+    for index, image in enumerate(pixels):
+        folder = tmp_path / ("good" if index < 12 else "held_out")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    command = [sys.executable, str(CONFIGS.parent / "examples" / "calibrate_patchcore.py"), f"--root={tmp_path}"]
+    options = ["--image-size=64", "--false-alarm-rate=0.3", "--families", "stain", f"--out={tmp_path / 'out'}"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-2000:]
+    written = {file.name for file in (tmp_path / "out" / "calibration").iterdir()}
+    assert {"calibrated.ckpt", "recall.png", "calibration.json"} <= written
