@@ -84,11 +84,15 @@ class AnomalySample:
     @classmethod
     def concatenate(cls, samples: list[AnomalySample]) -> AnomalySample:
         """Join samples of one image size along the batch."""
-        tensors = ("source", "image", "mask", "quality", "accepted")
-        lists = ("caption", "reason", "provenance")
         return cls(
-            **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in tensors},
-            **{name: [entry for sample in samples for entry in getattr(sample, name)] for name in lists},
+            source=torch.cat([sample.source for sample in samples]),
+            image=torch.cat([sample.image for sample in samples]),
+            mask=torch.cat([sample.mask for sample in samples]),
+            quality=torch.cat([sample.quality for sample in samples]),
+            accepted=torch.cat([sample.accepted for sample in samples]),
+            caption=[caption for sample in samples for caption in sample.caption],
+            reason=[reason for sample in samples for reason in sample.reason],
+            provenance=[record for sample in samples for record in sample.provenance],
         )
 
     def place(self, rows: list[int], part: AnomalySample) -> None:

@@ -115,11 +115,10 @@ class TokenTransformer(nn.Module):
         self.features = nn.Linear(channels, dim)
         self.scales = nn.Embedding(num_scales, dim)
         self.text_channels = text_channels
-        if text_channels:
-            self.words, places = nn.Linear(text_channels, dim), 1
-        else:
-            self.words, places = nn.Embedding(vocabulary_size, dim, padding_idx=PADDING), caption_length
-        self.word_places = nn.Parameter(torch.zeros(places, dim))
+        self.words: nn.Module = (
+            nn.Linear(text_channels, dim) if text_channels else nn.Embedding(vocabulary_size, dim, padding_idx=PADDING)
+        )
+        self.word_places = nn.Parameter(torch.zeros(1 if text_channels else caption_length, dim))
         self.no_text = nn.Parameter(torch.randn(dim) * 0.02)
         self.text = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout=0.0, batch_first=True, norm_first=True)
         self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(depth))

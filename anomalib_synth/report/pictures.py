@@ -117,4 +117,4 @@ def _pool(mask: np.ndarray, step: int) -> np.ndarray:
     """Return a mask on a grid of cells of ``step`` pixels: inside where any pixel is."""
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
-    return padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
+    return np.any(padded.reshape(padded.shape[0] // step, step, -1, step), axis=(1, 3))

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import track
@@ -33,7 +33,8 @@ def export_mvtec(store: SampleStore, out: Path | str) -> None:
     Raises:
         StoreError: If the folder holds anything, no sample is kept, or a file of the store is damaged; as below.
     """
-    out, counts = _make_folder(out), Counter()
+    out = _make_folder(out)
+    counts: Counter[str] = Counter()
     for record in _kept(store):
         name = f"{counts[record.family]:05d}"
         counts[record.family] += 1
@@ -54,7 +55,8 @@ def export_coco(store: SampleStore, out: Path | str) -> None:
     out = _make_folder(out)
     records = list(_kept(store))
     names = sorted({record.family for record in records})
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, record in enumerate(records, 1):
         name = f"{record.id}.png"
         _copy(store, record, record.image_file, record.image_hash, out / "images" / name)

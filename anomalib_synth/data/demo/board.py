@@ -113,7 +113,8 @@ def board_surface(size: int, view: View, layout: dict[str, list]) -> Surface:
     for u0, v0, length, turn in layout["bridges"]:
         canvas.box(u0, v0, turn, (length, 3.1), np.array([0.64, 0.64, 0.66]), 0.5, 3.0, corner=3.0)
     for _ in range(int(3 + 9 * dust)):  # dust is no defect
-        canvas.disc(*rng.uniform(-120, 120, 2), rng.uniform(0.3, 0.6), np.array([0.35, 0.38, 0.32]), 0.0)
+        u, v = rng.uniform(-120, 120, 2)
+        canvas.disc(u, v, rng.uniform(0.3, 0.6), np.array([0.35, 0.38, 0.32]), 0.0)
     return surface
 
 
@@ -131,7 +132,8 @@ class _Canvas:
         x, y = cos * u - sin * v + self.view.shift[0], sin * u + cos * v + self.view.shift[1]
         low = [int(np.floor((c - reach * 1.1 - 2) / UNITS * self.size + self.size / 2)) for c in (y, x)]
         high = [int(np.ceil((c + reach * 1.1 + 2) / UNITS * self.size + self.size / 2)) for c in (y, x)]
-        return tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True))
+        rows, columns = (slice(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True))
+        return rows, columns
 
     def paint(self, at: tuple, cover: np.ndarray, color: np.ndarray, gloss: float, height: np.ndarray | float) -> None:
         """Lay a material over what is there."""

@@ -83,7 +83,8 @@ def handling_ding(part: Part, rng: np.random.Generator) -> None:
 
 def _cell(part: Part, rng: np.random.Generator) -> tuple[int, int]:
     count = part.layout["over"].shape[0]
-    return tuple(int(value) for value in rng.integers(10, count - 10, 2))
+    row, column = rng.integers(10, count - 10, 2)
+    return int(row), int(column)
 
 
 def missing_weft(part: Part, rng: np.random.Generator) -> None:

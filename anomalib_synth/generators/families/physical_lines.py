@@ -65,7 +65,7 @@ def _caption_scratch(params: Params) -> str:
 
 
 def _draw_branches(rng: Draws, length: float, count: int) -> Params:
-    params = {}
+    params: Params = {}
     for b in range(kernels.CRACK_BRANCHES):
         start, turn = rng.uniform(0.12, 0.85), rng.sign() * rng.uniform(0.35, 1.1)
         forward = 1.0 if rng.unit() < 0.8 else -1.0
