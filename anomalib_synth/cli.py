@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jsonargparse import auto_cli, lazy_instance
 
+from anomalib_synth.engines.filtering import filter_store
 from anomalib_synth.engines.fit import fit
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
@@ -131,6 +132,7 @@ def main(args: list[str] | None = None) -> None:
                 "families": families,
                 "fit": fit,
                 "generate": generate,
+                "filter": filter_store,
                 "review": review,
                 "check": check,
                 "export": export,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,9 +14,16 @@ from anomalib_synth.engines.inputs import UnreadableInputError, allow_large_imag
 from anomalib_synth.engines.progress import as_duration
 from anomalib_synth.engines.scanning import list_folder
 from anomalib_synth.fitting.bundle import FitSettings, estimate_minutes, fit_bundle
+from anomalib_synth.fitting.diffusion import DEFECT_SIZE, SAMPLED_WINDOW, DiffusionFitSettings, fit_pipeline
+from anomalib_synth.fitting.diffusion import estimate_minutes as estimate_pipeline_minutes
 from anomalib_synth.generators import AnomalyGenerator, MixtureGenerator, RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.prepared import evenly_spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anomalib_synth.fitting.bundle import Advance
 
 
 def fit(
@@ -23,26 +32,31 @@ def fit(
     out: Path,
     defects: Path | None = None,
     settings: FitSettings | None = None,
+    diffusion: bool = False,
+    diffusion_settings: DiffusionFitSettings | None = None,
     image_size: int | None = None,
     max_normals: int = 300,
     licence: str = "not stated",
     dry_run: bool = False,
 ) -> None:
-    """Train the local models of `AutoregressiveGenerator` and of the quality score on your own good images.
+    """Train local models on your own good images: those of `AutoregressiveGenerator` and of the quality score.
 
     Windows of the images get captioned rule-based defects of the physical families, and real ones if you have some: a
-    tokenizer, a token transformer and a small dual encoder learn from them. A run that was stopped goes on when the
-    same command is given again, and ends with the same weights.
+    tokenizer, a token transformer and a small dual encoder learn from them. With `--diffusion true`, a pipeline of
+    `DiffusionGenerator` learns from them instead: a small latent diffusion in the format of diffusers. A run
+    that was stopped goes on when the same command is given again, and ends with the same weights.
 
     Args:
         normals: Folder with good images, searched recursively.
-        out: Folder of the bundle.
+        out: Folder of the bundle, or of the pipeline.
         defects: Folder of real defects by type, with masks, as for RealDefectGenerator; none of the test set. The name
             of a folder is its defects' caption.
-        settings: How long and how large.
+        settings: How long and how large, for the bundle.
+        diffusion: Train a pipeline of `DiffusionGenerator` in place of the bundle.
+        diffusion_settings: How long and how large, for the pipeline.
         image_size: Side in pixels that images are resized to, >= 64; by default they keep their size.
         max_normals: Number of images to learn from, >= 2, evenly spread.
-        licence: Licence of the images, for the bundle's card.
+        licence: Licence of the images, for the card.
         dry_run: Say how long it would take, and write nothing.
 
     Raises:
@@ -52,19 +66,46 @@ def fit(
         if value < least:
             msg = f"`{name}` must be >= {least}, got {value}."
             raise ValueError(msg)
+    if (settings if diffusion else diffusion_settings) is not None:
+        wrong, right = ("settings", "diffusion_settings") if diffusion else ("diffusion_settings", "settings")
+        msg = f"`{wrong}` has no effect with `diffusion` {str(diffusion).lower()}. Set `{right}`."
+        raise ValueError(msg)
     settings = settings or FitSettings()
-    files = list_folder(normals)
-    images, unreadable = read_images(files, image_size=image_size, limit=max_normals, least=settings.window)
+    diffusion_settings = diffusion_settings or DiffusionFitSettings()
+    images, unreadable = read_images(
+        list_folder(normals),
+        image_size=image_size,
+        limit=max_normals,
+        least=SAMPLED_WINDOW if diffusion else settings.window,
+    )
     for name, reason in unreadable.items():
         print(f"Left out {name}: {reason}.")
-    generator = choose_teacher(defects)
-    minutes = estimate_minutes(images, generator, settings)
+    generator = choose_teacher(defects, size=DEFECT_SIZE) if diffusion else choose_teacher(defects)
+    if diffusion:
+        minutes = estimate_pipeline_minutes(images, generator, diffusion_settings)
+    else:
+        minutes = estimate_minutes(images, generator, settings)
     print(f"{len(images)} images; about {as_duration(60 * minutes)} in all, less if it stops early.", flush=True)
     if dry_run:
         return
     inputs = {str(normals): licence, "defects: the physical families": "Apache-2.0"}
     if defects is not None:
         inputs[str(defects)] = licence
+    with show_progress() as advance:
+        if diffusion:
+            card = fit_pipeline(images, generator, out, settings=diffusion_settings, inputs=inputs, advance=advance)
+        else:
+            card = fit_bundle(images, generator, out, settings=settings, inputs=inputs, advance=advance).card
+    quality = card["reconstruction_psnr_db"]
+    if diffusion:
+        print(f"Held-out windows come back with {quality:.1f} dB from their latents. Pipeline: {out}")
+    else:
+        print(f"Held-out normals come back with {quality['tokens']:.1f} dB from their tokens. Bundle: {out}")
+
+
+@contextmanager
+def show_progress() -> Iterator[Advance]:
+    """Show a bar for each stage of a training."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left:")
     with Progress(*columns, TimeRemainingColumn()) as progress:
         tasks: dict[str, int] = {}
@@ -74,9 +115,7 @@ def fit(
                 tasks[stage] = progress.add_task(stage, total=steps)
             progress.update(tasks[stage], completed=step, description=f"{stage:<12} {text:<24}")
 
-        bundle = fit_bundle(images, generator, out, settings=settings, inputs=inputs, advance=advance)
-    quality = bundle.card["reconstruction_psnr_db"]
-    print(f"Held-out normals come back with {quality['tokens']:.1f} dB from their tokens. Bundle: {out}")
+        yield advance
 
 
 def read_images(
@@ -105,10 +144,10 @@ def read_images(
     return images, unreadable
 
 
-def choose_teacher(defects: Path | None) -> AnomalyGenerator:
+def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.1, 0.6)) -> AnomalyGenerator:
     """Return what draws the captioned defects: the physical families and, half of the time, real ones."""
     physical = [family.name for family in REGISTRY.values() if family.physical]
-    rules = RuleBasedGenerator(physical, size=(0.1, 0.6), strength=(0.4, 1.0), foreground=None)
+    rules = RuleBasedGenerator(physical, size=size, strength=(0.4, 1.0), foreground=None)
     if defects is None:
         return rules
     return MixtureGenerator([rules, RealDefectGenerator(defects, foreground=None)])

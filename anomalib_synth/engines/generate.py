@@ -23,7 +23,8 @@ from anomalib_synth.engines.settings import check_same, choose_settings
 from anomalib_synth.engines.worker import Job, single_thread
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
-from anomalib_synth.store import SampleStore
+from anomalib_synth.store import SampleStore, describe_costs, measure_costs
+from anomalib_synth.store.cost import check_price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,7 @@ def generate(
     batch_size: int = 4,
     resume: bool = True,
     dry_run: bool = False,
+    price_per_hour: float | None = None,
 ) -> None:
     """Draw synthetic defects onto your good images and keep them in a store.
 
@@ -75,6 +77,7 @@ def generate(
         batch_size: Samples a worker draws at once, >= 1; changes the speed only.
         resume: Go on with a store that is there; otherwise refuse to touch it.
         dry_run: Draw a few samples, say how long the run would take and what it would need on disk, write nothing.
+        price_per_hour: Price of an hour of the device a worker runs on, to tell what an accepted sample costs.
 
     Raises:
         ValueError: If an argument is out of its range, no image can be read, or the store has other settings.
@@ -84,6 +87,7 @@ def generate(
     _check_limits({name: (value, limits[name]) for name, value in locals().items() if name in limits})
     if image_size is not None:
         _check_limits({"image_size": (image_size, 16)})
+    check_price(price_per_hour)
     if engine == "ray":
         import_ray()
     if generator is _DEFAULT:
@@ -104,6 +108,7 @@ def generate(
         workers=workers,
         draw=run_on_ray if engine == "ray" else run_local,
         batch_size=batch_size,
+        price_per_hour=price_per_hour,
     )
     print(run.into(store, out))
 
@@ -118,6 +123,7 @@ class _Run:
     workers: int
     draw: Any
     batch_size: int
+    price_per_hour: float | None = None
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
@@ -171,7 +177,9 @@ class _Run:
                     for record in records:
                         store.append(share.record(record))
                         progress.advance(bar)
-        return f"{summarise(store.records, found.unreadable)}\nStore: {store.path}"
+        kept = [store.is_accepted(record) for record in store.records]
+        costs = describe_costs(measure_costs(store.records, kept, price_per_hour=self.price_per_hour))
+        return f"{summarise(store.records, found.unreadable)}\n{costs}\nStore: {store.path}"
 
 
 class _Shared:

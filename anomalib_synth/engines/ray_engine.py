@@ -51,7 +51,7 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
-        _connect(ray, workers)
+        connect(ray, workers)
     pending: deque = deque()
     actors: list[Any] = []
     busy: dict[Any, int] = {}
@@ -88,7 +88,7 @@ def import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, workers: int) -> None:
+def connect(ray: Any, workers: int) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start one here."""
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": "warning"}

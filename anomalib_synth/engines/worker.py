@@ -143,6 +143,7 @@ class Worker:
             image_file, image_hash = self._put_png("images", identity, to_levels(sample.image[n]))
             mask_file, mask_hash = self._put_png("masks", identity, to_levels(sample.mask[n])[..., 0])
         measured = {name: provenance.measured.get(name, 0.0) for name in _MEASURED}
+        scores = {name: value for name, value in provenance.measured.items() if name not in _MEASURED}
         return Record(
             id=identity,
             index=planned.index,
@@ -168,7 +169,7 @@ class Worker:
             strength=provenance.params.get("strength"),
             **measured,
             quality=float(sample.quality[n]),
-            scores={},
+            scores=scores,
             accepted=accepted,
             reason=sample.reason[n],
             seconds=round(seconds, 4),

@@ -3,6 +3,8 @@
 from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
 from anomalib_synth.generators.base import AnomalyGenerator, build_generator
 from anomalib_synth.generators.checks import SampleChecks
+from anomalib_synth.generators.diffusion import DiffusionGenerator, DiffusionRetrievalGenerator
+from anomalib_synth.generators.filtered import FilteredGenerator
 from anomalib_synth.generators.mixture import MixtureGenerator
 from anomalib_synth.generators.real_defect import RealDefectGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
@@ -12,6 +14,9 @@ from anomalib_synth.generators.stored import StoredGenerator
 __all__ = [
     "AnomalyGenerator",
     "AutoregressiveGenerator",
+    "DiffusionGenerator",
+    "DiffusionRetrievalGenerator",
+    "FilteredGenerator",
     "MixtureGenerator",
     "RealDefectGenerator",
     "RuleBasedGenerator",

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 
 from anomalib_synth.functional.masks import box_blur
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal, crop
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import REGISTRY
-from anomalib_synth.generators.prompts import (
-    PLACE_WORDS,
-    Prompts,
-    family_of,
-    likeness,
-    read_prompts,
-    restrict_to_position,
-)
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.windows import (
+    check_texts,
+    cut_padded,
+    draw_region,
+    find_inside,
+    follow_colour,
+    one_thread,
+    surround,
+)
 from anomalib_synth.models.bundle import Bundle, load_bundle
 from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
@@ -36,15 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anomalib_synth.generators.checks import SampleChecks
-    from anomalib_synth.generators.families import Family
-    from anomalib_synth.generators.families.family import Params
     from anomalib_synth.generators.prepared import PreparedNormals
     from anomalib_synth.sample import AnomalySample
-
-_MARGIN = 8
-_LARGEST = 256
-_LARGEST_SHAPE = _LARGEST - 2 * _MARGIN
-_SHAPES_TRIED = 12
 
 
 class AutoregressiveGenerator(AnomalyGenerator):
@@ -162,10 +155,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
         Raises:
             ValueError: If an argument has the wrong number, size or range.
         """
-        for name, value in (("prompts", prompts), ("prompts_to", prompts_to)):
-            if value is not None and (isinstance(value, str) or len(value) != len(images)):
-                msg = f"`{name}` must be {len(images)} texts, one an image, got {value!r}."
-                raise ValueError(msg)
+        check_texts("prompts", prompts, len(images))
+        check_texts("prompts_to", prompts_to, len(images))
         if not 0 <= mix <= 1 or (prompts_to is not None and prompts is None):
             msg = f"`mix` must be in [0, 1], and `prompts_to` needs `prompts`; got {mix} and {prompts_to!r}."
             raise ValueError(msg)
@@ -189,14 +180,13 @@ class AutoregressiveGenerator(AnomalyGenerator):
     def _edit(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> Proposal:
         """Draw shape and text of one defect, and sample what fills the shape."""
         shape, prompt = self._draw_shape(images, row, seed, part)
-        top, left, side = _surround(shape, images.shape[-2:])
-        window = _cut_padded(images[row], top, left, side)
+        top, left, side = surround(shape, images.shape[-2:], step=WINDOW_STEP)
+        window = cut_padded(images[row], top, left, side)
         mask = window.new_zeros(1, 1, side, side)
-        h, w = shape.support.shape[-2:]
-        inner = slice(shape.top[0] - top, shape.top[0] - top + h), slice(shape.left[0] - left, shape.left[0] - left + w)
+        inner = find_inside(shape, top, left)
         mask[:, :, *inner] = shape.support.float()
         _, prompts_to, mix = self._asked
-        with _one_thread():
+        with one_thread():
             edit = edit_window(
                 self.backend.to(images.device),
                 window,
@@ -212,40 +202,18 @@ class AutoregressiveGenerator(AnomalyGenerator):
 
     def _draw_shape(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> tuple[Proposal, str]:
         """Return the outline of a defect, and the text for it."""
-        height, width = images.shape[-2:]
         asked = self._asked[0] or self.prompts
-        cells = None if part is None else part[row, 0].cpu().numpy()
-        if asked is None:
-            family, params = self._find_shape(None, seed, height, width)
-            prompt = f"{family.caption(params)}, high contrast"
-        else:
+        prompt = None
+        if asked is not None:
             prompt = asked[row] if self._asked[0] else Draws(hash64(seed, "prompt")).choice(asked)
             self._report_unknown(prompt)
-            family, params = self._find_shape(prompt, seed, height, width)
-            cells = restrict_to_position(prompt, cells)
-        return _clip(self.shapes.propose_one(images, row, family, params, part, cells=cells)), prompt
-
-    def _find_shape(self, prompt: str | None, seed: int, height: int, width: int) -> tuple[Family, Params]:
-        """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it."""
-        shapes = self.shapes
-        if prompt is not None and (name := family_of(prompt)) is not None:
-            shapes = shapes.only(name)
-        shorter = min(height, width)
-        frame = min(1.0, _LARGEST_SHAPE / shorter)  # of a large image, draw as for one of the largest window's size
-        height, width = round(height * frame), round(width * frame)
-        draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
-        draws = [draw for draw in draws if _extent(draw) <= _LARGEST_SHAPE] or [min(draws, key=_extent)]
-        return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+        return draw_region(self.shapes, images, row, seed, part, prompt)
 
     def _propose(
         self, images: torch.Tensor, row: int, shape: Proposal, prompt: str, edit: Edit, inner: tuple[slice, slice]
     ) -> Proposal:
         """Return the proposal of an edit: its window is the outline's, softened at the border."""
-        h, w = shape.support.shape[-2:]
-        source = crop(images, [row], shape.top, shape.left, h, w)
-        target = edit.image[:, :, *inner]
-        if source.shape[1] == 1 or _has_no_colour(images[row]):
-            target = (sum(target.unbind(1)) * (1 / 3)).unsqueeze(1).expand_as(source)
+        target = follow_colour(edit.image[:, :, *inner], images[row])
         support = shape.support.float()
         asked = self._asked[0] is not None or self.prompts is not None
         return Proposal(
@@ -271,58 +239,3 @@ class AutoregressiveGenerator(AnomalyGenerator):
                 "particular. Known words are in the bundle's `vocabulary`; `anomalib-synth fit` learns others.",
                 stacklevel=3,
             )
-
-
-def _extent(draw: tuple[Family, Params]) -> float:
-    return max(draw[1]["extent_y"], draw[1]["extent_x"])
-
-
-def _clip(shape: Proposal) -> Proposal:
-    """Cut an outline that is larger than a window's inside down to its middle."""
-    h, w = shape.support.shape[-2:]
-    y, x = max(0, (h - _LARGEST_SHAPE) // 2), max(0, (w - _LARGEST_SHAPE) // 2)
-    inner = slice(y, y + _LARGEST_SHAPE), slice(x, x + _LARGEST_SHAPE)
-    return replace(
-        shape,
-        top=[shape.top[0] + y],
-        left=[shape.left[0] + x],
-        target=shape.target[..., *inner],
-        alpha=shape.alpha[..., *inner],
-        support=shape.support[..., *inner],
-    )
-
-
-def _surround(shape: Proposal, size: tuple[int, int]) -> tuple[int, int, int]:
-    """Return corner and side of an edit's window: all of the outline, and what is around it where the image goes on."""
-    h, w = shape.support.shape[-2:]
-    side = min(_LARGEST, -(-(max(h, w) + 2 * _MARGIN) // WINDOW_STEP) * WINDOW_STEP)
-    corner = []
-    for start, length, limit in zip((shape.top[0], shape.left[0]), (h, w), size, strict=True):
-        first = start + length // 2 - side // 2
-        corner.append(min(max(first, 0), max(limit - side, 0)))
-    return corner[0], corner[1], side
-
-
-def _cut_padded(image: torch.Tensor, top: int, left: int, side: int) -> torch.Tensor:
-    """Cut a window (1, 3, side, side) out of an image (C, H, W); a smaller image is continued by its border."""
-    window = image[None, :, top : top + side, left : left + side]
-    missing = side - window.shape[-1], side - window.shape[-2]
-    if any(missing):
-        window = F.pad(window, (0, missing[0], 0, missing[1]), mode="replicate")
-    return window.expand(-1, 3, -1, -1)
-
-
-def _has_no_colour(image: torch.Tensor) -> bool:
-    """Return whether an image (C, H, W) has no colour."""
-    return bool((image.amax(0) - image.amin(0)).amax() <= 1 / 255)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: with more, sums of products may come out in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

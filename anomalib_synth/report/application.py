@@ -29,14 +29,15 @@ _FULL_OUTLINE = 2048
 _BROKEN = (StoreError, OSError, ValueError, MemoryError, Image.DecompressionBombError)
 
 
-def build_application(store: SampleStore, *, host: str = "127.0.0.1") -> Starlette:
+def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_hour: float | None = None) -> Starlette:
     """Return the review of a store as a Starlette application.
 
     Args:
         store: An open store.
         host: The address it is bound to; requests to other names are refused.
+        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
     """
-    endpoints = _Endpoints(store)
+    endpoints = _Endpoints(store, price_per_hour)
     routes = [
         Route("/", endpoints.show_page),
         Route("/page/{name}", endpoints.send_file),
@@ -58,9 +59,9 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1") -> Starlet
 class _Endpoints:
     """What answers each address; plain functions run in threads, so that a slow picture holds up nobody."""
 
-    def __init__(self, store: SampleStore) -> None:
+    def __init__(self, store: SampleStore, price_per_hour: float | None) -> None:
         self.store = store
-        self.desk = ReviewDesk(store)
+        self.desk = ReviewDesk(store, price_per_hour=price_per_hour)
         self.pictures = Pictures(store)
         self.template = load_templates().get_template("review.html")
         self.files = {file.name: file.read_bytes() for file in PAGE.iterdir() if file.name.endswith(tuple(_TYPES))}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anomalib_synth.store.cost import Cost, name_generator
+
 if TYPE_CHECKING:
     from anomalib_synth.report.query import Query
     from anomalib_synth.store import Record, SampleStore
@@ -41,10 +43,12 @@ class Catalogue:
 
     Args:
         store: An open store. :meth:`refresh` reads what was appended to it.
+        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
     """
 
-    def __init__(self, store: SampleStore) -> None:
+    def __init__(self, store: SampleStore, *, price_per_hour: float | None = None) -> None:
         self.store = store
+        self.price_per_hour = price_per_hour
         self._records: list[Record] = []
         self._length = -1
         self._read_columns()
@@ -52,7 +56,8 @@ class Catalogue:
     def refresh(self) -> None:
         """Take over what was appended to the store since the last look."""
         self.store.refresh()
-        if self.store.records is not self._records or len(self.store.records) != self._length:
+        is_same = self.store.records is self._records and len(self.store.records) == self._length
+        if not is_same or self.store.verdicts is not self._verdicts:
             self._read_columns()
         self.read_decisions()
 
@@ -61,7 +66,7 @@ class Catalogue:
         decided = self.store.decisions
         codes = {None: -1, False: 0, True: 1}
         self.decision = np.array([codes[decided.get(record.id)] for record in self._records], dtype=np.int8)
-        self.kept = self.drawn & np.where(self.decision < 0, self._accepted, self.decision == 1)
+        self.kept = self.drawn & np.where(self.decision < 0, self._passed, self.decision == 1)
 
     def count(self) -> dict[str, int]:
         """Return how many samples are kept, left out, decided by a person, or were never drawn."""
@@ -73,6 +78,18 @@ class Catalogue:
             "rejected": int((self.decision == 0).sum()),
             "undrawn": int((~self.drawn).sum()),
         }
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Return what the samples of each generator cost; see :func:`anomalib_synth.store.measure_costs`."""
+        names, codes = self._generators
+        sums = [np.bincount(codes, weights, len(names)) for weights in (None, self.kept, self._seconds)]
+        return [
+            Cost(
+                generator=name, samples=int(count), accepted=int(kept), device_seconds=float(seconds),
+                price_per_hour=self.price_per_hour,
+            ).to_dict()
+            for name, count, kept, seconds in zip(names, *sums, strict=True)
+        ]  # fmt: skip
 
     def select(self, query: Query) -> Selection:
         """Return the rows of a query."""
@@ -103,7 +120,7 @@ class Catalogue:
             "index": record.index,
             "family": _text(record.family),
             "caption": _text(record.caption),
-            "reason": _text(record.reason),
+            "reason": _text(self._reasons[row]),
             "source": _text(record.source),
             "split": _text(record.split),
             "drawn": bool(self.drawn[row]),
@@ -118,20 +135,34 @@ class Catalogue:
     def _read_columns(self) -> None:
         records = self.store.records
         self._records, self._length = records, len(records)
+        self._verdicts = self.store.verdicts
+        verdicts = [self._verdicts.get(record.id, {}) for record in records]
+        self._reasons = [
+            verdict.get("reason") or record.reason for verdict, record in zip(verdicts, records, strict=True)
+        ]
         self.rows = {record.id: row for row, record in enumerate(records)}
         self.drawn = np.array([record.image_file != "" for record in records], dtype=bool)
-        self._accepted = np.array([bool(record.accepted) for record in records], dtype=bool)
-        extra = sorted({name for record in records for name in record.scores} - set(SCORES))
+        self._passed = np.array(
+            [record.accepted and not verdict.get("reason") for record, verdict in zip(records, verdicts, strict=True)],
+            dtype=bool,
+        )
+        scores = [
+            record.scores | {name: value for name, value in verdict.items() if name != "reason"}
+            for record, verdict in zip(records, verdicts, strict=True)
+        ]
+        extra = sorted({name for each in scores for name in each} - set(SCORES))
         self.scores = {name: [getattr(record, name) for record in records] for name in SCORES}
-        self.scores |= {name: [record.scores.get(name) for record in records] for name in extra}
+        self.scores |= {name: [each.get(name) for each in scores] for name in extra}
         for name, values in self.scores.items():
             column = np.array([_number(value) for value in values], dtype=float)
             self.scores[name] = np.where(self.drawn, column, np.nan)  # what was not drawn was not measured
         self.labels = {
             "family": _encode([_text(record.family) for record in records]),
-            "reason": _encode([generalise(_text(record.reason)) for record in records]),
+            "reason": _encode([generalise(_text(reason)) for reason in self._reasons]),
             "split": _encode([_text(record.split) for record in records]),
         }
+        self._generators = _encode([_text(name_generator(record.generator)) for record in records])
+        self._seconds = np.array([_number(record.seconds) for record in records], dtype=float)
         self._index = np.array([record.index for record in records], dtype=np.int64)
         self._words = [
             _text(f"{record.caption}\n{record.source}\n{record.family}\n{record.id}").lower() for record in records

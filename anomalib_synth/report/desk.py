@@ -32,11 +32,12 @@ class ReviewDesk:
 
     Args:
         store: An open store.
+        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
     """
 
-    def __init__(self, store: SampleStore) -> None:
+    def __init__(self, store: SampleStore, *, price_per_hour: float | None = None) -> None:
         self.store = store
-        self._catalogue = Catalogue(store)
+        self._catalogue = Catalogue(store, price_per_hour=price_per_hour)
         self._steps: deque[tuple[dict[str, bool | None], bool | None]] = deque(maxlen=_STEPS)
         self._lock = threading.Lock()
 
@@ -155,4 +156,4 @@ class ReviewDesk:
         return {"changed": changed, "skipped": skipped, "ids": ids[:_STATES], "states": states, **self._summary()}
 
     def _summary(self) -> dict[str, Any]:
-        return {"counts": self._catalogue.count(), "undoable": len(self._steps)}
+        return {"counts": self._catalogue.count(), "costs": self._catalogue.costs(), "undoable": len(self._steps)}

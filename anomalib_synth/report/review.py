@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from anomalib_synth.store import SampleStore
+from anomalib_synth.store.cost import check_price
 
 
 def review(
@@ -18,6 +19,7 @@ def review(
     static: Path | None = None,
     num_static: int = 200,
     open_browser: bool = False,
+    price_per_hour: float | None = None,
 ) -> None:
     """Look at the samples of a store in the browser, and throw out the bad ones.
 
@@ -32,18 +34,20 @@ def review(
         static: Write one HTML file to this path instead, which needs no server: pictures, outlines, captions, scores.
         num_static: Number of samples in that file at most, >= 1; evenly spread over the store.
         open_browser: Whether to open the page in the default browser.
+        price_per_hour: Price of an hour of the device that drew the samples, to show what an accepted one costs.
     """
+    check_price(price_per_hour)
     opened = SampleStore.open(store)
     if static is not None:
         from anomalib_synth.report.static_page import write_static
 
-        shown = write_static(opened, static, limit=num_static)
+        shown = write_static(opened, static, limit=num_static, price_per_hour=price_per_hour)
         print(f"Wrote {shown} of {len(opened.records)} samples to {static}.")
         return
-    serve(opened, host=host, port=port, open_browser=open_browser)
+    serve(opened, host=host, port=port, open_browser=open_browser, price_per_hour=price_per_hour)
 
 
-def serve(store: SampleStore, *, host: str, port: int, open_browser: bool) -> None:
+def serve(store: SampleStore, *, host: str, port: int, open_browser: bool, price_per_hour: float | None = None) -> None:
     """Serve the review of an open store until it is interrupted.
 
     Raises:
@@ -57,7 +61,7 @@ def serve(store: SampleStore, *, host: str, port: int, open_browser: bool) -> No
     except ImportError as error:
         msg = f"`review` needs {error.name}, which is not installed: pip install anomalib-synth[review]"
         raise ValueError(msg) from error
-    application = build_application(store, host=host)
+    application = build_application(store, host=host, price_per_hour=price_per_hour)
     with listen(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"

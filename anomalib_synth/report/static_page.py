@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 _BROKEN = (StoreError, OSError, ValueError, Image.DecompressionBombError)
 
 
-def write_static(store: SampleStore, out: Path, *, limit: int = 200) -> int:
+def write_static(store: SampleStore, out: Path, *, limit: int = 200, price_per_hour: float | None = None) -> int:
     """Write a store as one HTML file: counts, histograms, and samples with their outlines, captions and scores.
 
     Args:
         store: An open store.
         out: The file to write; one that is there is replaced.
         limit: Number of samples to show at most, >= 1; evenly spread over the store.
+        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
 
     Returns:
         How many samples it shows.
@@ -45,7 +46,7 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200) -> int:
     if limit < 1:
         msg = f"`num_static` must be >= 1, got {limit}."
         raise ValueError(msg)
-    catalogue = Catalogue(store)
+    catalogue = Catalogue(store, price_per_hour=price_per_hour)
     total = len(store.records)
     rows = sorted(set(np.linspace(0, total - 1, min(limit, total)).round().astype(int).tolist())) if total else []
     samples = [_describe(store, catalogue, row) for row in track(rows, "Writing", transient=True)]
@@ -58,6 +59,7 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200) -> int:
             settings=json.dumps(store.settings, indent=1, ensure_ascii=False),
             counts=catalogue.count(),
             scores=list(catalogue.scores),
+            costs=catalogue.costs(),
             families=_count_families(catalogue),
             reasons=[each for each in catalogue.select(Query()).facets["reason"] if each["name"]],
             histograms=[_draw(histogram) for histogram in histograms if any(histogram["kept"] + histogram["out"])],

@@ -1,5 +1,6 @@
 """Kept samples on disk: images, masks, a manifest that standard tools open, and what people decided about them."""
 
+from anomalib_synth.store.cost import Cost, describe_costs, measure_costs
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.export import export_coco, export_mvtec, export_yolo
 from anomalib_synth.store.identity import decode_png, encode_png, hash_bytes, hash_pixels, sample_id
@@ -7,15 +8,18 @@ from anomalib_synth.store.record import Record
 from anomalib_synth.store.store import SampleStore
 
 __all__ = [
+    "Cost",
     "Record",
     "SampleStore",
     "StoreError",
     "decode_png",
+    "describe_costs",
     "encode_png",
     "export_coco",
     "export_mvtec",
     "export_yolo",
     "hash_bytes",
     "hash_pixels",
+    "measure_costs",
     "sample_id",
 ]

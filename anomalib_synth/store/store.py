@@ -37,7 +37,7 @@ class SampleStore:
 
     Layout::
 
-        store.json  manifest.jsonl  decisions.jsonl  quarantine.jsonl
+        store.json  manifest.jsonl  decisions.jsonl  quarantine.jsonl  filter.json
         images/ab/<id>.png  masks/ab/<id>.png  sources/ab/<source hash>.png
 
     Attributes:
@@ -45,6 +45,7 @@ class SampleStore:
         settings: What the run that made it was asked for.
         records: The samples, in the order of their index.
         decisions: What people decided, by id: True to keep, False to leave out.
+        verdicts: What a filter said of samples, by id: ``reason`` ("" to keep) and its scores.
     """
 
     def __init__(self, path: Path | str, settings: dict[str, Any] | None = None) -> None:
@@ -115,6 +116,7 @@ class SampleStore:
                 self.decisions.pop(row["id"], None)
             else:
                 self.decisions[row["id"]] = row["accepted"]
+        self._read_verdicts()
 
     def get(self, sample: str) -> Record:
         """Return the record with an id.
@@ -202,9 +204,26 @@ class SampleStore:
             append_lines(path, b"".join(lines), sync=True)
             self.refresh()
 
+    def write_verdicts(self, verdicts: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
+        """Write down what a filter says of samples, in place of what one said before; people's decisions go first.
+
+        Args:
+            verdicts: By id: ``reason``, "" for a sample to keep, and numbers by name.
+            facts: What the filter was, as plain data.
+
+        Raises:
+            StoreError: If there is no such sample, or the disk is full.
+        """
+        for sample in verdicts:
+            self.get(sample)
+        content = json.dumps({"facts": facts, "samples": verdicts}, indent=1, ensure_ascii=False)
+        write_whole(self.path / "filter.json", content.encode() + b"\n")
+        self._read_verdicts()
+
     def is_accepted(self, record: Record) -> bool:
-        """Return whether a sample is kept: what a person decided, else what the generator's checks said."""
-        return record.image_file != "" and self.decisions.get(record.id, record.accepted)
+        """Return whether a sample is kept: what a person decided, else what the checks and the last filter said."""
+        passed = record.accepted and not self.verdicts.get(record.id, {}).get("reason")
+        return record.image_file != "" and self.decisions.get(record.id, passed)
 
     def frame(self) -> pd.DataFrame:
         """Return the manifest as a table, with what was decided and whether each sample is kept."""
@@ -280,8 +299,23 @@ class SampleStore:
     def _forget(self) -> None:
         self.records: list[Record] = []
         self.decisions: dict[str, bool] = {}
+        self.verdicts: dict[str, dict[str, Any]] = {}
+        self._verdicts_read = (0, 0)
         self._by_id: dict[str, Record] = {}
         self._read = {"manifest.jsonl": 0, "decisions.jsonl": 0}
+
+    def _read_verdicts(self) -> None:
+        """Read the filter's verdicts if they are others than at the last look."""
+        path = self.path / "filter.json"
+        found = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
+        if found == self._verdicts_read:
+            return
+        try:
+            self.verdicts = dict(json.loads(path.read_bytes())["samples"]) if found[1] else {}
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{str(path)!r} is damaged ({error!r}). Remove it, or run `anomalib-synth filter` again."
+            raise StoreError(msg) from error
+        self._verdicts_read = found
 
     def _size(self, name: str) -> int:
         path = self.path / name

@@ -9,6 +9,7 @@ from PIL import Image
 from anomalib_synth.cli import main
 from anomalib_synth.fitting import bundle as fitting
 from anomalib_synth.models.bundle import load_bundle
+from anomalib_synth.models.diffusion import DiffusionEditor
 from tests.contract import render_normals
 
 TINY = [
@@ -61,9 +62,20 @@ def test_real_defects_become_words_of_the_bundle(normals, tmp_path, capsys) -> N
     assert "dB from their tokens" in capsys.readouterr().out
 
 
+def test_diffusion_trains_a_pipeline_in_place_of_the_bundle(normals, tmp_path, capsys) -> None:
+    sizes = {"pairs": 64, "autoencoder_steps": 1, "diffusion_steps": 1, "autoencoder_width": 8, "width": 8}
+    tiny = [f"--diffusion_settings.{name}={value}" for name, value in (sizes | {"text_width": 8}).items()]
+    main(["fit", f"--normals={normals}", f"--out={tmp_path / 'pipeline'}", "--diffusion=true", *tiny])
+    assert not (tmp_path / "pipeline" / "bundle.json").exists()
+    assert DiffusionEditor(tmp_path / "pipeline").resolution == 64
+    assert "dB from their latents" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--diffusion=true", "--settings.window=64"], "`settings` has no effect with `diffusion` true"),
+        (["--diffusion_settings.width=8"], "`diffusion_settings` has no effect with `diffusion` false"),
         (["--max_normals=1"], "`max_normals` must be >= 2"),
         (["--image_size=32"], "`image_size` must be >= 64"),
         (["--settings.window=65"], "`window` must be a multiple of 64"),

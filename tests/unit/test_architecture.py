@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
     {"_version", "sample"},
-    {"functional", "models", "retrieval", "quality", "store"},
+    {"functional", "models", "quality", "store"},
+    {"retrieval"},
     {"generators"},
     {"transforms", "data", "losses", "adapters", "fitting"},
     {"callbacks"},

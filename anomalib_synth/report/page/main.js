@@ -53,7 +53,21 @@ function showPage() {
   showSelection();
 }
 
-function showCounts({ counts, undoable }) {
+/** Say what the samples of each generator cost: a paragraph each. */
+function showCosts(costs) {
+  const three = (number) => Number(number.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
+  const paragraphs = costs.map((cost) => {
+    const kept = cost.seconds_per_accepted === null ? "none is kept" : `${three(cost.seconds_per_accepted)} s a kept one`;
+    const price = cost.price_per_accepted === null ? "" : `, price ${three(cost.price_per_accepted)} each`;
+    const text = `${cost.generator}: ${plural(cost.samples, "sample")}, ${three(cost.seconds)} s a sample, ` +
+      `${three(cost.device_seconds)} device-seconds in all; ${kept}${price}`;
+    return Object.assign(document.createElement("p"), { className: "hint", textContent: text });
+  });
+  $("costs").replaceChildren(...paragraphs);
+}
+
+function showCounts({ counts, costs, undoable }) {
+  showCosts(costs);
   $("counts").textContent =
     `${counts.kept.toLocaleString("en")} kept, ${counts.out.toLocaleString("en")} left out; ` +
     `${counts.accepted.toLocaleString("en")} accepted and ${counts.rejected.toLocaleString("en")} rejected by a person`;

@@ -1,0 +1,297 @@
+"""Text-guided diffusion edits, used training-free."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from anomalib_synth.functional.changes import fade_border, find_change
+from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.filtered import FilteredGenerator, Mode
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts
+from anomalib_synth.generators.rule_based import RuleBasedGenerator
+from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.windows import (
+    check_texts,
+    cut_padded,
+    draw_region,
+    find_inside,
+    follow_colour,
+    one_thread,
+    surround,
+)
+from anomalib_synth.models.diffusion import DiffusionEditor, DiffusionSettings
+from anomalib_synth.retrieval.filter import FilterSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.sample import AnomalySample
+
+MaskMode = Literal["change", "region"]
+_STEP = 32  # windows: 64, 96, ... 256 pixels
+_SMALLEST = 64
+
+
+class DiffusionGenerator(AnomalyGenerator):
+    """Edits a window by a pre-trained text-guided image-to-image pipeline, as stage 2 of arXiv 2512.23227 does.
+
+    A window is cut around the region that a text asks for, at the image's own resolution; image and instruction both
+    condition the edit, and nothing is trained when it draws. The same window is edited without instruction, with the
+    same noise (the null edit). What the instruction changes is the difference of the two, so that what the pipeline
+    does to any image, such as the blur of its autoencoder, cancels. It is added to the window, softened at the border.
+
+    We differ from the paper: windows, so that the cost does not grow with the image and no detail outside is lost; the
+    mask comes from the edit itself. The paper's filter is :class:`DiffusionRetrievalGenerator`.
+
+    Samples run in batches of one size on one thread, so that no bit depends on the batch.
+
+    Args:
+        prompts: What to draw: texts, a text file with one a line, or a vocabulary of ``types`` with ``sizes``,
+            ``appearances`` and ``positions``; each sample draws one. None draws captions of all physical families.
+            "left", "right", "top", "bottom" and "centre" say where.
+        pipeline: Folder in diffusers' format, as ``anomalib-synth fit --diffusion`` writes one, or id of a repository
+            of the Hugging Face hub; see :class:`anomalib_synth.models.diffusion.DiffusionEditor`.
+        editing: How the pipeline is run. Defaults to ``DiffusionSettings()``.
+        mask_mode: ``"change"``: the mask is where the smoothed change exceeds the noise of the null edit; ``"region"``:
+            the drawn outline, which also clips the change.
+        strength: Smallest and largest strength, 0 < min <= max <= 1: how far pixels move from source to edit.
+        size: Smallest and largest linear size of the region as a share of the shorter side, 0 < min <= max <= 1. It is
+            at most 240 pixels wide, whatever the image.
+        checks: Limits a sample must keep.
+        foreground: ``"auto"``, the path of a mask image, or None for the whole image.
+        max_attempts: Draws per sample before it is given back unchanged.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range; on first use, if there is no pipeline.
+        ImportError: On first use, if diffusers or transformers is not installed.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts | None = None,
+        *,
+        pipeline: str = "timbrooks/instruct-pix2pix",
+        editing: DiffusionSettings | None = None,
+        mask_mode: MaskMode = "change",
+        strength: tuple[float, float] = (0.5, 1.0),
+        size: tuple[float, float] = (0.04, 0.25),
+        checks: SampleChecks | None = None,
+        foreground: str | Path | None = "auto",
+        max_attempts: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
+        if mask_mode not in get_args(MaskMode):
+            msg = f"`mask_mode` must be one of {', '.join(get_args(MaskMode))}, got {mask_mode!r}."
+            raise ValueError(msg)
+        self.prompts = None if prompts is None else read_prompts(prompts)
+        self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
+        self.pipeline = str(pipeline)
+        # a config brings plain data
+        self.editing = DiffusionSettings(**editing) if isinstance(editing, dict) else editing or DiffusionSettings()
+        self.mask_mode = mask_mode
+        physical = [family.name for family in REGISTRY.values() if family.physical]
+        self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
+        self._asked: list[str] | None = None
+        self._reported: set[str] = set()
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "prompts": self._vocabulary or self.prompts,
+            "pipeline": self.pipeline,
+            "editing": asdict(self.editing),
+            "mask_mode": self.mask_mode,
+            "strength": list(self.shapes.strength),
+            "size": list(self.shapes.size),
+            **self.common_init_args(),
+        }
+
+    @cached_property
+    def editor(self) -> DiffusionEditor:
+        """The pipeline; loaded when it is first needed."""
+        return DiffusionEditor(self.pipeline, self.editing)
+
+    @property
+    def weights_hash(self) -> str:
+        """Digest of the pipeline's weights."""
+        return self.editor.weights_hash
+
+    def use_prepared(self, prepared: PreparedNormals) -> None:
+        """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
+        super().use_prepared(prepared)
+        self.shapes.use_prepared(prepared)
+
+    def __call__(
+        self,
+        images: torch.Tensor,
+        *,
+        seeds: torch.Tensor | Sequence[int] | None = None,
+        masks: torch.Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> AnomalySample:
+        """Draw one defect onto each image; see :meth:`AnomalyGenerator.__call__`.
+
+        Args:
+            images: (B, C, H, W) float in [0, 1], C = 1 or 3.
+            seeds: (B,) integers >= 0.
+            masks: (B, 1, H, W), optional: the region a defect should lie in.
+            prompts: B texts, in place of the generator's own.
+
+        Raises:
+            ValueError: If an argument has the wrong number, size or range.
+        """
+        check_texts("prompts", prompts, len(images))
+        self._asked = None if prompts is None else read_prompts(prompts)
+        try:
+            return super().__call__(images, seeds=seeds, masks=masks)
+        finally:
+            self._asked = None
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        drawn = [self._draw_task(images, row, seed, part) for row, seed in zip(rows, seeds, strict=True)]
+        windows, masks = [task.window for task in drawn], [task.mask for task in drawn]
+        # the null edits with the same noise: what they share with the edits cancels
+        texts = [task.prompt for task in drawn] + [""] * len(drawn)
+        with one_thread():
+            changes = self.editor.edit(
+                windows * 2, texts, seeds=[hash64(seed, "noise") for seed in seeds] * 2, masks=masks * 2
+            )
+        for task, edit, null in zip(drawn, changes[: len(drawn)], changes[len(drawn) :], strict=True):
+            yield self._propose(images, task, edit, null)
+
+    def _draw_task(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> _Task:
+        """Draw region and text of one edit, and cut its window."""
+        asked, prompt = self._asked or self.prompts, None
+        if asked is not None:
+            prompt = asked[row] if self._asked else Draws(hash64(seed, "prompt")).choice(asked)
+            self._report_unknown(prompt)
+        shape, prompt = draw_region(self.shapes, images, row, seed, part, prompt)
+        top, left, side = surround(shape, images.shape[-2:], step=_STEP, smallest=_SMALLEST)
+        window = cut_padded(images[row], top, left, side)[0]
+        mask = window.new_zeros(1, side, side)
+        mask[:, *find_inside(shape, top, left)] = shape.support[0].float()
+        return _Task(
+            row=row,
+            shape=shape,
+            prompt=prompt,
+            caption=shape.captions[0] if asked is None else prompt,
+            top=top,
+            left=left,
+            window=window,
+            mask=mask,
+        )
+
+    def _propose(self, images: torch.Tensor, task: _Task, edit: torch.Tensor, null: torch.Tensor) -> Proposal:
+        """Return the proposal of an edit."""
+        height, width = images.shape[-2:]
+        side = task.window.shape[-1]
+        h, w = min(side, height - task.top), min(side, width - task.left)
+        change = edit - null
+        level = 0.0
+        if self.mask_mode == "region":
+            support = task.mask[None] > 0
+        else:
+            goes_on = (task.top > 0, task.top + side < height, task.left > 0, task.left + side < width)
+            change = change * fade_border(side, goes_on).to(change.device)
+            support, level = find_change(change, null)
+        outside = ~support.expand(-1, 3, -1, -1)
+        leakage = float(change[None][outside].abs().mean()) if outside.any() else 0.0
+        target = follow_colour((task.window + change).clamp(0, 1)[None, :, :h, :w], images[task.row])
+        strength = task.shape.params[0]["strength"]
+        support = support[..., :h, :w]
+        return Proposal(
+            rows=[task.row],
+            top=[task.top],
+            left=[task.left],
+            target=target.clone(),
+            alpha=box_blur(support.float()) * support * strength,
+            support=support,
+            families=task.shape.families,
+            captions=[task.caption],
+            params=[task.shape.params[0] | {"leakage": leakage, "null_noise": level}],
+            prompts=[task.prompt],
+        )
+
+    def _report_unknown(self, prompt: str) -> None:
+        known = self._reported | PLACE_WORDS
+        unknown = [word for word in self.editor.find_unknown(prompt) if word not in known]
+        if unknown:
+            self._reported.update(unknown)
+            warnings.warn(
+                f"The pipeline never saw {', '.join(map(repr, unknown))} (in {prompt!r}): such words change nothing in "
+                f"particular. Its card lists the words it knows; `anomalib-synth fit` learns others.",
+                stacklevel=3,
+            )
+
+
+class DiffusionRetrievalGenerator(FilteredGenerator):
+    """Diffusion edits that real normals resemble: stage 2 of arXiv 2512.23227.
+
+    A :class:`DiffusionGenerator` edits, and the retrieval filter of :class:`FilteredGenerator` keeps what still looks
+    like the product. It compares with real normals, so it must be prepared, as callbacks, datamodule and
+    ``anomalib-synth generate`` do.
+
+    Args:
+        generator: Edits; by default ``DiffusionGenerator()``.
+        retrieval: How edits are compared with real normals.
+        budget: Edits per sample, >= 1.
+        mode: ``"filter"``, or the control ``"random_keep"``.
+        keep_share: See :class:`FilteredGenerator`.
+        index_folder: Where the index of the normals is kept and found again; None builds it in every process.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        generator: DiffusionGenerator | None = None,
+        *,
+        retrieval: FilterSettings | None = None,
+        budget: int = 4,
+        mode: Mode = "filter",
+        keep_share: float | None = None,
+        index_folder: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            generator or DiffusionGenerator(),
+            retrieval=retrieval,
+            budget=budget,
+            mode=mode,
+            keep_share=keep_share,
+            index_folder=index_folder,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One edit: its region, its text, and its window (3, S, S) with the region (1, S, S) in it."""
+
+    row: int
+    shape: Proposal
+    prompt: str
+    caption: str
+    top: int
+    left: int
+    window: torch.Tensor
+    mask: torch.Tensor

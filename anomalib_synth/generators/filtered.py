@@ -1,0 +1,247 @@
+"""A generator whose samples must still look like the product."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.retrieval.filter import FilterSettings, RetrievalFilter
+from anomalib_synth.sample import AnomalySample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Self
+
+    from anomalib_synth.generators.prepared import PreparedNormals
+
+Mode = Literal["filter", "random_keep"]
+_PROBES = 64
+
+
+class FilteredGenerator(AnomalyGenerator):
+    """Draws with another generator and keeps what a retrieval filter lets through.
+
+    The second half of "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), for samples
+    of any generator: see :class:`anomalib_synth.retrieval.RetrievalFilter`. A sample the filter refuses is drawn again
+    with a new seed; after ``budget`` draws the image is given back unchanged, with the last reason. The first draw has
+    the sample's own seed, so what passes at once is what the generator alone would have drawn. Draws that fail the
+    generator's own checks are not drawn again: it has a budget of its own for them.
+
+    Provenance names this generator, the draw that was kept as ``attempt``, and has ``measured["similarity"]`` and
+    ``measured["smoothed_visibility"]``.
+
+    Args:
+        generator: Draws the samples.
+        retrieval: How they are compared with real normals.
+        budget: Draws per sample, >= 1.
+        mode: ``"filter"``, or the control ``"random_keep"``: as many draws are kept, whatever they look like, and drawn
+            again as often.
+        keep_share: Share of the draws that ``"random_keep"`` keeps, in (0, 1]; None measures the share that the filter
+            would, on 64 draws on the prepared normals.
+        index_folder: Where the index of the normals is kept and found again; None builds it in every process.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        TypeError: If ``generator`` is none.
+        ValueError: If an argument is out of its range; on a call, if there are no prepared normals to compare with.
+
+    Example:
+        >>> from anomalib_synth.generators import RuleBasedGenerator
+        >>> generator = FilteredGenerator(RuleBasedGenerator(["scratch"]), retrieval=FilterSettings(quantile=0.02))
+        >>> generator.budget
+        4
+    """
+
+    def __init__(
+        self,
+        generator: AnomalyGenerator,
+        *,
+        retrieval: FilterSettings | None = None,
+        budget: int = 4,
+        mode: Mode = "filter",
+        keep_share: float | None = None,
+        index_folder: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(foreground=None, seed=seed)
+        if not isinstance(generator, AnomalyGenerator):
+            msg = f"`generator` must be a generator of `anomalib_synth.generators`, got {type(generator).__name__}."
+            raise TypeError(msg)
+        if budget < 1:
+            msg = f"`budget` must be >= 1, got {budget}. 1 draws once and does not try again."
+            raise ValueError(msg)
+        if mode not in get_args(Mode):
+            msg = f"`mode` must be one of {', '.join(get_args(Mode))}, got {mode!r}."
+            raise ValueError(msg)
+        if keep_share is not None and (mode != "random_keep" or not 0 < keep_share <= 1):
+            msg = f"`keep_share` must be in (0, 1] and needs mode 'random_keep', got {keep_share} with {mode!r}."
+            raise ValueError(msg)
+        self.generator = generator
+        # a config brings plain data
+        self.retrieval = FilterSettings(**retrieval) if isinstance(retrieval, dict) else retrieval or FilterSettings()
+        self.budget = budget
+        self.mode = mode
+        self.keep_share = keep_share
+        self.index_folder = None if index_folder is None else Path(index_folder)
+        self._fitted: RetrievalFilter | None = None
+        self._measured_share: float | None = None
+        self.prepared = generator.prepared
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "generator": self.generator.config,
+            "retrieval": asdict(self.retrieval),
+            "budget": self.budget,
+            "mode": self.mode,
+            "keep_share": self.keep_share,
+            "index_folder": None if self.index_folder is None else str(self.index_folder),
+            "seed": self.seed,
+        }
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside images and weights: those of the generator."""
+        return self.generator.files
+
+    @property
+    def files_digest(self) -> str:
+        """Digest of what the generator reads."""
+        return self.generator.files_digest
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Digest of the embedder's weights, and of the generator's where it has any."""
+        parts = [getattr(self.generator, "weights_hash", ""), self._empty_filter.embedder.weights_hash]
+        return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+    @property
+    def prepare_digest(self) -> str:
+        """Digest of the prepared normals, the embedder and the settings; ``""`` before :meth:`prepare`."""
+        if self.prepared is None:
+            return ""
+        parts = [self.generator.prepare_digest, self._empty_filter.make_key(self.prepared.digest)]
+        return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+    @property
+    def filter(self) -> RetrievalFilter:
+        """The filter, with the prepared normals in its index; built, or read from ``index_folder``, on first use.
+
+        Raises:
+            ValueError: If there are no prepared normals, or only one.
+        """
+        if self.prepared is None:
+            msg = (
+                "FilteredGenerator compares samples with real normals and has none. Call `prepare` with the training "
+                "normals; the callbacks, the datamodule and `anomalib-synth generate` do so."
+            )
+            raise ValueError(msg)
+        if self._fitted is None:
+            self._fitted = self._empty_filter.fit(self.prepared.donors, digest=self.prepared.digest)
+        return self._fitted
+
+    def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
+        """Prepare the generator, and index the windows of the same normals."""
+        self.generator.prepare(normals)
+        self._take(self.generator.prepared)
+        _ = self.filter
+        return self
+
+    def use_prepared(self, prepared: PreparedNormals) -> None:
+        """Share measured normals with the generator; its donors are what the index is made of, on first use."""
+        self.generator.use_prepared(prepared)
+        self._take(prepared)
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Not used: the generator proposes, checks and retries for itself."""
+        msg = "FilteredGenerator draws through its generator; call it instead of `propose`."
+        raise TypeError(msg)
+
+    @property
+    def share(self) -> float:
+        """Share of the generator's draws that ``random_keep`` keeps: as given, or as the filter would keep."""
+        if self.keep_share is not None:
+            return self.keep_share
+        if self._measured_share is None:
+            _ = self.filter  # raises where there are no prepared normals
+            donors = self.prepared.donors
+            seeds = [hash64(self.seed, "keep_share", number) for number in range(_PROBES)]
+            drawn = kept = 0
+            for number, seed in enumerate(seeds):  # one by one: the share is the same whatever memory there is
+                sample = self.generator(donors[[number % len(donors)]].float() / 255, seeds=[seed])
+                drawn += int(sample.accepted.sum())
+                kept += sum(one.kept for one in self._judge(sample, [0])) if bool(sample.accepted[0]) else 0
+            if not kept:
+                msg = (
+                    f"`keep_share` cannot be measured: the filter kept none of {drawn} trial samples. Give it as a "
+                    "number, or loosen `retrieval`."
+                )
+                raise ValueError(msg)
+            self._measured_share = kept / drawn
+        return self._measured_share
+
+    def _take(self, prepared: PreparedNormals) -> None:
+        super().use_prepared(prepared)
+        self._fitted = None
+        self._measured_share = None
+
+    @cached_property
+    def _empty_filter(self) -> RetrievalFilter:
+        return RetrievalFilter(self.retrieval, folder=self.index_folder)
+
+    def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
+        _ = self.filter  # before anything is drawn
+        sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
+        pending = list(range(len(images)))
+        own = {"config": self.config, "prepare_digest": self.prepare_digest, "files_digest": self.files_digest}
+        for attempt in range(self.budget):
+            draws = [seeds[row] if attempt == 0 else hash64(seeds[row], "retrieval", attempt) for row in pending]
+            region = None if masks is None else masks[pending]
+            drawn = self.generator(images[pending], seeds=draws, masks=region) if pending else sample
+            refused = []
+            for row, one in zip(pending, _split(drawn), strict=False):
+                reason, measured = self._decide(one, seeds[row], attempt)
+                record = replace(one.provenance[0], **own, seed=seeds[row])
+                if reason:
+                    refused.append(row)
+                    reason = f"{record.family}: {reason}"
+                    record = replace(record, attempt=-1, family="", params={}, measured={}, prompt="")
+                    one = AnomalySample.unchanged(one.source, [record], reason)  # noqa: PLW2901
+                elif one.accepted[0]:
+                    record = replace(record, attempt=attempt, measured={**record.measured, **measured})
+                one.provenance = [record]
+                sample.place([row], one)
+            pending = refused
+        return sample
+
+    def _decide(self, one: AnomalySample, seed: int, attempt: int) -> tuple[str, dict[str, float]]:
+        """Return why one draw is refused, ``""`` if it is not, and what was measured of it."""
+        if not bool(one.accepted[0]):
+            return "", {}
+        if self.mode == "random_keep":
+            kept = Draws(hash64(seed, "random_keep", attempt)).unit() < self.share
+            return "" if kept else f"left out at random, {self.share:.0%} are kept", {}
+        (verdict,) = self._judge(one, [0])
+        return verdict.reason, {"similarity": verdict.similarity, "smoothed_visibility": verdict.visibility}
+
+    def _judge(self, sample: AnomalySample, rows: list[int]):
+        return self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows])
+
+
+def _split(sample: AnomalySample) -> Iterator[AnomalySample]:
+    """Yield the rows of a sample as samples of one."""
+    for row in range(len(sample)):
+        rows = slice(row, row + 1)
+        tensors = {name: getattr(sample, name)[rows] for name in ("source", "image", "mask", "quality", "accepted")}
+        lists = {name: getattr(sample, name)[rows] for name in ("caption", "reason", "provenance")}
+        yield AnomalySample(**tensors, **lists)

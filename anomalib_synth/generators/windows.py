@@ -1,0 +1,159 @@
+"""Windows for edits by learned models: the region that a text asks for, cut out with what is around it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position
+from anomalib_synth.generators.seeding import hash64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anomalib_synth.generators.base import Proposal
+    from anomalib_synth.generators.families import Family
+    from anomalib_synth.generators.families.family import Params
+    from anomalib_synth.generators.rule_based import RuleBasedGenerator
+
+MARGIN = 8
+LARGEST = 256
+LARGEST_SHAPE = LARGEST - 2 * MARGIN
+_SHAPES_TRIED = 12
+
+
+def check_texts(name: str, texts: Sequence[str] | None, count: int) -> None:
+    """Refuse texts that are not one an image.
+
+    Raises:
+        ValueError: If there are not ``count``.
+    """
+    if texts is not None and (isinstance(texts, str) or len(texts) != count):
+        msg = f"`{name}` must be {count} texts, one an image, got {texts!r}."
+        raise ValueError(msg)
+
+
+def draw_region(
+    shapes: RuleBasedGenerator,
+    images: torch.Tensor,
+    row: int,
+    seed: int,
+    part: torch.Tensor | None,
+    prompt: str | None,
+) -> tuple[Proposal, str]:
+    """Draw the outline of a defect, and return it with the text for it.
+
+    Args:
+        shapes: Draws the outlines: the physical families.
+        images: (B, C, H, W) float32 in [0, 1], the whole batch.
+        row: Row of the batch.
+        seed: Seed of the draw.
+        part: (B, 1, h, w) bool, where the part is; None: everywhere.
+        prompt: What shape and place shall follow; None draws any shape, and its caption is the text.
+    """
+    height, width = images.shape[-2:]
+    cells = None if part is None else part[row, 0].cpu().numpy()
+    family, params = find_shape(shapes, prompt, seed, height, width)
+    if prompt is None:
+        prompt = f"{family.caption(params)}, high contrast"
+    else:
+        cells = restrict_to_position(prompt, cells)
+    return clip_shape(shapes.propose_one(images, row, family, params, part, cells=cells)), prompt
+
+
+def find_shape(
+    shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
+) -> tuple[Family, Params]:
+    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it."""
+    if prompt is not None and (name := family_of(prompt)) is not None:
+        shapes = shapes.only(name)
+    shorter = min(height, width)
+    frame = min(1.0, LARGEST_SHAPE / shorter)  # of a large image, draw as for one of the largest window's size
+    height, width = round(height * frame), round(width * frame)
+    draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
+    draws = [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
+    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+
+
+def clip_shape(shape: Proposal) -> Proposal:
+    """Cut an outline that is larger than a window's inside down to its middle."""
+    h, w = shape.support.shape[-2:]
+    y, x = max(0, (h - LARGEST_SHAPE) // 2), max(0, (w - LARGEST_SHAPE) // 2)
+    inner = slice(y, y + LARGEST_SHAPE), slice(x, x + LARGEST_SHAPE)
+    return replace(
+        shape,
+        top=[shape.top[0] + y],
+        left=[shape.left[0] + x],
+        target=shape.target[..., *inner],
+        alpha=shape.alpha[..., *inner],
+        support=shape.support[..., *inner],
+    )
+
+
+def surround(shape: Proposal, size: tuple[int, int], *, step: int, smallest: int = 0) -> tuple[int, int, int]:
+    """Return corner and side of an edit's window: all of the outline, and what is around it where the image goes on.
+
+    Args:
+        shape: The outline, at most ``LARGEST_SHAPE`` high and wide.
+        size: Height and width of the image.
+        step: The side is a multiple of it.
+        smallest: Least side.
+    """
+    h, w = shape.support.shape[-2:]
+    side = min(LARGEST, max(smallest, -(-(max(h, w) + 2 * MARGIN) // step) * step))
+    corner = []
+    for start, length, limit in zip((shape.top[0], shape.left[0]), (h, w), size, strict=True):
+        first = start + length // 2 - side // 2
+        corner.append(min(max(first, 0), max(limit - side, 0)))
+    return corner[0], corner[1], side
+
+
+def find_inside(shape: Proposal, top: int, left: int) -> tuple[slice, slice]:
+    """Return where an outline lies in the window that begins at a corner."""
+    h, w = shape.support.shape[-2:]
+    y, x = shape.top[0] - top, shape.left[0] - left
+    return slice(y, y + h), slice(x, x + w)
+
+
+def cut_padded(image: torch.Tensor, top: int, left: int, side: int) -> torch.Tensor:
+    """Cut a window (1, 3, side, side) out of an image (C, H, W); a smaller image is continued by its border."""
+    window = image[None, :, top : top + side, left : left + side]
+    missing = side - window.shape[-1], side - window.shape[-2]
+    if any(missing):
+        window = F.pad(window, (0, missing[0], 0, missing[1]), mode="replicate")
+    return window.expand(-1, 3, -1, -1)
+
+
+def follow_colour(target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Return a drawn window (1, 3, h, w) with the channels of its image (C, H, W), without colour where that has none.
+
+    Returns:
+        (1, C, h, w).
+    """
+    if image.shape[0] == 1 or has_no_colour(image):
+        return (sum(target.unbind(1)) * (1 / 3)).unsqueeze(1).expand(-1, image.shape[0], -1, -1)
+    return target
+
+
+def has_no_colour(image: torch.Tensor) -> bool:
+    """Return whether an image (C, H, W) has no colour."""
+    return bool((image.amax(0) - image.amin(0)).amax() <= 1 / 255)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: with more, sums of products may come out in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _extent(draw: tuple[Family, Params]) -> float:
+    return max(draw[1]["extent_y"], draw[1]["extent_x"])

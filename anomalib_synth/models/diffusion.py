@@ -1,0 +1,378 @@
+"""Edits of windows by pre-trained text-guided image-to-image pipelines of diffusers, as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.models.captions import CaptionVocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+CARD = "anomalib_synth.json"
+INSTRUCTION = "add {}"
+_INDEX = "model_index.json"
+_GUIDANCE = {"guidance_scale": 7.5, "image_guidance_scale": 1.5}
+_NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
+_DTYPES = ("float32", "float16", "bfloat16")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSettings:
+    """How a pipeline is run.
+
+    Args:
+        num_inference_steps: Steps of denoising, >= 1.
+        guidance_scale: Weight of the instruction, >= 1; None takes what the card of a pipeline by ``anomalib-synth fit
+            --diffusion`` recommends, and 7.5 for others.
+        image_guidance_scale: Weight of the image, >= 1; None likewise, and 1.5 for others.
+        scheduler: Class of diffusers in place of the pipeline's own scheduler, such as ``DPMSolverMultistepScheduler``,
+            or ``LCMScheduler`` for weights that were made for few steps; None keeps the pipeline's.
+        instruction: What the pipeline is told; ``{}`` stands for the prompt.
+        resolution: Side in pixels that smaller windows are enlarged to; None takes the pipeline's own.
+        batch_size: Windows an evaluation, >= 1. Batches are filled up, so that they always have this size.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        device: Such as ``cuda``; None runs where the images are.
+        offload: ``model`` or ``sequential`` keeps parts in the memory of the CPU until they are needed; None does not.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    num_inference_steps: int = 20
+    guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
+    scheduler: str | None = None
+    instruction: str = INSTRUCTION
+    resolution: int | None = None
+    batch_size: int = 4
+    dtype: str = "float32"
+    device: str | None = None
+    offload: str | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        for name in ("num_inference_steps", "guidance_scale", "image_guidance_scale", "resolution", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"`{name}` must be >= 1, got {value}."
+                raise ValueError(msg)
+        for name, known in (("dtype", _DTYPES), ("offload", (None, "model", "sequential"))):
+            if getattr(self, name) not in known:
+                msg = f"`{name}` must be one of {', '.join(map(str, known))}, got {getattr(self, name)!r}."
+                raise ValueError(msg)
+        if self.instruction.count("{}") != 1:
+            msg = f"`instruction` must hold {{}} once, where the prompt goes, got {self.instruction!r}."
+            raise ValueError(msg)
+
+
+class DiffusionEditor:
+    """A text-guided image-to-image pipeline of diffusers, used as it is.
+
+    Any pipeline with the call of ``StableDiffusionInstructPix2PixPipeline`` (arXiv 2211.09800) serves: its sibling for
+    SDXL, one trained by ``anomalib-synth fit --diffusion``, or an inpainting one, which is also told the region.
+    Nothing is loaded before it is needed. Weights are read from safetensors alone, code of a repository is never run,
+    and the safety checker is left out: it judges photographs, and blackens what it takes offence at.
+
+    A sample's noise comes from its own generator on the CPU, and batches always have one size, so that no bit depends
+    on what else is edited. Windows go in and out as float tensors: nothing is rounded to 8 bits.
+
+    Args:
+        pipeline: Folder in the format of diffusers' ``save_pretrained``, or id of a repository of the Hugging Face hub,
+            whose copy in the cache is used where there is one.
+        settings: How it is run. Defaults to ``DiffusionSettings()``.
+    """
+
+    def __init__(self, pipeline: str | Path, settings: DiffusionSettings | None = None) -> None:
+        self.pipeline = str(pipeline)
+        self.settings = settings or DiffusionSettings()
+        self._device: torch.device | None = None
+
+    @cached_property
+    def directory(self) -> Path:
+        """The folder of the pipeline; of a repository, the snapshot in the cache, fetched if it is not there.
+
+        Raises:
+            ValueError: If there is none and none can be fetched.
+        """
+        folder = Path(self.pipeline)
+        if (folder / _INDEX).is_file():
+            return folder
+        if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in {"..", "~"}:
+            msg = f"`pipeline` {self.pipeline!r} is no pipeline of diffusers: it has no {_INDEX}. {_remedies('')}"
+            raise ValueError(msg)
+        fetch = import_diffusers().DiffusionPipeline.download
+        try:
+            return Path(fetch(self.pipeline, use_safetensors=True, local_files_only=True))
+        except Exception:  # not in the cache: diffusers and the hub's libraries raise many kinds
+            try:
+                return Path(fetch(self.pipeline, use_safetensors=True))
+            except Exception as error:
+                msg = (
+                    f"`pipeline` {self.pipeline!r} is neither a folder nor in the cache of the Hugging Face hub, and "
+                    f"cannot be fetched ({error}). {_remedies(self.pipeline)}"
+                )
+                raise ValueError(msg) from error
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """What ``anomalib-synth fit`` says of a pipeline it trained; empty for others."""
+        file = self.directory / CARD
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Digest of the pipeline's files; of a repository, its id and commit."""
+        folder = self.directory
+        if folder != Path(self.pipeline):
+            return f"{self.pipeline}@{folder.name}"
+        files = [folder / _INDEX]
+        for name in sorted(self._index):
+            if not name.startswith("_") and (folder / name).is_dir():
+                files += sorted(file for file in (folder / name).rglob("*") if file.is_file())
+        _logger.info("Reading %.1f GiB of weights for their digest.", sum(f.stat().st_size for f in files) / 2**30)
+        digest = blake2b(json.dumps(self.card.get("recommended")).encode(), digest_size=16)
+        for file in files:
+            with file.open("rb") as stream:
+                digest.update(file.relative_to(folder).as_posix().encode() + file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The pipeline of diffusers, loaded.
+
+        Raises:
+            ImportError: If diffusers or transformers is not installed.
+            ValueError: If its files are missing or do not fit, or it is called otherwise.
+        """
+        diffusers = import_diffusers()
+        kind = getattr(diffusers, str(self._index.get("_class_name")), None)
+        if kind is None:
+            msg = f"`pipeline` {self.pipeline!r} must be a class of diffusers, got {self._index.get('_class_name')!r}."
+            raise ValueError(msg)
+        missing = {"prompt", "image", "generator"} - set(inspect.signature(kind.__call__).parameters)
+        if missing:
+            msg = (
+                f"`pipeline` must be called with an image and a prompt, as StableDiffusionInstructPix2PixPipeline; "
+                f"{kind.__name__} takes no {', '.join(sorted(missing))}."
+            )
+            raise ValueError(msg)
+        takes = inspect.signature(kind.__init__).parameters
+        options = {name: value for name, value in _NO_CHECKER.items() if name in takes}
+        try:
+            with torch.random.fork_rng(devices=[]), quiet(diffusers):
+                pipe = diffusers.DiffusionPipeline.from_pretrained(
+                    self.directory,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    torch_dtype=getattr(torch, self.settings.dtype),
+                    low_cpu_mem_usage=importlib.util.find_spec("accelerate") is not None,
+                    **options,
+                )
+        except (OSError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+            msg = f"diffusers cannot load the pipeline in {str(self.directory)!r}: {error} {_remedies(self.pipeline)}"
+            raise ValueError(msg) from error
+        if (self._index.get("safety_checker") or [None])[0] is not None:
+            _logger.info("The safety checker of %s is left out.", self.pipeline)
+        pipe.set_progress_bar_config(disable=True)
+        if self.settings.scheduler is not None:
+            pipe.scheduler = _find_scheduler(self.settings.scheduler).from_config(pipe.scheduler.config)
+        return pipe
+
+    @cached_property
+    def guidance(self) -> dict[str, float]:
+        """The weights of instruction and image, as they are used."""
+        asked = {name: getattr(self.settings, name) for name in _GUIDANCE}
+        known = _GUIDANCE | self.card.get("recommended", {})
+        return {name: known[name] if value is None else value for name, value in asked.items()}
+
+    @cached_property
+    def resolution(self) -> int:
+        """Side in pixels that smaller windows are enlarged to."""
+        if self.settings.resolution is not None:
+            return self._fit(self.settings.resolution)
+        size = getattr(self._denoiser.config, "sample_size", None)
+        if not isinstance(size, int):
+            msg = f"`resolution` must be set: {self.pipeline!r} does not say for which size it was trained."
+            raise ValueError(msg)
+        return self._fit(size * self.pipe.vae_scale_factor)
+
+    def find_unknown(self, text: str) -> list[str]:
+        """Return the words that a pipeline of ``anomalib-synth fit`` never saw; none for others."""
+        words = self.card.get("words")
+        return [] if words is None else CaptionVocabulary(words).find_unknown(text)
+
+    @torch.no_grad()
+    def edit(
+        self,
+        windows: Sequence[torch.Tensor],
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        masks: Sequence[torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
+        """Return what edits change in windows.
+
+        A window below the pipeline's resolution is enlarged to it, and the change is made smaller again, so that what
+        is not changed stays as sharp as it was.
+
+        Args:
+            windows: N windows (3, S, S) in [0, 1], of any sides.
+            prompts: N prompts; the empty one is no instruction.
+            seeds: N seeds of the noise.
+            masks: N regions (1, S, S) in {0, 1}, for pipelines that take one.
+
+        Returns:
+            N changes (3, S, S) in [-1, 1], float32, on the windows' device: the edited window less the window.
+
+        Raises:
+            ValueError: If the pipeline cannot be loaded, or draws what is not finite.
+        """
+        changes: list[torch.Tensor | None] = [None] * len(windows)
+        sides = [max(self.resolution, self._fit(window.shape[-1])) for window in windows]
+        for side in sorted(set(sides)):
+            rows = [row for row, own in enumerate(sides) if own == side]
+            for start in range(0, len(rows), self.settings.batch_size):
+                part = rows[start : start + self.settings.batch_size]
+                filled = part + part[-1:] * (self.settings.batch_size - len(part))
+                shown = torch.stack([_resize(windows[row], side).clamp(0, 1) for row in filled])
+                regions = None
+                if masks is not None:
+                    regions = torch.stack([_resize(masks[row].float(), side).round() for row in filled])
+                edited = self._run(shown, [prompts[row] for row in filled], [seeds[row] for row in filled], regions)
+                for row, change in zip(part, edited - shown, strict=False):
+                    changes[row] = _resize(change, windows[row].shape[-1])
+        return changes
+
+    def _run(
+        self, images: torch.Tensor, prompts: list[str], seeds: list[int], regions: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Call the pipeline on one full batch of its own size: (B, 3, R, R) in [0, 1] -> the same."""
+        pipe = self._place(torch.device(self.settings.device or images.device))
+        takes = inspect.signature(pipe.__call__).parameters
+        options = {"height": images.shape[-2], "width": images.shape[-1], "mask_image": regions, **self.guidance}
+        edited = pipe(
+            prompt=[self.settings.instruction.format(prompt) if prompt else "" for prompt in prompts],
+            image=images,
+            num_inference_steps=self.settings.num_inference_steps,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="pt",
+            **{name: value for name, value in options.items() if name in takes},
+        ).images
+        edited = edited.to(images.device, torch.float32)
+        if not edited.isfinite().all():
+            msg = f"{self.pipeline!r} drew values that are not finite in {self.settings.dtype}. Use another `dtype`."
+            raise ValueError(msg)
+        return edited.clamp(0, 1)
+
+    def _place(self, device: torch.device) -> Any:
+        """Return the pipeline on a device."""
+        if device != self._device:
+            offload = self.settings.offload
+            if offload is None:
+                self.pipe.to(device)
+            elif device.type == "cpu" or importlib.util.find_spec("accelerate") is None:
+                msg = f"`offload` {offload!r} needs an accelerator as `device` and `pip install accelerate`."
+                raise ValueError(msg)
+            elif offload == "model":
+                self.pipe.enable_model_cpu_offload(device=device)
+            else:
+                self.pipe.enable_sequential_cpu_offload(device=device)
+            self._device = device
+        return self.pipe
+
+    @cached_property
+    def _index(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.directory / _INDEX).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            msg = f"{str(self.directory / _INDEX)!r} cannot be read: {error}. {_remedies(self.pipeline)}"
+            raise ValueError(msg) from error
+
+    @property
+    def _denoiser(self) -> Any:
+        return getattr(self.pipe, "unet", None) or self.pipe.transformer
+
+    def _fit(self, side: int) -> int:
+        """Return the next side that the pipeline can edit: a multiple of what its parts halve."""
+        halved = len(getattr(self._denoiser.config, "block_out_channels", (1, 1))) - 1
+        step = self.pipe.vae_scale_factor * 2**halved
+        return -(-side // step) * step
+
+
+def import_diffusers() -> ModuleType:
+    """Return diffusers.
+
+    Raises:
+        ImportError: If it, or transformers, is not installed.
+    """
+    try:
+        import diffusers
+        import transformers  # noqa: F401 - the text encoders
+    except ImportError as error:
+        msg = "Diffusion needs diffusers and transformers: `pip install 'anomalib-synth[diffusion]'`."
+        raise ImportError(msg) from error
+    return diffusers
+
+
+def _find_scheduler(name: str) -> Any:
+    import diffusers
+
+    found = getattr(diffusers, name, None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin)):
+        msg = f"`scheduler` must name a scheduler of diffusers, such as DPMSolverMultistepScheduler, got {name!r}."
+        raise ValueError(msg)
+    return found
+
+
+def _remedies(name: str) -> str:
+    """Return what one can do where a pipeline is missing."""
+    name = name or "REPOSITORY"
+    return (
+        "Either (1) name a folder in diffusers' format: `pipeline: /path/to/pipeline` (on a machine with network, "
+        f"`hf download {name} --local-dir /path/to/pipeline` fetches one); or (2) run once with network, or with "
+        "HF_HOME on a copied cache, where it is kept; or (3) train a small one on your own images, without network: "
+        "`anomalib-synth fit --diffusion true --normals DIR --out DIR`."
+    )
+
+
+def _resize(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Resize (C, S, S) to (C, side, side)."""
+    if image.shape[-1] == side:
+        return image
+    mode = "bicubic" if side > image.shape[-1] else "bilinear"
+    return F.interpolate(image[None], (side, side), mode=mode, antialias=True)[0]
+
+
+@contextmanager
+def quiet(diffusers: ModuleType) -> Iterator[None]:
+    """Show no bars while parts are read or written, and not that newer versions call arguments otherwise."""
+    import transformers
+
+    modules = [diffusers.utils.logging, transformers.utils.logging]
+    shown = [module.is_progress_bar_enabled() for module in modules]
+    for module in modules:
+        module.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for module, was in zip(modules, shown, strict=True):
+            if was:
+                module.enable_progress_bar()
