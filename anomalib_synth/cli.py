@@ -14,6 +14,7 @@ from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.report import review
+from anomalib_synth.report.compare import compare
 from anomalib_synth.report.doctor import doctor
 
 
@@ -137,6 +138,7 @@ def main(args: list[str] | None = None) -> None:
                 "check": check,
                 "export": export,
                 "calibrate": calibrate,
+                "compare": compare,
                 "doctor": doctor,
             },
             args=args,

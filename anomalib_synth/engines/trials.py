@@ -1,0 +1,226 @@
+"""Running many long, independent tasks, each in a fresh process that may die without taking the others with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    Run = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A task.
+
+    Args:
+        name: What people call it.
+        payload: What the function takes; plain data.
+        log: File for what it prints.
+    """
+
+    name: str
+    payload: dict[str, Any]
+    log: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialEvent:
+    """What happened to a task.
+
+    Args:
+        kind: ``"started"``, ``"done"`` or ``"failed"``.
+        trial: The task.
+        row: What the function returned, when it is done.
+        error: Why it failed.
+    """
+
+    kind: Literal["started", "done", "failed"]
+    trial: Trial
+    row: dict[str, Any] | None = None
+    error: str = ""
+
+
+def run_trials(
+    function: Run,
+    trials: Sequence[Trial],
+    *,
+    workers: int,
+    engine: Literal["local", "ray"] = "local",
+    devices: Sequence[int] = (0,),
+) -> Generator[TrialEvent, None, None]:
+    """Run a function on every task and yield what happens, in the order it happens.
+
+    Every task has a process of its own. One that raises or dies is reported, and the rest go on. Closing the iterator
+    ends the tasks that run.
+
+    Args:
+        function: Takes a payload, to which ``device`` is added, and returns a row; importable by its name.
+        trials: The tasks, started in this order.
+        workers: Tasks that run at the same time.
+        engine: ``"local"``: processes of this machine. ``"ray"``: tasks of one CPU, and of one GPU where the cluster
+            has some, on the cluster that ``RAY_ADDRESS`` names, else on a local one.
+        devices: Numbers of the GPUs that local tasks are spread over.
+
+    Raises:
+        ValueError: If Ray is not installed, or its cluster is out of reach.
+    """
+    if engine == "ray":
+        return _run_on_ray(function, trials, workers=workers)
+    return _run_locally(function, trials, workers=workers, devices=devices)
+
+
+def log_name(name: str, digest: str) -> str:
+    """Return a file name for the log of a task.
+
+    Example:
+        >>> log_name("realnet (rule_based), mvtec/bottle, seed 0", "ab12")
+        'realnet_rule_based_mvtec_bottle_seed_0-ab12.log'
+    """
+    return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name).strip('_')[:80]}-{digest}.log"
+
+
+def _run_locally(
+    function: Run, trials: Sequence[Trial], *, workers: int, devices: Sequence[int]
+) -> Generator[TrialEvent, None, None]:
+    context = multiprocessing.get_context("spawn")  # fork is unsafe once torch's threads run
+    waiting = list(reversed(trials))
+    free = list(reversed(range(workers)))
+    running: dict[Connection, tuple[Trial, Any, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                trial, slot = waiting.pop(), free.pop()
+                receiver, sender = context.Pipe(duplex=False)
+                payload = {**trial.payload, "device": devices[slot % len(devices)]}
+                process = context.Process(target=_work, args=(function, payload, str(trial.log), sender))
+                process.start()
+                sender.close()  # the child's copy is the last one: its death ends the pipe
+                running[receiver] = (trial, process, slot)
+                yield TrialEvent(kind="started", trial=trial)
+            for receiver in [each for each in wait(list(running)) if isinstance(each, Connection)]:
+                trial, process, slot = running.pop(receiver)
+                free.append(slot)
+                yield _receive(receiver, trial, process)
+    finally:
+        for _, process, _ in running.values():
+            process.terminate()
+        for _, process, _ in running.values():
+            process.join()
+
+
+def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
+    """Return what a process sent, or how it ended without sending."""
+    try:
+        ok, answer = receiver.recv()
+    except EOFError:
+        ok, answer = False, None
+    receiver.close()
+    process.join()
+    if answer is None:
+        answer = (
+            f"Its process ended without an answer (exit code {process.exitcode}). The usual cause is memory: use fewer "
+            "workers, smaller batches or images. A script that calls this must guard its start with "
+            '`if __name__ == "__main__":`.'
+        )
+    if ok:
+        return TrialEvent(kind="done", trial=trial, row=answer)
+    return TrialEvent(kind="failed", trial=trial, error=answer)
+
+
+def _work(function: Run, payload: dict[str, Any], log: str, sender: Connection) -> None:
+    """Run one task in a fresh process: it leaves Ctrl-C to the parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(BrokenPipeError):
+        sender.send(_try(function, payload, log))
+    sender.close()
+
+
+def _try(function: Run, payload: dict[str, Any], log: str) -> tuple[bool, Any]:
+    """Return the row, or the error in one line; all that is printed, and the traceback, go to the log."""
+    _redirect(Path(log))
+    try:
+        return True, function(payload)
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split()) or "no message"
+        return False, text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _redirect(log: Path) -> None:
+    """Send this process's output to a file, also what libraries write past Python."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace")
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    os._exit(1)
+
+
+def _run_on_ray(function: Run, trials: Sequence[Trial], *, workers: int) -> Generator[TrialEvent, None, None]:
+    from anomalib_synth.engines.ray_engine import connect, import_ray  # not above: each fresh process would load torch
+
+    ray = import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        connect(ray, workers)
+    waiting = list(reversed(trials))
+    running: dict[Any, Trial] = {}
+    try:
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=0)(_work_on_ray)  # fresh process each
+        while waiting or running:
+            while waiting and len(running) < workers:
+                trial = waiting.pop()
+                payload = {**trial.payload, "device": 0}
+                running[task.remote(function, payload, str(Path(trial.log).absolute()), str(Path.cwd()))] = trial
+                yield TrialEvent(kind="started", trial=trial)
+            (reference, *_), _ = ray.wait(list(running), num_returns=1)
+            trial = running.pop(reference)
+            try:
+                ok, answer = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                ok, answer = False, f"Its Ray worker died: {' '.join(str(error).split())[:300]}"
+            kind: Literal["done", "failed"] = "done" if ok else "failed"
+            yield TrialEvent(kind=kind, trial=trial, row=answer if ok else None, error="" if ok else answer)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+        if ours:
+            ray.shutdown()
+
+
+def _work_on_ray(function: Run, payload: dict[str, Any], log: str, folder: str) -> tuple[bool, Any]:
+    """Run one task on a Ray worker, in the folder that relative paths refer to."""
+    try:
+        os.chdir(folder)
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return False, f"All machines of the cluster must mount {folder!r} at the same path: {error}"
+    return _try(function, payload, log)

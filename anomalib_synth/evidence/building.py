@@ -1,0 +1,132 @@
+"""Models, callbacks and datamodules from plain ``{class_path, init_args}``, with errors that name the entry."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anomalib.data import AnomalibDataModule
+    from anomalib.models import AnomalibModule
+    from anomalib.pre_processing import PreProcessor
+    from lightning.pytorch import Callback
+
+Kind = Literal["model", "callback", "data"]
+_LONGEST = 600
+
+
+def check_section(kind: Kind, name: str, section: Mapping[str, Any]) -> None:
+    """Refuse a section whose class or arguments do not exist; nothing is built.
+
+    Raises:
+        ValueError: Naming the entry.
+    """
+    _parse(kind, name, section)
+
+
+def build_datamodule(name: str, section: Mapping[str, Any]) -> AnomalibDataModule:
+    """Return the datamodule of a section; nothing is read or downloaded yet.
+
+    Raises:
+        ValueError: If it cannot be built.
+    """
+    return _build("data", f"data.{name}", section)
+
+
+def build_callbacks(name: str, sections: Sequence[Mapping[str, Any]], *, seed: int) -> list[Callback]:
+    """Return the callbacks of a synthesis; those that take a ``seed`` and are not given one get this one.
+
+    Raises:
+        ValueError: If one cannot be built.
+    """
+    return [
+        _build("callback", f"synthesis.{name}[{number}]", _with_seed(section, seed))
+        for number, section in enumerate(sections)
+    ]
+
+
+def build_model(name: str, section: Mapping[str, Any], *, image_size: int | None) -> AnomalibModule:
+    """Return the model of a section, without post-processor, evaluator and visualizer: raw scores are compared.
+
+    Args:
+        name: Name of the model.
+        section: ``{class_path, init_args}``, and ``normalise: {mean, std}`` if the statistics differ.
+        image_size: Side in pixels of what it sees; None keeps its pre-processor.
+
+    Raises:
+        ValueError: If it cannot be built.
+    """
+    model = _build("model", f"models.{name}", section)
+    if image_size is not None:
+        model.pre_processor = model.configure_pre_processor(image_size=(image_size, image_size))
+    if "normalise" in section:
+        _normalise(name, model.pre_processor, section["normalise"])
+    model.post_processor = model.evaluator = model.visualizer = None
+    return model
+
+
+def _normalise(name: str, pre_processor: PreProcessor | None, statistics: Mapping[str, Any]) -> None:
+    """Put other statistics into a pre-processor's normalisation."""
+    from torchvision.transforms.v2 import Normalize
+
+    steps = getattr(getattr(pre_processor, "transform", None), "transforms", [])
+    found = [step for step in steps if isinstance(step, Normalize)]
+    if not found:
+        msg = f"`models.{name}` has no normalisation to change. Remove its `normalise`."
+        raise ValueError(msg)
+    found[0].mean, found[0].std = list(statistics["mean"]), list(statistics["std"])
+
+
+def _with_seed(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    module, _, attribute = section["class_path"].rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    arguments = dict(section.get("init_args") or {})
+    if "seed" in parameters:
+        arguments.setdefault("seed", seed)
+    return {"class_path": section["class_path"], "init_args": arguments}
+
+
+def _base(kind: Kind) -> type:
+    if kind == "model":
+        importlib.import_module("anomalib.models")
+        from anomalib.models import AnomalibModule
+
+        return AnomalibModule
+    if kind == "data":
+        from anomalib.data import AnomalibDataModule
+
+        return AnomalibDataModule
+    from lightning.pytorch import Callback
+
+    return Callback
+
+
+def _parse(kind: Kind, name: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(_base(kind), kind, fail_untyped=False, required=True)
+    named = {key: value for key, value in section.items() if key in {"class_path", "init_args"} and value is not None}
+    plain = copy.deepcopy(named)  # jsonargparse may build parts in place
+    try:
+        return parser, parser.parse_object({kind: plain})
+    except (ArgumentError, TypeError, ValueError, KeyError, OSError) as error:
+        raise _cannot_build(name, error) from error
+
+
+def _build(kind: Kind, name: str, section: Mapping[str, Any]) -> Any:
+    parser, parsed = _parse(kind, name, section)
+    try:
+        return parser.instantiate_classes(parsed)[kind]
+    except (TypeError, ValueError, KeyError, OSError) as error:
+        raise _cannot_build(name, error) from error
+
+
+def _cannot_build(name: str, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    shown = reason if len(reason) <= _LONGEST else reason[:_LONGEST] + " ..."
+    return ValueError(f"`{name}` cannot be built: {shown}")

@@ -1,0 +1,137 @@
+"""What the rows of a comparison say, arm by arm: means, gains, verdicts, and what a reader must know besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.evidence.paired import Estimate, Verdict, estimate_gain, estimate_mean, judge
+from anomalib_synth.evidence.trial_metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMPARABLE = ("anomalib_synth", "anomalib", "torch", "lightning", "device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """One arm of a comparison.
+
+    Args:
+        name: Its name.
+        is_baseline: Whether the others are compared with it.
+        runs: How many of its runs there are.
+        planned: How many there should be.
+        means: Mean by metric, shares times 100.
+        gains: Difference from the baseline by metric, in points; empty for the baseline.
+        verdict: What may be said of it, None for the baseline.
+    """
+
+    name: str
+    is_baseline: bool
+    runs: int
+    planned: int
+    means: dict[str, Estimate]
+    gains: dict[str, Estimate]
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A comparison so far.
+
+    Args:
+        metric: Name of the metric of the verdicts.
+        arms: The arms, in order.
+        data: Names of the data sets that have rows, in order.
+        rows: The rows, shares times 100.
+        notes: What a reader must know.
+    """
+
+    metric: str
+    arms: list[ArmSummary]
+    data: list[str]
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+    @property
+    def baseline(self) -> ArmSummary:
+        """The arm that the others are compared with."""
+        return next(arm for arm in self.arms if arm.is_baseline)
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the metrics that any row has."""
+        return [name for name in METRICS if any(row.get(name) is not None for row in self.rows)]
+
+
+def summarise_rows(
+    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], *, baseline: str, metric: str
+) -> Summary:
+    """Summarise the rows of a comparison.
+
+    Args:
+        rows: The rows of the runs that are done.
+        cells: All cells of the comparison, in order.
+        baseline: Name of the baseline.
+        metric: Name of the metric of the verdicts.
+    """
+    shown = [_to_units(row) for row in rows]
+    arms = []
+    for name in dict.fromkeys(cell["arm"] for cell in cells):
+        is_baseline = name == baseline
+        gains = {} if is_baseline else {each: estimate_gain(shown, name, baseline, each) for each in METRICS}
+        label, better = METRICS[metric].label, METRICS[metric].higher_is_better
+        arms.append(
+            ArmSummary(
+                name=name,
+                is_baseline=is_baseline,
+                runs=sum(row["arm"] == name for row in rows),
+                planned=sum(cell["arm"] == name for cell in cells),
+                means={each: estimate_mean(shown, name, each) for each in METRICS},
+                gains=gains,
+                verdict=None if is_baseline else judge(gains[metric], label=label, higher_is_better=better),
+            )
+        )
+    present = {row["data"] for row in rows}
+    data = [name for name in dict.fromkeys(cell["data"] for cell in cells) if name in present]
+    return Summary(metric=metric, arms=arms, data=data, rows=shown, notes=list_notes(rows, cells))
+
+
+def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
+    notes = []
+    if len(rows) < len(cells):
+        notes.append(f"{len(cells) - len(rows)} of {len(cells)} runs are not there; what lacks its pair is left out.")
+    fixed = {row["model"]: row["fixed_epochs"] for row in rows if row.get("fixed_epochs")}
+    for model, epochs in fixed.items():
+        many = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        notes.append(f"{model} always takes {many} over the training images; the step budget does not apply to it.")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        if model not in fixed and any(row["batches"] != row["steps"] for row in of_model):
+            counts = " or ".join(map(str, sorted({row["batches"] for row in of_model})))
+            notes.append(
+                f"{model} saw {counts} batches, not {of_model[0]['steps']}: it takes several optimiser steps a batch, "
+                "or ends by itself."
+            )
+    for name in _COMPARABLE:
+        found = sorted({str(row[name]) for row in rows})
+        if len(found) > 1:
+            notes.append(f"The runs differ in {name} ({', '.join(found)}). Use a new folder to compare like with like.")
+    for data in dict.fromkeys(row["data"] for row in rows):
+        sizes = {(row["train_images"], row["test_good"], row["test_defects"]) for row in rows if row["data"] == data}
+        if len(sizes) > 1:
+            notes.append(f"The images of {data} changed between runs. Use a new folder to compare like with like.")
+    return notes
+
+
+def _to_units(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its shares times 100."""
+    scaled = {
+        name: 100 * row[name]
+        for name, metric in METRICS.items()
+        if metric.unit == "%" and isinstance(row.get(name), int | float)
+    }
+    return {**row, **scaled}

@@ -1,0 +1,119 @@
+"""How far a comparison is, and when it may end."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from anomalib_synth.engines.progress import as_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from rich.progress import Task
+
+
+def estimate_left(
+    left: Sequence[str], seconds: Mapping[str, Sequence[float]], *, workers: int, spent: Sequence[float] = ()
+) -> float | None:
+    """Return how many seconds the runs that are left may take, None while no run is done.
+
+    Each takes the median of its arm's runs so far, or of all runs where its arm has none.
+
+    Args:
+        left: Arms of the runs that are left, those that run included.
+        seconds: Seconds of the runs that are done, by arm.
+        workers: Runs at the same time.
+        spent: Seconds that the current runs have had.
+
+    Example:
+        >>> estimate_left(["a", "a", "b"], {"a": [10.0, 12.0, 50.0]}, workers=2, spent=[6.0])
+        15.0
+    """
+    known = [value for values in seconds.values() for value in values]
+    if not known:
+        return None
+    typical = statistics.median(known)
+    total = sum(statistics.median(seconds[arm]) if seconds.get(arm) else typical for arm in left)
+    return max(0.0, total - sum(spent)) / max(1, min(workers, len(left)))
+
+
+class _LeftColumn(ProgressColumn):
+    """The time left, beside the bar over all runs."""
+
+    def __init__(self, owner: CellProgress) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def render(self, task: Task) -> Text:
+        """Show it."""
+        return Text("" if task.total is None else self._owner.describe_left())
+
+
+class CellProgress:
+    """Shows a bar over all runs, the runs that are under way, the time left, and a line for each run that ends.
+
+    Args:
+        cells: All cells of the comparison.
+        done: Rows of those that were done before.
+        workers: Runs at the same time.
+    """
+
+    def __init__(self, cells: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]], *, workers: int) -> None:
+        self._workers = workers
+        self._seconds: dict[str, list[float]] = {}
+        finished = {row["config_hash"] for row in done}
+        self._left = {cell["config_hash"]: cell["arm"] for cell in cells if cell["config_hash"] not in finished}
+        for row in done:
+            self._seconds.setdefault(row["arm"], []).append(row["seconds"])
+        self._started: dict[str, float] = {}
+        shown = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._progress = Progress(*shown, _LeftColumn(self), console=Console(soft_wrap=True))
+        self._bar = self._progress.add_task("", total=len(cells), completed=len(done))
+        self._lines: dict[str, Any] = {}
+
+    def __enter__(self) -> CellProgress:
+        """Start the display."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the display."""
+        self._progress.stop()
+
+    def start(self, name: str, cell: Mapping[str, Any]) -> None:
+        """Show a run that has started."""
+        self._started[cell["config_hash"]] = time.monotonic()
+        self._lines[cell["config_hash"]] = self._progress.add_task(escape(name), total=None)
+
+    def finish(self, name: str, row: Mapping[str, Any]) -> None:
+        """Take a run off the display and say how it went."""
+        digest = row["config_hash"]
+        self._progress.remove_task(self._lines.pop(digest))
+        self._started.pop(digest)
+        self._left.pop(digest)
+        if "error" in row:
+            text = f"[bold red]failed[/] {escape(name)}: {escape(row['error'][:300])}"
+        else:
+            self._seconds.setdefault(row["arm"], []).append(row["seconds"])
+            pixels = "" if row["pixel_ap"] is None else f", pixel AP {100 * row['pixel_ap']:.1f}"
+            scores = f"image AUROC {100 * row['image_auroc']:.1f}{pixels}"
+            text = f"{escape(name)}: {scores}, {as_duration(row['seconds'])}"
+        self._progress.console.print(text)
+        self._progress.advance(self._bar)
+
+    def describe_left(self) -> str:
+        """Say how long the rest may take."""
+        now = time.monotonic()
+        spent = [now - started for started in list(self._started.values())]
+        left = estimate_left(list(self._left.values()), self._seconds, workers=self._workers, spent=spent)
+        return "time left: known after the first run" if left is None else f"about {as_duration(left)} left"

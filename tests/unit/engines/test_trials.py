@@ -1,0 +1,73 @@
+"""Tasks in processes of their own: what they return, how they fail, and what dies with them."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anomalib_synth.engines.trials import Trial, run_trials
+
+
+def work(payload: dict[str, Any]) -> dict[str, Any]:
+    """What a task does; found by its name in the fresh process."""
+    print("working on", payload["number"])
+    if payload["number"] == 1:
+        msg = "no luck\n  today"
+        raise ValueError(msg)
+    if payload["number"] == 2:
+        os._exit(9)
+    if payload["number"] == 3:
+        Path(payload["file"]).write_text(str(os.getpid()))
+        time.sleep(60)
+    return {"number": payload["number"], "device": payload["device"], "process": os.getpid()}
+
+
+def make_trials(numbers: list[int], folder: Path) -> list[Trial]:
+    return [
+        Trial(name=str(n), payload={"number": n, "file": str(folder / "pid")}, log=folder / f"{n}.log") for n in numbers
+    ]
+
+
+def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
+    events = list(run_trials(work, make_trials([1, 2, 0], tmp_path), workers=1, devices=[4]))
+    assert [(event.kind, event.trial.name) for event in events] == [
+        ("started", "1"), ("failed", "1"), ("started", "2"), ("failed", "2"), ("started", "0"), ("done", "0")
+    ]  # fmt: skip
+    assert events[1].error == "no luck today"
+    assert "exit code 9" in events[3].error
+    row = events[5].row
+    assert (row["number"], row["device"]) == (0, 4)
+    assert row["process"] != os.getpid()
+    assert "working on 1" in (tmp_path / "1.log").read_text()
+    assert "Traceback" in (tmp_path / "1.log").read_text()
+
+
+def test_running_task_ends_when_the_iterator_is_closed(tmp_path) -> None:
+    with closing(run_trials(work, make_trials([3], tmp_path), workers=1)) as events:
+        assert next(events).kind == "started"
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    process = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.slow
+def test_ray_reports_the_same_events(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    events = list(run_trials(work, make_trials([1, 2, 0], tmp_path), workers=1, engine="ray"))
+    assert [(event.kind, event.trial.name) for event in events if event.kind != "started"] == [
+        ("failed", "1"), ("failed", "2"), ("done", "0")
+    ]  # fmt: skip
+    assert events[1].error == "no luck today"
+    assert "worker died" in events[3].error
+    assert events[5].row["process"] != os.getpid()
+    assert "working on 0" in (tmp_path / "0.log").read_text()
