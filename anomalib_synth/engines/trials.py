@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Run = Callable[[dict[str, Any]], dict[str, Any]]
 
+_PATIENCE = 30.0  # seconds a process that has answered gets to end
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -128,7 +130,10 @@ def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
     except EOFError:
         ok, answer = False, None
     receiver.close()
-    process.join()
+    process.join(timeout=_PATIENCE)
+    if process.is_alive():
+        process.kill()
+        process.join()
     if answer is None:
         answer = (
             f"Its process ended without an answer (exit code {process.exitcode}). The usual cause is memory: use fewer "
@@ -147,6 +152,7 @@ def _work(function: Run, payload: dict[str, Any], log: str, sender: Connection) 
     with suppress(BrokenPipeError):
         sender.send(_try(function, payload, log))
     sender.close()
+    os._exit(0)  # what libraries do when the interpreter ends can hang, and nothing of theirs is needed any more
 
 
 def _try(function: Run, payload: dict[str, Any], log: str) -> tuple[bool, Any]:

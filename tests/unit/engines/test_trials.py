@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,8 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
     if payload["number"] == 3:
         Path(payload["file"]).write_text(str(os.getpid()))
         time.sleep(60)
+    if payload["number"] == 4:
+        threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter waits for it before it ends
     return {"number": payload["number"], "device": payload["device"], "process": os.getpid()}
 
 
@@ -57,6 +60,13 @@ def test_running_task_ends_when_the_iterator_is_closed(tmp_path) -> None:
     process = int((tmp_path / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_row_arrives_when_the_process_would_not_end(tmp_path) -> None:
+    before = time.monotonic()
+    _, done = run_trials(work, make_trials([4], tmp_path), workers=1)
+    assert done.row["number"] == 4
+    assert time.monotonic() - before < 55
 
 
 @pytest.mark.slow
