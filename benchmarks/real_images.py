@@ -1,4 +1,4 @@
-"""Does synthesis help on real defects? Our arms against anomalib's built-in models, on the same images.
+r"""Does synthesis help on real defects? Our arms against anomalib's built-in models, on the same images.
 
 All arms have the bundled EfficientNet-Lite0 backbone, the same optimiser steps, the last checkpoint, and see no
 test image before the test:
@@ -13,6 +13,10 @@ test image before the test:
   configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
 * ``realnet_ar``, ``realnet_ar_softmax``: RealNet in two stages, rule-based -> AutoregressiveGenerator() with the models
   that come with the package; the second with both stages' samples weighted by their image-text score
+* ``realnet_diffusion``, ``realnet_diffusion_random``, ``realnet_diffusion_all``: RealNet in two stages, rule-based -> a
+  store of diffusion edits: those that the retrieval filter keeps, as many at random, all. They need ``--stores``
+* ``realnet_diffusion_reverse``, ``realnet_diffusion_mixed``, ``realnet_diffusion_fine_only``: the first of them in the
+  other orders
 * ``realnet_decay``, ``ssn_synth_decay``, ``ssn_perlin_decay``: as above, with LearningRateDecayCallback; without it the
   rate is constant
 
@@ -22,6 +26,15 @@ ground_truth/<class>). Rows are appended to a CSV as they come; a row that is th
     python benchmarks/real_images.py --data DATA --categories magnetic_tile pavement_crack solar_mono --seeds 0 1 2
     python benchmarks/real_images.py --data DATA --arms realnet --size 192
     python benchmarks/real_images.py --table
+
+The stores of the diffusion arms, STORES/<category>/{filtered,random,all}, by category:
+
+    anomalib-synth fit --diffusion true --normals DATA/<category>/train/good --image_size 128 --out PIPELINE
+    anomalib-synth generate --normals DATA/<category>/train/good --image_size 128 --num_samples 160 \
+        --generator DiffusionGenerator --generator.pipeline PIPELINE --out STORES/<category>/all
+    cp -r STORES/<category>/all STORES/<category>/filtered; cp -r STORES/<category>/all STORES/<category>/random
+    anomalib-synth filter --normals DATA/<category>/train/good --store STORES/<category>/filtered
+    anomalib-synth filter --normals DATA/<category>/train/good --store STORES/<category>/random --mode random_keep
 """
 
 from __future__ import annotations
@@ -54,7 +67,7 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator
+from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator, StoredGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet
 
@@ -63,10 +76,19 @@ if TYPE_CHECKING:
 
 ORDERS = ["rule_only", "two_stage", "reverse", "mixed"]
 WEIGHTS = ["softmax", "shuffled"]
+# the store of the second stage, and the order
+DIFFUSION = {
+    "diffusion": ("filtered", "two_stage"),
+    "diffusion_random": ("random", "two_stage"),
+    "diffusion_all": ("all", "two_stage"),
+    "diffusion_reverse": ("filtered", "reverse"),
+    "diffusion_mixed": ("filtered", "mixed"),
+    "diffusion_fine_only": ("filtered", "fine_only"),
+}
 ARMS = [
     "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
     *(f"realnet_{name}" for name in WEIGHTS + ORDERS), "realnet_decay", "ssn_synth_decay", "ssn_perlin_decay",
-    "realnet_ar", "realnet_ar_softmax",
+    "realnet_ar", "realnet_ar_softmax", *(f"realnet_{name}" for name in DIFFUSION),
 ]  # fmt: skip
 MAIN = ["magnetic_tile", "pavement_crack", "solar_mono"]
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -114,9 +136,13 @@ def make_datamodule(data: Path, category: str, *, batch_size: int) -> Folder:
 
 
 def make_arm(
-    arm: str, seed: int, pre_processor: PreProcessor, synthesis: SynthesisCallback | None = None
+    arm: str,
+    seed: int,
+    pre_processor: PreProcessor,
+    synthesis: SynthesisCallback | None = None,
+    stores: Path | None = None,
 ) -> tuple[AnomalibModule, list[Callback]]:
-    """Return the model and the callbacks of an arm; ``synthesis`` in place of the arm's own."""
+    """Return an arm's model and callbacks; ``synthesis`` in place of the arm's own, the ``stores`` of one category."""
     parts = {"pre_processor": pre_processor, "evaluator": False, "visualizer": False, "post_processor": False}
     if synthesis is None:
         rules = RuleBasedGenerator()
@@ -141,6 +167,12 @@ def make_arm(
     elif variant == "ar_softmax":
         callbacks.append(TwoStageTrainingCallback(ScoredGenerator(AutoregressiveGenerator())))
         callbacks.append(QualityWeightingCallback(mode="softmax", seed=seed))
+    elif variant in DIFFUSION:
+        if stores is None:
+            msg = f"Arm {arm} needs --stores, a folder with one folder of stores per category."
+            raise ValueError(msg)
+        name, order = DIFFUSION[variant]
+        callbacks.append(TwoStageTrainingCallback(StoredGenerator(stores / name), order=order))
     elif variant in ORDERS:
         callbacks.append(TwoStageTrainingCallback(fine_generator(), order=variant))
     return RealNet(**parts), callbacks
@@ -163,14 +195,16 @@ def run_cell(
     batch_size: int,
     synthesis: SynthesisCallback | None = None,
     untested: Sequence[Path] = (),
+    stores: Path | None = None,
 ) -> dict:
     """Train and test one arm; return its row.
 
-    ``synthesis`` takes the place of the arm's own; the images ``untested`` are left out of the test.
+    ``synthesis`` takes the place of the arm's own; the images ``untested`` are left out of the test; ``stores`` has a
+    folder of stores per category.
     """
     seed_everything(seed)
     pre_processor = PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
-    model, callbacks = make_arm(arm, seed, pre_processor, synthesis)
+    model, callbacks = make_arm(arm, seed, pre_processor, synthesis, stores / category if stores else None)
     datamodule = make_datamodule(data, category, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as results:
         limits = {"max_epochs": 1} if arm == "patchcore" else {"max_steps": steps, "max_epochs": -1}
@@ -241,6 +275,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--stores", type=Path, help="of the diffusion arms: see above")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
@@ -260,8 +295,9 @@ def main() -> None:
                 if len(done) and (done[KEY] == setting).all(1).any():
                     continue
                 row = run_cell(
-                    arm, args.data, category, seed, size=args.size, steps=args.steps, batch_size=args.batch_size
-                )
+                    arm, args.data, category, seed, size=args.size, steps=args.steps, batch_size=args.batch_size,
+                    stores=args.stores,
+                )  # fmt: skip
                 print(row, flush=True)
                 pd.DataFrame([row]).to_csv(args.results, mode="a", header=not args.results.exists(), index=False)
 

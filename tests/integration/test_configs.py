@@ -13,6 +13,7 @@ import yaml
 from anomalib.models import Dsr
 from PIL import Image
 
+from anomalib_synth.engines.generate import generate
 from anomalib_synth.generators import StoredGenerator
 from tests.contract import render_normals
 from tests.unit.models.small_diffusion import make_pipeline
@@ -105,7 +106,8 @@ def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
 
 def test_there_are_configs() -> None:
     assert {file.stem for file in TRAIN} >= {
-        "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage"
+        "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage",
+        "two_stage_diffusion",
     }  # fmt: skip
     assert {file.stem for file in SYNTHESIS} >= {
         "rule_based",
@@ -121,7 +123,7 @@ def test_there_are_configs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", TRAIN, ids=lambda file: file.stem)
-def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
+def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(CONFIGS.parent)
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     arguments = []
@@ -141,6 +143,9 @@ def test_complete_config_trains_and_tests(file, tmp_path, monkeypatch) -> None:
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
         small["pre_processor.init_args.transform"] = resize
         arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
+    if file.stem == "two_stage_diffusion":
+        generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=4, image_size=64)
+        monkeypatch.chdir(tmp_path)
     limits = {"limit_train_batches": 2} if "RealNet" in config["model"]["class_path"] else {}
     run_cli(
         "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(**limits),
@@ -247,8 +252,6 @@ def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatc
 @pytest.mark.parametrize("model", ["anomalib.models.Supersimplenet", "anomalib.models.Glass"])
 def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monkeypatch) -> None:
     from anomalib.engine import Engine
-
-    from anomalib_synth.engines.generate import generate
 
     monkeypatch.chdir(tmp_path)
     generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=6, image_size=64)
