@@ -5,7 +5,8 @@ test image before the test:
 
 * ``ssn_synth``, ``ssn_perlin``, ``ssn_unsup``: SuperSimpleNet supervised by RuleBasedGenerator() (every family, its
   defaults), by anomalib's PerlinAnomalyGenerator, and as it comes (unsupervised)
-* ``patchcore``: PatchCore, coreset 1 %;  ``draem``: DRAEM with RuleBasedGenerator() (97 million parameters: slow)
+* ``patchcore``: PatchCore, coreset 1 %;  ``padim``: PaDiM, 100 features
+* ``draem``: DRAEM with RuleBasedGenerator() (97 million parameters: slow)
 * ``realnet``: RealNet with RuleBasedGenerator()
 * ``realnet_softmax``, ``realnet_shuffled``: the same, each sample weighted by its quality, or by another sample's
 * ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
@@ -25,6 +26,8 @@ ground_truth/<class>). Rows are appended to a CSV as they come; a row that is th
 
     python benchmarks/real_images.py --data DATA --categories magnetic_tile pavement_crack solar_mono --seeds 0 1 2
     python benchmarks/real_images.py --data DATA --arms realnet --size 192
+    python benchmarks/real_images.py --data DATA --arms ssn_unsup patchcore padim realnet_rule_only realnet_ar \
+        --categories magnetic_tile pavement_crack solar_mono bottle_cap alien_toy
     python benchmarks/real_images.py --table
 
 The stores of the diffusion arms, STORES/<category>/{filtered,random,all}, by category:
@@ -53,7 +56,7 @@ import yaml
 from anomalib.data import Folder
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule, Draem, Patchcore, Supersimplenet
+from anomalib.models import AnomalibModule, Draem, Padim, Patchcore, Supersimplenet
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -86,7 +89,7 @@ DIFFUSION = {
     "diffusion_fine_only": ("filtered", "fine_only"),
 }
 ARMS = [
-    "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "draem", "realnet",
+    "ssn_synth", "ssn_perlin", "ssn_unsup", "patchcore", "padim", "draem", "realnet",
     *(f"realnet_{name}" for name in WEIGHTS + ORDERS), "realnet_decay", "ssn_synth_decay", "ssn_perlin_decay",
     "realnet_ar", "realnet_ar_softmax", *(f"realnet_{name}" for name in DIFFUSION),
 ]  # fmt: skip
@@ -152,6 +155,8 @@ def make_arm(
     family, _, variant = arm.removesuffix("_decay").partition("_")
     if arm == "patchcore":
         return Patchcore(**BACKBONE, coreset_sampling_ratio=0.01, **parts), []
+    if arm == "padim":
+        return Padim(**BACKBONE, n_features=100, **parts), []
     if arm == "draem":
         parts["pre_processor"] = PreProcessor(Compose([pre_processor.transform.transforms[0]]))
         return Draem(dtd_dir=".", **parts), [synthesis]
@@ -207,7 +212,7 @@ def run_cell(
     model, callbacks = make_arm(arm, seed, pre_processor, synthesis, stores / category if stores else None)
     datamodule = make_datamodule(data, category, batch_size=batch_size)
     with tempfile.TemporaryDirectory() as results:
-        limits = {"max_epochs": 1} if arm == "patchcore" else {"max_steps": steps, "max_epochs": -1}
+        limits = {"max_epochs": 1} if arm in ("patchcore", "padim") else {"max_steps": steps, "max_epochs": -1}
         engine = Engine(
             callbacks=callbacks, default_root_dir=results, logger=False, accelerator="cpu", enable_progress_bar=False,
             limit_val_batches=0, num_sanity_val_steps=0, **limits,
@@ -255,13 +260,14 @@ def constant_schedule(model: Supersimplenet) -> torch.optim.Optimizer:
 
 
 def print_table(path: Path) -> None:
-    """Print mean and spread over seeds by arm and category, and the mean over the three main categories."""
+    """Print mean and spread over seeds by arm and category, and the mean over the three main categories and all."""
     for (size, steps, batch_size), rows in pd.read_csv(path).groupby(["size", "steps", "batch_size"]):
         for metric in ("image_auroc", "pixel_auroc", "pixel_ap"):
             table = rows.pivot_table(
                 index="arm", columns="category", values=metric, aggfunc=["mean", "std", "min", "count"]
             )
             table["mean of", "the three"] = table["mean"][MAIN].mean(axis=1, skipna=metric != "image_auroc")
+            table["mean of", "all"] = table["mean"].mean(axis=1, skipna=metric != "image_auroc")
             print(f"\n{metric}, {size} px, {steps} steps of {batch_size}\n{table.round(3).to_string()}")
 
 
