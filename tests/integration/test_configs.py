@@ -310,7 +310,8 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
     [
         ("draw_defects.py", ["--normals", "{root}/train/good", "--out", "{out}/defects.png"]),
         ("few_real_defects.py", ["--normals", "{root}/train/good", "--defects", "{root}/test", "--out", "{out}/p.png"]),
-        ("custom_family.py", []),
+        ("custom_generator.py", []),
+        ("quickstart.py", ["--epochs=1", "--images=12", "--image-size=96", "--results={out}"]),
         ("fit_offline.py", ["--normals", "{root}/train/good", "--steps", "5", "--out", "{out}"]),
         (
             "two_stages.py",
@@ -328,7 +329,7 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
             ],
         ),
         (
-            "train_from_python.py",
+            "your_own_folder.py",
             [
                 "--root",
                 "{root}",

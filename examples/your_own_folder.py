@@ -1,6 +1,6 @@
 """Train SuperSimpleNet on a folder of good images with synthetic defects, from Python.
 
-    python examples/train_from_python.py --root FOLDER --normal-dir good --epochs 60
+    python examples/your_own_folder.py --root FOLDER --normal-dir good --epochs 60
 
 The threshold comes from a synthetic validation set, so not one real defect is needed.
 """

@@ -1,6 +1,6 @@
 """Write a generator of your own: propose a defect, and the base class checks, retries and composites it.
 
-python examples/custom_family.py
+python examples/custom_generator.py
 """
 
 from __future__ import annotations
