@@ -145,7 +145,7 @@ def main(args: list[str] | None = None) -> None:
             prog="anomalib-synth",
             as_positional=False,
         )
-    except ValueError as error:
+    except (ValueError, OSError, ImportError) as error:  # bad input, a file or weights that are not there, an extra
         msg = f"anomalib-synth: {error}"
         raise SystemExit(msg) from error
     except KeyboardInterrupt as error:

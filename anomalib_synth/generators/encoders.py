@@ -139,7 +139,7 @@ def load_encoder(name: Path | str | None) -> tuple[ImageTextEncoder, str]:
     Raises:
         ValueError: If the bundle is missing or damaged, or the name is incomplete.
         ImportError: If open_clip is asked for and not installed.
-        RuntimeError: If open_clip has not the weights.
+        OSError: If open_clip has not the weights.
     """
     if name is not None and str(name).startswith(OPEN_CLIP):
         encoder = OpenClipDualEncoder(*split_name(str(name).removeprefix(OPEN_CLIP)))

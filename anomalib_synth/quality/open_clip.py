@@ -31,7 +31,7 @@ class OpenClipDualEncoder:
     Raises:
         ValueError: If weights are missing, or one too many are named.
         ImportError: On first use, if open_clip is not installed.
-        RuntimeError: On first use, if the weights are not found.
+        OSError: On first use, if the weights are not found.
     """
 
     def __init__(self, model_name: str, pretrained: str | Path | None = None) -> None:
@@ -61,7 +61,7 @@ class OpenClipDualEncoder:
                 "(`open_clip:ViT-B-32:/path/to/open_clip_model.safetensors`), or fill the hub's cache on a machine "
                 "with network and copy it. The bundle that comes with the package needs no download: `encoder: null`."
             )
-            raise RuntimeError(msg) from error
+            raise OSError(msg) from error
         return model.eval().requires_grad_(False)
 
     @cached_property
@@ -109,7 +109,7 @@ class OpenClipDualEncoder:
                 f"open_clip cannot load the tokenizer of {self.model_name} ({error}). Without network, choose a model "
                 "with CLIP's own tokenizer, such as ViT-B-32."
             )
-            raise RuntimeError(msg) from error
+            raise OSError(msg) from error
 
 
 def split_name(name: str) -> tuple[str, str | None]:

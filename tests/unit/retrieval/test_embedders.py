@@ -73,7 +73,7 @@ def test_nothing_is_read_before_it_is_used(tmp_path) -> None:
         assert load_embedder(name).name == name
     with pytest.raises(ValueError, match="is no bundle"):
         _ = load_embedder(f"bundle:{tmp_path}/none").weights_hash
-    with pytest.raises(RuntimeError, match=r"timm cannot load 'no_such_model'.*local-dir:/path.*efficientnet_lite0"):
+    with pytest.raises(OSError, match=r"timm cannot load 'no_such_model'.*local-dir:/path.*efficientnet_lite0"):
         _ = load_embedder("timm:no_such_model").image_size
 
 
