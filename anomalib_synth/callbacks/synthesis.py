@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +96,8 @@ class SynthesisCallback(RestoringCallback):
         self._reasons: Counter[str] = Counter()
         self._shown: AnomalySample | None = None
         self._collects = False
+        self.drawing_seconds = 0.0  # of this fit, with the draws that failed
+        self.accepted_samples = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a model that cannot learn from anomalies, before anything is prepared."""
@@ -111,6 +114,7 @@ class SynthesisCallback(RestoringCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare the generator and take the model's augmenter's place."""
+        self.drawing_seconds, self.accepted_samples = 0.0, 0
         if self.generator is None:
             return
         if self._prepares:  # for every fit anew: the next one may be on another product
@@ -190,7 +194,10 @@ class SynthesisCallback(RestoringCallback):
         sample = AnomalySample.unchanged(images, [None] * len(images), "not chosen")
         if not chosen:
             return sample
+        before = time.perf_counter()
         drawn = self.generator(images[chosen], seeds=[self._seeds[row] for row in chosen])
+        self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
+        self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
         self._reasons.update(_NUMBER.sub("#", reason) for reason in drawn.reason)
         if self._collects and self._shown is None and bool(drawn.accepted.any()):

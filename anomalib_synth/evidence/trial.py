@@ -143,10 +143,20 @@ def _fit(
     seconds = time.perf_counter() - before
     return {
         "fit_seconds": round(seconds, 2),
+        "sample_seconds": _seconds_per_sample(callbacks),
         "optimiser_steps": engine.trainer.global_step,
         "batches": engine.trainer.fit_loop.epoch_loop.total_batch_idx + 1,
         "fixed_epochs": own_epochs,
     }
+
+
+def _seconds_per_sample(callbacks: list[Callback]) -> float | None:
+    """Return the seconds an accepted sample took to draw; None where none was drawn."""
+    from anomalib_synth.callbacks import SynthesisCallback
+
+    drawing = [callback for callback in callbacks if isinstance(callback, SynthesisCallback)]
+    accepted = sum(callback.accepted_samples for callback in drawing)
+    return sum(callback.drawing_seconds for callback in drawing) / accepted if accepted else None
 
 
 def _test(

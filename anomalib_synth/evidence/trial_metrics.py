@@ -40,6 +40,7 @@ METRICS = {
     "recall": Metric(label="recall at the calibrated threshold"),
     "false_alarms": Metric(label="false alarms on held-out normals", higher_is_better=False),
     "fit_seconds": Metric(label="seconds to fit", unit="s", higher_is_better=False),
+    "sample_seconds": Metric(label="seconds per accepted sample", unit="s", higher_is_better=False),
 }
 QUALITY = [name for name, metric in METRICS.items() if metric.unit == "%" and metric.higher_is_better]
 

@@ -176,7 +176,9 @@ def show_gain(estimate: Estimate) -> str:
 
 def show_number(value: float | None) -> str:
     """Return a number as the tables show it."""
-    return "n/a" if value is None or math.isnan(value) else f"{value:.{_DIGITS}f}"
+    if value is None or math.isnan(value):
+        return "n/a"
+    return f"{value:.{_DIGITS}f}" if abs(value) >= 1 or not value else f"{value:.2g}"  # seconds per sample are few
 
 
 def _by_data_metrics(summary: Summary) -> list[str]:

@@ -210,6 +210,16 @@ def test_acceptance_is_logged_and_low_acceptance_warned_of(parts_root, tmp_path,
     assert not any(bool(batch.gt_label.any()) for batch, _ in recorder.batches)
 
 
+def test_cost_counts_the_accepted_samples_of_one_fit(parts_root, tmp_path) -> None:
+    callback, recorder = make_callback(), Recorder()
+    for _ in range(2):  # the second does not add to the first
+        recorder.batches.clear()
+        fit(make_supersimplenet(), parts_root, tmp_path, [callback, recorder])
+        drawn = sum(int(batch.synthetic.sum()) for batch, _ in recorder.batches)
+        assert callback.accepted_samples == drawn > 0
+        assert 0 < callback.drawing_seconds < 60
+
+
 def test_labels_follow_masks_when_a_transform_drew_them() -> None:
     batch = ImageBatch(image=torch.zeros(2, 3, 8, 8), gt_label=torch.zeros(2, dtype=torch.bool))
     batch.gt_mask = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)]).bool()
