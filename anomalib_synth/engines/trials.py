@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Run = Callable[[dict[str, Any]], dict[str, Any]]
 
 _PATIENCE = 30.0  # seconds a process that has answered gets to end
+_GRACE = 3.0  # seconds a process that is asked to stop gets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def run_trials(
     ends the tasks that run.
 
     Args:
-        function: Takes a payload, to which ``device`` is added, and returns a row; importable by its name.
+        function: Takes a payload and returns a row; importable by its name. It sees one GPU only, as number 0.
         trials: The tasks, started in this order.
         workers: Tasks that run at the same time.
         engine: ``"local"``: processes of this machine. ``"ray"``: tasks of one CPU, and of one GPU where the cluster
@@ -106,8 +107,8 @@ def _run_locally(
             while waiting and free:
                 trial, slot = waiting.pop(), free.pop()
                 receiver, sender = context.Pipe(duplex=False)
-                payload = {**trial.payload, "device": devices[slot % len(devices)]}
-                process = context.Process(target=_work, args=(function, payload, str(trial.log), sender))
+                place = (str(trial.log), devices[slot % len(devices)])
+                process = context.Process(target=_work, args=(function, trial.payload, *place, sender))
                 process.start()
                 sender.close()  # the child's copy is the last one: its death ends the pipe
                 running[receiver] = (trial, process, slot)
@@ -120,7 +121,10 @@ def _run_locally(
         for _, process, _ in running.values():
             process.terminate()
         for _, process, _ in running.values():
-            process.join()
+            process.join(timeout=_GRACE)
+            if process.is_alive():  # Lightning takes the signal and looks at it between batches only
+                process.kill()
+                process.join()
 
 
 def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
@@ -145,14 +149,24 @@ def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
     return TrialEvent(kind="failed", trial=trial, error=answer)
 
 
-def _work(function: Run, payload: dict[str, Any], log: str, sender: Connection) -> None:
+def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender: Connection) -> None:
     """Run one task in a fresh process: it leaves Ctrl-C to the parent, and does not outlive it."""
+    _show_one_gpu(device)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(BrokenPipeError):
         sender.send(_try(function, payload, log))
     sender.close()
     os._exit(0)  # what libraries do when the interpreter ends can hang, and nothing of theirs is needed any more
+
+
+def _show_one_gpu(device: int) -> None:
+    """Hide all GPUs but one from this process: models that ask for one device would all take the first."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+    elif visible.strip():
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[device].strip()
 
 
 def _try(function: Run, payload: dict[str, Any], log: str) -> tuple[bool, Any]:
@@ -204,8 +218,7 @@ def _run_on_ray(function: Run, trials: Sequence[Trial], *, workers: int) -> Gene
         while waiting or running:
             while waiting and len(running) < workers:
                 trial = waiting.pop()
-                payload = {**trial.payload, "device": 0}
-                running[task.remote(function, payload, str(Path(trial.log).absolute()), str(Path.cwd()))] = trial
+                running[task.remote(function, trial.payload, str(Path(trial.log).absolute()), str(Path.cwd()))] = trial
                 yield TrialEvent(kind="started", trial=trial)
             (reference, *_), _ = ray.wait(list(running), num_returns=1)
             trial = running.pop(reference)

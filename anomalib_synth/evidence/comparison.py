@@ -79,6 +79,11 @@ class ComparisonSpec:
             first, plain = next(iter(_expand(name, section).items()))  # categories differ in nothing else
             check_split(first, build_datamodule(first, plain))
 
+        names = [name for entry, section in self.data.items() for name in _names(entry, section)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            msg = f"`data` must give every data set a name of its own, got {', '.join(twice)} twice. Rename one."
+            raise ValueError(msg)
+
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
         """The datamodules by name, those with several categories expanded."""
@@ -213,6 +218,11 @@ def check_split(name: str, datamodule: AnomalibDataModule) -> None:
         raise ValueError(msg)
 
 
+def _names(entry: str, section: Mapping[str, Any]) -> list[str]:
+    """Return the names of the data sets of an entry."""
+    return [f"{entry}/{each}" for each in section["categories"]] if "categories" in section else [entry]
+
+
 def _expand(name: str, section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the datamodules of an entry by name: one, or one a category."""
     plain = {"class_path": section["class_path"], "init_args": dict(section.get("init_args") or {})}
@@ -233,6 +243,10 @@ def _check_keys(argument: str, name: str, section: Any) -> None:
     if not hasattr(section, "keys") or "class_path" not in section or set(section) - allowed:
         got = sorted(section) if hasattr(section, "keys") else section
         msg = f"`{argument}.{name}` must have class_path, and may have {sorted(allowed - {'class_path'})}, got {got!r}."
+        raise ValueError(msg)
+    if "." not in str(section["class_path"]):
+        got = section["class_path"]
+        msg = f"`{argument}.{name}` must name a class with its module, such as anomalib.models.Padim, got {got!r}."
         raise ValueError(msg)
 
 

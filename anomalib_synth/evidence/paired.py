@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Word = Literal["better", "worse", "no evidence of benefit", "cannot be told"]
 _DRAWS = 10_000
 _LEVEL = 0.95
+_SHOWN = 0.05  # a smaller difference is shown as 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,10 @@ def bootstrap_mean(
     In each of ``draws`` rounds every stratum of n values gives the mean of n - 1 values drawn from it with replacement,
     and the round's value is the mean of these. Drawing n - 1, not n, makes the variance over the rounds unbiased
     however small n is (Rao and Wu, JASA 1988). The quantiles of the rounds are then stretched away from the mean by
-    t/z, the quantile of Student's t with sum(n - 1) degrees of freedom over the normal one, because three seeds tell
-    little about their spread. In simulations with normal values and three seeds (1, 3, 4, 15 strata) the interval held
-    the true mean in 93 to 96 % of repetitions, the plain percentile bootstrap in 75 to 89 %.
+    t/z, the quantile of Student's t over the normal one, because three seeds tell little about their spread; the
+    degrees of freedom are Welch and Satterthwaite's, as one data set may vary far more than the others. In simulations
+    with normal values and three seeds (1 to 15 strata, of equal spread or with one that varies alone) the interval held
+    the true mean in 92 to 96 % of repetitions, the plain percentile bootstrap in 75 to 89 %.
 
     Args:
         strata: Values by stratum: those of a data set, one a seed.
@@ -87,11 +89,18 @@ def bootstrap_mean(
     random = np.random.default_rng(seed)
     rounds = np.mean([_resample(listed, draws, random) for listed in values.values()], axis=0)
     tail = (1 - level) / 2
-    freedom = sum(counts.values()) - len(counts)
-    stretch = float(t.ppf(1 - tail, freedom) / norm.ppf(1 - tail))
+    stretch = float(t.ppf(1 - tail, _degrees_of_freedom(list(values.values()))) / norm.ppf(1 - tail))
     ends: list[float] = np.quantile(rounds, [tail, 1 - tail]).tolist()
     low, high = (mean + stretch * (end - mean) for end in ends)
     return Estimate(value=mean, low=low, high=high, counts=counts, means=means)
+
+
+def _degrees_of_freedom(strata: Sequence[np.ndarray]) -> float:
+    """Return those of a sum of independent means, after Welch (1947) and Satterthwaite (1946)."""
+    variances = np.array([values.var(ddof=1) / len(values) for values in strata])
+    single = np.array([len(values) - 1 for values in strata])
+    total = float(variances.sum())
+    return total**2 / float((variances**2 / single).sum()) if total else float(single.sum())
 
 
 def _resample(values: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
@@ -143,8 +152,8 @@ class Verdict:
 def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better: bool = True) -> Verdict:
     """Return the verdict on a difference from the baseline.
 
-    "better" or "worse" when the interval leaves out 0, "no evidence of benefit" when it holds 0, "cannot be told"
-    when there is none.
+    "better" or "worse" when the interval leaves out 0, "no evidence of benefit" when it holds 0 or the difference is
+    too small to show, "cannot be told" when there is no interval, or the seeds change nothing, so that it has no width.
 
     Args:
         gain: The difference, in the unit that is shown.
@@ -173,6 +182,10 @@ def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better:
             f"data set; {lone} has one.",
         )
     interval = f"{label} {gain.value:+.1f} {unit}, 95 % interval {gain.low:+.1f} to {gain.high:+.1f}, from {basis}."
+    if gain.low == gain.high != 0:
+        return Verdict(word="cannot be told", sentence=f"{interval} The seeds change nothing, so they show no spread.")
+    if max(abs(gain.low), abs(gain.high)) < _SHOWN:
+        return Verdict(word="no evidence of benefit", sentence=f"{interval} The difference is too small to show.")
     if gain.low <= 0 <= gain.high:
         return Verdict(word="no evidence of benefit", sentence=f"{interval} The interval holds 0.")
     good = (gain.value > 0) == higher_is_better

@@ -11,7 +11,8 @@ from anomalib_synth.evidence.trial_metrics import METRICS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMPARABLE = ("anomalib_synth", "anomalib", "torch", "lightning", "device")
+_COMPARABLE = ("anomalib_synth", "anomalib", "torch", "lightning", "device", "threads", "workers")
+_FEW_DEFECTS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +79,18 @@ def summarise_rows(
         metric: Name of the metric of the verdicts.
     """
     shown = [_to_units(row) for row in rows]
+    label, better = METRICS[metric].label, METRICS[metric].higher_is_better
+
+    def _judge(name: str, gain: Estimate) -> Verdict:
+        verdict = judge(gain, label=label, higher_is_better=better)
+        if not gain.counts or not (lacking := _without_pair(rows, cells, name, baseline)):
+            return verdict
+        return Verdict(word="cannot be told", sentence=f"{verdict.sentence} No pair of runs on {', '.join(lacking)}.")
+
     arms = []
     for name in dict.fromkeys(cell["arm"] for cell in cells):
         is_baseline = name == baseline
         gains = {} if is_baseline else {each: estimate_gain(shown, name, baseline, each) for each in METRICS}
-        label, better = METRICS[metric].label, METRICS[metric].higher_is_better
         arms.append(
             ArmSummary(
                 name=name,
@@ -91,7 +99,7 @@ def summarise_rows(
                 planned=sum(cell["arm"] == name for cell in cells),
                 means={each: estimate_mean(shown, name, each) for each in METRICS},
                 gains=gains,
-                verdict=None if is_baseline else judge(gains[metric], label=label, higher_is_better=better),
+                verdict=None if is_baseline else _judge(name, gains[metric]),
             )
         )
     present = {row["data"] for row in rows}
@@ -99,11 +107,25 @@ def summarise_rows(
     return Summary(metric=metric, arms=arms, data=data, rows=shown, notes=list_notes(rows, cells))
 
 
+def _without_pair(
+    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], arm: str, baseline: str
+) -> list[str]:
+    """Return the planned data sets on which an arm and the baseline have no run with the same seed."""
+    ran = {(row["arm"], row["data"], row["seed"]) for row in rows}
+    paired = {data for name, data, seed in ran if name == arm and (baseline, data, seed) in ran}
+    return [data for data in dict.fromkeys(cell["data"] for cell in cells) if data not in paired]
+
+
 def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> list[str]:
     """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
     notes = []
     if len(rows) < len(cells):
-        notes.append(f"{len(cells) - len(rows)} of {len(cells)} runs are not there; what lacks its pair is left out.")
+        ran = {row["config_hash"] for row in rows}
+        lacking = dict.fromkeys(f"{cell['arm']} on {cell['data']}" for cell in cells if cell["config_hash"] not in ran)
+        notes.append(
+            f"{len(cells) - len(rows)} of {len(cells)} runs are not there ({', '.join(lacking)}); what lacks its pair "
+            "is left out."
+        )
     fixed = {row["model"]: row["fixed_epochs"] for row in rows if row.get("fixed_epochs")}
     for model, epochs in fixed.items():
         many = "1 epoch" if epochs == 1 else f"{epochs} epochs"
@@ -117,13 +139,32 @@ def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) 
                 "or ends by itself."
             )
     for name in _COMPARABLE:
-        found = sorted({str(row[name]) for row in rows})
+        found = sorted({str(row.get(name)) for row in rows})
         if len(found) > 1:
             notes.append(f"The runs differ in {name} ({', '.join(found)}). Use a new folder to compare like with like.")
     for data in dict.fromkeys(row["data"] for row in rows):
-        sizes = {(row["train_images"], row["test_good"], row["test_defects"]) for row in rows if row["data"] == data}
-        if len(sizes) > 1:
-            notes.append(f"The images of {data} changed between runs. Use a new folder to compare like with like.")
+        notes += _list_data_notes(data, [row for row in rows if row["data"] == data])
+    return notes
+
+
+def _list_data_notes(data: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what a reader must know of one data set."""
+    notes = [
+        f"What {arm} draws with (a store, files, weights) changed between runs on {data}."
+        for arm in dict.fromkeys(row["arm"] for row in rows)
+        if len({row.get("generator_digest") for row in rows if row["arm"] == arm}) > 1
+    ]
+    if len({row.get("data_digest") for row in rows}) > 1:
+        notes.append(f"The images of {data} changed between runs. Use a new folder to compare like with like.")
+    if len({(row.get("mask_size"), row.get("mask_pixels")) for row in rows}) > 1:
+        notes.append(
+            f"The models see {data} at other sizes, or cropped, so their pixel metrics count other pixels: compare "
+            "them with care, or set one `image_size`."
+        )
+    if (few := min(row["test_defects"] for row in rows)) < _FEW_DEFECTS:
+        notes.append(
+            f"{data} has {few} defective test images: with others the verdict may differ; no interval says so."
+        )
     return notes
 
 

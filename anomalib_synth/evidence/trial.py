@@ -16,7 +16,7 @@ import torch
 
 from anomalib_synth.evidence.building import build_callbacks, build_datamodule, build_model
 from anomalib_synth.evidence.cells import Normal, split_normals
-from anomalib_synth.evidence.statistics import least_count
+from anomalib_synth.evidence.trial_data import check_images, digest_generators, digest_images
 from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels, measure_threshold
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def run_cell(spec: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: A cell of :meth:`~anomalib_synth.evidence.comparison.ComparisonSpec.cells`, with ``accelerator``
-            (Lightning's name), ``device`` (number of the GPU), ``threads`` and ``work`` (folder for what the training
-            writes, None for the system's).
+            (Lightning's name; the first GPU that this process sees), ``threads`` and ``work`` (folder for what the
+            training writes, None for the system's).
 
     Returns:
         The row of the results: names, metrics, counts, times and versions.
@@ -72,34 +72,14 @@ def run_cell(spec: dict[str, Any]) -> dict[str, Any]:
         "test_seconds": round(done - tested_at, 2),
         "seconds": round(done - clock, 2),
         "train_images": len(datamodule.train_data),
+        "data_digest": digest_images(datamodule),
+        "generator_digest": digest_generators(callbacks),
         "threads": spec["threads"],
         "workers": spec.get("workers", 1),
         "device": torch.cuda.get_device_name() if device["accelerator"] == "gpu" else platform.machine(),
         "started": started.isoformat(timespec="seconds"),
         **versions(),
     }
-
-
-def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) -> None:
-    """Refuse data that has been set up and cannot answer the question.
-
-    Raises:
-        ValueError: If the test set lacks good or defective images, or there are too few normals for the threshold.
-    """
-    labels = set(datamodule.test_data.samples.label_index)
-    if labels != {0, 1}:
-        lacking = "defective" if 1 not in labels else "good"
-        msg = f"`data.{name}` must have good and defective test images, got no {lacking} ones. Check its folders."
-        raise ValueError(msg)
-    normals = int((datamodule.val_data.samples.label_index == 0).sum())
-    if rate is not None and normals // 2 < least_count(rate):
-        least = f"{-(-1000 // (normals // 2 + 1)) / 1000:g}"
-        msg = (
-            f"`false_alarm_rate` {rate:g} takes at least {2 * least_count(rate)} good validation images (half of them "
-            f"set the threshold, half measure it), `data.{name}` has {normals}. Raise its `val_split_ratio`, or ask "
-            f"for a rate of at least {least}, or set it to null to leave thresholds out."
-        )
-        raise ValueError(msg)
 
 
 def versions() -> dict[str, str]:
@@ -174,13 +154,14 @@ def _test(
     good = [score for score, label in zip(tested["scores"], tested["labels"], strict=True) if not label]
     defects = [score for score, label in zip(tested["scores"], tested["labels"], strict=True) if label]
     result: dict[str, Any] = {**measure_images(tested["scores"], tested["labels"])}
-    result |= {"pixel_auroc": None, "pixel_ap": None, "aupro": None}
+    result |= {"pixel_auroc": None, "pixel_ap": None, "aupro": None, "mask_size": None, "mask_pixels": None}
     if tested["maps"]:
         maps, masks = torch.cat(tested["maps"]), torch.cat(tested["masks"])
         if len(maps) != len(tested["scores"]):
             msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks: give all."
             raise ValueError(msg)
         result |= measure_pixels(maps, masks)
+        result |= {"mask_size": "x".join(map(str, masks.shape[-2:])), "mask_pixels": int((masks > 0).sum())}
     if spec["false_alarm_rate"] is not None:
         choose, measure = _halves(held_out, spec["seed"])
         result |= measure_threshold(choose, measure, good, defects, spec["false_alarm_rate"])
@@ -246,7 +227,7 @@ def _device(spec: dict[str, Any]) -> dict[str, Any]:
     """Return Lightning's arguments for the device of the run."""
     accelerator = spec["accelerator"]
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
-        return {"accelerator": "gpu", "devices": [spec["device"]]}
+        return {"accelerator": "gpu", "devices": [0]}
     return {"accelerator": accelerator, "devices": 1}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.store import StoreError
 from anomalib_synth.store.files import append_lines, read_lines
 
 if TYPE_CHECKING:
@@ -22,12 +23,20 @@ class TrialLog:
         path: The file (JSON Lines).
 
     Raises:
-        StoreError: If a whole line is not JSON.
+        StoreError: If a whole line is no row.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        rows, end = read_lines(path)
+        try:
+            rows, end = read_lines(path)
+            for row in rows:
+                if not isinstance(row, dict) or "config_hash" not in row:
+                    msg = f"{str(path)!r} has a line that is no row: {str(row)[:80]}."
+                    raise StoreError(msg)
+        except StoreError as error:
+            msg = f"{error} In a comparison, delete that line: only its run is done again."
+            raise StoreError(msg) from error
         if path.is_file() and path.stat().st_size > end:
             with path.open("r+b") as file:
                 file.truncate(end)
@@ -35,9 +44,11 @@ class TrialLog:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns."""
-        line = json.dumps(row, allow_nan=False, ensure_ascii=False, default=str)
-        append_lines(self._path, f"{line}\n".encode(), sync=True)
-        self._rows[row["config_hash"]] = dict(row)
+        text = json.dumps(row, allow_nan=False, ensure_ascii=False, default=str)
+        line = text.encode("utf-8", "replace")  # an error may name a file whose name is not UTF-8
+        append_lines(self._path, line + b"\n", sync=True)
+        kept = json.loads(line)
+        self._rows[kept["config_hash"]] = kept
 
     def done(self, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows of those cells that ran, in the order of the cells."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -64,14 +64,15 @@ def measure_images(scores: Sequence[float], labels: Sequence[bool]) -> dict[str,
 
 
 def measure_pixels(maps: torch.Tensor, masks: torch.Tensor) -> dict[str, float | None]:
-    """Return pixel AUROC, pixel AP and AUPRO up to 30 % false positives (Bergmann et al. 2021, by anomalib).
+    """Return pixel AUROC, pixel AP and AUPRO up to 30 % false positives (Bergmann et al. 2021).
+
+    The curve of AUPRO is anomalib's; the regions are found here, as anomalib's loses a mask that fills its image.
 
     Maps of another size than the masks are resized to them, bilinearly. Without a defective pixel all are None.
 
     Shape:
         - maps: (B, H', W') raw anomaly maps; masks: (B, H, W), inside where > 0
     """
-    from anomalib.metrics import AUPRO
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     truth = masks > 0
@@ -79,14 +80,27 @@ def measure_pixels(maps: torch.Tensor, masks: torch.Tensor) -> dict[str, float |
         return {"pixel_auroc": None, "pixel_ap": None, "aupro": None}
     if maps.shape[-2:] != truth.shape[-2:]:
         maps = F.interpolate(maps[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    metric = AUPRO(fpr_limit=_FALSE_POSITIVES, fields=["anomaly_map", "gt_mask"])
-    metric.update(SimpleNamespace(anomaly_map=maps, gt_mask=truth))
     flat, score = truth.flatten().numpy(), maps.flatten().numpy()
     return {
         "pixel_auroc": float(roc_auc_score(flat, score)),
         "pixel_ap": float(average_precision_score(flat, score)),
-        "aupro": float(metric.compute()),
+        "aupro": _measure_regions(maps, truth),
     }
+
+
+def _measure_regions(maps: torch.Tensor, truth: torch.Tensor) -> float:
+    """Return AUPRO; a region is what is connected, diagonals included, within an image."""
+    from anomalib.metrics import AUPRO
+    from scipy.ndimage import label
+
+    regions, count = np.zeros(truth.shape, np.int64), 0
+    for number, mask in enumerate(truth.numpy()):
+        found, more = label(mask, np.ones((3, 3)))
+        regions[number] = np.where(found > 0, found + count, 0)
+        count += more
+    metric = AUPRO(fpr_limit=_FALSE_POSITIVES, fields=["anomaly_map", "gt_mask"])
+    rates, overlaps = metric.compute_pro(cca=torch.from_numpy(regions), preds=maps)
+    return float(torch.trapezoid(overlaps, rates) / rates[-1])
 
 
 def measure_threshold(

@@ -12,7 +12,8 @@ from anomalib_synth.engines.ray_engine import import_ray
 from anomalib_synth.engines.trials import Trial, log_name, run_trials
 from anomalib_synth.evidence.comparison import ComparisonSpec
 from anomalib_synth.evidence.summary import summarise_rows
-from anomalib_synth.evidence.trial import check_images, failure, run_cell
+from anomalib_synth.evidence.trial import failure, run_cell
+from anomalib_synth.evidence.trial_data import check_images
 from anomalib_synth.evidence.trial_log import TrialLog
 from anomalib_synth.report.compare_files import print_summary, write_outputs
 from anomalib_synth.report.compare_progress import CellProgress
@@ -104,7 +105,11 @@ def compare(
         log = TrialLog(out / "runs.jsonl")
         done = {row["config_hash"] for row in log.done(cells)}
         todo = [cell for cell in cells if cell["config_hash"] not in done]
-        _prepare(spec, [cell["data"] for cell in todo])
+        unusable = _prepare(spec, [cell["data"] for cell in todo])
+        for cell in todo:
+            if cell["data"] in unusable:
+                log.append(failure(cell, unusable[cell["data"]]))
+        todo = [cell for cell in todo if cell["data"] not in unusable]
         options = {"workers": workers, "engine": engine, "devices": devices}
         try:
             if todo:
@@ -148,19 +153,34 @@ def _check_runtime(
         raise ValueError(msg)
 
 
-def _prepare(spec: ComparisonSpec, names: Sequence[str]) -> None:
-    """Download or render the data once, before processes race for it, and refuse what cannot answer the question."""
+def _prepare(spec: ComparisonSpec, names: Sequence[str]) -> dict[str, str]:
+    """Download or render the data once, before processes race for it; return why some cannot be used, by name.
+
+    Raises:
+        ValueError: If none of them can be used.
+    """
+    unusable: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        try:
+            _prepare_one(name, spec)
+        except ValueError as error:
+            unusable[name] = str(error)
+    if unusable and len(unusable) == len(set(names)):
+        raise ValueError("\n".join(unusable.values()))
+    return unusable
+
+
+def _prepare_one(name: str, spec: ComparisonSpec) -> None:
     from anomalib_synth.evidence.building import build_datamodule
 
-    for name in dict.fromkeys(names):
-        datamodule = build_datamodule(name, spec.datasets[name])
-        try:
-            datamodule.prepare_data()
-            datamodule.setup()
-        except (OSError, RuntimeError, ValueError) as error:
-            msg = f"`data.{name}` must find its images, but: {error} Check its folders."
-            raise ValueError(msg) from error
-        check_images(name, datamodule, spec.false_alarm_rate)
+    datamodule = build_datamodule(name, spec.datasets[name])
+    try:
+        datamodule.prepare_data()
+        datamodule.setup()
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"`data.{name}` must find its images, but: {error} Check its folders."
+        raise ValueError(msg) from error
+    check_images(name, datamodule, spec.false_alarm_rate)
 
 
 def _run(
@@ -187,7 +207,11 @@ def _run(
                 progress.start(event.trial.name, event.trial.payload)
                 continue
             row = failure(event.trial.payload, event.error) if event.row is None else event.row
-            log.append(row)
+            try:
+                log.append(row)
+            except ValueError as error:  # such as a metric that is not a number
+                row = failure(event.trial.payload, f"Its row cannot be kept: {error}.")
+                log.append(row)
             progress.finish(event.trial.name, row)
     shutil.rmtree(work, ignore_errors=True)
 

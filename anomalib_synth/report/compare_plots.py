@@ -29,7 +29,7 @@ def draw_plots(summary: Summary) -> dict[str, dict[str, bytes]]:
     """Return the plots by name and format: ``png``, ``svg``, and ``narrow.svg`` for narrow screens."""
     plots = {}
     for name, draw in (("dots", _draw_dots), ("gain", _draw_gain), ("cost", _draw_cost)):
-        if name != "dots" and not any(arm.runs for arm in summary.arms if arm.gains):
+        if name != "dots" and not any(arm.gains[summary.metric].counts for arm in summary.arms if arm.gains):
             continue
         wide, narrow = draw(summary, narrow=False), draw(summary, narrow=True)
         plots[name] = {"png": _save(wide, "png"), "svg": _save(wide, "svg"), "narrow.svg": _save(narrow, "svg")}
@@ -93,6 +93,8 @@ def _draw_cost(summary: Summary, *, narrow: bool) -> Figure:
     for arm in summary.arms:
         colour, marker = _style(summary, arm)
         cost = arm.means["fit_seconds"]
+        if not cost.value > 0:  # no run, or one that trains nothing
+            continue
         if arm.is_baseline:
             axes.plot(cost.value, 0, marker, ms=8, color=colour)
         elif arm.gains[summary.metric].counts:
@@ -100,7 +102,8 @@ def _draw_cost(summary: Summary, *, narrow: bool) -> Figure:
             if gain.known:
                 axes.plot([cost.value] * 2, [gain.low, gain.high], color=colour, lw=1.6)
             axes.plot(cost.value, gain.value, marker, ms=8, color=colour)
-    axes.set_xscale("log")
+    if axes.has_data():
+        axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
     axes.tick_params(axis="x", which="minor", labelsize=8)

@@ -71,7 +71,7 @@ def run_here(function: Any, trials: Sequence[Trial], **_: Any) -> Iterator[Trial
     for trial in trials:
         yield TrialEvent(kind="started", trial=trial)
         try:
-            yield TrialEvent(kind="done", trial=trial, row=function({**trial.payload, "device": 0}))
+            yield TrialEvent(kind="done", trial=trial, row=function(trial.payload))
         except ValueError as error:
             yield TrialEvent(kind="failed", trial=trial, error=str(error))
 
@@ -167,6 +167,25 @@ def test_failing_run_is_reported_and_tried_again(demo, tmp_path, monkeypatch) ->
     assert again == [(name, (out / name).read_bytes()) for name, _ in again]
 
 
+def test_failing_baseline_and_missing_data_are_reported(demo, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    out = tmp_path / "out"
+    settings = make_settings(demo, tmp_path / "no_marker", baseline=["padim", "other"], seeds=[0])
+    folder = {"name": "gone", "root": str(tmp_path / "gone"), "normal_dir": "good", "val_split_mode": "from_train"}
+    gone = {"class_path": "anomalib.data.Folder", "init_args": {**folder, "seed": 0}}
+    settings["data"] = {"gone": gone, **settings["data"]}
+    with pytest.raises(ValueError, match=r"(?s)3 of 4 runs failed; .*gone, seed 0: .*must find its images.*is missing"):
+        compare(**settings, out=out)
+    assert [(row["data"], "error" in row) for row in read_rows(out)] == [
+        ("gone", True), ("gone", True), ("cap", False), ("cap", True)
+    ]  # fmt: skip
+    assert "There is no pair of runs to compare yet" in (out / "index.html").read_text()
+    assert not (out / "gain.png").exists()
+    settings["data"].pop("cap")
+    with pytest.raises(ValueError, match=r"`data\.gone` must find its images"):
+        compare(**settings, out=tmp_path / "none")
+
+
 def check_page(page: str) -> None:
     """The page needs no script and no other file, and says names as they are."""
     tags = Tags(page).found
@@ -218,7 +237,7 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path) -> None:
     names = ("accelerator", "threads")
     runtime = {name: settings.pop(name) for name in names}
     cell = ComparisonSpec(**settings).cells()[1]
-    first, second = (run_cell({**cell, **runtime, "device": 0, "work": str(tmp_path / "work")}) for _ in range(2))
+    first, second = (run_cell({**cell, **runtime, "work": str(tmp_path / "work")}) for _ in range(2))
     assert (first["optimiser_steps"], first["batches"], first["fixed_epochs"]) == (5, 5, None)
     assert (first["train_images"], first["test_good"], first["test_defects"]) == (10, 4, 4)
     assert (first["threshold_normals"], first["measured_normals"]) == (3, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from anomalib_synth.engines.trials import Trial, run_trials
+from anomalib_synth.engines.trials import Trial, _show_one_gpu, run_trials
 
 
 def work(payload: dict[str, Any]) -> dict[str, Any]:
@@ -22,12 +23,14 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(msg)
     if payload["number"] == 2:
         os._exit(9)
-    if payload["number"] == 3:
+    if payload["number"] in {3, 5}:
+        if payload["number"] == 5:  # as in training, where Lightning takes the signal
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         Path(payload["file"]).write_text(str(os.getpid()))
         time.sleep(60)
     if payload["number"] == 4:
         threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter waits for it before it ends
-    return {"number": payload["number"], "device": payload["device"], "process": os.getpid()}
+    return {"number": payload["number"], "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid()}
 
 
 def make_trials(numbers: list[int], folder: Path) -> list[Trial]:
@@ -44,14 +47,15 @@ def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
     assert events[1].error == "no luck today"
     assert "exit code 9" in events[3].error
     row = events[5].row
-    assert (row["number"], row["device"]) == (0, 4)
+    assert (row["number"], row["device"]) == (0, "4")
     assert row["process"] != os.getpid()
     assert "working on 1" in (tmp_path / "1.log").read_text()
     assert "Traceback" in (tmp_path / "1.log").read_text()
 
 
-def test_running_task_ends_when_the_iterator_is_closed(tmp_path) -> None:
-    with closing(run_trials(work, make_trials([3], tmp_path), workers=1)) as events:
+@pytest.mark.parametrize("number", [3, 5])
+def test_running_task_ends_when_the_iterator_is_closed(number, tmp_path) -> None:
+    with closing(run_trials(work, make_trials([number], tmp_path), workers=1)) as events:
         assert next(events).kind == "started"
         deadline = time.monotonic() + 60
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
@@ -67,6 +71,17 @@ def test_row_arrives_when_the_process_would_not_end(tmp_path) -> None:
     _, done = run_trials(work, make_trials([4], tmp_path), workers=1)
     assert done.row["number"] == 4
     assert time.monotonic() - before < 55
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, "2"), ("0,1,5", "5"), ("", "")])
+def test_task_sees_one_gpu_of_those_that_are_visible(visible, seen, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "to be restored")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    _show_one_gpu(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 @pytest.mark.slow

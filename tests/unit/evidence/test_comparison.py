@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from anomalib_synth.evidence.building import build_callbacks, build_model
 from anomalib_synth.evidence.comparison import ComparisonSpec
 from anomalib_synth.evidence.summary import summarise_rows
-from anomalib_synth.evidence.trial import check_images
+from anomalib_synth.evidence.trial_data import check_images, digest_generators, digest_images
 from anomalib_synth.evidence.trial_log import TrialLog
 from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels, measure_threshold
 
@@ -21,6 +24,7 @@ DRAW = {
     "class_path": "anomalib_synth.callbacks.SynthesisCallback",
     "init_args": {"generator": {"class_path": "anomalib_synth.generators.RuleBasedGenerator"}},
 }
+FAINT = {**DRAW, "init_args": {**DRAW["init_args"], "probability": 0.3}}
 FOLDER = {
     "class_path": "anomalib.data.Folder",
     "init_args": {"name": "part", "normal_dir": "good", "val_split_mode": "from_train", "seed": 0},
@@ -70,6 +74,10 @@ def test_config_hash_tells_runs_apart_when_anything_differs() -> None:
     changed = [
         make_spec(steps=11), make_spec(image_size=96), make_spec(false_alarm_rate=0.1),
         make_spec(data=data_with(val_split_ratio=0.3)), make_spec(seeds=[2, 3]),
+        make_spec(
+            models={name: {**each, "init_args": {"layers": ["blocks.2"]}} for name, each in BASE["models"].items()},
+            synthesis={"none": [{"class_path": "lightning.pytorch.callbacks.Timer"}], "rules": [FAINT]},
+        ),
     ]  # fmt: skip
     hashes = [cell["config_hash"] for spec in [make_spec(), *changed] for cell in spec.cells()]
     assert len(set(hashes)) == len(hashes)
@@ -149,22 +157,67 @@ def test_model_gets_the_size_and_the_statistics() -> None:
 
 
 class FakeData:
-    """What is asked of a datamodule that has been set up."""
+    """Files of a data set, by their contents."""
 
-    def __init__(self, test: list[int], val: list[int]) -> None:
-        import pandas as pd
+    def __init__(self, root: Path, *, train: list[str], val: list[str], test: list[str]) -> None:
+        for role, contents in (("train", train), ("val", val), ("test", test)):
+            paths = [root / f"{role}_{number}" for number in range(len(contents))]
+            for path, content in zip(paths, contents, strict=True):
+                path.write_text(content)
+            labels = [int(content.startswith("defect")) for content in contents]
+            samples = pd.DataFrame({"image_path": list(map(str, paths)), "label_index": labels})
+            setattr(self, f"{role}_data", SimpleNamespace(samples=samples))
 
-        self.test_data = type("Test", (), {"samples": pd.DataFrame({"label_index": test})})
-        self.val_data = type("Val", (), {"samples": pd.DataFrame({"label_index": val})})
+
+GOOD = [f"good {number}" for number in range(38)]
+TEST = ["good a", "defect a"]
 
 
-def test_data_is_refused_when_it_cannot_answer() -> None:
-    check_images("part", FakeData([0, 1], [0] * 38), 0.05)
-    check_images("part", FakeData([0, 1], []), None)
-    with pytest.raises(ValueError, match="got no defective ones"):
-        check_images("part", FakeData([0, 0], [0] * 38), 0.05)
-    with pytest.raises(ValueError, match=r"takes at least 38 .* `data.part` has 37.*at least 0.053"):
-        check_images("part", FakeData([0, 1], [0] * 37 + [1]), 0.05)
+@pytest.mark.parametrize(
+    ("parts", "rate", "message"),
+    [
+        ({"test": ["good a", "good b"]}, 0.05, "got no defective ones"),
+        ({"test": ["defect a"]}, 0.05, "got no good ones"),
+        ({"val": [*GOOD[:37], "defect b"]}, 0.05, r"takes at least 38 .* `data.part` has 37.*at least 0.053"),
+        ({"test": [*TEST, "train 1"]}, None, r"1 of 3 test images are training images too.*`normal_test_dir`"),
+        ({"test": [*TEST, GOOD[0], GOOD[1]]}, None, "2 of 4 test images are validation images too"),
+    ],
+)
+def test_data_is_refused_when_it_cannot_answer(parts, rate, message, tmp_path) -> None:
+    sound = {"train": ["train 0", "train 1"], "val": GOOD, "test": TEST}
+    check_images("part", FakeData(tmp_path, **sound), 0.05)
+    check_images("part", FakeData(tmp_path, **{**sound, "val": []}), None)
+    with pytest.raises(ValueError, match=message):
+        check_images("part", FakeData(tmp_path, **{**sound, **parts}), rate)
+
+
+def test_digest_follows_the_contents_and_not_the_places(tmp_path) -> None:
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    sound = {"train": ["train 0", "train 1"], "val": GOOD, "test": TEST}
+    first = digest_images(FakeData(tmp_path / "a", **sound))
+    assert digest_images(FakeData(tmp_path / "b", **{**sound, "train": ["train 1", "train 0"]})) == first
+    assert digest_images(FakeData(tmp_path / "c", **{**sound, "train": ["train 0", "train 2"]})) != first
+    assert (
+        digest_images(FakeData(tmp_path / "d", **{**sound, "train": ["train 0"], "val": [*GOOD, "train 1"]})) != first
+    )
+
+
+def test_generators_are_told_apart_by_their_files_and_weights() -> None:
+    def draw(**facts: str) -> SimpleNamespace:
+        return SimpleNamespace(generator=SimpleNamespace(**facts))
+
+    digests = [
+        digest_generators(callbacks)
+        for callbacks in (
+            [draw(files_digest="a")],
+            [draw(files_digest="b")],
+            [draw(files_digest="a", weights_hash="w")],
+        )
+    ]
+    assert len({*digests, digest_generators([])}) == 4
+    assert digest_generators([SimpleNamespace()]) == digest_generators([]) == ""
+    assert digest_generators([draw(files_digest="a")]) == digests[0]
 
 
 def test_rows_survive_when_the_last_line_was_cut_off(tmp_path) -> None:
@@ -183,6 +236,22 @@ def test_rows_survive_when_the_last_line_was_cut_off(tmp_path) -> None:
     assert [row["value"] for row in again.done(cells)] == [1, 2]
     assert again.failed(cells) == []
     assert TrialLog(path).done([{"config_hash": "unknown"}]) == []
+
+
+def test_row_is_kept_when_its_error_is_no_utf8(tmp_path) -> None:
+    log = TrialLog(tmp_path / "runs.jsonl")
+    log.append({"config_hash": "a", "error": "no file \udcff.png"})
+    assert log.failed([{"config_hash": "a"}])[0]["error"] == "no file ?.png"
+    assert TrialLog(tmp_path / "runs.jsonl").failed([{"config_hash": "a"}])[0]["error"] == "no file ?.png"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        log.append({"config_hash": "b", "image_auroc": float("nan")})
+
+
+@pytest.mark.parametrize("line", ["{broken", "[1]", "null", '{"x": 1}'])
+def test_line_that_is_no_row_is_named_with_the_remedy(line, tmp_path) -> None:
+    (tmp_path / "runs.jsonl").write_text(f'{line}\n{{"config_hash": "a"}}\n')
+    with pytest.raises(ValueError, match=r"runs.jsonl.*In a comparison, delete that line"):
+        TrialLog(tmp_path / "runs.jsonl")
 
 
 def test_image_auroc_counts_ordered_pairs() -> None:
@@ -206,6 +275,12 @@ def test_pixel_metrics_equal_those_worked_by_hand() -> None:
     assert found["aupro"] == pytest.approx((0.5 / 8 + (0.3 - 1 / 8)) / 0.3, abs=1e-5)
 
 
+def test_perfect_map_has_every_region_when_a_mask_fills_its_image() -> None:
+    masks = torch.zeros(3, 6, 6)
+    masks[0] = masks[1, :2, :2] = masks[1, 4, 4] = 1
+    assert measure_pixels(masks + 0.1, masks)["aupro"] == pytest.approx(1.0)
+
+
 def test_pixel_metrics_are_left_out_when_there_is_no_mask() -> None:
     assert measure_pixels(torch.rand(2, 4, 4), torch.zeros(2, 4, 4)) == {
         "pixel_auroc": None, "pixel_ap": None, "aupro": None
@@ -225,24 +300,53 @@ def test_threshold_is_set_on_one_half_and_measured_on_the_other() -> None:
     assert (found["recall"], found["false_alarms"], found["false_alarms_on_test"]) == pytest.approx((2 / 3, 0.5, 0.5))
 
 
-def test_notes_tell_what_is_not_alike() -> None:
-    def row(arm: str, **changes: Any) -> dict[str, Any]:
-        same = {
-            "arm": arm, "model": arm, "data": "part", "seed": 0, "image_auroc": 0.5, "steps": 10, "batches": 10,
-            "fixed_epochs": None, "train_images": 9, "test_good": 3, "test_defects": 3, "anomalib_synth": "1",
-            "anomalib": "2", "torch": "2", "lightning": "2", "device": "cpu",
-        }  # fmt: skip
-        return {**same, **changes}
+def make_row(arm: str, data: str = "part", **changes: Any) -> dict[str, Any]:
+    same = {
+        "arm": arm, "model": arm, "data": data, "seed": 0, "image_auroc": 0.5, "steps": 10, "batches": 10,
+        "fixed_epochs": None, "data_digest": "d", "generator_digest": "", "test_defects": 30, "anomalib_synth": "1",
+        "anomalib": "2", "torch": "2", "lightning": "2", "device": "cpu", "threads": 1, "workers": 1,
+        "mask_size": "8x8", "mask_pixels": 5,
+    }  # fmt: skip
+    row = {**same, **changes}
+    return {**row, "config_hash": f"{arm} {data} {row['seed']}"}
 
-    cells = [{"arm": arm, "data": "part"} for arm in ("a", "b", "c")]
-    rows = [row("a", fixed_epochs=1, batches=3), row("b", batches=5, torch="3", test_good=4)]
+
+def make_cells(arms: str, data: list[str], seeds: list[int]) -> list[dict[str, Any]]:
+    return [make_row(arm, name, seed=seed) for seed in seeds for name in data for arm in arms]
+
+
+def test_notes_tell_what_is_not_alike() -> None:
+    cells = make_cells("abc", ["part"], [0])
+    rows = [
+        make_row("a", fixed_epochs=1, batches=3),
+        make_row("b", batches=5, torch="3", data_digest="e", threads=2, mask_pixels=4, test_defects=29),
+        make_row("b", seed=1, generator_digest="other"),
+    ]
     summary = summarise_rows(rows, cells, baseline="a", metric="image_auroc")
     notes = "\n".join(summary.notes)
-    assert "1 of 3 runs are not there" in notes
     assert "a always takes 1 epoch" in notes
-    assert "b saw 5 batches, not 10" in notes
+    assert "b saw 5 or 10 batches, not 10" in notes
     assert "differ in torch (2, 3)" in notes
+    assert "differ in threads (1, 2)" in notes
     assert "images of part changed" in notes
-    assert summarise_rows([row("a"), row("b"), row("c")], cells, baseline="a", metric="image_auroc").notes == []
-    assert [arm.runs for arm in summary.arms] == [1, 1, 0]
+    assert "What b draws with (a store, files, weights) changed between runs on part" in notes
+    assert "part at other sizes, or cropped" in notes
+    assert "part has 29 defective test images" in notes
+    assert [arm.runs for arm in summary.arms] == [1, 2, 0]
     assert summary.rows[0]["image_auroc"] == 50.0
+    assert summarise_rows(cells, cells, baseline="a", metric="image_auroc").notes == []
+    lacking = summarise_rows(cells[:2], cells, baseline="a", metric="image_auroc").notes
+    assert lacking == ["1 of 3 runs are not there (c on part); what lacks its pair is left out."]
+
+
+def test_verdict_is_open_when_an_arm_has_no_run_on_a_data_set() -> None:
+    cells = make_cells("ab", ["x", "y"], [0, 1, 2])
+    better = [
+        {**row, "image_auroc": 0.5 + 0.1 * (row["arm"] == "b") + 0.001 * row["seed"] ** (1 + (row["arm"] == "b"))}
+        for row in cells
+    ]
+    assert summarise_rows(better, cells, baseline="a", metric="image_auroc").arms[1].verdict.word == "better"
+    partly = [row for row in better if (row["arm"], row["data"]) != ("b", "y")]
+    verdict = summarise_rows(partly, cells, baseline="a", metric="image_auroc").arms[1].verdict
+    assert verdict.word == "cannot be told"
+    assert verdict.sentence.endswith("No pair of runs on y.")

@@ -48,7 +48,8 @@ def test_missing_values_are_left_out_when_a_run_has_none() -> None:
 def test_interval_equals_the_enumeration_when_strata_have_two_values() -> None:
     # Each round draws one value a stratum: 0 or 2, and 0 or 4, so rounds are 0, 1, 2 or 3, a quarter each.
     estimate = bootstrap_mean({"a": [0.0, 2.0], "b": [0.0, 4.0]})
-    stretch = 4.302653 / 1.959964  # Student's t with 2 degrees of freedom over the normal quantile
+    # Variances of the means 1 and 4: (1 + 4)^2 / (1 + 16) degrees of freedom of Student's t, over the normal quantile.
+    stretch = student.ppf(0.975, 25 / 17) / 1.959964
     assert estimate.value == 1.5
     assert (estimate.low, estimate.high) == pytest.approx((1.5 - 1.5 * stretch, 1.5 + 1.5 * stretch), rel=1e-6)
 
@@ -77,6 +78,23 @@ def test_interval_holds_the_truth_in_nine_of_ten_repetitions_when_seeds_are_few(
     assert hits / 400 >= 0.9
 
 
+def test_interval_holds_the_truth_when_one_data_set_varies_alone() -> None:
+    random = np.random.default_rng(4)
+    spreads = np.array([5.0] + [0.1] * 14)[:, None]
+    hits = 0
+    for repetition in range(400):
+        estimate = bootstrap_mean(dict(enumerate(spreads * random.normal(size=(15, 3)))), draws=500, seed=repetition)
+        hits += estimate.low <= 0.0 <= estimate.high
+    assert hits / 400 >= 0.89
+
+
+def test_pairs_are_by_seed_when_rows_come_in_another_order() -> None:
+    rows = make_rows({("b", "x", 0): 50.0, ("b", "x", 1): 90.0, ("o", "x", 1): 91.0, ("o", "x", 0): 51.5})
+    gain = estimate_gain(rows, "o", "b", "image_auroc")
+    assert gain.value == 1.25
+    assert gain.low > -5  # pairs of other seeds would differ by forty
+
+
 def test_interval_repeats_when_called_again() -> None:
     strata = {"a": [1.0, 4.0, 6.0], "b": [0.0, 1.0, 5.0]}
     assert bootstrap_mean(strata) == bootstrap_mean(strata)
@@ -99,7 +117,8 @@ def test_there_is_no_interval_when_a_stratum_has_one_value() -> None:
         ([-2.0, -2.1, -1.9], False, "better"),
         ([5.0, -4.0, 1.0], True, "no evidence of benefit"),
         ([0.0, 0.0, 0.0], True, "no evidence of benefit"),
-        ([3.0, 3.0, 3.0], True, "better"),
+        ([3.0, 3.0, 3.0], True, "cannot be told"),  # no spread, so nothing to judge it by
+        ([0.01, 0.011, 0.012], True, "no evidence of benefit"),  # would be shown as 0.0
     ],
 )
 def test_verdict_follows_the_interval(values, higher_is_better, word) -> None:
