@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from anomalib_synth.sample import AnomalySample
 
-Draw = "Callable[[torch.Tensor], AnomalySample]"
-
 
 @dataclass(frozen=True)
 class Intake:
@@ -170,7 +168,7 @@ class AugmenterSlot(nn.Module):
         draw: Draws a sample for a batch of images in [0, 1].
     """
 
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, draw: Callable[[torch.Tensor], AnomalySample]) -> None:
         super().__init__()
         self._draw = draw
 
@@ -209,7 +207,7 @@ class SlotSwap(ModuleSwap):
         draw: Draws a sample for a batch of images in [0, 1].
     """
 
-    def __init__(self, model: AnomalibModule, path: str, draw: Draw) -> None:
+    def __init__(self, model: AnomalibModule, path: str, draw: Callable[[torch.Tensor], AnomalySample]) -> None:
         super().__init__(model, path, lambda _: AugmenterSlot(draw))
 
 

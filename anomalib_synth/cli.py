@@ -73,7 +73,8 @@ def preview(
         raise ValueError(msg)
     images = torch.stack(list(read_folder(normals, image_size=image_size, limit=max_normals)))
     generator.prepare(images)
-    print(f"Foreground: {generator.prepared.foreground.note}.")
+    if generator.prepared is not None:
+        print(f"Foreground: {generator.prepared.foreground.note}.")
     shown = {"": generator}
     if isinstance(generator, RuleBasedGenerator):
         shown = {name: generator.only(name) for name in generator.families}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class AnomalySample:
     provenance: list[Provenance]
 
     @classmethod
-    def unchanged(cls, images: torch.Tensor, provenance: list[Provenance], reason: str) -> AnomalySample:
+    def unchanged(cls, images: torch.Tensor, provenance: Sequence[Provenance | None], reason: str) -> AnomalySample:
         """Return the sample that changes nothing, for one reason: (B, C, H, W) images, one record each."""
         count, _, height, width = images.shape
         return cls(
@@ -78,7 +81,7 @@ class AnomalySample:
             caption=[""] * count,
             accepted=torch.zeros(count, dtype=torch.bool, device=images.device),
             reason=[reason] * count,
-            provenance=provenance,
+            provenance=cast("list[Provenance]", provenance),  # None: the caller fills it in
         )
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torchvision import tv_tensors
@@ -80,11 +80,11 @@ class SyntheticAnomaly(Transform):
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the defect: image and mask are two views of one draw."""
-        image = _first_image(flat_inputs)
+        image = cast("torch.Tensor", _first_image(flat_inputs))
         mask = next(value for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         seed = hash64(self.generator.seed, torch.initial_seed(), self._calls)
         self._calls += 1
-        params = {"target": image, "sample": None}
+        params: dict[str, Any] = {"target": image, "sample": None}
         if not bool(mask.any()) and Draws(hash64(seed, "chance")).unit() < self.probability:
             sample = self.generator(to_unit_range(image[None]), seeds=[seed])
             if bool(sample.accepted[0]):

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from PIL import Image
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
     from lightning.pytorch import LightningModule, Trainer
+
+    from anomalib_synth.generators.prepared import PreparedNormals
 
 logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d[\d.e+-]*")
@@ -119,9 +121,10 @@ class SynthesisCallback(RestoringCallback):
             return
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
-            logger.info("Foreground: %s.", self.generator.prepared.foreground.note)
-        if self._intake.kind == "slot":
-            self._swap = SlotSwap(pl_module, self._intake.slot, self._fill_slot)
+            logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)
+        intake = cast("Intake", self._intake)
+        if intake.kind == "slot":
+            self._swap = SlotSwap(pl_module, intake.slot, self._fill_slot)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's grid, and collect a new one when it is due."""
@@ -141,7 +144,7 @@ class SynthesisCallback(RestoringCallback):
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
-        if self._intake.kind == "labels":
+        if cast("Intake", self._intake).kind == "labels":
             write_labels(batch, self._draw(batch.image), model_transform(pl_module))
         else:
             self._batch = batch
@@ -180,8 +183,9 @@ class SynthesisCallback(RestoringCallback):
                 "UniNet or RealNet."
             )
             raise ValueError(msg)
-        self._batch.quality = sample.quality
-        self._batch.synthetic = sample.label & sample.accepted
+        batch: Any = self._batch
+        batch.quality = sample.quality
+        batch.synthetic = sample.label & sample.accepted
         return sample
 
     def _draw(self, images: torch.Tensor) -> AnomalySample:
@@ -195,7 +199,7 @@ class SynthesisCallback(RestoringCallback):
         if not chosen:
             return sample
         before = time.perf_counter()
-        drawn = self.generator(images[chosen], seeds=[self._seeds[row] for row in chosen])
+        drawn = cast("AnomalyGenerator", self.generator)(images[chosen], seeds=[self._seeds[row] for row in chosen])
         self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
@@ -209,8 +213,8 @@ class SynthesisCallback(RestoringCallback):
 
     def _log_grid(self, trainer: Trainer) -> None:
         """Save the collected grid as PNG and send it to the loggers that take images."""
-        rows = self._shown.accepted.nonzero().flatten().tolist()[:8]
-        grid = draw_sample_grid(self._shown, rows)
+        shown = cast("AnomalySample", self._shown)
+        grid = draw_sample_grid(shown, shown.accepted.nonzero().flatten().tolist()[:8])
         folder = Path(trainer.default_root_dir) / "synthesis"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grid).save(folder / f"epoch_{trainer.current_epoch:04d}.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -32,6 +32,8 @@ from anomalib_synth.generators.base import AnomalyGenerator
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+
+    from anomalib_synth.generators.prepared import PreparedNormals
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +174,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         if self.frozen:
             match_parameters(pl_module, self.frozen)
         if self._shares_normals:
-            self.fine_generator.use_prepared(self._rule_generator.prepared)
+            self.fine_generator.use_prepared(cast("PreparedNormals", self._driven[1].prepared))
         self._choose_generator()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -203,7 +205,7 @@ class TwoStageTrainingCallback(RestoringCallback):
 
     def restore(self) -> None:
         """Put back the stage-1 generator and what was frozen."""
-        if self._synthesis is not None:
+        if self._synthesis is not None and self._rule_generator is not None:
             self._synthesis.switch_generator(self._rule_generator)
             self._synthesis = None
         if self._frozen_parts is not None:
@@ -228,7 +230,13 @@ class TwoStageTrainingCallback(RestoringCallback):
     def _choose_generator(self) -> None:
         """Have the synthesis callback draw what the stage asks for."""
         share = fine_share(self.order, self._stage, kept=self.keep_rule_share, stage_two=self._stage_two)
-        self._synthesis.switch_generator(blend_generators(self._rule_generator, self.fine_generator, share))
+        synthesis, rules = self._driven
+        synthesis.switch_generator(blend_generators(rules, self.fine_generator, share))
+
+    @property
+    def _driven(self) -> tuple[SynthesisCallback, AnomalyGenerator]:
+        """The callback that is driven and the generator it came with, known since :meth:`setup`."""
+        return cast("tuple[SynthesisCallback, AnomalyGenerator]", (self._synthesis, self._rule_generator))
 
 
 def _find_synthesis(trainer: Trainer) -> SynthesisCallback:

@@ -114,6 +114,8 @@ class SyntheticDataModule(AnomalibDataModule):
         self.root = Path(root)
         self.external_collate_fn = base.external_collate_fn
 
+    _is_setup: bool  # anomalib's
+
     @property
     def name(self) -> str:
         """Name of the wrapped datamodule, so that results land in the usual folder."""

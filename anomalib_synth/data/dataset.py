@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from anomalib.data import AnomalibDataset
@@ -155,7 +155,7 @@ class EpochSampler(DistributedSampler):
         return (offset + position for position in super().__iter__())
 
 
-def _read_row(row: object) -> tuple[Image, Mask, bool]:
+def _read_row(row: Any) -> tuple[Image, Mask, bool]:
     """Read the image and the mask of a row: (C, H, W) float32 and (H, W) uint8."""
     image = read_image(row.image_path, as_tensor=True)
     anomalous = row.label_index == LabelName.ABNORMAL

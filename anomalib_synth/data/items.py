@@ -18,11 +18,11 @@ def _as_tensor(name: str, rank: int, value: torch.Tensor | float | None) -> torc
     if name == "source" and not isinstance(value, torch.Tensor):
         msg = f"`source` must be a tensor with {rank} dimensions, got {type(value).__name__}."
         raise ValueError(msg)
-    value = torch.as_tensor(value, dtype=torch.bool if name == "synthetic" else torch.float32)
-    if value.ndim != rank:
-        msg = f"`{name}` must be a tensor with {rank} dimensions, got {tuple(value.shape)}."
+    tensor = torch.as_tensor(value, dtype=torch.bool if name == "synthetic" else torch.float32)
+    if tensor.ndim != rank:
+        msg = f"`{name}` must be a tensor with {rank} dimensions, got {tuple(tensor.shape)}."
         raise ValueError(msg)
-    return Image(value) if name == "source" else value
+    return Image(tensor) if name == "source" else tensor
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.nn import functional as F
 
 from anomalib_synth.engines.inputs import UnreadableInputError, allow_large_images, decode_image, read_bytes
@@ -108,7 +108,7 @@ def show_progress() -> Iterator[Advance]:
     """Show a bar for each stage of a training."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left:")
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, step: int, steps: int, text: str) -> None:
             if stage not in tasks:

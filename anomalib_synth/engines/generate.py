@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from jsonargparse import lazy_instance
@@ -97,9 +97,12 @@ def generate(
     files = _list_inputs(normals, datamodule, out)
     if dry_run:
         done = sum(record.index < num_samples for record in store.records) if store else 0
-        sizes = {"num_samples": num_samples, "image_size": image_size, "max_normals": max_normals, "workers": workers}
         with allow_large_images():
-            print(estimate_run(files, generator, out=out, done=done, seed=seed, **sizes))
+            estimate = estimate_run(
+                files, generator, out=out, done=done, seed=seed, num_samples=num_samples, image_size=image_size,
+                max_normals=max_normals, workers=workers,
+            )  # fmt: skip
+        print(estimate)
         return
     run = _Run(
         files=files,
@@ -211,7 +214,7 @@ def _list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> di
         msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
         raise ValueError(msg)
     if normals is None:
-        return list_datamodule(datamodule)
+        return list_datamodule(cast("Path", datamodule))
     if out.resolve().is_relative_to(normals.resolve()):
         msg = (
             f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "

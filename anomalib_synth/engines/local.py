@@ -10,12 +10,13 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from anomalib_synth.engines.worker import Job, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from anomalib_synth.engines.plan import PlannedSample
     from anomalib_synth.store import Record
@@ -72,7 +73,7 @@ def worker_died(task: Sequence[PlannedSample], why: str) -> WorkerDiedError:
     return WorkerDiedError(msg)
 
 
-def _result(task: Sequence[PlannedSample], future) -> list[Record]:
+def _result(task: Sequence[PlannedSample], future: Future[list[Record]]) -> list[Record]:
     try:
         return future.result()
     except BrokenProcessPool as error:
@@ -88,9 +89,11 @@ def _start_worker(job: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
     os._exit(1)
 
 
 def _draw(task: Sequence[PlannedSample]) -> list[Record]:
-    return _worker.draw(task)
+    return cast("Worker", _worker).draw(task)

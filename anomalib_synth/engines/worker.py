@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from anomalib_synth.engines.plan import PlannedSample
     from anomalib_synth.generators.prepared import PreparedNormals
     from anomalib_synth.sample import AnomalySample
+    from anomalib_synth.store.store import Kind
 
-    Put = Callable[[str, str, bytes], str]
+    Put = Callable[[Kind, str, bytes], str]
 
 _MEASURED = ("area", "visibility", "agreement", "foreground")
 _BATCH_PIXELS = 2**24
@@ -184,7 +185,7 @@ class Worker:
             self._sources[source_hash] = self._put_png("sources", source_hash, source)
         return self._sources[source_hash]
 
-    def _put_png(self, kind: str, name: str, pixels: np.ndarray) -> tuple[str, str]:
+    def _put_png(self, kind: Kind, name: str, pixels: np.ndarray) -> tuple[str, str]:
         data = encode_png(pixels)
         return self._put(kind, name, data), hash_bytes(data)
 

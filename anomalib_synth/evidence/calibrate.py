@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from anomalib_synth.evidence.cells import Normal
+    from anomalib_synth.evidence.cells import ImageReader, Normal
     from anomalib_synth.evidence.outcome import Outcome
-    from anomalib_synth.evidence.scoring import Item, Row
+    from anomalib_synth.evidence.scoring import Item, Role, Row
 
 _STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MAX_PREPARE = 256
@@ -146,7 +146,7 @@ class _Plan:
         from anomalib_synth.evidence.scoring import Item, Row
 
         read_normal, read_real = ImageReader("normals"), ImageReader("defects")
-        files = [
+        files: list[tuple[Role, Path, ImageReader]] = [
             *(("choose", normal.path, read_normal) for normal in self.choose),
             *(("measure", normal.path, read_normal) for normal in self.measure),
             *(("real", path, read_real) for path in self._real),

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -106,7 +106,7 @@ def plan_cells(generator: AnomalyGenerator, strengths: Sequence[float], per_cell
 def _fixed(generator: RuleBasedGenerator, family: str, strength: float) -> RuleBasedGenerator:
     """Return a generator like this one that draws one family at one strength."""
     arguments = {**generator.init_args, "families": {family: 1.0}, "strength": (strength, strength)}
-    twin = build_generator({**generator.config, "init_args": arguments})
+    twin = cast("RuleBasedGenerator", build_generator({**generator.config, "init_args": arguments}))
     if generator.prepared is not None:
         twin.use_prepared(generator.prepared)
     return twin

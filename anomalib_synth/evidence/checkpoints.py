@@ -99,7 +99,11 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
         ValueError: If the class is not known, or the configuration or class does not fit.
     """
     config = find_config(checkpoint)
-    if model is None and config is None:
+    if model is not None and Path(model).suffix.lower() in _CONFIG_SUFFIXES:
+        config = Path(model)
+    elif model is not None:
+        return _from_class(_find_class(model), checkpoint), config
+    if config is None:
         folders = [name for name in checkpoint.resolve().parts[:-1] if hasattr(_models(), name)]
         hint = f" Its folders suggest `--model {folders[-1]}`." if folders else ""
         msg = (
@@ -108,10 +112,6 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
             f"configuration.{hint}"
         )
         raise ValueError(msg)
-    if model is not None and Path(model).suffix.lower() in _CONFIG_SUFFIXES:
-        config = Path(model)
-    elif model is not None:
-        return _from_class(_find_class(model), checkpoint), config
     built = _from_config(config)
     built.on_load_checkpoint(loaded)
     return built, config

@@ -190,7 +190,8 @@ def check_split(name: str, datamodule: AnomalibDataModule) -> None:
     """
     from anomalib_synth.data import SyntheticDataModule
 
-    where, base, made = f"`data.{name}`", datamodule, ()
+    where, base = f"`data.{name}`", datamodule
+    made: Sequence[str] = ()
     if isinstance(datamodule, SyntheticDataModule):
         base, made = datamodule.base, datamodule.splits
     if "test" in made or _value(base.test_split_mode) == "synthetic":

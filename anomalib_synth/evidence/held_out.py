@@ -40,7 +40,7 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
         limit: Largest number of them, evenly spread over the sorted files.
     """
     paths = evenly_spread(list_images("normals", folder), limit)
-    distinct = {}
+    distinct: dict[str, Path] = {}
     for path, content in zip(paths, _digests(paths), strict=True):
         distinct.setdefault(content, path)
     return [Normal(path=path, content=content) for content, path in distinct.items()], len(paths) - len(distinct)

@@ -126,9 +126,10 @@ class Outcome:
     def faintest(self, family: str, level: float) -> Faintest | None:
         """Return the faintest strength of a family found with a recall; None for a kind without strengths."""
         cells = self.families()[family]
-        if cells[0].strength is None:
+        strengths = [cell.strength for cell in cells if cell.strength is not None]
+        if not strengths:
             return None
-        return faintest_strength([cell.strength for cell in cells], [cell.found for cell in cells], level)
+        return faintest_strength(strengths, [cell.found for cell in cells], level)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def _draw_scores(axes: Axes, outcome: Outcome, normals: Sequence[float], real: S
     threshold = outcome.image.threshold
     low = min(everything.min(), threshold)
     high = max(np.quantile(everything, 0.9), *normals, threshold)  # the tail goes into the last bin
-    bins = np.linspace(low, high + ((high - low) or 1.0) / _BINS, _BINS + 1)
+    bins = np.linspace(low, high + ((high - low) or 1.0) / _BINS, _BINS + 1).tolist()
     for scores, label, style in (
         (normals, f"normals ({len(normals)})", {"histtype": "stepfilled", "color": _GREY, "alpha": 0.45}),
         (synthetic, f"synthetic defects, all strengths ({len(synthetic)})", {"histtype": "step", "color": _BLUE}),
@@ -106,6 +106,11 @@ def _draw_scores(axes: Axes, outcome: Outcome, normals: Sequence[float], real: S
     _tidy(axes)
 
 
+def _strength(cell: CellResult) -> float:
+    """Return the strength of a cell of a family that has strengths; the others are not drawn."""
+    return cast("float", cell.strength)
+
+
 def _draw_family(axes: Axes, family: str, cells: Sequence[CellResult], outcome: Outcome) -> None:
     """Draw the recall of one family over strength, with its intervals and the faintest strengths."""
     known = [cell for cell in cells if cell.found.of]
@@ -113,26 +118,26 @@ def _draw_family(axes: Axes, family: str, cells: Sequence[CellResult], outcome: 
     for level in LEVELS:
         axes.axhline(level, color="#cccccc", lw=0.7, zorder=0)
     if known:
-        x = [cell.strength for cell in known]
+        x = [_strength(cell) for cell in known]
         low, high = [cell.found.low for cell in known], [cell.found.high for cell in known]
         axes.fill_between(x, low, high, color=_BLUE, alpha=0.18, lw=0)
         axes.plot(x, [cell.found.value for cell in known], color=_BLUE, lw=1.5)
         for cell in known:
             hollow = cell.found.of < cell.drawn / 2
             axes.plot(
-                cell.strength, cell.found.value, "o", ms=3.6, color=_BLUE, mfc="white" if hollow else _BLUE, mew=1.0
+                _strength(cell), cell.found.value, "o", ms=3.6, color=_BLUE, mfc="white" if hollow else _BLUE, mew=1.0
             )
     notes = []
     for level, marker, colour in zip(LEVELS, ("^", "s"), (_ORANGE, _GREEN), strict=True):
         faintest = outcome.faintest(family, level)
         notes.append(f"{level:.0%}: {faintest}")
-        if faintest.strength is not None:
+        if faintest is not None and faintest.strength is not None:
             axes.plot(faintest.strength, level, marker, color=colour, ms=6, mec="black", mew=0.5, zorder=5)
     axes.set_title(family, fontsize=9, loc="left", fontweight="bold", pad=13)
     axes.text(0, 1.02, "   ".join(notes), transform=axes.transAxes, fontsize=7, color="#444444", va="bottom")
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0, 0.5, 0.9], ["0", "50 %", "90 %"])
-    limits = [cell.strength for cell in cells]
+    limits = [_strength(cell) for cell in cells]
     spread = 0.04 * (max(limits) - min(limits)) or 0.05
     axes.set_xlim(min(limits) - spread, max(limits) + spread)
     _tidy(axes)

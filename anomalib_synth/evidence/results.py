@@ -40,7 +40,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         f"{outcome.rate:.3g} false alarms."
     )
     console.print(f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}.")
-    if outcome.pixel is not None:
+    if outcome.pixel is not None and outcome.pixel_alarms is not None:
         console.print(
             f"Pixel threshold {outcome.pixel.threshold:.6g}: any pixel above it on {_share(outcome.pixel_alarms)} of "
             "the other normals."

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
 
 
+Role = Literal["choose", "measure", "synthetic", "real"]
 _LOUD = ("anomalib", "lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
 
 
@@ -44,7 +45,7 @@ class Row:
         inside: Largest value of the map within the mask, NaN without a map or a mask.
     """
 
-    role: Literal["choose", "measure", "synthetic", "real"]
+    role: Role
     path: str
     family: str = ""
     strength: float | None = None

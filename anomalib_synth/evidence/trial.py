@@ -196,10 +196,10 @@ def _make_collector() -> Any:
             self.kept: dict[str, list] = {"paths": [], "scores": [], "labels": [], "maps": [], "masks": []}
             return kept
 
-        def on_validation_batch_end(self, trainer, pl_module, outputs, *_: Any) -> None:
+        def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
             self._keep(type(pl_module).__name__, outputs, with_maps=False)
 
-        def on_test_batch_end(self, trainer, pl_module, outputs, *_: Any) -> None:
+        def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
             self._keep(type(pl_module).__name__, outputs, with_maps=True)
 
         def _keep(self, name: str, outputs: Any, *, with_maps: bool) -> None:

@@ -15,7 +15,7 @@ from anomalib_synth._version import __version__
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
-from anomalib_synth.fitting.training import Schedule
+from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators.encoders import TextTower
 from anomalib_synth.generators.seeding import hash64
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from anomalib_synth.fitting.diffusion import DiffusionFitSettings
     from anomalib_synth.generators.base import AnomalyGenerator
 
     Advance = Callable[[str, int, int, str], None]
@@ -201,7 +202,7 @@ def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerato
         (settings.dual_steps, partial(train_dual_encoder, dual, vocabulary, sampler, steps=_TIMED_STEPS)),
     ):
         marks: list[float] = []
-        run(advance=lambda step, text, marks=marks: marks.append(time.monotonic()))
+        run(advance=partial(mark_time, marks))
         seconds += steps * (marks[-2] - marks[0]) / (len(marks) - 2)
     return seconds / 60
 
@@ -221,7 +222,7 @@ def _make_token_model(
 
 
 def split_normals(
-    normals: Sequence[torch.Tensor], settings: FitSettings
+    normals: Sequence[torch.Tensor], settings: FitSettings | DiffusionFitSettings
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return what is trained on and what is held out, chosen by the seed; at least one image each."""
     order = sorted(range(len(normals)), key=lambda index: hash64(settings.seed, "split", index))

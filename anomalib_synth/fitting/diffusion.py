@@ -31,7 +31,7 @@ from anomalib_synth.fitting.image_autoencoder import (
 )
 from anomalib_synth.fitting.pairs import draw_pairs
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
-from anomalib_synth.fitting.training import Schedule
+from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.captions import CaptionVocabulary
@@ -249,7 +249,7 @@ def estimate_minutes(
         ),
     ):
         marks: list[float] = []
-        run(advance=lambda step, text, marks=marks: marks.append(time.monotonic()))
+        run(advance=partial(mark_time, marks))
         seconds += 1.1 * steps * (marks[-2] - marks[0]) / (len(marks) - 2)  # a tenth for the held-out loss
     return seconds / 60
 

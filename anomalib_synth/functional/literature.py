@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch.nn import functional as F
 
@@ -88,7 +90,9 @@ def natural_synthetic_anomaly(window: Window, params: Params) -> Layer:
         place = (slice(n, n + 1), slice(None), slice(top, bottom), slice(left, right))
         size = (bottom - top, right - left)
         taken = [max(2, min(limit, round(side / scale))) for side, limit in zip(size, (h, w), strict=True)]
-        patch = F.interpolate(window.donor[n : n + 1, :, : taken[0], : taken[1]], size=size, mode="bilinear")
+        patch = F.interpolate(
+            cast("torch.Tensor", window.donor)[n : n + 1, :, : taken[0], : taken[1]], size=size, mode="bilinear"
+        )
         target[place] = blend_poisson(window.image[place], patch)
         alpha[n, :, top + 1 : bottom - 1, left + 1 : right - 1] = 1.0
     return Layer(target=target, alpha=alpha)
@@ -114,9 +118,9 @@ def memseg(window: Window, params: Params) -> Layer:
     Params:
         Those of :func:`perlin_texture`, and structural: 1 takes the image's own 4 x 8 blocks in another order.
     """
-    seeds = params["noise"].flatten()
+    seeds, foreign_texture = params["noise"].flatten(), cast("torch.Tensor", window.texture)
     foreign = [
-        _shuffle_blocks(window.image[n : n + 1], seeds[n : n + 1]) if own else window.texture[n : n + 1]
+        _shuffle_blocks(window.image[n : n + 1], seeds[n : n + 1]) if own else foreign_texture[n : n + 1]
         for n, own in enumerate((params["structural"].flatten() > 0).tolist())
     ]
     alpha = _perlin_mask(window, params) * window.foreground

@@ -201,7 +201,9 @@ class AnomalyGenerator(ABC):
             first = self._images_seen
             self._images_seen += count
             return derive_seeds(self.seed, 0, range(first, first + count)).tolist()
-        listed = seeds.tolist() if hasattr(seeds, "tolist") else list(seeds) if hasattr(seeds, "__iter__") else [seeds]
+        listed: list[Any] = (
+            seeds.tolist() if hasattr(seeds, "tolist") else list(seeds) if hasattr(seeds, "__iter__") else [seeds]
+        )
         if len(listed) != count or any(not isinstance(seed, int) or seed < 0 for seed in listed):
             msg = f"`seeds` must be {count} integers >= 0, one an image, got {len(listed)}: {listed[:4]}."
             raise ValueError(msg)

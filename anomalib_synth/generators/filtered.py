@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.retrieval.filter import Judgement
 
 Mode = Literal["filter", "random_keep"]
 _PROBES = 64
@@ -151,7 +152,7 @@ class FilteredGenerator(AnomalyGenerator):
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
         """Prepare the generator, and index the windows of the same normals."""
         self.generator.prepare(normals)
-        self._take(self.generator.prepared)
+        self._take(cast("PreparedNormals", self.generator.prepared))
         _ = self.filter
         return self
 
@@ -174,7 +175,7 @@ class FilteredGenerator(AnomalyGenerator):
             return self.keep_share
         if self._measured_share is None:
             _ = self.filter  # raises where there are no prepared normals
-            donors = self.prepared.donors
+            donors = cast("PreparedNormals", self.prepared).donors
             seeds = [hash64(self.seed, "keep_share", number) for number in range(_PROBES)]
             drawn = kept = 0
             for number, seed in enumerate(seeds):  # one by one: the share is the same whatever memory there is
@@ -203,7 +204,11 @@ class FilteredGenerator(AnomalyGenerator):
         _ = self.filter  # before anything is drawn
         sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
         pending = list(range(len(images)))
-        own = {"config": self.config, "prepare_digest": self.prepare_digest, "files_digest": self.files_digest}
+        own: dict[str, Any] = {
+            "config": self.config,
+            "prepare_digest": self.prepare_digest,
+            "files_digest": self.files_digest,
+        }
         for attempt in range(self.budget):
             draws = [seeds[row] if attempt == 0 else hash64(seeds[row], "retrieval", attempt) for row in pending]
             region = None if masks is None else masks[pending]
@@ -234,7 +239,7 @@ class FilteredGenerator(AnomalyGenerator):
         (verdict,) = self._judge(one, [0])
         return verdict.reason, {"similarity": verdict.similarity, "smoothed_visibility": verdict.visibility}
 
-    def _judge(self, sample: AnomalySample, rows: list[int]):
+    def _judge(self, sample: AnomalySample, rows: list[int]) -> list[Judgement]:
         return self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows])
 
 

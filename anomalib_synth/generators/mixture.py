@@ -66,7 +66,9 @@ class MixtureGenerator(AnomalyGenerator):
         if all(generator.prepared is not None for generator in generators):
             self.prepared = generators[0].prepared
         self.weights = weights
-        self._height = 1 + max(part._height if isinstance(part, MixtureGenerator) else 0 for part in self.generators)
+        self._height: int = 1 + max(
+            part._height if isinstance(part, MixtureGenerator) else 0 for part in self.generators
+        )
 
     @property
     def init_args(self) -> dict[str, Any]:

@@ -29,15 +29,16 @@ def place_centre(
         width: Width of the image in pixels.
         edge: Only cells at the edge of those allowed; at a border of the image where all are.
     """
+    candidates: np.ndarray | None = None
     if edge and cells is not None and not cells.all():
         padded = np.pad(cells, 1)
         inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         candidates = np.flatnonzero(cells & ~inner)
     elif edge:
         return _on_border(params, height, width)
-    else:
-        candidates = None if cells is None else np.flatnonzero(cells)
-    if candidates is None or len(candidates) == 0:
+    elif cells is not None:
+        candidates = np.flatnonzero(cells)
+    if cells is None or candidates is None or len(candidates) == 0:
         return params["place_y"] * height, params["place_x"] * width
     row, column = divmod(int(candidates[int(params["place"] * len(candidates))]), cells.shape[1])
     return (row + params["place_y"]) / cells.shape[0] * height, (column + params["place_x"]) / cells.shape[1] * width

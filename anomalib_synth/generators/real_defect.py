@@ -253,7 +253,12 @@ def _find_corner(patch: _Patch, params: Params, cells: np.ndarray | None, height
     """Return where the patch's first row and column go, and add the defect's centre to the parameters."""
     h, w = patch.mask.shape[-2:]
     grid = np.ones((1, 1), dtype=bool) if cells is None else cells
-    sides = {"top": (0, slice(None)), "bottom": (-1, slice(None)), "left": (slice(None), 0), "right": (slice(None), -1)}
+    sides: dict[str, tuple[Any, Any]] = {
+        "top": (0, slice(None)),
+        "bottom": (-1, slice(None)),
+        "left": (slice(None), 0),
+        "right": (slice(None), -1),
+    }
     reached = dict(zip(("top", "left", "right", "bottom"), patch.reaches.flatten()[1::2].tolist(), strict=True))
     allowed = grid
     for name, side in sides.items():

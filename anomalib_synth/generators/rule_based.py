@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn import functional as F
@@ -104,7 +104,8 @@ class RuleBasedGenerator(AnomalyGenerator):
 
     def only(self, family: str) -> RuleBasedGenerator:
         """Return a generator like this one, and prepared like it, that draws one family alone."""
-        twin = build_generator({**self.config, "init_args": {**self.init_args, "families": {family: 1.0}}})
+        arguments = {**self.init_args, "families": {family: 1.0}}
+        twin = cast("RuleBasedGenerator", build_generator({**self.config, "init_args": arguments}))
         if self.prepared is not None:
             twin.use_prepared(self.prepared)
         return twin
@@ -260,7 +261,7 @@ class RuleBasedGenerator(AnomalyGenerator):
     def _donors_on(self, device: torch.device) -> torch.Tensor:
         """Return the donors on a device, kept there for the next call."""
         if self._donors is None or self._donors.device != device:
-            self._donors = self.prepared.donors.to(device)
+            self._donors = cast("PreparedNormals", self.prepared).donors.to(device)
         return self._donors
 
     def _cut_textures(self, image: torch.Tensor, listed: list[Params]) -> torch.Tensor:
@@ -275,7 +276,8 @@ def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dic
         return dict.fromkeys(REGISTRY, 1.0)
     if isinstance(families, str):
         families = [families]
-    weights = dict(families) if hasattr(families, "keys") else dict.fromkeys(families, 1.0)
+    given: Any = families
+    weights: dict[str, Any] = dict(given) if hasattr(given, "keys") else dict.fromkeys(given, 1.0)
     unknown = [name for name in weights if name not in REGISTRY]
     if unknown or not weights:
         msg = f"`families` must name known families, got {unknown}. Known: {', '.join(REGISTRY)}."

@@ -128,8 +128,8 @@ class ScoredGenerator(AnomalyGenerator):
 
     def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
         sample = self.score(self.generator(images, seeds=seeds, masks=masks))
-        own = {"config": self.config, "files_digest": self.files_digest}
-        sample.provenance = [replace(record, **own) for record in sample.provenance]
+        config, digest = self.config, self.files_digest
+        sample.provenance = [replace(record, config=config, files_digest=digest) for record in sample.provenance]
         return sample
 
     @cached_property

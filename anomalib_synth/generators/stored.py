@@ -150,7 +150,7 @@ class StoredGenerator(AnomalyGenerator):
         sample.provenance[row] = self._record(seed, record, area=float(sample.mask[row].mean()))
 
     def _record(self, seed: int, kept: Record | None, *, area: float = 0.0) -> Provenance:
-        common = {
+        common: dict[str, Any] = {
             "config": self.config,
             "prepare_digest": self.prepare_digest,
             "files_digest": self.files_digest,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.nn import functional as F
@@ -74,13 +74,14 @@ class GlassPatches:
     @torch.no_grad()
     def _count_rows(self, logits: torch.Tensor, target: torch.Tensor) -> list[int]:
         """Return how many of the rows, which are in the order of the samples, belong to each sample."""
-        mask = pool_mask(self._mask, self._count_patches()).reshape(-1, 1)
+        seen_scores, seen_mask = cast("tuple[torch.Tensor, torch.Tensor]", (self._scores, self._mask))
+        mask = pool_mask(seen_mask, self._count_patches()).reshape(-1, 1)
         kept = torch.ones_like(mask, dtype=torch.bool)
-        known = len(mask) == len(self._scores)
+        known = len(mask) == len(seen_scores)
         if known and self._quantile > 0:
-            error = (self._scores - mask) ** 2
+            error = (seen_scores - mask) ** 2
             kept = error >= torch.quantile(error, q=self._quantile)
-        known = known and torch.equal(logits[:, 1], self._scores[kept]) and torch.equal(target.flatten(), mask[kept])
+        known = known and torch.equal(logits[:, 1], seen_scores[kept]) and torch.equal(target.flatten(), mask[kept])
         if not known:
             msg = (
                 f"The {len(logits)} rows of GLASS' focal loss are not the patches that were expected, so their samples "
@@ -88,7 +89,7 @@ class GlassPatches:
                 "QualityWeightingCallback, or use anomalib 2.7."
             )
             raise RuntimeError(msg)
-        return kept.reshape(len(self._mask), -1).sum(1).tolist()
+        return kept.reshape(len(seen_mask), -1).sum(1).tolist()
 
     def _count_patches(self) -> tuple[int, int]:
         """Return the number of patches in height and width."""

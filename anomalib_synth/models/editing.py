@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -101,12 +101,10 @@ class TokenBackend(Protocol):
     def embed(self, tokens: torch.Tensor, scale: int) -> torch.Tensor:
         """Return what tokens of a scale add to the latents."""
 
-    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> object:
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> Any:
         """Look at a window and read the texts, once an edit; the first text is no text."""
 
-    def logits(
-        self, begun: object, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
-    ) -> torch.Tensor:
+    def logits(self, begun: Any, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
         """Return the logits of a scale's gated tokens for each text, (T, N, V), given the tokens drawn so far."""
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
@@ -116,7 +114,9 @@ class TokenBackend(Protocol):
 class Weights(Protocol):
     """A place that models come from."""
 
-    weights_hash: str
+    @property
+    def weights_hash(self) -> str:
+        """Digest of the weights."""
 
     def backend(self) -> TokenBackend:
         """Return the models, loaded."""

@@ -20,7 +20,9 @@ _KEPT_CAPTIONS = 4096
 class ImageTextEncoder(Protocol):
     """Encodes images and captions into one space."""
 
-    image_size: int
+    @property
+    def image_size(self) -> int:
+        """Side S of the images it takes."""
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Return the unit vectors (B, D) of images (B, 3, S, S) in [0, 1], S = ``image_size``, on their device."""

@@ -151,9 +151,10 @@ class Catalogue:
             for record, verdict in zip(records, verdicts, strict=True)
         ]
         extra = sorted({name for each in scores for name in each} - set(SCORES))
-        self.scores = {name: [getattr(record, name) for record in records] for name in SCORES}
-        self.scores |= {name: [each.get(name) for each in scores] for name in extra}
-        for name, values in self.scores.items():
+        columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in SCORES}
+        columns |= {name: [each.get(name) for each in scores] for name in extra}
+        self.scores: dict[str, np.ndarray] = {}
+        for name, values in columns.items():
             column = np.array([_number(value) for value in values], dtype=float)
             self.scores[name] = np.where(self.drawn, column, np.nan)  # what was not drawn was not measured
         self.labels = {
@@ -187,8 +188,8 @@ class Catalogue:
                 "accepted": self.decision == 1,
                 "rejected": self.decision == 0,
             }[query.decision]
-        if wanted := query.find.strip().lower():
-            masks["find"] = np.array([wanted in words for words in self._words], dtype=bool)
+        if text := query.find.strip().lower():
+            masks["find"] = np.array([text in words for words in self._words], dtype=bool)
         return masks
 
     def _sort(self, query: Query) -> np.ndarray:

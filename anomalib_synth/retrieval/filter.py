@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -137,7 +137,7 @@ class RetrievalFilter:
         self.folder = None if folder is None else Path(folder)
         self.lower = self.upper = self.floor = float("nan")
         self.normal_scores = np.zeros(0)
-        self._grid: WindowGrid | None = None
+        self._fitted_grid: WindowGrid | None = None
         self._index: WindowIndex | None = None
         self._numbers: dict[str, int] = {}
 
@@ -150,6 +150,11 @@ class RetrievalFilter:
     def is_fitted(self) -> bool:
         """Whether there are normals to compare with."""
         return self._index is not None
+
+    @property
+    def _grid(self) -> WindowGrid:
+        """The windows' places, known since :meth:`fit`."""
+        return cast("WindowGrid", self._fitted_grid)
 
     @property
     def index(self) -> WindowIndex:
@@ -200,7 +205,7 @@ class RetrievalFilter:
             digest = blake2b(normals.contiguous().cpu().numpy().tobytes(), digest_size=16).hexdigest()
         key = self.make_key(digest)
         height, width = normals.shape[-2:]
-        self._grid = WindowGrid(height=height, width=width, share=self.settings.window_share)
+        self._fitted_grid = WindowGrid(height=height, width=width, share=self.settings.window_share)
         kept = None if self.folder is None else self.folder / key
         if kept is not None and (kept / "index.json").is_file():
             self._index, facts = WindowIndex.load(kept)

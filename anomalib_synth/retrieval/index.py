@@ -50,7 +50,9 @@ class WindowIndex:
         array([[0.8, 0.6]])
     """
 
-    def __init__(self, vectors: np.ndarray, images: Sequence[int], *, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(
+        self, vectors: np.ndarray, images: Sequence[int] | np.ndarray, *, exact_up_to: int = EXACT_UP_TO
+    ) -> None:
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.images = np.asarray(images, dtype=np.int64)
         if self.vectors.ndim != 2 or not len(self.vectors) or self.images.shape != (len(self.vectors),):
@@ -82,7 +84,7 @@ class WindowIndex:
         return len(np.unique(self.images))
 
     def search(
-        self, queries: np.ndarray, *, k: int, without: Sequence[int] | None = None
+        self, queries: np.ndarray, *, k: int, without: Sequence[int] | np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the nearest vectors of each query.
 

@@ -91,7 +91,7 @@ def describe_counts(counts: Iterable[FamilyCount]) -> str:
 
 
 def draw_scores(
-    normals: Sequence[float],
+    normals: Sequence[float] | np.ndarray,
     samples: Mapping[str, Sequence[float]],
     *,
     lower: float,
@@ -113,7 +113,7 @@ def draw_scores(
     shown = {name: np.asarray(values, dtype=float) for name, values in samples.items() if len(values)}
     everything = np.concatenate([np.asarray(normals, dtype=float), *shown.values()])
     low, high = float(everything.min()), float(everything.max())
-    edges = np.linspace(low, high if high > low else low + 1e-6, _BINS + 1)
+    edges = np.linspace(low, high if high > low else low + 1e-6, _BINS + 1).tolist()
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: no display, no global state
     axes = figure.add_subplot()

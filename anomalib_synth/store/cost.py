@@ -70,12 +70,11 @@ def measure_costs(
         ValueError: If the price is negative.
     """
     check_price(price_per_hour)
-    sums: dict[str, list[float]] = {}
+    sums: dict[str, tuple[int, int, float]] = {}
     for record, is_kept in zip(records, kept, strict=True):
-        entry = sums.setdefault(name_generator(record.generator), [0, 0, 0.0])
-        entry[0] += 1
-        entry[1] += bool(is_kept)
-        entry[2] += record.seconds
+        name = name_generator(record.generator)
+        count, accepted, seconds = sums.get(name, (0, 0, 0.0))
+        sums[name] = (count + 1, accepted + bool(is_kept), seconds + record.seconds)
     return [
         Cost(generator=name, samples=count, accepted=accepted, device_seconds=seconds, price_per_hour=price_per_hour)
         for name, (count, accepted, seconds) in sorted(sums.items())

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +132,9 @@ def _write_all(folder: Path, plan: RenderPlan) -> None:
 def _jobs(folder: Path, plan: RenderPlan) -> Iterator[Callable[[], None]]:
     for split, count in (("train", plan.num_train), ("test", plan.num_test_good)):
         for index, view in enumerate(plan.views(f"{split}/good", count)):
-            yield lambda s=split, i=index, v=view: _write_good(folder / s / "good" / f"{i:03d}.png", plan, v)
+            yield partial(_write_good, folder / split / "good" / f"{index:03d}.png", plan, view)
     for index, view in enumerate(plan.views("test/defect", plan.num_test_defect)):
-        yield lambda i=index, v=view: _write_defect(folder, plan, v, i)
+        yield partial(_write_defect, folder, plan, view, index)
 
 
 def _write_good(path: Path, plan: RenderPlan, view: View) -> None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators.seeding import Draws
 
+    Draw = Callable[[Draws, "Frame"], "Params"]
+    Render = Callable[[Window, dict[str, torch.Tensor]], Layer]
+    Caption = Callable[["Params"], str]
+
 Params = dict[str, float]
 _HUES = re.compile(r"\b(red|orange|yellow|green|blue|purple|magenta|cyan|pink|brown|rusty)(dish|ish|nish)? ")
 
@@ -63,9 +67,9 @@ class Family:
 
     name: str
     source: str
-    draw: Callable[[Draws, Frame], Params]
-    render: Callable[[Window, dict[str, torch.Tensor]], Layer]
-    caption: Callable[[Params], str]
+    draw: Draw
+    render: Render
+    caption: Caption
     physical: bool
     needs: Literal["donor", "texture"] | None = None
     donor_place: Literal["same", "any"] = "any"

@@ -16,6 +16,7 @@ from anomalib_synth.generators.families.shapes import (
 )
 
 if TYPE_CHECKING:
+    from anomalib_synth.generators.families.family import Caption, Draw, Render
     from anomalib_synth.generators.seeding import Draws
 
 _FIBRES = {
@@ -198,7 +199,7 @@ def _caption_thread_pull(params: Params) -> str:
     return phrase(word_of_length(params), word_of_tone(params["tone"]), "pulled thread")
 
 
-def _row(name: str, source: str, draw, render, caption) -> Family:
+def _row(name: str, source: str, draw: Draw, render: Render, caption: Caption) -> Family:
     return Family(name=name, source=source, draw=draw, render=render, caption=caption, physical=True)
 
 

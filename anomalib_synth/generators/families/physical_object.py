@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from anomalib_synth.functional import physical_object as kernels
 from anomalib_synth.generators.families.family import Family, Frame, Params, phrase, size_word
@@ -16,6 +16,7 @@ from anomalib_synth.generators.families.shapes import (
 )
 
 if TYPE_CHECKING:
+    from anomalib_synth.generators.families.family import Caption, Draw, Render
     from anomalib_synth.generators.seeding import Draws
 
 _MISPRINTS = ("shifted", "ghosted", "colour-split", "streaky missing")
@@ -106,7 +107,14 @@ def _caption_deformation(params: Params) -> str:
     return phrase(word_of_size(params), size_word(bend, 0.0, 0.55, ("", "", "strong")), kind, "deformation")
 
 
-def _row(name: str, source: str, draw, render, caption, place: str = "inside") -> Family:
+def _row(
+    name: str,
+    source: str,
+    draw: Draw,
+    render: Render,
+    caption: Caption,
+    place: Literal["inside", "edge"] = "inside",
+) -> Family:
     return Family(name=name, source=source, draw=draw, render=render, caption=caption, physical=True, place=place)
 
 

@@ -10,6 +10,7 @@ from anomalib_synth.generators.families.family import Family, Frame, Params, phr
 from anomalib_synth.generators.families.shapes import colour_of, draw_ellipse, draw_light, light_along, word_of_size
 
 if TYPE_CHECKING:
+    from anomalib_synth.generators.families.family import Caption, Draw, Render
     from anomalib_synth.generators.seeding import Draws
 
 _STAINS = {
@@ -127,7 +128,7 @@ def _caption_burn(params: Params) -> str:
     return phrase(word_of_size(params), core, "burn with a brown halo")
 
 
-def _row(name: str, source: str, draw, render, caption) -> Family:
+def _row(name: str, source: str, draw: Draw, render: Render, caption: Caption) -> Family:
     return Family(name=name, source=source, draw=draw, render=render, caption=caption, physical=True)
 
 

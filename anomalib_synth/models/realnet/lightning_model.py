@@ -121,7 +121,7 @@ class RealNet(AnomalibModule):
             feature_dims=list(feature_dims),
             reconstruction_width=reconstruction_width,
             reconstruction_blocks=reconstruction_blocks,
-            residual_dims=tuple(residual_dims),
+            residual_dims=(residual_dims[0], residual_dims[1]),
             discriminator_width=discriminator_width,
             discriminator_blocks=discriminator_blocks,
         )
