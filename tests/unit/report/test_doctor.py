@@ -79,3 +79,32 @@ def test_the_table_shows_every_finding(capsys) -> None:
     shown = capsys.readouterr().out
     assert "RuleBasedGenerator" in shown
     assert "strategies" in shown
+
+
+def test_what_to_do_is_printed_in_lines_that_can_be_copied(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    broken = module.Finding(part="packages", name="scipy", state="broken", detail="", remedy="pip install " + "x" * 80)
+    missing = module.Finding(part="extras", name="ray", state="optional", detail="", remedy="pip install '[ray]'")
+    monkeypatch.setattr(module, "examine", lambda: iter([missing, broken]))
+    with pytest.raises(SystemExit):
+        doctor()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["  scipy: pip install " + "x" * 80, "  ray: pip install '[ray]'"]
+
+
+def test_strategies_that_need_more_say_what(monkeypatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    found = {finding.name: finding for finding in examine_strategies()}
+    assert found["FilteredGenerator"].state == found["DiffusionRetrievalGenerator"].state == "optional"
+    assert found["FilteredGenerator"].remedy == "pip install 'anomalib-synth[filter]'"
+    assert "diffusers" in found["DiffusionRetrievalGenerator"].detail
+
+
+def test_the_diffusion_generator_works_when_its_pipeline_is_cached(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_is_cached", lambda repository: repository == "timbrooks/instruct-pix2pix")
+    found = {finding.name: finding for finding in examine_strategies()}
+    assert found["DiffusionRetrievalGenerator"].state == "works"
+    assert found["FilteredGenerator"].state == "works"
+    monkeypatch.setattr(module, "_is_cached", lambda repository: False)
+    found = {finding.name: finding for finding in examine_strategies()}
+    assert found["DiffusionRetrievalGenerator"].remedy.startswith("anomalib-synth fit --diffusion true")
