@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -127,6 +128,7 @@ def check(store: Path, *, repair: bool = False) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="timm|anomalib")  # one says what the other imports
     try:
         auto_cli(
             {

@@ -29,6 +29,7 @@ ground_truth/<class>). Rows are appended to a CSV as they come; a row that is th
     python benchmarks/real_images.py --data DATA --arms ssn_unsup patchcore padim realnet_rule_only realnet_ar \
         --categories magnetic_tile pavement_crack solar_mono bottle_cap alien_toy
     python benchmarks/real_images.py --table
+    python benchmarks/real_images.py --results benchmarks/results/diffusion.csv --against realnet_rule_only
 
 The stores of the diffusion arms, STORES/<category>/{filtered,random,all}, by category:
 
@@ -70,6 +71,7 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
+from anomalib_synth.evidence.paired import estimate_gain
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator, StoredGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet
@@ -271,6 +273,20 @@ def print_table(path: Path) -> None:
             print(f"\n{metric}, {size} px, {steps} steps of {batch_size}\n{table.round(3).to_string()}")
 
 
+def print_gains(path: Path, baseline: str) -> None:
+    """Print each arm's gain over another, in points, with the 95 % interval of the paired differences over seeds."""
+    rows = pd.read_csv(path)
+    for metric in ("image_auroc", "pixel_ap"):
+        points = [
+            {**row, "data": row["category"], metric: None if pd.isna(row[metric]) else 100 * row[metric]}
+            for row in rows.to_dict("records")
+        ]
+        for arm in rows["arm"].unique():
+            if arm != baseline:
+                gain = estimate_gain(points, arm, baseline, metric)
+                print(f"{metric}: {arm} - {baseline} = {gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f})")
+
+
 def main() -> None:
     """Run the cells that are not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -285,9 +301,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
+    parser.add_argument("--against", metavar="ARM", help="only print the gains over this arm, from the results so far")
     args = parser.parse_args()
-    if args.table:
-        print_table(args.results)
+    if args.table or args.against:
+        print_gains(args.results, args.against) if args.against else print_table(args.results)
         return
     if args.data is None or not args.data.is_dir():
         parser.error(f"--data must be a folder with one folder per category, got {args.data}")
