@@ -35,9 +35,9 @@ from anomalib_synth.generators.seeding import derive_seeds
 
 LAYERS = {
     "2+4": ["blocks.2", "blocks.4"],  # what real_images.py has
-    "2+3": ["blocks.2", "blocks.3"],
     "1+2+4": ["blocks.1", "blocks.2", "blocks.4"],
-    "2+3+4": ["blocks.2", "blocks.3", "blocks.4"],
+    "2+4+6": ["blocks.2", "blocks.4", "blocks.6"],
+    "4+6": ["blocks.4", "blocks.6"],
 }
 CANDIDATES = [f"{model} {layers}" for model in ("patchcore", "padim") for layers in LAYERS]
 BUILT_IN = ["patchcore 2+4", "padim 2+4"]
@@ -64,7 +64,9 @@ def test_on_synthetic(model: AnomalibModule, datamodule) -> dict[str, float]:
         DataLoader(part, batch_size=16, collate_fn=part.collate_fn)
         for part in (datamodule.train_data, datamodule.val_data)
     ]
-    train, held_out = (torch.cat([batch.image.as_subclass(torch.Tensor) for batch in loader]) for loader in loaders)
+    train, held_out = (
+        torch.cat([batch.image.as_subclass(torch.Tensor).clamp(0, 1) for batch in loader]) for loader in loaders
+    )
     generator = RuleBasedGenerator().prepare(train)
     images, masks = [held_out], [torch.zeros(len(held_out), 1, *held_out.shape[2:])]
     for k in range(DEFECTS_PER_IMAGE):
