@@ -35,7 +35,7 @@ from anomalib_synth.generators.seeding import derive_seeds
 
 LAYERS = {
     "2+4": ["blocks.2", "blocks.4"],  # what real_images.py has
-    "1+2+4": ["blocks.1", "blocks.2", "blocks.4"],
+    "2+6": ["blocks.2", "blocks.6"],
     "2+4+6": ["blocks.2", "blocks.4", "blocks.6"],
     "4+6": ["blocks.4", "blocks.6"],
 }
@@ -60,12 +60,12 @@ def make_candidate(name: str, size: int) -> AnomalibModule:
 
 def test_on_synthetic(model: AnomalibModule, datamodule) -> dict[str, float]:
     """Return image AUROC and pixel AP on the held-out good images, as they are and with synthetic defects."""
-    loaders = [
-        DataLoader(part, batch_size=16, collate_fn=part.collate_fn)
-        for part in (datamodule.train_data, datamodule.val_data)
-    ]
     train, held_out = (
-        torch.cat([batch.image.as_subclass(torch.Tensor).clamp(0, 1) for batch in loader]) for loader in loaders
+        torch.cat([batch.image.as_subclass(torch.Tensor) for batch in loader]).clamp(0, 1)  # resizing overshoots
+        for loader in (
+            DataLoader(part, batch_size=16, collate_fn=part.collate_fn)
+            for part in (datamodule.train_data, datamodule.val_data)
+        )
     )
     generator = RuleBasedGenerator().prepare(train)
     images, masks = [held_out], [torch.zeros(len(held_out), 1, *held_out.shape[2:])]
