@@ -89,6 +89,10 @@ def short(**extra: object) -> list[str]:
 def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
     """Few and small images for the demo data of a config."""
     wrapped = "base" in config["data"]["init_args"]
+    if wrapped and config["data"]["init_args"]["base"]["class_path"] == "anomalib.data.Folder":
+        small = {"root": tmp_path / "parts", "train_batch_size": 2, "num_workers": 0}
+        arguments = [f"--data.init_args.base.init_args.{name}={value}" for name, value in small.items()]
+        return [*arguments, f"--data.init_args.root={tmp_path / 'synthetic'}"]
     prefix = "--data.init_args.base.init_args" if wrapped else "--data.init_args"
     values = {
         "root": tmp_path / "demo",
@@ -107,7 +111,7 @@ def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
 def test_there_are_configs() -> None:
     assert {file.stem for file in TRAIN} >= {
         "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage",
-        "two_stage_diffusion",
+        "two_stage_diffusion", "folder",
     }  # fmt: skip
     assert {file.stem for file in SYNTHESIS} >= {
         "rule_based",
@@ -143,13 +147,16 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
         small["pre_processor.init_args.transform"] = resize
         arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
+    if file.stem == "folder":
+        shutil.copytree(parts_root / "train" / "good", tmp_path / "parts" / "good")
+        arguments = ["--config", str(CONFIGS / "synthesis" / "rule_based.yaml")]
     if file.stem == "two_stage_diffusion":
         generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=4, image_size=64)
         monkeypatch.chdir(tmp_path)
     limits = {"limit_train_batches": 2} if "RealNet" in config["model"]["class_path"] else {}
     run_cli(
-        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *short(**limits),
-        "--seed_everything", "0", *demo_arguments(config, tmp_path), *arguments,
+        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *arguments, *short(**limits),
+        "--seed_everything", "0", *demo_arguments(config, tmp_path),
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
     if file.stem == "glass":  # it draws on every image

@@ -144,9 +144,10 @@ class RealNet(AnomalibModule):
         del args, kwargs
         reconstruction, segmentation = self.sample_losses(batch)
         loss = self.sample_reduction(reconstruction + segmentation)
-        self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True)
-        self.log("train_reconstruction_loss", reconstruction.detach().mean(), on_epoch=True)
-        self.log("train_segmentation_loss", segmentation.detach().mean(), on_epoch=True)
+        count = len(reconstruction)
+        self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=count)
+        self.log("train_reconstruction_loss", reconstruction.detach().mean(), on_epoch=True, batch_size=count)
+        self.log("train_segmentation_loss", segmentation.detach().mean(), on_epoch=True, batch_size=count)
         return {"loss": loss}
 
     def sample_losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
