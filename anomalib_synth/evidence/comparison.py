@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from anomalib_synth.evidence.building import build_datamodule, check_section
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
 
 Arm = tuple[str, str]
+TestDefects = Literal["real", "synthetic"]
 _FROM_TEST = {"same_as_test", "from_test"}
 _USABLE = ("from_train", "from_dir")
 _EXTRA_KEYS = {"models": {"normalise"}, "synthesis": set(), "data": {"categories"}}
@@ -38,6 +39,7 @@ class ComparisonSpec:
         steps: Optimiser steps of every arm that trains; models that fix their epochs (PatchCore: one) keep them.
         image_size: Side in pixels that every model sees; None: each model's own pre-processor.
         false_alarm_rate: Rate the threshold is set for, in (0, 1); None: no threshold, no recall.
+        test_defects: ``"real"``, or ``"synthetic"``: data are tested on synthetic defects, to choose among models.
 
     Raises:
         ValueError: If anything is out of its range, unknown, or would choose on test data.
@@ -52,6 +54,7 @@ class ComparisonSpec:
     steps: int
     image_size: int | None = None
     false_alarm_rate: float | None = 0.05
+    test_defects: TestDefects = "real"
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -77,7 +80,7 @@ class ComparisonSpec:
         for name, section in self.data.items():
             _check_keys("data", name, section)
             first, plain = next(iter(_expand(name, section).items()))  # categories differ in nothing else
-            check_split(first, build_datamodule(first, plain))
+            check_split(first, build_datamodule(first, plain), self.test_defects)
 
         names = [name for entry, section in self.data.items() for name in _names(entry, section)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -116,6 +119,8 @@ class ComparisonSpec:
                 "callback_sections": list(self.synthesis[synthesis]),
                 "data_section": section,
             }
+            if self.test_defects == "synthetic":
+                cell["test_defects_are"] = self.test_defects
             listed.append({**cell, "config_hash": hash_config(cell)})
         return listed
 
@@ -182,8 +187,8 @@ def hash_config(cell: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_split(name: str, datamodule: AnomalibDataModule) -> None:
-    """Refuse a datamodule that would choose on test data, or that splits anew each time.
+def check_split(name: str, datamodule: AnomalibDataModule, test_defects: TestDefects = "real") -> None:
+    """Refuse a datamodule that would choose on test data, splits anew each time, or has other defects than asked for.
 
     Raises:
         ValueError: With what to set.
@@ -194,10 +199,17 @@ def check_split(name: str, datamodule: AnomalibDataModule) -> None:
     made: Sequence[str] = ()
     if isinstance(datamodule, SyntheticDataModule):
         base, made = datamodule.base, datamodule.splits
-    if "test" in made or _value(base.test_split_mode) == "synthetic":
+    is_synthetic = "test" in made or _value(base.test_split_mode) == "synthetic"
+    if is_synthetic and test_defects == "real":
         msg = (
             f"{where} would be tested on synthetic defects, which shows nothing about real ones. Give it a test set "
-            "with real defects, or use `anomalib-synth calibrate`."
+            "with real defects; to choose among models without one, set `test_defects: synthetic`."
+        )
+        raise ValueError(msg)
+    if test_defects == "synthetic" and not is_synthetic:
+        msg = (
+            f"`test_defects` synthetic takes data whose test is synthetic, but {where} brings its own test set. Wrap "
+            "it in `anomalib_synth.data.SyntheticDataModule` with `splits: [test]`, or leave `test_defects` out."
         )
         raise ValueError(msg)
     mode = _value(base.val_split_mode)

@@ -80,6 +80,8 @@ def summarise_rows(
     """
     shown = [_to_units(row) for row in rows]
     label, better = METRICS[metric].label, METRICS[metric].higher_is_better
+    if _on_synthetic(cells):
+        label += " on synthetic defects"
 
     def _judge(name: str, gain: Estimate) -> Verdict:
         verdict = judge(gain, label=label, higher_is_better=better)
@@ -119,6 +121,11 @@ def _without_pair(
 def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> list[str]:
     """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
     notes = []
+    if _on_synthetic(cells):
+        notes.append(
+            "The test defects are synthetic. This chooses among models; how many real defects one finds it does not "
+            "tell, and an arm that learns from such defects is at an advantage."
+        )
     if len(rows) < len(cells):
         ran = {row["config_hash"] for row in rows}
         lacking = dict.fromkeys(f"{cell['arm']} on {cell['data']}" for cell in cells if cell["config_hash"] not in ran)
@@ -145,6 +152,10 @@ def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) 
     for data in dict.fromkeys(row["data"] for row in rows):
         notes += _list_data_notes(data, [row for row in rows if row["data"] == data])
     return notes
+
+
+def _on_synthetic(cells: Sequence[dict[str, Any]]) -> bool:
+    return any(cell.get("test_defects_are") == "synthetic" for cell in cells)
 
 
 def _list_data_notes(data: str, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -35,6 +35,7 @@ def compare(
     steps: int = 400,
     image_size: int | None = None,
     false_alarm_rate: float | None = 0.05,
+    test_defects: Literal["real", "synthetic"] = "real",
     metric: Literal["image_auroc", "pixel_auroc", "pixel_ap", "aupro", "recall"] = "image_auroc",
     title: str = "Does synthesis help?",
     workers: int = 1,
@@ -69,6 +70,8 @@ def compare(
         image_size: Side in pixels that every model sees; null leaves each model's own pre-processor.
         false_alarm_rate: Share of good images that may be called anomalous, in (0, 1): one half of the good validation
             images sets the threshold for it, the other measures it; null leaves thresholds out.
+        test_defects: "synthetic" allows data whose test set is synthetic, to choose among models without a real defect;
+            every verdict then says so.
         metric: What the verdict is about.
         title: Heading of the page.
         workers: Runs at the same time, >= 1.
@@ -86,7 +89,7 @@ def compare(
     _check_runtime(workers, threads, devices, engine, accelerator=None if dry_run else accelerator)
     spec = ComparisonSpec(
         models=models, synthesis=synthesis, data=data, arms=arms, baseline=baseline, seeds=seeds, steps=steps,
-        image_size=image_size, false_alarm_rate=false_alarm_rate,
+        image_size=image_size, false_alarm_rate=false_alarm_rate, test_defects=test_defects,
     )  # fmt: skip
     if metric == "recall" and false_alarm_rate is None:
         msg = "`metric` recall takes a threshold, got `false_alarm_rate` null. Set a rate, or choose another metric."

@@ -257,7 +257,7 @@ def test_second_run_into_a_folder_is_refused(demo, tmp_path) -> None:
 
 
 def test_there_are_presets() -> None:
-    assert {file.stem for file in CONFIGS} >= {"quick", "folder", "mvtec", "visa", "btad"}
+    assert {file.stem for file in CONFIGS} >= {"quick", "choose", "folder", "mvtec", "visa", "btad"}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -288,6 +288,22 @@ def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
     assert {row["arm"] for row in read_rows(tmp_path / "out")} == {
         f"{model} ({synthesis})" for model, synthesis in settings["arms"]
     }
+
+
+@pytest.mark.slow
+def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    settings = yaml.safe_load((ROOT / "configs" / "compare" / "choose.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "good").symlink_to(demo / "printed_cap" / "train" / "good")
+    monkeypatch.chdir(tmp_path)
+    settings["data"]["product"]["init_args"]["base"]["init_args"]["num_workers"] = 0
+    settings |= {"image_size": 128, "seeds": [0], "threads": 1, "accelerator": "cpu"}
+    compare(**settings, out=tmp_path / "out")
+    assert all(0 <= row["image_auroc"] <= 1 and row["pixel_ap"] is not None for row in read_rows(tmp_path / "out"))
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "on synthetic defects" in page
+    assert "The test defects are synthetic." in page
 
 
 @pytest.mark.slow

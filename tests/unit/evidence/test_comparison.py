@@ -29,6 +29,14 @@ FOLDER = {
     "class_path": "anomalib.data.Folder",
     "init_args": {"name": "part", "normal_dir": "good", "val_split_mode": "from_train", "seed": 0},
 }
+ON_SYNTHETIC = {
+    "class_path": "anomalib_synth.data.SyntheticDataModule",
+    "init_args": {
+        "base": FOLDER,
+        "generator": {"class_path": "anomalib_synth.generators.RuleBasedGenerator"},
+        "splits": ["test"],
+    },
+}
 BASE: dict[str, Any] = {
     "models": {
         "padim": {"class_path": "anomalib.models.Padim"},
@@ -59,6 +67,18 @@ def test_cells_are_all_arms_on_all_data_with_all_seeds() -> None:
         ("padim (none)", "part", 1), ("realnet (rules)", "part", 1),
     ]  # fmt: skip
     assert json.loads(json.dumps(cells)) == cells  # plain data
+
+
+def test_test_on_synthetic_defects_is_said_in_verdicts_and_notes() -> None:
+    cells = make_spec(data={"part": ON_SYNTHETIC}, test_defects="synthetic").cells()
+    counts = {"batches": 10, "test_defects": 50}
+    rows = [{**cell, **counts, "image_auroc": 0.5 + 0.1 * (cell["model"] == "realnet")} for cell in cells]
+    summary = summarise_rows(rows, cells, baseline="padim (none)", metric="image_auroc")
+    assert "image AUROC on synthetic defects +10.0 points" in summary.arms[1].verdict.sentence
+    assert summary.notes[0].startswith("The test defects are synthetic.")
+    real = [{**row, "test_defects_are": None} for row in rows]
+    summary = summarise_rows(real, real, baseline="padim (none)", metric="image_auroc")
+    assert "synthetic" not in summary.arms[1].verdict.sentence + " ".join(summary.notes)
 
 
 def test_categories_make_a_data_set_each() -> None:
@@ -108,6 +128,11 @@ def test_config_hash_tells_runs_apart_when_anything_differs() -> None:
         ({"data": data_with(val_split_mode="same_as_test")}, "chosen on test data. Set `val_split_mode: from_train`"),
         ({"data": data_with(val_split_mode="from_test")}, "chosen on test data. Set `val_split_mode: from_train`"),
         ({"data": data_with(val_split_mode="none")}, "must hold good images back"),
+        ({"data": {"part": ON_SYNTHETIC}}, "would be tested on synthetic defects.*set `test_defects: synthetic`"),
+        (
+            {"test_defects": "synthetic"},
+            "brings its own test set. Wrap it in `anomalib_synth.data.SyntheticDataModule`",
+        ),
         ({"data": data_with(seed=None)}, "`data.part` must have a seed"),
         ({"data": data_with(test_split_mode="synthetic")}, "tested on synthetic defects"),
     ],
