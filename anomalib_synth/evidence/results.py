@@ -53,7 +53,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         console.print(f"[bold]NOTE[/bold] {note}")
     console.print(
         f"Wrote calibrated.ckpt, calibration.json, recall.csv, scores.csv and recall.png to {out}. Predict with the "
-        "thresholds: anomalib predict --ckpt_path calibrated.ckpt",
+        f"thresholds: anomalib predict --ckpt_path {out / 'calibrated.ckpt'}",
         soft_wrap=True,
     )
 
@@ -66,7 +66,7 @@ def _table(outcome: Outcome) -> Any:
     table.add_column("family", no_wrap=True)
     for level in LEVELS:
         table.add_column(f"{level:.0%} found\nfrom", justify="right", no_wrap=True)
-    table.add_column("at the strongest\n(95 % interval)", justify="right", no_wrap=True)
+    table.add_column("at strongest\n(95 % interval)", justify="right", no_wrap=True)
     table.add_column("located", justify="right", no_wrap=True)
     table.add_column("visible", justify="right", no_wrap=True)
     for family, cells in outcome.families().items():
