@@ -150,6 +150,14 @@ def test_discriminator_doubles_the_size() -> None:
     assert Discriminator(6, width=16, blocks=2)(random(2, 6, 5, 7)).shape == (2, 2, 10, 14)
 
 
+def test_border_of_the_map_is_no_edge_to_the_last_layers() -> None:
+    fine = Discriminator(8, width=64, blocks=1).fine
+    level = torch.rand(1, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    logits = fine(level.expand(1, 4, 8, 8))
+    assert logits.abs().max() > 0.01
+    torch.testing.assert_close(logits, logits[:, :, 4:5, 4:5].expand_as(logits))
+
+
 def test_losses_are_per_sample_and_average_to_the_batch_loss() -> None:
     rebuilt, target = [random(3, 4, 6, 6), random(3, 8, 3, 3)], [random(3, 4, 6, 6, seed=1), random(3, 8, 3, 3, seed=2)]
     loss = reconstruction_loss(rebuilt, target)
