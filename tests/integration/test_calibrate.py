@@ -14,6 +14,7 @@ import yaml
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
 from anomalib.models import Padim, Patchcore
+from lightning.pytorch import seed_everything
 
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.evidence.calibrate import calibrate
@@ -59,6 +60,7 @@ def train(cls: type[AnomalibModule], parts: Path, folder: Path) -> Path:
         val_split_mode="from_train", val_split_ratio=0.25, test_split_mode="none", seed=0,
     )  # fmt: skip
     engine = make_engine(folder)
+    seed_everything(0, verbose=False)  # PaDiM draws its features, PatchCore its memory
     engine.fit(make_model(cls), datamodule=datamodule)
     engine.trainer.save_checkpoint(folder / "model.ckpt")
     return folder / "model.ckpt"
