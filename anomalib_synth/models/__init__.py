@@ -1,18 +1,18 @@
-"""Networks, and the backbone that needs no hub."""
+"""Networks, and the backbone that needs no hub; also the public names of the detectors."""
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from anomalib_synth.models.realnet import RealNet
-
-__all__ = ["RealNet"]
+_DETECTORS = {
+    "DiscriminativePadim": "anomalib_synth.detectors.discriminative_padim",
+    "RealNet": "anomalib_synth.detectors.realnet",
+}
+__all__ = ["DiscriminativePadim", "RealNet"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import RealNet on first use: it imports anomalib, which `import anomalib_synth` must not."""
-    if name == "RealNet":
-        from anomalib_synth.models.realnet import RealNet
-
-        return RealNet
+    """Import a detector on first use: it imports anomalib, which `import anomalib_synth` must not."""
+    if name in _DETECTORS:
+        return getattr(import_module(_DETECTORS[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

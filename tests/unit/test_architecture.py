@@ -16,7 +16,7 @@ LAYERS = [
     {"retrieval"},
     {"generators"},
     {"transforms", "data", "losses", "adapters", "fitting"},
-    {"callbacks"},
+    {"callbacks", "detectors"},
     {"engines", "evidence"},
     {"report"},
     {"cli"},

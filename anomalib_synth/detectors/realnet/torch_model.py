@@ -9,12 +9,12 @@ from anomalib.data import InferenceBatch
 from torch import nn
 from torch.nn import functional as F
 
-from anomalib_synth.models.realnet.discriminator import Discriminator, ResidualSelection
-from anomalib_synth.models.realnet.reconstruction import ReconstructionUNet
-from anomalib_synth.models.realnet.selection import FeatureSelector
+from anomalib_synth.detectors.realnet.discriminator import Discriminator, ResidualSelection
+from anomalib_synth.detectors.realnet.reconstruction import ReconstructionUNet
+from anomalib_synth.detectors.realnet.selection import FeatureSelector
 
 if TYPE_CHECKING:
-    from anomalib_synth.models.realnet.backbone import FrozenBackbone
+    from anomalib_synth.detectors.backbone import FrozenBackbone
 
 _SCORE_WINDOWS = 16  # the window of the image score is a sixteenth of the image's side
 

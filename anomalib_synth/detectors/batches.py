@@ -1,4 +1,4 @@
-"""Fits RealNet's feature selection on the first labelled batches of a run."""
+"""Training batches as a detector sees them: images with defects, the sources behind them, and their masks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import track
-
-from anomalib_synth.models.realnet.selection import selection_loss
-from anomalib_synth.models.realnet.statistics import ChannelStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from anomalib.data import ImageBatch
+    from anomalib.models import AnomalibModule
     from lightning.pytorch import Callback, Trainer
 
-    from anomalib_synth.models.realnet.lightning_model import RealNet
-    from anomalib_synth.models.realnet.torch_model import RealNetModel
 
-
-def labelled_batches(trainer: Trainer, module: RealNet, limit: int) -> Iterator[ImageBatch]:
+def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> Iterator[ImageBatch]:
     """Yield training batches as ``training_step`` will see them: on the device, with defects, pre-processed.
 
     The callbacks that change batches are those with the attribute ``writes_labels`` (SynthesisCallback) and the model's
@@ -44,62 +38,6 @@ def labelled_batches(trainer: Trainer, module: RealNet, limit: int) -> Iterator[
             for writer in writers:
                 writer.on_train_batch_start(trainer, module, batch, index)
             yield batch
-
-
-@torch.no_grad()
-def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: int, trainer: Trainer) -> None:
-    """Choose the channels of every feature map.
-
-    Args:
-        model: The network.
-        batches: Labelled batches; those without a defect only count for the statistics of normal images.
-        total: Number of batches, for the progress bar.
-        trainer: Adds up the measurements of all processes.
-
-    Raises:
-        ValueError: If no batch holds a synthetic defect.
-    """
-    channels = model.selector.total
-    losses = [torch.zeros(count, dtype=torch.float64) for count in channels]
-    statistics = [ChannelStatistics(count) for count in channels]
-    seen, images = torch.zeros(1, dtype=torch.float64), 0
-    bar = track(batches, "RealNet: selecting features", total=total, transient=True, disable=not trainer.is_global_zero)
-    for batch in bar:
-        rows = drawn_rows(batch)
-        normal = model.backbone(source_of(batch))
-        has_normal = rows if batch.gt_label is None else rows | ~batch.gt_label.bool()  # a real defect has no normal
-        for statistic, features in zip(statistics, normal, strict=True):
-            if bool(has_normal.any()):
-                statistic.update(features[has_normal])
-        images += len(rows)
-        if not bool(rows.any()):
-            continue
-        seen += int(rows.sum())
-        anomalous = model.backbone(batch.image[rows].as_subclass(torch.Tensor))
-        mask = mask_of(batch)[rows].float()[:, None]
-        for level, (before, after) in enumerate(zip(normal, anomalous, strict=True)):
-            losses[level] += selection_loss(after, before[rows], mask).cpu().double()
-    losses = [_sum_over_processes(loss, trainer) for loss in losses]
-    seen = _sum_over_processes(seen, trainer)
-    for statistic in statistics:
-        statistic.sums = _sum_over_processes(statistic.sums, trainer)
-    if not float(seen):
-        remedy = (
-            "Raise its `probability`, loosen the `checks` of its generator, or train on more or larger batches."
-            if label_writers(trainer)
-            else "Add `anomalib_synth.callbacks.SynthesisCallback` to `trainer.callbacks`, or wrap the datamodule in "
-            "`anomalib_synth.data.SyntheticDataModule` with `splits: [train]`."
-        )
-        msg = f"RealNet learns from synthetic defects, but none of the first {images} training images has one. {remedy}"
-        raise ValueError(msg)
-    device = next(model.parameters()).device
-    model.selector.set_selection([(loss / seen).to(device) for loss in losses], statistics)
-
-
-def _sum_over_processes(value: torch.Tensor, trainer: Trainer) -> torch.Tensor:
-    if trainer.world_size == 1:
-        return value
-    return trainer.strategy.reduce(value.to(trainer.strategy.root_device), reduce_op="sum").cpu()
 
 
 def label_writers(trainer: Trainer) -> list[Callback]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 
@@ -26,11 +25,3 @@ def segmentation_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         mask: (B, H, W) bool or {0, 1}.
     """
     return F.cross_entropy(logits, mask.long(), reduction="none").flatten(1).mean(1)
-
-
-class MeanOverSamples(nn.Module):
-    """Reduces per-sample losses (B,) to a scalar; ``QualityWeightingCallback`` puts a weighted mean in its place."""
-
-    def forward(self, losses: torch.Tensor) -> torch.Tensor:
-        """Return the mean."""
-        return losses.mean()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from anomalib_synth.models.realnet.statistics import ChannelStatistics
+from anomalib_synth.detectors.statistics import ChannelStatistics
 
 _UNFITTED = -1
 

@@ -18,10 +18,12 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_synth.models.realnet.backbone import FrozenBackbone
-from anomalib_synth.models.realnet.fitting import drawn_rows, fit_selection, labelled_batches, mask_of, source_of
-from anomalib_synth.models.realnet.loss import MeanOverSamples, reconstruction_loss, segmentation_loss
-from anomalib_synth.models.realnet.torch_model import RealNetModel
+from anomalib_synth.detectors.backbone import FrozenBackbone
+from anomalib_synth.detectors.batches import drawn_rows, labelled_batches, mask_of, source_of
+from anomalib_synth.detectors.realnet.fitting import fit_selection
+from anomalib_synth.detectors.realnet.loss import reconstruction_loss, segmentation_loss
+from anomalib_synth.detectors.realnet.torch_model import RealNetModel
+from anomalib_synth.detectors.reduction import MeanOverSamples
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,9 @@ class RealNet(AnomalibModule):
     We differ from the paper and the authors' code: the selected features are standardised by the statistics of normal
     images; one layer a feature block; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
     defects only); the image score averages over windows of a sixteenth of the side (the authors: 16 pixels at 256);
-    batch statistics have torch's usual momentum; :mod:`~anomalib_synth.models.realnet.selection`,
-    :mod:`~anomalib_synth.models.realnet.reconstruction` and :mod:`~anomalib_synth.models.realnet.discriminator` say
-    the rest. Rows with *real* defects, whose normal image is unknown, train the segmentation only.
+    batch statistics have torch's usual momentum; :mod:`~anomalib_synth.detectors.realnet.selection`,
+    :mod:`~anomalib_synth.detectors.realnet.reconstruction` and :mod:`~anomalib_synth.detectors.realnet.discriminator`
+    say the rest. Rows with *real* defects, whose normal image is unknown, train the segmentation only.
 
     The selection is fitted once, at the start of the first training, and kept: training the same model again goes on
     from there. For another product, make a new model.

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import nn
 
+from anomalib_synth.detectors.folding import fold_batch_norms
 from anomalib_synth.models import bundled_backbone
-from anomalib_synth.models.realnet.folding import fold_batch_norms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

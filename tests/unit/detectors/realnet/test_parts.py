@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.models.realnet.backbone import FrozenBackbone
-from anomalib_synth.models.realnet.discriminator import Discriminator, ResidualSelection
-from anomalib_synth.models.realnet.folding import fold_batch_norms
-from anomalib_synth.models.realnet.loss import reconstruction_loss, segmentation_loss
-from anomalib_synth.models.realnet.reconstruction import ReconstructionUNet
-from anomalib_synth.models.realnet.selection import FeatureSelector, selection_loss
-from anomalib_synth.models.realnet.statistics import ChannelStatistics
+from anomalib_synth.detectors.backbone import FrozenBackbone
+from anomalib_synth.detectors.folding import fold_batch_norms
+from anomalib_synth.detectors.realnet.discriminator import Discriminator, ResidualSelection
+from anomalib_synth.detectors.realnet.loss import reconstruction_loss, segmentation_loss
+from anomalib_synth.detectors.realnet.reconstruction import ReconstructionUNet
+from anomalib_synth.detectors.realnet.selection import FeatureSelector, selection_loss
+from anomalib_synth.detectors.statistics import ChannelStatistics
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
