@@ -1,0 +1,97 @@
+r"""Part 2, normality: one shrunk Gaussian a grid position, and how far an image is from it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class PositionGaussian(nn.Module):
+    r"""What is normal at each position of the grid, in closed form.
+
+    At position p the features of the normals have mean :math:`m_p` and covariance :math:`S_p`. PaDiM (arXiv 2011.08785)
+    inverts :math:`S_p` after a random choice of channels and adds :math:`0.01 I`. We keep all channels and shrink:
+
+    .. math:: \Sigma_p = \tfrac12 S_p + \tfrac12 \bar S + 0.01 I, \qquad w = L_p^{-1} (x - m_p), \qquad N = |w|,
+
+    where :math:`\bar S` is the mean of the covariances over all positions and :math:`\Sigma_p = L_p L_p^\top`.
+
+    Args:
+        positions: Number of cells of the grid.
+        channels: Number of channels C.
+        shrinkage: Weight of the mean covariance, in [0, 1].
+        ridge: What is added to the diagonal, > 0; the features have deviation 1.
+
+    Shape:
+        (B, C, h, w) → (B, C, h, w), the whitened residual
+    """
+
+    def __init__(self, positions: int, channels: int, *, shrinkage: float = 0.5, ridge: float = 0.01) -> None:
+        super().__init__()
+        self.shrinkage = shrinkage
+        self.ridge = ridge
+        self.register_buffer("mean", torch.zeros(positions, channels))
+        self.register_buffer("whitening", torch.zeros(positions, channels, channels))
+
+    @torch.no_grad()
+    def fit(self, moments: PositionMoments) -> None:
+        """Set the Gaussians from the moments of the normals, whose memory is used up.
+
+        Raises:
+            ValueError: If there are fewer than two normals.
+        """
+        mean, covariance = moments.mean_and_covariance()
+        pooled = covariance.mean(0)
+        covariance.mul_(1 - self.shrinkage).add_(pooled * self.shrinkage)
+        covariance.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
+        identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+        for place, matrix in enumerate(covariance):  # one at a time: a batch would need its memory three times over
+            factor = torch.linalg.cholesky(matrix)
+            self.whitening[place] = torch.linalg.solve_triangular(factor, identity, upper=False)
+        self.mean.copy_(mean)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the whitened residuals (B, C, h, w) of standardised features."""
+        cells = features.flatten(2).permute(2, 1, 0)  # (P, C, B)
+        whitened = torch.bmm(self.whitening, cells - self.mean[:, :, None])
+        return whitened.permute(2, 1, 0).reshape(features.shape)
+
+
+class PositionMoments:
+    """Sums over normals from which mean and covariance at each position follow, in float32.
+
+    Args:
+        positions: Number of cells P of the grid.
+        channels: Number of channels C.
+        device: Where to add up.
+    """
+
+    def __init__(self, positions: int, channels: int, device: torch.device | str = "cpu") -> None:
+        self.count = 0
+        self.sums = torch.zeros(positions, channels, device=device)
+        self.products = torch.zeros(positions, channels, channels, device=device)
+
+    def update(self, features: torch.Tensor) -> None:
+        """Add (B, C, h, w) standardised features: near mean 0, or float32 would lose their digits."""
+        cells = features.flatten(2).permute(2, 1, 0)  # (P, C, B)
+        self.count += features.shape[0]
+        self.sums += cells.sum(2)
+        self.products.baddbmm_(cells, cells.transpose(1, 2))
+
+    def mean_and_covariance(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (P, C) and (P, C, C), with n - 1 in the denominator; the second takes the place of the products.
+
+        Raises:
+            ValueError: If there are fewer than two normals.
+        """
+        if self.count < 2:
+            msg = f"DiscriminativePadim needs at least 2 different normal images to train on, got {self.count}."
+            raise ValueError(msg)
+        mean = self.sums / self.count
+        self.products.baddbmm_(mean[:, :, None], self.sums[:, None, :], alpha=-1)
+        return mean, self.products.div_(self.count - 1)
+
+
+def distance(whitened: torch.Tensor) -> torch.Tensor:
+    """Return N = |w| (B, 1, h, w) of whitened residuals (B, C, h, w)."""
+    return whitened.square().sum(1, keepdim=True).sqrt()

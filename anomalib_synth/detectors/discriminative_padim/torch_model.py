@@ -1,0 +1,167 @@
+"""DiscriminativePadim's network, from normalised images to an anomaly map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import nn
+
+from anomalib_synth.detectors.discriminative_padim.features import GridFeatures
+from anomalib_synth.detectors.discriminative_padim.heads import Head
+from anomalib_synth.detectors.discriminative_padim.normality import PositionGaussian, distance
+from anomalib_synth.detectors.discriminative_padim.scales import make_resize, make_upsampling, scaled_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.detectors.backbone import FrozenBackbone
+
+_SMOOTHING = 0.016  # deviation of the blur as a share of the side
+MAPS = 3  # of each scale: the distance, the head on features, the head on residuals
+
+
+class ScaleBranch(nn.Module):
+    """What one size of the image gives: features, their distance from normal, and the logits of two heads.
+
+    Args:
+        features: Feature extractor, shared by the branches.
+        side: Longer side of the image in this branch, in pixels.
+        head_width: Channels within the heads.
+        shrinkage: See :class:`PositionGaussian`, as ``ridge``.
+        ridge: What is added to the diagonal of the covariances.
+    """
+
+    def __init__(self, features: GridFeatures, *, side: int, head_width: int, shrinkage: float, ridge: float) -> None:
+        super().__init__()
+        self._features = [features]  # in a list: registered once, by the model
+        self.side = side
+        self.settings = {"shrinkage": shrinkage, "ridge": ridge}
+        channels = features.channels
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
+        self.gaussian = PositionGaussian(0, channels, **self.settings)
+        self.feature_head = Head(channels, head_width)
+        self.residual_head = Head(channels, head_width)
+        self.resize: nn.Module = nn.Identity()
+        self.upsample: nn.Module = nn.Identity()
+        self.grid = (0, 0)
+
+    def set_size(self, size: tuple[int, int]) -> None:
+        """Make room for the Gaussians of images of this height and width."""
+        device = self.mean.device
+        target = scaled_size(size, self.side)
+        self.resize = make_resize(size, target).to(device)
+        self.grid = self._features[0].grid_of(target)
+        self.upsample = make_upsampling(self.grid, size, _SMOOTHING).to(device)
+        positions = self.grid[0] * self.grid[1]
+        self.gaussian = PositionGaussian(positions, self._features[0].channels, **self.settings).to(device)
+
+    def raw_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, h, w) features before standardisation."""
+        return self._features[0](self.resize(images))
+
+    def standardise(self, raw: torch.Tensor) -> torch.Tensor:
+        """Return raw features with mean 0 and deviation 1 over the cells of the normals."""
+        return (raw - self.mean) / self.deviation
+
+    def heads(self, features: torch.Tensor, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits (B, 1, h, w) of both heads."""
+        return self.feature_head(features), self.residual_head(residuals)
+
+    def cell_maps(self, features: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+        """Return (B, 3, h, w): distance and both heads' logits."""
+        return torch.cat([distance(residuals), *self.heads(features, residuals)], 1)
+
+
+class DiscriminativePadimModel(nn.Module):
+    """Distance from normal and logits of the heads at several scales, added up.
+
+    Args:
+        backbone: Frozen feature extractor.
+        scales: Longer sides of the image, in pixels.
+        channels: The most feature channels; above, they are projected.
+        head_width: Channels within the heads.
+        shrinkage: See :class:`PositionGaussian`, as ``ridge``.
+        ridge: What is added to the diagonal of the covariances.
+
+    Shape:
+        - Input: (B, 3, H, W), normalised, of the size that was trained on
+        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,), its largest value: in deviations of normal
+          pixels, without bounds
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenBackbone,
+        *,
+        scales: Sequence[int],
+        channels: int,
+        head_width: int,
+        shrinkage: float,
+        ridge: float,
+    ) -> None:
+        super().__init__()
+        self.features = GridFeatures(backbone, channels=channels)
+        self.branches = nn.ModuleList(
+            ScaleBranch(self.features, side=side, head_width=head_width, shrinkage=shrinkage, ridge=ridge)
+            for side in scales
+        )
+        self.register_buffer("size", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("has_heads", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("map_weights", torch.zeros(len(self.branches), MAPS))
+        self.register_buffer("offset", torch.zeros(()))
+        self._fitted_size = (0, 0)  # of `size`, without asking the device
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the Gaussians are there, fitted here or loaded."""
+        return self._fitted_size != (0, 0)
+
+    def set_size(self, size: tuple[int, int]) -> None:
+        """Make room for the Gaussians of images of this height and width."""
+        self._fitted_size = (int(size[0]), int(size[1]))
+        self.size.copy_(torch.tensor(self._fitted_size))
+        for branch in self.branches:
+            branch.set_size(self._fitted_size)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        size = state_dict.get(f"{prefix}size")
+        if size is not None and int(size[0]):
+            self.set_size((int(size[0]), int(size[1])))  # before the branches are loaded
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, images: torch.Tensor) -> InferenceBatch:
+        """Return the anomaly map and the score of each image.
+
+        Raises:
+            RuntimeError: If the model is not trained.
+            ValueError: If the images have another size than those it was trained on.
+        """
+        if not self.is_fitted:
+            msg = (
+                "DiscriminativePadim is not fitted, so it cannot predict. Train it first (the Gaussians are fitted at "
+                "the start of training), or load a checkpoint of a trained model."
+            )
+            raise RuntimeError(msg)
+        if tuple(images.shape[-2:]) != self._fitted_size:
+            msg = (
+                f"DiscriminativePadim was trained on images of {self._fitted_size[0]} x {self._fitted_size[1]} pixels, "
+                f"got {images.shape[-2]} x {images.shape[-1]}. Give it the pre-processor it was trained with."
+            )
+            raise ValueError(msg)
+        anomaly_map = self.offset
+        for branch, weights in zip(self.branches, self.map_weights, strict=True):
+            features = branch.standardise(branch.raw_features(images))
+            residuals = branch.gaussian(features)
+            weighed = distance(residuals) * weights[0]
+            if self.has_heads:
+                for logits, weight in zip(branch.heads(features, residuals), weights[1:], strict=True):
+                    weighed = weighed + logits * weight
+            anomaly_map = anomaly_map + branch.upsample(weighed)
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax((1, 2, 3)))
+
+    def smooth_maps(self, cells: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the maps of all scales (B, K, H, W), smoothed, from those on the grids, (B, 3, h, w) each."""
+        return torch.cat([branch.upsample(maps) for branch, maps in zip(self.branches, cells, strict=True)], 1)
