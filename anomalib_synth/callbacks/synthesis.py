@@ -50,6 +50,9 @@ class SynthesisCallback(RestoringCallback):
             callback only sets ``gt_label`` from the mask.
         probability: Probability that an image gets a defect, in [0, 1].
         seed: Seed of the run.
+        distinct_samples: About how many different samples the run draws, >= 1: after as many epochs as that takes,
+            those of the first come again. For models that keep the features of what they saw (DiscriminativePadim):
+            None draws anew in every epoch.
         max_normals: Number of training normals to prepare the generator with, evenly spread, >= 1.
         grid_every_n_epochs: Every how many epochs a grid of samples goes to the loggers that take images and to
             ``<results>/synthesis/``; 0 for never.
@@ -71,6 +74,7 @@ class SynthesisCallback(RestoringCallback):
         *,
         probability: float = 0.5,
         seed: int = 0,
+        distinct_samples: int | None = None,
         max_normals: int = 256,
         grid_every_n_epochs: int = 10,
     ) -> None:
@@ -81,16 +85,22 @@ class SynthesisCallback(RestoringCallback):
         if not 0 <= probability <= 1:
             msg = f"`probability` must be in [0, 1], got {probability}."
             raise ValueError(msg)
-        for name, value, least in (("max_normals", max_normals, 1), ("grid_every_n_epochs", grid_every_n_epochs, 0)):
-            if value < least:
+        for name, value, least in (
+            ("distinct_samples", distinct_samples, 1),
+            ("max_normals", max_normals, 1),
+            ("grid_every_n_epochs", grid_every_n_epochs, 0),
+        ):
+            if value is not None and value < least:
                 msg = f"`{name}` must be >= {least}, got {value}."
                 raise ValueError(msg)
         self.generator = generator
         self._prepares = generator is not None and generator.prepared is None
         self.probability = probability
         self.seed = seed
+        self.distinct_samples = distinct_samples
         self.max_normals = max_normals
         self.grid_every_n_epochs = grid_every_n_epochs
+        self._drawn_epochs: int | None = None  # after which the samples come again
         self._intake: Intake | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
@@ -126,6 +136,15 @@ class SynthesisCallback(RestoringCallback):
         if intake.kind == "slot":
             self._swap = SlotSwap(pl_module, intake.slot, self._fill_slot)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epochs after which the samples come again."""
+        del pl_module
+        self._drawn_epochs = None
+        if self.distinct_samples is not None:
+            batch_size = getattr(trainer.train_dataloader, "batch_size", None) or 1
+            expected = self.probability * trainer.num_training_batches * batch_size * trainer.world_size
+            self._drawn_epochs = max(1, round(self.distinct_samples / max(expected, 1)))
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's grid, and collect a new one when it is due."""
         del pl_module
@@ -143,7 +162,8 @@ class SynthesisCallback(RestoringCallback):
         if paths is None:
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
-        self._seeds = derive_seeds(self.seed, trainer.current_epoch, [image_key(path) for path in paths]).tolist()
+        epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
+        self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
         if cast("Intake", self._intake).kind == "labels":
             write_labels(batch, self._draw(batch.image), model_transform(pl_module))
         else:

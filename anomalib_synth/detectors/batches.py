@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
@@ -30,10 +31,41 @@ def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> It
     writers = label_writers(trainer)
     if module.pre_processor is not None:
         writers.append(module.pre_processor)
-    loader = copy.copy(trainer.train_dataloader)
-    loader._iterator = None  # persistent workers would reset the iterator that the first epoch is to use
+    yield from _prepared(trainer, module, islice(_fresh(trainer.train_dataloader), limit), writers)
+
+
+def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBatch]:
+    """Yield the whole training set once, in its own order, on the device and pre-processed, without drawn defects.
+
+    Every process gets all of it. A loader whose data has no length is gone through as it comes. torch's global random
+    state is untouched.
+
+    Args:
+        trainer: The trainer, at the start of training.
+        module: The model.
+    """
+    loader = trainer.train_dataloader
+    if hasattr(loader.dataset, "__len__") and loader.batch_size is not None:
+        loader = DataLoader(
+            loader.dataset, batch_size=loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+        )
+    else:
+        loader = _fresh(loader)
+    yield from _prepared(trainer, module, loader, [] if module.pre_processor is None else [module.pre_processor])
+
+
+def _fresh(loader: DataLoader) -> DataLoader:
+    """Return a loader of its own: persistent workers would reset the iterator that the first epoch is to use."""
+    loader = copy.copy(loader)
+    loader._iterator = None
+    return loader
+
+
+def _prepared(
+    trainer: Trainer, module: AnomalibModule, batches: Iterable[ImageBatch], writers: list[Callback]
+) -> Iterator[ImageBatch]:
     with torch.random.fork_rng(devices=[]):
-        for index, loaded in enumerate(islice(loader, limit)):
+        for index, loaded in enumerate(batches):
             batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(loaded))
             for writer in writers:
                 writer.on_train_batch_start(trainer, module, batch, index)
@@ -64,8 +96,12 @@ def source_of(batch: ImageBatch) -> torch.Tensor:
     return batch.image.as_subclass(torch.Tensor)
 
 
-def mask_of(batch: ImageBatch) -> torch.Tensor:
+def mask_of(batch: ImageBatch, model: str) -> torch.Tensor:
     """Return (B, H, W) bool: where the defects are; a batch without any may come without a mask.
+
+    Args:
+        batch: A training batch.
+        model: Name of the model, for the error.
 
     Raises:
         ValueError: If the batch has defects but no masks.
@@ -73,7 +109,7 @@ def mask_of(batch: ImageBatch) -> torch.Tensor:
     if batch.gt_mask is not None:
         return batch.gt_mask.as_subclass(torch.Tensor) > 0
     if batch.gt_label is not None and bool(batch.gt_label.any()):
-        msg = "RealNet needs `gt_mask` where `gt_label` is True. Give the datamodule a mask folder."
+        msg = f"{model} needs `gt_mask` where `gt_label` is True. Give the datamodule a mask folder."
         raise ValueError(msg)
     return torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool, device=batch.image.device)
 

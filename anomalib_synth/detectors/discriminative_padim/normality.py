@@ -34,15 +34,10 @@ class PositionGaussian(nn.Module):
         self.register_buffer("whitening", torch.zeros(positions, channels, channels))
 
     @torch.no_grad()
-    def fit(self, moments: PositionMoments) -> None:
-        """Set the Gaussians from the moments of the normals, whose memory is used up.
-
-        Raises:
-            ValueError: If there are fewer than two normals.
-        """
-        mean, covariance = moments.mean_and_covariance()
+    def fit(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
+        """Set the Gaussians from the (P, C) means and the (P, C, C) covariances of the normals, which are used up."""
         pooled = covariance.mean(0)
-        covariance.mul_(1 - self.shrinkage).add_(pooled * self.shrinkage)
+        covariance.mul_(1 - self.shrinkage).add_(pooled, alpha=self.shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
         identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
         for place, matrix in enumerate(covariance):  # one at a time: a batch would need its memory three times over
@@ -58,28 +53,32 @@ class PositionGaussian(nn.Module):
 
 
 class PositionMoments:
-    """Sums over normals from which mean and covariance at each position follow, in float32.
+    """Sums over normals from which mean and covariance at each position follow, in float32 around the first image."""
 
-    Args:
-        positions: Number of cells P of the grid.
-        channels: Number of channels C.
-        device: Where to add up.
-    """
-
-    def __init__(self, positions: int, channels: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self.sums = torch.zeros(positions, channels, device=device)
-        self.products = torch.zeros(positions, channels, channels, device=device)
 
     def update(self, features: torch.Tensor) -> None:
-        """Add (B, C, h, w) standardised features: near mean 0, or float32 would lose their digits."""
+        """Add (B, C, h, w) features."""
         cells = features.flatten(2).permute(2, 1, 0)  # (P, C, B)
+        if not self.count:
+            self.pivot = cells[:, :, :1].clone()
+            self.sums = torch.zeros_like(self.pivot)
+            self.products = cells.new_zeros(*cells.shape[:2], cells.shape[1])
         self.count += features.shape[0]
-        self.sums += cells.sum(2)
+        cells = cells - self.pivot
+        self.sums += cells.sum(2, keepdim=True)
         self.products.baddbmm_(cells, cells.transpose(1, 2))
 
-    def mean_and_covariance(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (P, C) and (P, C, C), with n - 1 in the denominator; the second takes the place of the products.
+    def standardised(self, mean: torch.Tensor, deviation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the moments of ``(features - mean) / deviation``; the sums are used up.
+
+        Args:
+            mean: (C,) of the channels.
+            deviation: (C,) of the channels.
+
+        Returns:
+            (P, C) means and (P, C, C) covariances, with n - 1 in the denominator.
 
         Raises:
             ValueError: If there are fewer than two normals.
@@ -87,9 +86,10 @@ class PositionMoments:
         if self.count < 2:
             msg = f"DiscriminativePadim needs at least 2 different normal images to train on, got {self.count}."
             raise ValueError(msg)
-        mean = self.sums / self.count
-        self.products.baddbmm_(mean[:, :, None], self.sums[:, None, :], alpha=-1)
-        return mean, self.products.div_(self.count - 1)
+        centre = self.sums / self.count
+        self.products.baddbmm_(centre, self.sums.transpose(1, 2), alpha=-1).div_(self.count - 1)
+        self.products.div_(deviation[:, None] * deviation[None])
+        return ((centre + self.pivot)[:, :, 0] - mean) / deviation, self.products
 
 
 def distance(whitened: torch.Tensor) -> torch.Tensor:

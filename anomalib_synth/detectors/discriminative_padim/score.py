@@ -35,26 +35,16 @@ class MapMoments:
         return mean, self.products / self.count - mean[:, None] * mean[None]
 
 
-def weigh_maps(
-    mean: torch.Tensor, covariance: torch.Tensor, is_head: torch.Tensor, *, trust: float
-) -> tuple[torch.Tensor, float]:
-    """Return the weight of each map in the score, and what is added.
+def weigh_maps(moments: MapMoments) -> tuple[torch.Tensor, float]:
+    """Return (K,) weights and an offset, which give the mean of the standardised maps, standardised again.
 
     Args:
-        mean: (K,) means of the maps over the pixels of normals.
-        covariance: (K, K) their covariances.
-        is_head: (K,) bool: which maps are the heads'; the others are distances.
-        trust: Weight of H next to N, in [0, 1]; 0 is normality alone.
+        moments: Of the maps over the pixels of normals.
 
     Returns:
-        (K,) weights and the offset: score = weights · maps + offset.
+        Weights and offset: the score is ``weights · maps + offset``.
     """
-    deviation = covariance.diagonal().clamp_min(1e-12).sqrt()
-    weights = torch.zeros_like(mean)
-    for members, share in ((~is_head, 1.0), (is_head, trust)):
-        if not bool(members.any()) or not share:
-            continue
-        mixture = torch.where(members, 1 / deviation, 0) / members.sum()
-        spread = (mixture @ covariance @ mixture).clamp_min(1e-12).sqrt()
-        weights += share * mixture / spread
-    return weights, -float(weights @ mean)
+    mean, covariance = moments.mean_and_covariance()
+    mixture = covariance.diagonal().clamp_min(1e-12).rsqrt() / len(mean)
+    weights = mixture / (mixture @ covariance @ mixture).clamp_min(1e-12).sqrt()
+    return weights.float(), -float(weights @ mean)

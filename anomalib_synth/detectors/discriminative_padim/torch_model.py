@@ -29,19 +29,16 @@ class ScaleBranch(nn.Module):
         features: Feature extractor, shared by the branches.
         side: Longer side of the image in this branch, in pixels.
         head_width: Channels within the heads.
-        shrinkage: See :class:`PositionGaussian`, as ``ridge``.
-        ridge: What is added to the diagonal of the covariances.
     """
 
-    def __init__(self, features: GridFeatures, *, side: int, head_width: int, shrinkage: float, ridge: float) -> None:
+    def __init__(self, features: GridFeatures, *, side: int, head_width: int) -> None:
         super().__init__()
         self._features = [features]  # in a list: registered once, by the model
         self.side = side
-        self.settings = {"shrinkage": shrinkage, "ridge": ridge}
         channels = features.channels
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
-        self.gaussian = PositionGaussian(0, channels, **self.settings)
+        self.gaussian = PositionGaussian(0, channels)
         self.feature_head = Head(channels, head_width)
         self.residual_head = Head(channels, head_width)
         self.resize: nn.Module = nn.Identity()
@@ -56,7 +53,7 @@ class ScaleBranch(nn.Module):
         self.grid = self._features[0].grid_of(target)
         self.upsample = make_upsampling(self.grid, size, _SMOOTHING).to(device)
         positions = self.grid[0] * self.grid[1]
-        self.gaussian = PositionGaussian(positions, self._features[0].channels, **self.settings).to(device)
+        self.gaussian = PositionGaussian(positions, self._features[0].channels).to(device)
 
     def raw_features(self, images: torch.Tensor) -> torch.Tensor:
         """Return (B, C, h, w) features before standardisation."""
@@ -83,8 +80,6 @@ class DiscriminativePadimModel(nn.Module):
         scales: Longer sides of the image, in pixels.
         channels: The most feature channels; above, they are projected.
         head_width: Channels within the heads.
-        shrinkage: See :class:`PositionGaussian`, as ``ridge``.
-        ridge: What is added to the diagonal of the covariances.
 
     Shape:
         - Input: (B, 3, H, W), normalised, of the size that was trained on
@@ -99,20 +94,16 @@ class DiscriminativePadimModel(nn.Module):
         scales: Sequence[int],
         channels: int,
         head_width: int,
-        shrinkage: float,
-        ridge: float,
     ) -> None:
         super().__init__()
         self.features = GridFeatures(backbone, channels=channels)
-        self.branches = nn.ModuleList(
-            ScaleBranch(self.features, side=side, head_width=head_width, shrinkage=shrinkage, ridge=ridge)
-            for side in scales
-        )
+        self.branches = nn.ModuleList(ScaleBranch(self.features, side=side, head_width=head_width) for side in scales)
         self.register_buffer("size", torch.zeros(2, dtype=torch.long))
         self.register_buffer("has_heads", torch.zeros((), dtype=torch.bool))
         self.register_buffer("map_weights", torch.zeros(len(self.branches), MAPS))
         self.register_buffer("offset", torch.zeros(()))
         self._fitted_size = (0, 0)  # of `size`, without asking the device
+        self._uses_heads = False  # of `has_heads`
 
     @property
     def is_fitted(self) -> bool:
@@ -126,10 +117,18 @@ class DiscriminativePadimModel(nn.Module):
         for branch in self.branches:
             branch.set_size(self._fitted_size)
 
+    def set_score(self, weights: torch.Tensor, offset: float, *, uses_heads: bool) -> None:
+        """Set the weight of each map, (scales, 3), what is added, and whether the heads take part."""
+        self.map_weights.copy_(weights)
+        self.offset.fill_(offset)
+        self.has_heads.fill_(uses_heads)
+        self._uses_heads = uses_heads
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         size = state_dict.get(f"{prefix}size")
         if size is not None and int(size[0]):
             self.set_size((int(size[0]), int(size[1])))  # before the branches are loaded
+        self._uses_heads = bool(state_dict.get(f"{prefix}has_heads", self._uses_heads))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
@@ -156,12 +155,12 @@ class DiscriminativePadimModel(nn.Module):
             features = branch.standardise(branch.raw_features(images))
             residuals = branch.gaussian(features)
             weighed = distance(residuals) * weights[0]
-            if self.has_heads:
+            if self._uses_heads:
                 for logits, weight in zip(branch.heads(features, residuals), weights[1:], strict=True):
                     weighed = weighed + logits * weight
             anomaly_map = anomaly_map + branch.upsample(weighed)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax((1, 2, 3)))
 
     def smooth_maps(self, cells: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the maps of all scales (B, K, H, W), smoothed, from those on the grids, (B, 3, h, w) each."""
+        """Return the maps of all scales (B, K, H, W), smoothed, from those on the grids, (B, k, h, w) each."""
         return torch.cat([branch.upsample(maps) for branch, maps in zip(self.branches, cells, strict=True)], 1)

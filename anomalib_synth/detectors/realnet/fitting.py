@@ -50,7 +50,7 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
             continue
         seen += int(rows.sum())
         anomalous = model.backbone(batch.image[rows].as_subclass(torch.Tensor))
-        mask = mask_of(batch)[rows].float()[:, None]
+        mask = mask_of(batch, "RealNet")[rows].float()[:, None]
         for level, (before, after) in enumerate(zip(normal, anomalous, strict=True)):
             losses[level] += selection_loss(after, before[rows], mask).cpu().double()
     losses = [_sum_over_processes(loss, trainer) for loss in losses]

@@ -171,7 +171,7 @@ class RealNet(AnomalibModule):
         reconstruction = reconstruction_loss(reconstructed, target)
         defective = drawn if batch.gt_label is None else batch.gt_label.bool()
         reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
-        return reconstruction, segmentation_loss(logits, mask_of(batch))
+        return reconstruction, segmentation_loss(logits, mask_of(batch, "RealNet"))
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""

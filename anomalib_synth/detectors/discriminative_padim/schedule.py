@@ -1,0 +1,40 @@
+"""The learning rate of the heads: one cycle over what is left of the run."""
+
+from __future__ import annotations
+
+import math
+
+
+class OneCycle:
+    """Factor on the learning rate, for ``LambdaLR``: up along half a cosine, then down to nearly nothing.
+
+    After "Super-Convergence" (arXiv 1708.07120), with cosines, as in torch's ``OneCycleLR``. An object rather than a
+    function, so that a checkpoint holds where the cycle began: optimisers that are renewed in the midst of a run get a
+    cycle of what is left.
+
+    Args:
+        steps: Number of steps of the cycle, >= 1.
+        warm_up: Share of the steps in which the rate rises, in (0, 1).
+
+    Example:
+        >>> cycle = OneCycle(10)
+        >>> cycle(0), cycle(3), cycle(10) < 1e-3
+        (0.04, 1.0, True)
+    """
+
+    def __init__(self, steps: int, warm_up: float = 0.3) -> None:
+        self.steps = max(1, steps)
+        self.warm_up = warm_up
+
+    def __call__(self, step: int) -> float:
+        """Return the factor at a step, counted from 0."""
+        done = min(step / self.steps, 1.0)
+        first, last = 0.04, 4e-6
+        if done < self.warm_up:
+            return _between(first, 1.0, done / self.warm_up)
+        return _between(1.0, last, (done - self.warm_up) / (1 - self.warm_up))
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Half a cosine from start to end."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
