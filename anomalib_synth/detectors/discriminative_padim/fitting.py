@@ -41,7 +41,7 @@ def fit_normality(
     *,
     total: int | None = None,
     show: bool = True,
-) -> tuple[TrainingNormals, list[torch.Tensor]]:
+) -> TrainingNormals:
     """Fit the Gaussians, unless they are fitted, and list the normals.
 
     Args:
@@ -52,29 +52,29 @@ def fit_normality(
         show: Whether to show it.
 
     Returns:
-        The distinct normals, and a (D,) vector that describes each: mean and deviation of its features.
+        The distinct normals.
 
     Raises:
         ValueError: If there are fewer than two different normals.
     """
-    normals, pooled = TrainingNormals(), []
+    normals = TrainingNormals()
     fits = not model.is_fitted
     moments = [PositionMoments() for _ in model.branches]
     statistics = [ChannelStatistics(model.features.channels) for _ in model.branches]
     bar = track(batches, "DiscriminativePadim: looking at the normals", total=total, transient=True, disable=not show)
     for raw in _chunks(_raw_features(model, features, bar, normals, fits=fits)):
-        pooled.extend(torch.cat([torch.cat([each.mean((2, 3)), each.std((2, 3))], 1) for each in raw], 1).cpu())
-        if fits:
-            for level, each in enumerate(raw):
-                moments[level].update(each)
-                statistics[level].update(each)
+        if not fits:
+            continue
+        for level, each in enumerate(raw):
+            moments[level].update(each)
+            statistics[level].update(each)
     if fits:
         for branch, moment, statistic in zip(model.branches, moments, statistics, strict=True):
             mean, deviation = (value.to(branch.mean.device) for value in statistic.mean_and_deviation())
             branch.mean.copy_(mean.view_as(branch.mean))
             branch.deviation.copy_(deviation.view_as(branch.deviation))
             branch.gaussian.fit(*moment.standardised(mean, deviation))
-    return normals, pooled
+    return normals
 
 
 def _raw_features(

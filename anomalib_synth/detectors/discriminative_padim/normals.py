@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from sklearn.cluster import KMeans
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _THUMBNAIL = 16
 _ROUNDING = 0.006  # an 8-bit copy of a normalised image differs by less, averaged over a cell of the thumbnail
-_CLUSTERS = 8
-_MOST = 0.6  # of the normals, that a held-out cluster may bring the held-out ones to
 
 
 class TrainingNormals:
@@ -60,31 +52,18 @@ def _thumbnail(images: torch.Tensor) -> torch.Tensor:
     return F.adaptive_avg_pool2d(images.detach().float().cpu(), _THUMBNAIL).flatten(1)
 
 
-def hold_out_clusters(pooled: Sequence[torch.Tensor], *, share: float, seed: int = 0) -> torch.Tensor:
-    """Choose whole clusters of normals that look alike, so that what is held out looks like nothing that is trained on.
-
-    Held out at random, an image of a surface that the heads know says nothing about how they take one they do not know.
+def hold_out(count: int, *, share: float, seed: int = 0) -> torch.Tensor:
+    """Choose normals that train no head, so that the score's scale is measured on images the heads do not know.
 
     Args:
-        pooled: One (D,) vector a normal: mean and deviation of its features over the cells.
-        share: The least share of the normals to hold out, in (0, 1).
-        seed: Seed of the clusters and of their order.
+        count: Number of normals n.
+        share: Share of them to hold out, in (0, 1); at least two, at most half.
+        seed: Seed of the choice.
 
     Returns:
-        (n,) bool: at least one normal is held out, and at least two fifths are not.
+        (n,) bool.
     """
-    vectors = torch.stack(list(pooled)).double()
-    vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp_min(1e-6)
-    count = len(vectors)
     held = torch.zeros(count, dtype=torch.bool)
-    clusters = min(_CLUSTERS, count // 4)
-    if clusters >= 2:
-        found = torch.from_numpy(KMeans(clusters, n_init=4, random_state=seed).fit_predict(vectors.numpy()))
-        for cluster in torch.randperm(clusters, generator=torch.Generator().manual_seed(seed)).tolist():
-            joined = held | (found == cluster)
-            if held.sum() < share * count and joined.sum() <= _MOST * count:
-                held = joined
-    if not bool(held.any()):  # too few for clusters, or one holds nearly all
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        held[order[: max(1, round(share * count))]] = True
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held[order[: min(max(2, round(share * count)), count // 2)]] = True
     return held

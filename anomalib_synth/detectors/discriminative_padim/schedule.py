@@ -18,7 +18,7 @@ class OneCycle:
 
     Example:
         >>> cycle = OneCycle(10)
-        >>> cycle(0), cycle(3), cycle(10) < 1e-3
+        >>> round(cycle(0), 6), cycle(3), cycle(10) < 1e-3
         (0.04, 1.0, True)
     """
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomalib_synth.detectors.backbone import FrozenBackbone
+    from anomalib_synth.detectors.discriminative_padim.score import GroupScale
 
 _SMOOTHING = 0.016  # deviation of the blur as a share of the side
 MAPS = 3  # of each scale: the distance, the head on features, the head on residuals
@@ -67,10 +68,6 @@ class ScaleBranch(nn.Module):
         """Return the logits (B, 1, h, w) of both heads."""
         return self.feature_head(features), self.residual_head(residuals)
 
-    def cell_maps(self, features: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
-        """Return (B, 3, h, w): distance and both heads' logits."""
-        return torch.cat([distance(residuals), *self.heads(features, residuals)], 1)
-
 
 class DiscriminativePadimModel(nn.Module):
     """Distance from normal and logits of the heads at several scales, added up.
@@ -83,8 +80,8 @@ class DiscriminativePadimModel(nn.Module):
 
     Shape:
         - Input: (B, 3, H, W), normalised, of the size that was trained on
-        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,), its largest value: in deviations of normal
-          pixels, without bounds
+        - Output: ``anomaly_map`` (B, 1, H, W), in deviations of normal pixels, and ``pred_score`` (B,), in deviations
+          of normal images; neither has bounds
     """
 
     def __init__(
@@ -101,7 +98,9 @@ class DiscriminativePadimModel(nn.Module):
         self.register_buffer("size", torch.zeros(2, dtype=torch.long))
         self.register_buffer("has_heads", torch.zeros((), dtype=torch.bool))
         self.register_buffer("map_weights", torch.zeros(len(self.branches), MAPS))
-        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("offset", torch.zeros(2))  # of N and of H
+        self.register_buffer("maximum_mean", torch.zeros(2))
+        self.register_buffer("maximum_deviation", torch.ones(2))
         self._fitted_size = (0, 0)  # of `size`, without asking the device
         self._uses_heads = False  # of `has_heads`
 
@@ -117,12 +116,18 @@ class DiscriminativePadimModel(nn.Module):
         for branch in self.branches:
             branch.set_size(self._fitted_size)
 
-    def set_score(self, weights: torch.Tensor, offset: float, *, uses_heads: bool) -> None:
-        """Set the weight of each map, (scales, 3), what is added, and whether the heads take part."""
-        self.map_weights.copy_(weights)
-        self.offset.fill_(offset)
-        self.has_heads.fill_(uses_heads)
-        self._uses_heads = uses_heads
+    def set_score(self, distances: GroupScale, heads: GroupScale | None) -> None:
+        """Set the scale of the distances, and that of the heads; None leaves the heads out."""
+        scales = len(self.branches)
+        self.map_weights[:, 0] = distances.weights
+        self.map_weights[:, 1:] = 0 if heads is None else heads.weights.view(scales, -1)
+        for place, group in enumerate((distances, heads)):
+            if group is not None:
+                self.offset[place] = group.offset
+                self.maximum_mean[place] = group.maximum_mean
+                self.maximum_deviation[place] = group.maximum_deviation
+        self._uses_heads = heads is not None
+        self.has_heads.fill_(self._uses_heads)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         size = state_dict.get(f"{prefix}size")
@@ -150,16 +155,22 @@ class DiscriminativePadimModel(nn.Module):
                 f"got {images.shape[-2]} x {images.shape[-1]}. Give it the pre-processor it was trained with."
             )
             raise ValueError(msg)
-        anomaly_map = self.offset
+        normality, defect = self.offset.split(1)
         for branch, weights in zip(self.branches, self.map_weights, strict=True):
             features = branch.standardise(branch.raw_features(images))
             residuals = branch.gaussian(features)
-            weighed = distance(residuals) * weights[0]
+            normality = normality + branch.upsample(distance(residuals) * weights[0])
             if self._uses_heads:
-                for logits, weight in zip(branch.heads(features, residuals), weights[1:], strict=True):
-                    weighed = weighed + logits * weight
-            anomaly_map = anomaly_map + branch.upsample(weighed)
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax((1, 2, 3)))
+                on_features, on_residuals = branch.heads(features, residuals)
+                defect = defect + branch.upsample(on_features * weights[1] + on_residuals * weights[2])
+        score = self._standardise_maximum(normality, 0)
+        if not self._uses_heads:
+            return InferenceBatch(anomaly_map=normality, pred_score=score)
+        return InferenceBatch(anomaly_map=normality + defect, pred_score=score + self._standardise_maximum(defect, 1))
+
+    def _standardise_maximum(self, maps: torch.Tensor, group: int) -> torch.Tensor:
+        """Return the largest value of each map (B, 1, H, W) in deviations of normal images, (B,)."""
+        return (maps.amax((1, 2, 3)) - self.maximum_mean[group]) / self.maximum_deviation[group]
 
     def smooth_maps(self, cells: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the maps of all scales (B, K, H, W), smoothed, from those on the grids, (B, k, h, w) each."""

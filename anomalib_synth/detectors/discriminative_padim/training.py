@@ -11,9 +11,8 @@ from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache
 from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality
 from anomalib_synth.detectors.discriminative_padim.heads import cover_cells, focal_losses
 from anomalib_synth.detectors.discriminative_padim.normality import distance
-from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals, hold_out_clusters
-from anomalib_synth.detectors.discriminative_padim.score import MapMoments, weigh_maps
-from anomalib_synth.detectors.discriminative_padim.torch_model import MAPS
+from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals, hold_out
+from anomalib_synth.detectors.discriminative_padim.score import GroupScale, measure_scale
 from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures, Views
 from anomalib_synth.generators.prepared import evenly_spread
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 
 _HELD_OUT = 0.2
-_CHUNK = 16
 _MOST_SCORED = 64  # held-out normals that the score's scale is measured on
 
 
@@ -45,24 +43,26 @@ class HeadTraining:
         self._normals = TrainingNormals()
         self._held_out = torch.zeros(0, dtype=torch.bool)
         self._device = torch.device("cpu")
-        self._distance_score: tuple[torch.Tensor, float] = (torch.zeros(0), 0.0)
-        self._reference: list[Views] = []
+        self._distances: GroupScale | None = None
+        self._reference: list[list[Views]] = []  # of held-out normals, one pair a scale
         self._scored_at = -1
         self.seen_defects = False
 
     def look_at_normals(self, trainer: Trainer, module: AnomalibModule) -> None:
         """Fit the Gaussians, unless a checkpoint brought them, and choose the normals that train no head."""
-        self._normals, pooled = fit_normality(
+        self._normals = fit_normality(
             self._model,
             self._features,
             normal_batches(trainer, module),
             total=int(trainer.num_training_batches),
             show=trainer.is_global_zero,
         )
-        self._held_out = hold_out_clusters(pooled, share=_HELD_OUT)
+        self._held_out = hold_out(len(self._normals), share=_HELD_OUT)
         self._device = module.device
-        self._weigh_distances(evenly_spread(range(len(self._normals)), _MOST_SCORED))
-        self._reference = self._collect(evenly_spread(self._held_out.nonzero().flatten().tolist(), _MOST_SCORED))
+        views = self._views_of(evenly_spread(range(len(self._normals)), _MOST_SCORED))
+        maps = [self._model.smooth_maps([distance(each.residuals[None]) for each in scales]) for scales in views]
+        self._distances = measure_scale(torch.cat(maps))
+        self._reference = self._views_of(evenly_spread(self._held_out.nonzero().flatten().tolist(), _MOST_SCORED))
 
     def sample_losses(self, batch: ImageBatch, *, step: int) -> torch.Tensor:
         """Return the losses of each sample, (B,), whose mean is the loss of the batch; 0 for what is held out.
@@ -108,43 +108,25 @@ class HeadTraining:
         if step == self._scored_at:
             return
         self._scored_at = step
-        weights, offset = self._distance_score
-        rows = torch.zeros(len(self._model.branches), MAPS)
-        rows[:, 0] = weights
-        if self.seen_defects:
-            moments = self._measure_heads()
-            head_weights, head_offset = weigh_maps(moments)
-            rows[:, 1:] = head_weights.view(len(rows), -1)
-            offset += head_offset
-        self._model.set_score(rows, offset, uses_heads=self.seen_defects)
+        self._model.set_score(self._distances, self._measure_heads() if self.seen_defects else None)
 
-    def _measure_heads(self) -> MapMoments:
-        """Return the moments of the heads' maps over the held-out normals."""
+    def _measure_heads(self) -> GroupScale:
+        """Measure the heads' maps on the held-out normals."""
         branches = self._model.branches
-        moments = MapMoments((MAPS - 1) * len(branches))
         modes = [branch.training for branch in branches]
         branches.eval()
-        for start in range(0, len(self._reference[0].features), _CHUNK):
-            cells = []
-            for branch, views in zip(branches, self._reference, strict=True):
-                features, residuals = (part[start : start + _CHUNK].float() for part in views)
-                cells.append(torch.cat(branch.heads(features, residuals), 1))
-            moments.update(self._model.smooth_maps(cells))
+        maps = [
+            self._model.smooth_maps(
+                [
+                    torch.cat(branch.heads(each.features[None], each.residuals[None]), 1)
+                    for branch, each in zip(branches, scales, strict=True)
+                ]
+            )
+            for scales in self._reference
+        ]
         for branch, mode in zip(branches, modes, strict=True):
             branch.train(mode)
-        return moments
-
-    def _weigh_distances(self, places: list[int]) -> None:
-        """Put the distances on their scale: of normals by the Gaussians without themselves."""
-        moments = MapMoments(len(self._model.branches))
-        for views in self._views_of(places):
-            moments.update(self._model.smooth_maps([distance(view.residuals[None]) for view in views]))
-        self._distance_score = weigh_maps(moments)
-
-    def _collect(self, places: list[int]) -> list[Views]:
-        """Return the views of some normals, stacked, in half precision."""
-        rows = zip(*self._views_of(places), strict=True)
-        return [Views(*(torch.stack(part).half() for part in zip(*scale, strict=True))) for scale in rows]
+        return measure_scale(torch.cat(maps))
 
     def _views_of(self, places: list[int]) -> list[list[Views]]:
         """Return the views of those normals whose features are still kept.

@@ -69,7 +69,7 @@ class TrainingFeatures:
 
         def compute() -> list[torch.Tensor]:
             if source is None or place < 0:
-                return [self._whiten(level, each) for level, each in enumerate(raw)]
+                return [self._whiten(level, each[None])[0] for level, each in enumerate(raw)]
             return self._leave_out(raw, self.raw(source, behind), len(normals))
 
         return place, self._pair(raw, self._kept(b"residual" + key + behind, compute, image.device))
@@ -90,15 +90,14 @@ class TrainingFeatures:
         """Return the residuals of an image without the normal whose raw features are ``behind``."""
         found = []
         for level, (each, own) in enumerate(zip(raw, behind, strict=True)):
-            whitened = self._whiten(level, each)[None]
-            source = whitened if own is each else self._whiten(level, own)[None]
+            whitened = self._whiten(level, torch.stack([each, own]))  # one pass over the matrices for both
             shrinkage = self._model.branches[level].gaussian.shrinkage
-            found.append(leave_out(whitened, source, count=count, shrinkage=shrinkage)[0])
+            found.append(leave_out(whitened[:1], whitened[1:], count=count, shrinkage=shrinkage)[0])
         return found
 
     def _whiten(self, level: int, raw: torch.Tensor) -> torch.Tensor:
         branch = self._model.branches[level]
-        return branch.gaussian(branch.standardise(raw[None]))[0]
+        return branch.gaussian(branch.standardise(raw))
 
     def _kept(self, key: bytes, compute: Callable[[], list[torch.Tensor]], device: torch.device) -> list[torch.Tensor]:
         """Return what is kept under a key, or compute and keep it: one (C, h, w) float32 tensor a scale."""

@@ -1,0 +1,340 @@
+"""DiscriminativePadim in anomalib: training, honesty, checkpoints, callbacks, export."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import ImageBatch
+from anomalib.deploy import ExportType, TorchInferencer
+from lightning.pytorch import Callback, seed_everything
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
+from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
+from anomalib_synth.data import SyntheticDataModule
+from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
+from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.models import DiscriminativePadim
+from tests.contract import render_normals
+from tests.integration.models import fit, make_engine, make_folder, normalising
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _random_state() -> Iterator[None]:
+    """Runs are seeded here; other tests should not notice."""
+    before = capture_random_state()
+    yield
+    restore_random_state(before)
+
+
+def make_model(**options: Any) -> DiscriminativePadim:
+    settings = {"scales": [32, 64], "evaluator": False, "visualizer": False, "pre_processor": normalising(64)} | options
+    return DiscriminativePadim(**settings)
+
+
+def make_callback(**options: Any) -> SynthesisCallback:
+    settings = {"probability": 0.7, "grid_every_n_epochs": 0} | options
+    return SynthesisCallback(RuleBasedGenerator(families=["stain", "cutout"]), **settings)
+
+
+def train(root: Path, tmp_path: Path, callbacks: list[Callback], **options: Any) -> tuple[DiscriminativePadim, Any]:
+    """Train a seeded model for two epochs of two batches."""
+    seed_everything(3, verbose=False)
+    model = make_model(**options.pop("model", {}))
+    return model, fit(model, root, tmp_path, callbacks, **{"max_epochs": 2, "limit_val_batches": 0} | options)
+
+
+@pytest.fixture(scope="module")
+def trained(parts_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[DiscriminativePadim, Path]:
+    """A model after four steps, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("discriminative_padim")
+    model, engine = train(parts_root, folder, [make_callback()])
+    path = folder / "model.ckpt"
+    engine.trainer.save_checkpoint(path)
+    return model.eval(), path
+
+
+def test_training_moves_the_heads_and_nothing_else(parts_root, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = make_model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
+    trainable = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert {name.split(".")[3] for name in trainable} == {"feature_head", "residual_head"}
+    assert not [name for name in trainable if torch.equal(model.get_parameter(name), before[name])]
+    assert bool(model.model.has_heads)
+
+
+def test_same_seed_gives_the_same_weights(trained, parts_root, tmp_path) -> None:
+    twin, _ = train(parts_root, tmp_path, [make_callback()])
+    for name, value in trained[0].state_dict().items():
+        assert torch.equal(value.nan_to_num(0), twin.state_dict()[name].nan_to_num(0)), name
+
+
+def test_cache_on_disk_or_too_small_for_all_gives_the_same_weights(trained, parts_root, tmp_path) -> None:
+    for memory, disk in ((0, 64), (1, 0)):
+        twin, _ = train(parts_root, tmp_path, [make_callback()], model={"cache_memory": memory, "cache_disk": disk})
+        for name, value in trained[0].model.branches.state_dict().items():
+            assert torch.equal(value, twin.model.branches.state_dict()[name]), name
+
+
+def test_cache_too_small_for_the_score_is_refused(parts_root, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"too small for any. Raise `cache_memory` or `cache_disk`"):
+        train(parts_root, tmp_path, [make_callback()], model={"cache_memory": 0, "cache_disk": 0})
+
+
+def test_features_of_samples_that_come_again_are_computed_once(parts_root, tmp_path, monkeypatch) -> None:
+    from anomalib_synth.detectors.discriminative_padim.torch_model import ScaleBranch
+
+    computed = []
+    original = ScaleBranch.raw_features
+    monkeypatch.setattr(
+        ScaleBranch, "raw_features", lambda self, x: computed.append(digest_pixels(x)) or original(self, x)
+    )
+    options = {"limit_train_batches": 1.0, "max_epochs": 4}
+    train(parts_root, tmp_path, [make_callback(distinct_samples=8)], **options)
+    assert len(computed) == len(set(computed)) * 2  # two scales
+    once = len(computed)
+    computed.clear()
+    train(parts_root, tmp_path, [make_callback()], **options)
+    assert len(computed) > 1.5 * once
+
+
+class Watch(Callback):
+    """Looks at the training of a model right before it ends."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.training = pl_module._training
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.batch = batch
+
+
+def test_held_out_normals_train_no_head(parts_root, tmp_path) -> None:
+    watch = Watch()
+    model = make_model()
+    look, losses = [], []
+
+    def step(batch: ImageBatch, *args: Any) -> Any:
+        training = model._training
+        held = [
+            bool(training._held_out[training._normals.find(each, digest_pixels(each))])
+            for each in batch.source.as_subclass(torch.Tensor)
+        ]
+        values = training.sample_losses(batch, step=0)
+        look.extend(held)
+        losses.extend(values.tolist())
+        return {"loss": values.mean()}
+
+    model.training_step = step
+    fit(model, parts_root, tmp_path, [make_callback(), watch], limit_train_batches=1.0, limit_val_batches=0)
+    assert 0 < sum(look) < len(look)
+    assert all((loss == 0) == held for loss, held in zip(losses, look, strict=True))
+
+
+def test_without_defects_it_is_the_normality_alone_and_says_so(parts_root, tmp_path, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        model, engine = train(parts_root, tmp_path, [], max_epochs=9)
+    assert "DiscriminativePadim is its normality alone" in caplog.text
+    assert engine.trainer.current_epoch == 1
+    assert not bool(model.model.has_heads)
+    assert bool((model.model.map_weights[:, 1:] == 0).all())
+    images = torch.rand(2, 3, 64, 64)
+    before = model.eval().model(images).anomaly_map
+    for branch in model.model.branches:
+        torch.nn.init.normal_(branch.feature_head[-1].weight)
+    assert torch.equal(model.model(images).anomaly_map, before)
+
+
+def test_normality_finds_the_defects_without_training(parts_root, tmp_path) -> None:
+    model, engine = train(parts_root, tmp_path, [])
+    batches = engine.predict(model, datamodule=make_folder(parts_root))
+    labels = torch.cat([batch.gt_label for batch in batches])
+    scores = torch.cat([batch.pred_score.flatten() for batch in batches])
+    assert float(scores[labels.bool()].min()) > float(scores[~labels.bool()].max())
+
+
+def test_scores_of_held_out_normals_have_mean_0(trained, parts_root, tmp_path) -> None:
+    model, _ = train(parts_root, tmp_path, [])
+    images = torch.rand(1, 3, 64, 64)
+    assert model.eval().model(images).pred_score.item() > 10  # noise is far from every normal, in deviations
+    assert trained[0].model(images).anomaly_map.shape == (1, 1, 64, 64)
+
+
+def test_checkpoint_predicts_the_same(trained) -> None:
+    model, path = trained
+    loaded = DiscriminativePadim.load_from_checkpoint(path, evaluator=False, visualizer=False).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model(images), loaded(images)
+    assert torch.equal(expected.anomaly_map, found.anomaly_map)
+    assert torch.equal(expected.pred_score, found.pred_score)
+
+
+def test_resumed_run_equals_the_whole_run(parts_root, tmp_path) -> None:
+    from anomalib.callbacks import ModelCheckpoint
+
+    def run(name: str, checkpoint: Path | None = None, seed: int = 3) -> DiscriminativePadim:
+        seed_everything(seed, verbose=False)
+        model = make_model()
+        save = ModelCheckpoint(dirpath=tmp_path / name, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
+        synthesis = make_callback(distinct_samples=12)
+        two_stage = TwoStageTrainingCallback(RuleBasedGenerator(["scratch"]), switch=2, switch_unit="epoch")
+        engine = make_engine(tmp_path, [synthesis, save, two_stage], max_epochs=4, limit_val_batches=0)
+        engine.fit(model, datamodule=make_folder(parts_root), ckpt_path=checkpoint)
+        return model
+
+    whole = run("whole").state_dict()
+    for epoch in (0, 1, 2):
+        twin = run("twin", tmp_path / "whole" / f"epoch={epoch}.ckpt", seed=99).state_dict()
+        for name, value in whole.items():
+            assert torch.equal(value.nan_to_num(0), twin[name].nan_to_num(0)), (epoch, name)
+
+
+def test_renewed_optimisers_get_a_cycle_of_what_is_left(parts_root, tmp_path) -> None:
+    two_stage = TwoStageTrainingCallback(RuleBasedGenerator(["scratch"]), switch=0.5)
+    _, engine = train(parts_root, tmp_path, [make_callback(), two_stage], max_epochs=4)
+    (config,) = engine.trainer.lr_scheduler_configs
+    assert config.scheduler.lr_lambdas[0].steps == 4
+    assert config.scheduler.get_last_lr()[0] < 1e-8
+
+
+def test_quality_weights_the_samples(parts_root, tmp_path) -> None:
+    class Grades(Callback):
+        def __init__(self, low: float) -> None:
+            self.low = low
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            batch.quality = torch.where(torch.arange(len(batch.image)) % 2 == 0, 1.0, self.low)
+
+    weights = []
+    for low in (1.0, 0.1):
+        callbacks = [make_callback(probability=1.0), Grades(low), QualityWeightingCallback(effective_share=0.6)]
+        model, _ = train(parts_root, tmp_path, callbacks)
+        weights.append(model.model.branches[0].feature_head[0].weight.detach())
+    plain, _ = train(parts_root, tmp_path, [make_callback(probability=1.0)])
+    assert torch.equal(weights[0], plain.model.branches[0].feature_head[0].weight)
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_trains_on_a_synthetic_datamodule_without_a_callback(parts_root, tmp_path) -> None:
+    data = SyntheticDataModule(
+        make_folder(parts_root), RuleBasedGenerator(families=["stain"]), splits=["train"], anomalous_ratio=0.8, seed=0,
+        root=tmp_path / "kept",
+    )  # fmt: skip
+    model = make_model()
+    make_engine(tmp_path, []).fit(model, datamodule=data)
+    assert bool(model.model.has_heads)
+
+
+def test_real_defects_in_the_batch_train_the_heads(parts_root, tmp_path) -> None:
+    class RealDefects(Callback):
+        """The labels of a datamodule whose training set holds defects."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            mask = torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool)
+            mask[0, 16:48, 16:48] = True
+            batch.image = Image(torch.where(mask[:, None], 1 - batch.image, batch.image))
+            batch.gt_mask, batch.gt_label = Mask(mask), mask.flatten(1).any(1)
+
+    model, _ = train(parts_root, tmp_path, [RealDefects()])
+    assert bool(model.model.has_heads)
+
+
+def test_validation_sees_the_score_of_its_moment(parts_root, tmp_path) -> None:
+    class Compare(Callback):
+        scores: list[torch.Tensor] = []  # noqa: RUF012
+
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+            self.scores.append(outputs.pred_score.clone())
+
+    compare = Compare()
+    model, _ = train(parts_root, tmp_path, [make_callback(), compare], limit_val_batches=1, max_epochs=1)
+    folder = make_folder(parts_root)
+    folder.setup()
+    batch = next(iter(folder.val_dataloader()))
+    with torch.no_grad():
+        again = model.eval().model(normalising(64).transform(batch.image)).pred_score
+    assert len(compare.scores) == 1
+    torch.testing.assert_close(compare.scores[0], again)
+
+
+def test_images_of_another_size_are_refused(trained) -> None:
+    with pytest.raises(ValueError, match="trained on images of 64 x 64 pixels, got 96 x 64"):
+        trained[0].model(torch.rand(1, 3, 96, 64))
+
+
+def test_an_untrained_model_cannot_predict() -> None:
+    with pytest.raises(RuntimeError, match="not fitted"):
+        make_model().eval()(torch.rand(1, 3, 64, 64))
+
+
+def test_defects_without_masks_are_refused(trained, parts_root, tmp_path) -> None:
+    class Labels(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            batch.gt_label = torch.ones(len(batch.image), dtype=torch.bool)
+
+    with pytest.raises(ValueError, match="DiscriminativePadim needs `gt_mask` where"):
+        train(parts_root, tmp_path, [Labels()])
+
+
+def test_a_run_without_end_is_refused(parts_root, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"Set `trainer.max_steps`"):
+        train(parts_root, tmp_path, [make_callback()], max_epochs=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("scales", []), ("scales", [16]), ("scales", [64, 64]), ("channels", 0), ("learning_rate", 0)]
+)
+def test_arguments_out_of_range_are_refused(name, value) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must"):
+        DiscriminativePadim(**{name: value})
+
+
+def test_wide_backbones_are_projected(parts_root, tmp_path) -> None:
+    model, _ = train(parts_root, tmp_path, [make_callback()], model={"channels": 24, "pre_trained": False})
+    assert model.model.branches[0].gaussian.mean.shape[1] == 24
+
+
+@pytest.mark.slow
+def test_exports_predict_the_same(trained, tmp_path, monkeypatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    model, _ = trained
+    images = render_normals(12, 3, 64, 64, seed=1)[:2]  # training images, one with a defect: scores as in use
+    images[1, :, 20:34, 24:40] += 0.05
+    images = 2 * images - 1
+    with torch.no_grad():
+        expected = model(images)
+    engine = make_engine(tmp_path, [])
+
+    path = engine.export(model, ExportType.ONNX, export_root=tmp_path)
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: images.numpy()}), strict=True))
+
+    path = engine.export(model, ExportType.OPENVINO, export_root=tmp_path)
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = compiled(images.numpy())
+    served = {output.get_any_name(): results[output] for output in compiled.outputs}
+    for name in ("anomaly_map", "pred_score"):
+        for output in (found, served):
+            np.testing.assert_allclose(output[name], getattr(expected, name).numpy(), atol=1e-4, rtol=0)
+
+    path = engine.export(model, ExportType.TORCH, export_root=tmp_path)
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")  # anomalib's torch inferencer unpickles
+    prediction = TorchInferencer(path, device="cpu").predict(images)
+    for name in ("anomaly_map", "pred_score"):
+        assert torch.equal(getattr(prediction, name).flatten(), getattr(expected, name).flatten())
