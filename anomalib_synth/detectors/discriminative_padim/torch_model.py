@@ -155,6 +155,14 @@ class DiscriminativePadimModel(nn.Module):
                 f"got {images.shape[-2]} x {images.shape[-1]}. Give it the pre-processor it was trained with."
             )
             raise ValueError(msg)
+        normality, defect = self.group_maps(images)
+        score = self.standardise_maximum(normality, 0)
+        if defect is None:
+            return InferenceBatch(anomaly_map=normality, pred_score=score)
+        return InferenceBatch(anomaly_map=normality + defect, pred_score=score + self.standardise_maximum(defect, 1))
+
+    def group_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; None for H without heads."""
         normality, defect = self.offset.split(1)
         for branch, weights in zip(self.branches, self.map_weights, strict=True):
             features = branch.standardise(branch.raw_features(images))
@@ -163,12 +171,9 @@ class DiscriminativePadimModel(nn.Module):
             if self._uses_heads:
                 on_features, on_residuals = branch.heads(features, residuals)
                 defect = defect + branch.upsample(on_features * weights[1] + on_residuals * weights[2])
-        score = self._standardise_maximum(normality, 0)
-        if not self._uses_heads:
-            return InferenceBatch(anomaly_map=normality, pred_score=score)
-        return InferenceBatch(anomaly_map=normality + defect, pred_score=score + self._standardise_maximum(defect, 1))
+        return normality, defect if self._uses_heads else None
 
-    def _standardise_maximum(self, maps: torch.Tensor, group: int) -> torch.Tensor:
+    def standardise_maximum(self, maps: torch.Tensor, group: int) -> torch.Tensor:
         """Return the largest value of each map (B, 1, H, W) in deviations of normal images, (B,)."""
         return (maps.amax((1, 2, 3)) - self.maximum_mean[group]) / self.maximum_deviation[group]
 
