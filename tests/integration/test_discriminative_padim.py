@@ -330,7 +330,8 @@ def test_exports_predict_the_same(trained, tmp_path, monkeypatch) -> None:
     served = {output.get_any_name(): results[output] for output in compiled.outputs}
     for name in ("anomaly_map", "pred_score"):
         for output in (found, served):
-            np.testing.assert_allclose(output[name], getattr(expected, name).numpy(), atol=1e-4, rtol=0)
+            tolerance = 1e-4 * float(expected.anomaly_map.max() - expected.anomaly_map.min())
+            np.testing.assert_allclose(output[name], getattr(expected, name).numpy(), atol=tolerance, rtol=0)
 
     path = engine.export(model, ExportType.TORCH, export_root=tmp_path)
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")  # anomalib's torch inferencer unpickles

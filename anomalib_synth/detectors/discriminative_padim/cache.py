@@ -32,6 +32,10 @@ class FeatureCache:
         """Return the number of vectors that are kept."""
         return len(self._kept) + len(self._places)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Return whether the vector of a key is kept."""
+        return key in self._kept or key in self._places
+
     def get(self, key: bytes) -> torch.Tensor | None:
         """Return the vector of a key, None if it is not kept."""
         if key in self._kept:
@@ -44,7 +48,7 @@ class FeatureCache:
 
     def put(self, key: bytes, vector: torch.Tensor) -> None:
         """Keep a (D,) float16 vector, if there is room."""
-        if key in self._kept or key in self._places:
+        if key in self:
             return
         array = vector.cpu().numpy()
         if array.nbytes <= self._room_memory:

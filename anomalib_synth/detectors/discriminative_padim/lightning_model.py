@@ -85,7 +85,7 @@ class DiscriminativePadim(AnomalibModule):
         channels: int = 200,
         head_width: int = 64,
         learning_rate: float = 0.002,
-        cache_memory: int = 512,
+        cache_memory: int = 256,
         cache_disk: int = 8192,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,

@@ -13,8 +13,12 @@ light up somewhere in good images, :math:`\mu_H` and :math:`\sigma_H` are large 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,46 @@ class GroupScale:
     maximum_deviation: float
 
 
-def measure_scale(maps: torch.Tensor) -> GroupScale:
-    """Measure how a group of maps is distributed in normals.
+def measure_scale(maps: Sequence[torch.Tensor]) -> GroupScale:
+    """Measure how a group of maps is distributed in normals that did not train them.
 
     Args:
-        maps: (n, K, H, W) smoothed maps of n >= 2 normals that did not train them.
+        maps: Smoothed maps (n_i, K, H, W) of some normals at a time; two normals at least make a deviation.
     """
-    mean = maps.mean((0, 2, 3), dtype=torch.float64)
-    deviation = maps.double().sub(mean.view(1, -1, 1, 1)).square().mean((0, 2, 3)).sqrt().clamp_min(1e-6)
-    mixture = 1 / deviation / len(mean)
-    joined = torch.einsum("nkhw,k->nhw", maps.double() - mean.view(1, -1, 1, 1), mixture)
-    spread = joined.square().mean().sqrt().clamp_min(1e-6)
-    weights = mixture / spread
-    largest = (joined / spread).amax((1, 2))
-    return GroupScale(
-        weights=weights.float(),
-        offset=-float(weights @ mean),
-        maximum_mean=float(largest.mean()),
-        maximum_deviation=max(float(largest.std()), 1e-3),
-    )
+    moments = MapMoments(maps[0].shape[1])
+    for each in maps:
+        moments.update(each)
+    mean, covariance = moments.mean_and_covariance()
+    mixture = covariance.diagonal().clamp_min(1e-12).rsqrt() / len(mean)
+    weights = mixture / (mixture @ covariance @ mixture).clamp_min(1e-12).sqrt()
+    offset = -float(weights @ mean)
+    weights = weights.float().to(maps[0].device)
+    largest = torch.cat([torch.einsum("nkhw,k->nhw", each, weights).amax((1, 2)) + offset for each in maps])
+    deviation = float(largest.std()) if len(largest) > 1 else 1.0
+    return GroupScale(weights, offset, maximum_mean=float(largest.mean()), maximum_deviation=max(deviation, 1e-3))
+
+
+class MapMoments:
+    """Means and covariances of K maps over the pixels of normals.
+
+    Args:
+        maps: Number of maps K.
+    """
+
+    def __init__(self, maps: int) -> None:
+        self._count = 0
+        self._sums = torch.zeros(maps, dtype=torch.float64)
+        self._products = torch.zeros(maps, maps, dtype=torch.float64)
+
+    def update(self, maps: torch.Tensor) -> None:
+        """Add (n, K, H, W) maps."""
+        for image in maps.detach().flatten(2).cpu():
+            values = image.double()
+            self._count += values.shape[1]
+            self._sums += values.sum(1)
+            self._products += values @ values.T
+
+    def mean_and_covariance(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (K,) and (K, K) in float64."""
+        mean = self._sums / self._count
+        return mean, self._products / self._count - mean[:, None] * mean[None]

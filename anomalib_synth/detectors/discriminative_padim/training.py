@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.detectors.batches import drawn_rows, mask_of, normal_batches
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
 from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality
 from anomalib_synth.detectors.discriminative_padim.heads import cover_cells, focal_losses
 from anomalib_synth.detectors.discriminative_padim.normality import distance
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals, hold_out
 from anomalib_synth.detectors.discriminative_padim.score import GroupScale, measure_scale
-from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures, Views
+from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures, Views
 from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 
 _HELD_OUT = 0.2
+_CHUNK = 8
 _MOST_SCORED = 64  # held-out normals that the score's scale is measured on
 
 
@@ -42,9 +43,8 @@ class HeadTraining:
         self._features = TrainingFeatures(model, self._cache)
         self._normals = TrainingNormals()
         self._held_out = torch.zeros(0, dtype=torch.bool)
-        self._device = torch.device("cpu")
         self._distances: GroupScale | None = None
-        self._reference: list[list[Views]] = []  # of held-out normals, one pair a scale
+        self._reference: list[list[Views]] = []  # of held-out normals, some at a time
         self._scored_at = -1
         self.seen_defects = False
 
@@ -58,11 +58,14 @@ class HeadTraining:
             show=trainer.is_global_zero,
         )
         self._held_out = hold_out(len(self._normals), share=_HELD_OUT)
-        self._device = module.device
-        views = self._views_of(evenly_spread(range(len(self._normals)), _MOST_SCORED))
-        maps = [self._model.smooth_maps([distance(each.residuals[None]) for each in scales]) for scales in views]
-        self._distances = measure_scale(torch.cat(maps))
-        self._reference = self._views_of(evenly_spread(self._held_out.nonzero().flatten().tolist(), _MOST_SCORED))
+        scored = self._views_of(evenly_spread(range(len(self._normals)), _MOST_SCORED))
+        self._distances = measure_scale(
+            [self._model.smooth_maps([distance(view.residuals) for view in views]) for views in scored]
+        )
+        held_out = evenly_spread(self._held_out.nonzero().flatten().tolist(), _MOST_SCORED)
+        self._reference = [
+            [Views(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)
+        ]
 
     def sample_losses(self, batch: ImageBatch, *, step: int) -> torch.Tensor:
         """Return the losses of each sample, (B,), whose mean is the loss of the batch; 0 for what is held out.
@@ -93,14 +96,26 @@ class HeadTraining:
         label = torch.zeros(len(images), dtype=torch.bool) if batch.gt_label is None else batch.gt_label.bool().cpu()
         known = ~label if source is None else ~label | drawn_rows(batch).cpu()
         source = images if source is None else source.as_subclass(torch.Tensor)
-        rows, trained = [], []
+        requests, trained = [], []
         for position, image in enumerate(images):
-            place, views = self._features.views(image, source[position] if known[position] else None, self._normals)
+            own = (
+                None if not known[position] else image if source is None else source.as_subclass(torch.Tensor)[position]
+            )
+            request, place = self._request(image, own)
             trained.append(place < 0 or not bool(self._held_out[place]))
             if trained[-1]:
-                rows.append(views)
-        views = [Views(*(torch.stack(part) for part in zip(*scale, strict=True))) for scale in zip(*rows, strict=True)]
+                requests.append(request)
+        views = self._features.views(requests, count=len(self._normals)) if requests else []
         return torch.tensor(trained, device=images.device), views
+
+    def _request(self, image: torch.Tensor, source: torch.Tensor | None) -> tuple[Request, int]:
+        """Return what to ask of the features, and which normal is behind the image, -1 for none of the run's."""
+        key = digest_pixels(image)
+        if source is None:
+            return Request(image, key, None, None), -1
+        behind = key if torch.equal(source, image) else digest_pixels(source)
+        place = self._normals.find(source, behind)
+        return Request(image, key, *((source, behind) if place >= 0 else (None, None))), place
 
     @torch.no_grad()
     def update_score(self, *, step: int) -> None:
@@ -118,32 +133,33 @@ class HeadTraining:
         maps = [
             self._model.smooth_maps(
                 [
-                    torch.cat(branch.heads(each.features[None], each.residuals[None]), 1)
-                    for branch, each in zip(branches, scales, strict=True)
+                    torch.cat(branch.heads(*(part.float() for part in view)), 1)
+                    for branch, view in zip(branches, views, strict=True)
                 ]
             )
-            for scales in self._reference
+            for views in self._reference
         ]
         for branch, mode in zip(branches, modes, strict=True):
             branch.train(mode)
-        return measure_scale(torch.cat(maps))
+        return measure_scale(maps)
 
     def _views_of(self, places: list[int]) -> list[list[Views]]:
-        """Return the views of those normals whose features are still kept.
+        """Return the views of those normals whose features are still kept, some at a time, one pair a scale.
 
         Raises:
             ValueError: If there are none.
         """
         keys = self._normals.keys
-        found = (self._features.views_of_normal(keys[place], len(keys), self._device) for place in places)
-        views = [each for each in found if each is not None]
-        if not views:
+        kept = [keys[place] for place in places if self._features.has_raw(keys[place])]
+        if not kept:
             msg = (
                 "DiscriminativePadim puts its score on the scale of normals whose features it keeps, but the cache is "
                 "too small for any. Raise `cache_memory` or `cache_disk`."
             )
             raise ValueError(msg)
-        return views
+        requests = [Request(None, key, None, key) for key in kept]
+        groups = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
+        return [self._features.views(group, count=len(keys)) for group in groups]
 
     def close(self) -> None:
         """Give memory and disk back."""

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
 from anomalib_synth.detectors.discriminative_padim.cross_fitting import leave_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
+    from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+
+_MICRO_BATCH = 8  # images whose residuals are computed at once, each with the normal behind it
 
 
 class Views(NamedTuple):
@@ -23,11 +24,28 @@ class Views(NamedTuple):
     residuals: torch.Tensor
 
 
+class Request(NamedTuple):
+    """An image whose views are wanted: (3, H, W), its digest, and the normal behind it.
+
+    Args:
+        image: The image; None where its raw features are known to be kept.
+        key: Digest of its pixels.
+        source: The normal, where it is one of those the Gaussians were fitted to, else None; as ``image``.
+        behind: Digest of the normal, else None.
+    """
+
+    image: torch.Tensor | None
+    key: bytes
+    source: torch.Tensor | None
+    behind: bytes | None
+
+
 class TrainingFeatures:
     """Computes and keeps what the heads see of an image.
 
-    An image is computed by itself, so that its values do not depend on the batch it came in, and passes through half
-    precision before its first use, so that kept and fresh values are the same.
+    Values do not depend on the batch an image came in: features are computed an image at a time, residuals in
+    micro-batches of one size, padded. They pass through half precision before their first use, so that kept and fresh
+    ones are the same.
 
     Args:
         model: The network, its Gaussians fitted before :meth:`views` is called.
@@ -41,77 +59,88 @@ class TrainingFeatures:
     @torch.no_grad()
     def raw(self, image: torch.Tensor, key: bytes) -> list[torch.Tensor]:
         """Return the raw features (C, h, w) of a (3, H, W) image with this digest, one tensor a scale."""
+        vector = self._cache.get(b"raw" + key)
+        if vector is None:
+            vector = self._keep(b"raw" + key, [branch.raw_features(image[None])[0] for branch in self._model.branches])
+        return self._unpack(vector)
 
-        def compute() -> list[torch.Tensor]:
-            return [branch.raw_features(image[None])[0] for branch in self._model.branches]
-
-        return self._kept(b"raw" + key, compute, image.device)
+    def has_raw(self, key: bytes) -> bool:
+        """Return whether the raw features of an image are kept."""
+        return b"raw" + key in self._cache
 
     @torch.no_grad()
-    def views(
-        self, image: torch.Tensor, source: torch.Tensor | None, normals: TrainingNormals
-    ) -> tuple[int, list[Views]]:
-        """Return which normal is behind an image, -1 for none of the run's, and what the heads see of it, one a scale.
+    def views(self, requests: Sequence[Request], *, count: int) -> list[Views]:
+        """Return what the heads see of images, stacked, one pair a scale.
 
-        The residuals are by the Gaussians without that normal.
+        The residuals are by the Gaussians without the normal behind each image, where that is one of theirs.
 
         Args:
-            image: (3, H, W).
-            source: (3, H, W), the image before its defect; None where nobody knows.
-            normals: The normals that the Gaussians were fitted to.
+            requests: The images.
+            count: Number of normals the Gaussians were fitted to.
         """
-        key = digest_pixels(image)
-        behind, place = key, -1
-        if source is not None:
-            behind = key if torch.equal(source, image) else digest_pixels(source)
-            place = normals.find(source, behind)
-        raw = self.raw(image, key)
-
-        def compute() -> list[torch.Tensor]:
-            if source is None or place < 0:
-                return [self._whiten(level, each[None])[0] for level, each in enumerate(raw)]
-            return self._leave_out(raw, self.raw(source, behind), len(normals))
-
-        return place, self._pair(raw, self._kept(b"residual" + key + behind, compute, image.device))
-
-    @torch.no_grad()
-    def views_of_normal(self, key: bytes, count: int, device: torch.device) -> list[Views] | None:
-        """Return what the heads see of one of ``count`` normals; None when its features are no longer kept."""
-        raw = self._unpack(self._cache.get(b"raw" + key), device)
-        return None if raw is None else self._pair(raw, self._leave_out(raw, raw, count))
-
-    def _pair(self, raw: list[torch.Tensor], residuals: list[torch.Tensor]) -> list[Views]:
+        raw = [self._raw_of(request.image, request.key) for request in requests]
+        vectors = {place: self._cache.get(_residual_key(each)) for place, each in enumerate(requests)}
+        missing = [place for place, vector in vectors.items() if vector is None]
+        for start in range(0, len(missing), _MICRO_BATCH):
+            chosen = missing[start : start + _MICRO_BATCH]
+            behind = [
+                raw[place] if each.behind in {None, each.key} else self._raw_of(each.source, each.behind)
+                for place, each in ((place, requests[place]) for place in chosen)
+            ]
+            residuals = self._residuals([raw[place] for place in chosen], behind)
+            for row, place in enumerate(chosen):
+                both = [(scale[0][row], scale[1][row]) for scale in residuals]
+                vectors[place] = self._keep(
+                    _residual_key(requests[place]), self._leave_out(both, requests[place], count)
+                )
+        rows = [self._unpack(cast("torch.Tensor", vectors[place])) for place in range(len(requests))]
         return [
-            Views(branch.standardise(each[None])[0], residual)
-            for branch, each, residual in zip(self._model.branches, raw, residuals, strict=True)
+            Views(branch.standardise(torch.stack(own)), torch.stack(residual))
+            for branch, own, residual in zip(
+                self._model.branches, zip(*raw, strict=True), zip(*rows, strict=True), strict=True
+            )
         ]
 
-    def _leave_out(self, raw: list[torch.Tensor], behind: list[torch.Tensor], count: int) -> list[torch.Tensor]:
-        """Return the residuals of an image without the normal whose raw features are ``behind``."""
+    def _raw_of(self, image: torch.Tensor | None, key: bytes | None) -> list[torch.Tensor]:
+        return self.raw(cast("torch.Tensor", image), cast("bytes", key))
+
+    def _residuals(
+        self, raw: list[list[torch.Tensor]], behind: list[list[torch.Tensor]]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the residuals of images and of the normals behind them by the Gaussians of all, two a scale."""
         found = []
-        for level, (each, own) in enumerate(zip(raw, behind, strict=True)):
-            whitened = self._whiten(level, torch.stack([each, own]))  # one pass over the matrices for both
-            shrinkage = self._model.branches[level].gaussian.shrinkage
-            found.append(leave_out(whitened[:1], whitened[1:], count=count, shrinkage=shrinkage)[0])
+        for level, branch in enumerate(self._model.branches):
+            rows = torch.stack([each[level] for each in [*raw, *behind]])
+            padding = rows.new_zeros(2 * _MICRO_BATCH - len(rows), *rows.shape[1:])
+            whitened = branch.gaussian(branch.standardise(torch.cat([rows, padding])))
+            found.append((whitened[: len(raw)], whitened[len(raw) : len(rows)]))
         return found
 
-    def _whiten(self, level: int, raw: torch.Tensor) -> torch.Tensor:
-        branch = self._model.branches[level]
-        return branch.gaussian(branch.standardise(raw))
+    def _leave_out(
+        self, residuals: list[tuple[torch.Tensor, torch.Tensor]], request: Request, count: int
+    ) -> list[torch.Tensor]:
+        """Return an image's residuals by the Gaussians without its own normal, one (C, h, w) a scale."""
+        if request.behind is None:
+            return [whitened for whitened, _ in residuals]
+        return [
+            leave_out(whitened[None], own[None], count=count, shrinkage=branch.gaussian.shrinkage)[0]
+            for branch, (whitened, own) in zip(self._model.branches, residuals, strict=True)
+        ]
 
-    def _kept(self, key: bytes, compute: Callable[[], list[torch.Tensor]], device: torch.device) -> list[torch.Tensor]:
-        """Return what is kept under a key, or compute and keep it: one (C, h, w) float32 tensor a scale."""
-        vector = self._cache.get(key)
-        if vector is None:
-            limit = torch.finfo(torch.float16).max
-            vector = torch.cat([each.flatten() for each in compute()]).clamp(-limit, limit).half().cpu()
-            self._cache.put(key, vector)
-        return cast("list[torch.Tensor]", self._unpack(vector, device))
+    def _keep(self, key: bytes, parts: list[torch.Tensor]) -> torch.Tensor:
+        """Keep (C, h, w) tensors, one a scale, as one vector in half precision, and return it."""
+        limit = torch.finfo(torch.float16).max
+        vector = torch.cat([each.flatten() for each in parts]).clamp(-limit, limit).half().cpu()
+        self._cache.put(key, vector)
+        return vector
 
-    def _unpack(self, vector: torch.Tensor | None, device: torch.device) -> list[torch.Tensor] | None:
-        if vector is None:
-            return None
+    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
         grids = [branch.grid for branch in self._model.branches]
         channels = self._model.features.channels
+        device = self._model.size.device
         parts = vector.to(device).float().split([channels * height * width for height, width in grids])
         return [part.view(channels, *grid) for part, grid in zip(parts, grids, strict=True)]
+
+
+def _residual_key(request: Request) -> bytes:
+    return b"residual" + request.key + (request.behind or b"")
