@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from anomalib_synth.detectors.backbone import FrozenBackbone
 from anomalib_synth.detectors.batches import drawn_rows, labelled_batches, mask_of, source_of
 from anomalib_synth.detectors.realnet.fitting import fit_selection
-from anomalib_synth.detectors.realnet.loss import reconstruction_loss, segmentation_loss
+from anomalib_synth.detectors.realnet.loss import SegmentationLoss, reconstruction_loss, segmentation_loss
 from anomalib_synth.detectors.realnet.torch_model import RealNetModel
 from anomalib_synth.detectors.reduction import MeanOverSamples
 
@@ -96,6 +96,7 @@ class RealNet(AnomalibModule):
         discriminator_blocks: int = 1,
         selection_batches: int = 64,
         learning_rate: float = 0.001,
+        segmentation_loss: SegmentationLoss = "balanced",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -118,6 +119,7 @@ class RealNet(AnomalibModule):
         self.pre_trained = pre_trained
         self.selection_batches = selection_batches
         self.learning_rate = learning_rate
+        self.segmentation_loss = segmentation_loss
         self.model = RealNetModel.build(
             FrozenBackbone(backbone, layers, weights=backbone_weights),
             feature_dims=list(feature_dims),
@@ -160,10 +162,10 @@ class RealNet(AnomalibModule):
         """
         images, source = batch.image.as_subclass(torch.Tensor), source_of(batch)
         drawn = drawn_rows(batch)
-        features = self.model.selector(self.model.backbone(images))
+        features = self.model.selector(self.model.extract(images))
         target = [feature.clone() for feature in features]
         if bool(drawn.any()):
-            normal = self.model.selector(self.model.backbone(source[drawn]))
+            normal = self.model.selector(self.model.extract(source[drawn]))
             for feature, replacement in zip(target, normal, strict=True):
                 feature[drawn] = replacement
         reconstructed = self.model.reconstruct(features)
@@ -171,7 +173,7 @@ class RealNet(AnomalibModule):
         reconstruction = reconstruction_loss(reconstructed, target)
         defective = drawn if batch.gt_label is None else batch.gt_label.bool()
         reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
-        return reconstruction, segmentation_loss(logits, mask_of(batch))
+        return reconstruction, segmentation_loss(logits, mask_of(batch), kind=self.segmentation_loss)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""

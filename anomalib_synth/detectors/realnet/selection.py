@@ -103,5 +103,5 @@ def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Te
     change = (anomalous - normal).square()
     low, high = change.amin((2, 3), keepdim=True), change.amax((2, 3), keepdim=True)
     change = (change - low) / (high - low + 1e-4)
-    target = F.interpolate(mask, change.shape[-2:], mode="nearest")
+    target = F.adaptive_max_pool2d(mask, change.shape[-2:])
     return (change - target).square().mean((2, 3)).sum(0)
