@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from anomalib import LearningType
@@ -39,9 +39,12 @@ class RealNet(AnomalibModule):
 
     The defaults are sized for two cores. Those of the authors: ``backbone: wide_resnet50_2``, ``layers: [layer1,
     layer2, layer3, layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``,
-    ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``.
+    ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``,
+    ``segmentation_loss: cross_entropy``.
 
-    We differ from the paper and the authors' code: the selected features are standardised by the statistics of normal
+    We differ from the paper and the authors' code: features are averaged over 3 x 3 positions before anything else, as
+    PatchCore's (arXiv 2106.08265); the segmentation loss gives a defect as much weight as the rest of its image (theirs
+    counts pixels, of which a defect has few); the selected features are standardised by the statistics of normal
     images; one layer a feature block; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
     defects only); the image score averages over windows of a sixteenth of the side (the authors: 16 pixels at 256);
     batch statistics have torch's usual momentum; :mod:`~anomalib_synth.detectors.realnet.selection`,
@@ -64,6 +67,8 @@ class RealNet(AnomalibModule):
         discriminator_blocks: Residual blocks in it.
         selection_batches: Number of training batches AFS looks at, at most one epoch's.
         learning_rate: Learning rate of Adam.
+        segmentation_loss: ``balanced``, ``focal``, or the paper's ``cross_entropy``; see
+            :func:`~anomalib_synth.detectors.realnet.loss.segmentation_loss`.
         pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
         post_processor: Post-processor, or whether to use the default.
         evaluator: Evaluator, or whether to use the default.
@@ -113,6 +118,9 @@ class RealNet(AnomalibModule):
             if not value > 0:
                 msg = f"`{name}` must be > 0, got {value}."
                 raise ValueError(msg)
+        if segmentation_loss not in (kinds := get_args(SegmentationLoss)):
+            msg = f"`segmentation_loss` must be one of {', '.join(kinds)}, got {segmentation_loss!r}."
+            raise ValueError(msg)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
