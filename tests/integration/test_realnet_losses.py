@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from anomalib.data import ImageBatch
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_synth.detectors.realnet.fitting import fit_selection
 from anomalib_synth.models import RealNet
 
 SMALL = {"feature_dims": (8, 8, 16), "residual_dims": (8, 8), "discriminator_width": 16}
@@ -57,7 +60,7 @@ def test_real_defects_do_not_train_the_reconstruction(model) -> None:
     batch = make_batch(defects=True)
     batch.synthetic = torch.tensor([True, False, False])
     reconstruction, segmentation = model.sample_losses(batch)
-    assert float(reconstruction[1]) == 0
+    assert reconstruction[1].item() == 0
     assert float(reconstruction[0]) > 0
     assert float(segmentation[1]) > 0
 
@@ -89,3 +92,21 @@ def test_an_unknown_segmentation_loss_is_refused() -> None:
         ValueError, match=r"`segmentation_loss` must be one of balanced, focal, cross_entropy, got 'dice'"
     ):
         RealNet(segmentation_loss="dice")
+
+
+def test_selection_training_and_prediction_all_see_averaged_features(model, monkeypatch) -> None:
+    network, averaged, read = model.model, [], []
+    extract = network.extract
+    monkeypatch.setattr(network, "extract", lambda images: averaged.append(len(images)) or extract(images))
+    network.backbone.register_forward_hook(lambda module, inputs, output: read.append(len(inputs[0])))
+    batch, trainer = make_batch(defects=True), SimpleNamespace(world_size=1, is_global_zero=False)
+    for use in (
+        lambda: fit_selection(network, [batch], total=1, trainer=trainer),
+        lambda: model.sample_losses(batch),
+        lambda: network(batch.image),
+    ):
+        averaged.clear()
+        read.clear()
+        use()
+        assert averaged
+        assert averaged == read

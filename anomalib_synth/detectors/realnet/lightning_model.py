@@ -57,7 +57,7 @@ class RealNet(AnomalibModule):
     Args:
         backbone: Name of a convolutional timm network. Its weights are read when training starts.
         layers: Layers whose features are used, from fine to coarse.
-        feature_dims: Number of channels AFS keeps of each layer.
+        feature_dims: Number of channels AFS keeps of each layer; by default about a third of the default backbone's.
         backbone_weights: File with the backbone's weights, in place of those timm names.
         pre_trained: Whether to read pretrained weights at all.
         reconstruction_width: Width of each reconstruction network, as a share of its feature channels.
@@ -66,7 +66,8 @@ class RealNet(AnomalibModule):
         discriminator_width: Channels of the discriminator's first layer.
         discriminator_blocks: Residual blocks in it.
         selection_batches: Number of training batches AFS looks at, at most one epoch's.
-        learning_rate: Learning rate of Adam.
+        learning_rate: Learning rate of Adam at the start; let it fall with
+            :class:`~anomalib_synth.callbacks.LearningRateDecayCallback`.
         segmentation_loss: ``balanced``, ``focal``, or the paper's ``cross_entropy``; see
             :func:`~anomalib_synth.detectors.realnet.loss.segmentation_loss`.
         pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
@@ -79,7 +80,7 @@ class RealNet(AnomalibModule):
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
-        >>> model = RealNet(feature_dims=[8, 16, 32], residual_dims=(16, 16))
+        >>> model = RealNet(feature_dims=[4, 8, 16], residual_dims=(12, 12))
         >>> model.model.selector.is_fitted
         False
     """
@@ -91,7 +92,7 @@ class RealNet(AnomalibModule):
         *,
         backbone: str = "efficientnet_lite0_bundled",
         layers: Sequence[str] = ("blocks.1", "blocks.2", "blocks.4"),
-        feature_dims: Sequence[int] = (16, 32, 64),
+        feature_dims: Sequence[int] = (8, 16, 32),
         backbone_weights: Path | None = None,
         pre_trained: bool = True,
         reconstruction_width: float = 0.5,
@@ -100,7 +101,7 @@ class RealNet(AnomalibModule):
         discriminator_width: int = 32,
         discriminator_blocks: int = 1,
         selection_batches: int = 64,
-        learning_rate: float = 0.001,
+        learning_rate: float = 0.003,
         segmentation_loss: SegmentationLoss = "balanced",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
