@@ -35,17 +35,17 @@ def logits_of(probability: list[float]) -> torch.Tensor:
 
 # four pixels, the first of which is the defect; each is right with probability .5, .9, .8, .6
 @pytest.mark.parametrize(
-    ("kind", "expected", "normal"),
+    ("kind", "losses", "weights"),
     [
         ("cross_entropy", [0.693147, 0.105361, 0.223144, 0.510826], [0.25] * 4),
         ("balanced", [0.693147, 0.105361, 0.223144, 0.510826], [1 / 2, 1 / 6, 1 / 6, 1 / 6]),
         ("focal", [0.25 * 0.693147, 0.01 * 0.105361, 0.04 * 0.223144, 0.16 * 0.510826], [1 / 2, 1 / 6, 1 / 6, 1 / 6]),
     ],
 )
-def test_segmentation_loss_equals_the_sum_by_hand(kind, expected, normal) -> None:
+def test_segmentation_loss_equals_the_sum_by_hand(kind, losses, weights) -> None:
     mask = torch.tensor([[[True, False, False, False]]])
     loss = segmentation_loss(logits_of([0.5, 0.1, 0.2, 0.4]), mask, kind=kind)
-    assert loss.tolist() == pytest.approx([float(np.dot(expected, normal))], rel=1e-4)
+    assert loss.tolist() == pytest.approx([float(np.dot(losses, weights))], rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["balanced", "focal"])
