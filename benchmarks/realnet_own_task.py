@@ -1,6 +1,6 @@
 """Does RealNet learn the task it is given: its own synthetic defects, on normals that trained nothing?
 
-RealNet is trained as in configs/train/folder.yaml on nine tenths of train/good. Then one defect of
+RealNet is trained as in configs/train/realnet.yaml, at 160 px, on nine tenths of train/good. Then one defect of
 RuleBasedGenerator(), prepared on the training images, is drawn onto each image of test/good and of the tenth held
 back. Every defect that was accepted is a positive, the same images undrawn are the negatives; no image with a real
 defect is read. A detector that fails here cannot be expected to find real defects.
@@ -132,8 +132,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder per category")
     parser.add_argument("--categories", nargs="+", default=CATEGORIES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--segmentation-loss", choices=get_args(SegmentationLoss), default="balanced")
     parser.add_argument("--threads", type=int, default=1)

@@ -28,10 +28,11 @@ def segmentation_loss(
     """Return (B,): how badly the logits separate the pixels of each image.
 
     ``cross_entropy``, the paper's, is the mean over the pixels: where a defect covers a two-hundredth of an image, so
-    small is its share of the loss. Ours give the defect as much weight as the rest: ``balanced`` is half the mean over
-    the defect's pixels plus half the mean over the others. ``focal`` (arXiv 1708.02002, gamma 2) is the same with each
-    pixel's cross entropy multiplied by (1 - p)^2, p the probability of its class, so that what is right
-    already counts little. An image without a defect has the mean over its pixels, whole.
+    small is its share of the loss. The other two are ours and give the defect as much weight as the rest: ``balanced``
+    is half the mean over the defect's pixels plus half the mean over the others; ``focal`` the same with each pixel's
+    cross entropy multiplied by (1 - p)^2, p the probability of its class, so that what is right already counts little
+    (after arXiv 1708.02002, equation 4, which has a fixed weight for each class). An image without a defect has the
+    mean over its pixels.
 
     Args:
         logits: (B, 2, H, W).
