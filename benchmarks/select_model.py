@@ -73,15 +73,20 @@ def test_on_synthetic(model: AnomalibModule, datamodule) -> dict[str, float]:
         sample = generator(held_out, seeds=derive_seeds(0, k, [str(i) for i in range(len(held_out))]))
         images.append(sample.image[sample.accepted])
         masks.append(sample.mask[sample.accepted])
-    image, mask = torch.cat(images), torch.cat(masks)
+    auroc, ap = score(model, torch.cat(images), torch.cat(masks))
+    return {"synthetic_auroc": auroc, "synthetic_ap": ap}
+
+
+def score(model: AnomalibModule, images: torch.Tensor, masks: torch.Tensor) -> tuple[float, float]:
+    """Return image AUROC and pixel AP of a model on images (N, 3, H, W) in [0, 1] and their masks."""
     with torch.inference_mode():
-        predictions = [model.model(model.pre_processor.transform(part)) for part in image.split(16)]
+        predictions = [model.model(model.pre_processor.transform(part)) for part in images.split(16)]
     scores = torch.cat([prediction.pred_score.flatten() for prediction in predictions])
     maps = torch.cat([prediction.anomaly_map.flatten() for prediction in predictions])
-    return {
-        "synthetic_auroc": roc_auc_score(mask.flatten(1).any(1), scores),
-        "synthetic_ap": average_precision_score(mask.flatten() > 0, maps),
-    }
+    return (
+        roc_auc_score(masks.flatten(1).any(1), scores),
+        average_precision_score(masks.flatten() > 0, maps),
+    )
 
 
 def run_cell(name: str, data: Path, category: str, seed: int, size: int) -> dict:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType, TorchInferencer
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
-from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.data import SyntheticDataModule
@@ -45,18 +43,6 @@ def trained(parts_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     path = folder / "model.ckpt"
     engine.trainer.save_checkpoint(path)
     return model, path
-
-
-def make_batch(*, defects: bool) -> ImageBatch:
-    generator = torch.Generator().manual_seed(0)
-    source = torch.rand(3, 3, 64, 64, generator=generator)
-    image, mask = source.clone(), torch.zeros(3, 64, 64, dtype=torch.bool)
-    if defects:
-        mask[:2, 10:30, 20:40] = True
-        image[:2, :, 10:30, 20:40] = 1 - image[:2, :, 10:30, 20:40]
-    batch = ImageBatch(image=Image(image), gt_mask=Mask(mask), gt_label=mask.flatten(1).any(1))
-    batch.source, batch.synthetic = Image(source), batch.gt_label.clone()
-    return batch
 
 
 def test_training_fits_the_selection_and_moves_only_the_trainable_parts(parts_root, tmp_path) -> None:
@@ -216,47 +202,6 @@ def test_selection_leaves_global_random_state_alone(parts_root, tmp_path) -> Non
         fit(model, parts_root, tmp_path, [make_callback()])
         orders.append(order)
     assert orders[0] == orders[1]
-
-
-def test_a_batch_without_anomalies_is_no_error(trained) -> None:
-    model = trained[0].train()
-    batch = make_batch(defects=False)
-    bare = ImageBatch(image=batch.image, gt_label=batch.gt_label)
-    for normal in (batch, bare):
-        reconstruction, segmentation = model.sample_losses(normal)
-        assert bool((reconstruction > 0).all())
-        assert bool(segmentation.isfinite().all())
-
-
-def test_reconstruction_aims_at_the_source(trained) -> None:
-    model = trained[0].train()
-    batch = make_batch(defects=True)
-    with_source, _ = model.sample_losses(batch)
-    batch.source = batch.image
-    with_image, _ = model.sample_losses(batch)
-    with_source, with_image = with_source.tolist(), with_image.tolist()
-    assert with_source[0] != with_image[0]
-    assert with_source[2] == with_image[2]
-
-
-def test_real_defects_do_not_train_the_reconstruction(trained) -> None:
-    model = trained[0].train()
-    batch = make_batch(defects=True)
-    batch.synthetic = torch.tensor([True, False, False])
-    reconstruction, segmentation = model.sample_losses(batch)
-    assert float(reconstruction[1]) == 0
-    assert float(reconstruction[0]) > 0
-    assert float(segmentation[1]) > 0
-
-
-def test_defects_without_a_source_or_a_mask_are_errors(trained) -> None:
-    model = trained[0]
-    batch = make_batch(defects=True)
-    with pytest.raises(ValueError, match=r"RealNet reconstructs `batch.source`.*SynthesisCallback"):
-        model.sample_losses(ImageBatch(image=batch.image, gt_mask=batch.gt_mask, gt_label=batch.gt_label))
-    batch.gt_mask = None
-    with pytest.raises(ValueError, match=r"RealNet needs `gt_mask`"):
-        model.sample_losses(batch)
 
 
 def test_an_untrained_model_cannot_predict() -> None:

@@ -40,7 +40,7 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
     bar = track(batches, "RealNet: selecting features", total=total, transient=True, disable=not trainer.is_global_zero)
     for batch in bar:
         rows = drawn_rows(batch)
-        normal = model.backbone(source_of(batch))
+        normal = model.extract(source_of(batch))
         has_normal = rows if batch.gt_label is None else rows | ~batch.gt_label.bool()  # a real defect has no normal
         for statistic, features in zip(statistics, normal, strict=True):
             if bool(has_normal.any()):
@@ -49,7 +49,7 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
         if not bool(rows.any()):
             continue
         seen += int(rows.sum())
-        anomalous = model.backbone(batch.image[rows].as_subclass(torch.Tensor))
+        anomalous = model.extract(batch.image[rows].as_subclass(torch.Tensor))
         mask = mask_of(batch, "RealNet")[rows].float()[:, None]
         for level, (before, after) in enumerate(zip(normal, anomalous, strict=True)):
             losses[level] += selection_loss(after, before[rows], mask).cpu().double()

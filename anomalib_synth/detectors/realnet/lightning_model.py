@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from anomalib import LearningType
@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from anomalib_synth.detectors.backbone import FrozenBackbone
 from anomalib_synth.detectors.batches import drawn_rows, labelled_batches, mask_of, source_of
 from anomalib_synth.detectors.realnet.fitting import fit_selection
-from anomalib_synth.detectors.realnet.loss import reconstruction_loss, segmentation_loss
+from anomalib_synth.detectors.realnet.loss import SegmentationLoss, reconstruction_loss, segmentation_loss
 from anomalib_synth.detectors.realnet.torch_model import RealNetModel
 from anomalib_synth.detectors.reduction import MeanOverSamples
 
@@ -39,9 +39,12 @@ class RealNet(AnomalibModule):
 
     The defaults are sized for two cores. Those of the authors: ``backbone: wide_resnet50_2``, ``layers: [layer1,
     layer2, layer3, layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``,
-    ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``.
+    ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``,
+    ``segmentation_loss: cross_entropy``.
 
-    We differ from the paper and the authors' code: the selected features are standardised by the statistics of normal
+    We differ from the paper and the authors' code: features are averaged over 3 x 3 positions before anything else, as
+    PatchCore's (arXiv 2106.08265); the segmentation loss gives a defect as much weight as the rest of its image (theirs
+    counts pixels, of which a defect has few); the selected features are standardised by the statistics of normal
     images; one layer a feature block; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
     defects only); the image score averages over windows of a sixteenth of the side (the authors: 16 pixels at 256);
     batch statistics have torch's usual momentum; :mod:`~anomalib_synth.detectors.realnet.selection`,
@@ -54,7 +57,7 @@ class RealNet(AnomalibModule):
     Args:
         backbone: Name of a convolutional timm network. Its weights are read when training starts.
         layers: Layers whose features are used, from fine to coarse.
-        feature_dims: Number of channels AFS keeps of each layer.
+        feature_dims: Number of channels AFS keeps of each layer; by default about a third of the default backbone's.
         backbone_weights: File with the backbone's weights, in place of those timm names.
         pre_trained: Whether to read pretrained weights at all.
         reconstruction_width: Width of each reconstruction network, as a share of its feature channels.
@@ -63,7 +66,10 @@ class RealNet(AnomalibModule):
         discriminator_width: Channels of the discriminator's first layer.
         discriminator_blocks: Residual blocks in it.
         selection_batches: Number of training batches AFS looks at, at most one epoch's.
-        learning_rate: Learning rate of Adam.
+        learning_rate: Learning rate of Adam at the start; let it fall with
+            :class:`~anomalib_synth.callbacks.LearningRateDecayCallback`.
+        segmentation_loss: ``balanced``, ``focal``, or the paper's ``cross_entropy``; see
+            :func:`~anomalib_synth.detectors.realnet.loss.segmentation_loss`.
         pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
         post_processor: Post-processor, or whether to use the default.
         evaluator: Evaluator, or whether to use the default.
@@ -74,7 +80,7 @@ class RealNet(AnomalibModule):
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
-        >>> model = RealNet(feature_dims=[8, 16, 32], residual_dims=(16, 16))
+        >>> model = RealNet(feature_dims=[4, 8, 16], residual_dims=(12, 12))
         >>> model.model.selector.is_fitted
         False
     """
@@ -86,7 +92,7 @@ class RealNet(AnomalibModule):
         *,
         backbone: str = "efficientnet_lite0_bundled",
         layers: Sequence[str] = ("blocks.1", "blocks.2", "blocks.4"),
-        feature_dims: Sequence[int] = (16, 32, 64),
+        feature_dims: Sequence[int] = (8, 16, 32),
         backbone_weights: Path | None = None,
         pre_trained: bool = True,
         reconstruction_width: float = 0.5,
@@ -95,7 +101,8 @@ class RealNet(AnomalibModule):
         discriminator_width: int = 32,
         discriminator_blocks: int = 1,
         selection_batches: int = 64,
-        learning_rate: float = 0.001,
+        learning_rate: float = 0.003,
+        segmentation_loss: SegmentationLoss = "balanced",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -112,12 +119,16 @@ class RealNet(AnomalibModule):
             if not value > 0:
                 msg = f"`{name}` must be > 0, got {value}."
                 raise ValueError(msg)
+        if segmentation_loss not in (kinds := get_args(SegmentationLoss)):
+            msg = f"`segmentation_loss` must be one of {', '.join(kinds)}, got {segmentation_loss!r}."
+            raise ValueError(msg)
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
         self.pre_trained = pre_trained
         self.selection_batches = selection_batches
         self.learning_rate = learning_rate
+        self.segmentation_loss = segmentation_loss
         self.model = RealNetModel.build(
             FrozenBackbone(backbone, layers, weights=backbone_weights),
             feature_dims=list(feature_dims),
@@ -160,10 +171,10 @@ class RealNet(AnomalibModule):
         """
         images, source = batch.image.as_subclass(torch.Tensor), source_of(batch)
         drawn = drawn_rows(batch)
-        features = self.model.selector(self.model.backbone(images))
+        features = self.model.selector(self.model.extract(images))
         target = [feature.clone() for feature in features]
         if bool(drawn.any()):
-            normal = self.model.selector(self.model.backbone(source[drawn]))
+            normal = self.model.selector(self.model.extract(source[drawn]))
             for feature, replacement in zip(target, normal, strict=True):
                 feature[drawn] = replacement
         reconstructed = self.model.reconstruct(features)
@@ -171,7 +182,7 @@ class RealNet(AnomalibModule):
         reconstruction = reconstruction_loss(reconstructed, target)
         defective = drawn if batch.gt_label is None else batch.gt_label.bool()
         reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
-        return reconstruction, segmentation_loss(logits, mask_of(batch, "RealNet"))
+        return reconstruction, segmentation_loss(logits, mask_of(batch, "RealNet"), kind=self.segmentation_loss)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""

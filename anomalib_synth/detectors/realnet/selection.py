@@ -19,8 +19,9 @@ class FeatureSelector(nn.Module):
     For channel i, over synthetic images A_n with source I_n and mask M_n (arXiv 2403.05897, equation 5):
     ``L(i) = mean_n |F([phi_i(A_n) - phi_i(I_n)]^2) - M_n|^2``, with F the min-max normalisation of a map; the channels
     with the least loss stay. As in the paper, F works an image at a time (the authors' code normalises over a batch, so
-    that its choice depends on the batch size). The standardisation is ours: it gives channels of one scale to the
-    reconstruction, whose first residuals are then squared z-scores.
+    that its choice depends on the batch size). Two things are ours. M_n comes to the size of a map by its maximum: a
+    position counts as soon as a defect touches it, where nearest interpolation loses most of a thin crack. And the
+    channels are standardised: the reconstruction gets them in one scale, and its first residuals are squared z-scores.
 
     Args:
         channels: Channels of each feature map.
@@ -92,6 +93,8 @@ class FeatureSelector(nn.Module):
 def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return how badly the change of each channel matches the mask, summed over images.
 
+    A position of a map belongs to the defect if the mask has a single pixel within it.
+
     Args:
         anomalous: (B, C, h, w) features of the images with defects.
         normal: (B, C, h, w) features of their sources.
@@ -103,5 +106,5 @@ def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Te
     change = (anomalous - normal).square()
     low, high = change.amin((2, 3), keepdim=True), change.amax((2, 3), keepdim=True)
     change = (change - low) / (high - low + 1e-4)
-    target = F.interpolate(mask, change.shape[-2:], mode="nearest")
+    target = F.adaptive_max_pool2d(mask, change.shape[-2:])
     return (change - target).square().mean((2, 3)).sum(0)

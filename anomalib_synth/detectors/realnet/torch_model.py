@@ -75,6 +75,10 @@ class RealNetModel(nn.Module):
         )
         return model.to(memory_format=torch.channels_last)
 
+    def extract(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the backbone's feature maps, each value averaged over its 3 x 3 neighbours (fewer at the border)."""
+        return [F.avg_pool2d(feature, 3, 1, 1, count_include_pad=False) for feature in self.backbone(images)]
+
     def reconstruct(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the reconstructions of selected features."""
         return [network(feature) for network, feature in zip(self.reconstruction, features, strict=True)]
@@ -102,7 +106,7 @@ class RealNetModel(nn.Module):
         Raises:
             RuntimeError: If the feature selection is not fitted.
         """
-        features = self.selector(self.backbone(images))
+        features = self.selector(self.extract(images))
         logits = self.logits(features, self.reconstruct(features))
         size = images.shape[-2:]
         margin = logits[:, 1:] - logits[:, :1]  # the softmax of two classes, at half the work
