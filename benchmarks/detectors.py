@@ -80,7 +80,7 @@ def make_arm(arm: str, size: int, seed: int) -> tuple[AnomalibModule, list[Callb
         synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)
         limits = {"max_epochs": -1, "max_steps": REALNET_STEPS}
         return RealNet(**parts), [synthesis, LearningRateDecayCallback()], limits
-    synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, distinct_samples=800, grid_every_n_epochs=0)
+    synthesis = SynthesisCallback(RuleBasedGenerator(), seed=seed, grid_every_n_epochs=0)
     return DiscriminativePadim(**parts), [synthesis], {"max_epochs": -1, "max_steps": STEPS}
 
 

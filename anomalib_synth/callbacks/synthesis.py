@@ -51,8 +51,8 @@ class SynthesisCallback(RestoringCallback):
         probability: Probability that an image gets a defect, in [0, 1].
         seed: Seed of the run.
         distinct_samples: About how many different samples the run draws, >= 1: after as many epochs as that takes,
-            those of the first come again. For models that keep the features of what they saw (DiscriminativePadim):
-            None draws anew in every epoch.
+            those of the first come again. None: as many as the model's attribute ``distinct_samples`` says, which
+            models have that keep the features of what they saw (DiscriminativePadim), else new ones in every epoch.
         max_normals: Number of training normals to prepare the generator with, evenly spread, >= 1.
         grid_every_n_epochs: Every how many epochs a grid of samples goes to the loggers that take images and to
             ``<results>/synthesis/``; 0 for never.
@@ -138,12 +138,12 @@ class SynthesisCallback(RestoringCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the epochs after which the samples come again."""
-        del pl_module
         self._drawn_epochs = None
-        if self.distinct_samples is not None:
+        wanted = self.distinct_samples or getattr(pl_module, "distinct_samples", None)
+        if wanted is not None:
             batch_size = getattr(trainer.train_dataloader, "batch_size", None) or 1
             expected = self.probability * trainer.num_training_batches * batch_size * trainer.world_size
-            self._drawn_epochs = max(1, round(self.distinct_samples / max(expected, 1)))
+            self._drawn_epochs = max(1, round(wanted / max(expected, 1)))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last epoch's grid, and collect a new one when it is due."""

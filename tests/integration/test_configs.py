@@ -111,7 +111,7 @@ def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
 def test_there_are_configs() -> None:
     assert {file.stem for file in TRAIN} >= {
         "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage",
-        "two_stage_diffusion", "folder",
+        "two_stage_diffusion", "folder", "discriminative_padim",
     }  # fmt: skip
     assert {file.stem for file in SYNTHESIS} >= {
         "rule_based",
@@ -154,6 +154,8 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
         generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=4, image_size=64)
         monkeypatch.chdir(tmp_path)
     limits = {"limit_train_batches": 2} if "RealNet" in config["model"]["class_path"] else {}
+    if "val_check_interval" in config["trainer"]:  # in steps, of which there are more than here
+        limits["val_check_interval"] = 1.0
     run_cli(
         "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *arguments, *short(**limits),
         "--seed_everything", "0", *demo_arguments(config, tmp_path),

@@ -39,8 +39,8 @@ class DiscriminativePadim(AnomalibModule):
     It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
     :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide;
     real defects with masks train the heads too. When the first epoch brings no defect at all, it is the normality
-    alone, says so and stops. The features of an image are computed once and kept: give ``SynthesisCallback`` a
-    number of ``distinct_samples``, so that its draws come again, and a step costs what the heads cost.
+    alone, says so and stops. The features of an image are computed once and kept, so a step costs what the heads cost
+    once ``SynthesisCallback`` repeats its draws, which it does after some 800.
 
     The Gaussians are fitted once, at the start of the first training, and kept: training the same model again goes on
     from there. For another product, make a new model.
@@ -73,6 +73,7 @@ class DiscriminativePadim(AnomalibModule):
     """
 
     learns_from_labels = True
+    distinct_samples = 800  # asked of SynthesisCallback, where it is not told a number
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class DiscriminativePadim(AnomalibModule):
         head_width: int = 64,
         learning_rate: float = 0.002,
         cache_memory: int = 256,
-        cache_disk: int = 8192,
+        cache_disk: int = 4096,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
