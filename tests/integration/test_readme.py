@@ -12,7 +12,8 @@ from anomalib_synth.cli import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, *(file.read_text(encoding="utf-8") for file in sorted((ROOT / "configs").rglob("*.yaml")))]
+DOCS = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *DOCS, *(file.read_text(encoding="utf-8") for file in sorted((ROOT / "configs").rglob("*.yaml")))]
 FILE = re.compile(r"(?<![\w/.])(?:configs|examples|benchmarks|docs|tests)/[\w/.{},-]*\w")
 
 
@@ -25,7 +26,7 @@ def find_commands(text: str, program: str) -> list[str]:
 
 
 COMMANDS = sorted({command for page in PAGES for command in find_commands(page, "anomalib-synth")})
-SCRIPTS = sorted({command for command in find_commands(README, "python") if "benchmarks/" in command})
+SCRIPTS = sorted({command for page in (README, *DOCS) for command in find_commands(page, "python") if "benchmarks/" in command})
 
 
 def test_commands_are_found() -> None:
