@@ -127,8 +127,8 @@ def find_losses(model: AnomalibModule) -> list[LossSite]:
         msg = (
             f"QualityWeightingCallback cannot weight the loss of {type(model).__name__}: how it splits into samples is "
             "not known. Remove the callback, or train Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, "
-            "RealNet, or a model of your own with an attribute `sample_reduction`: an nn.Module that takes the loss "
-            "of each sample, (B,), and returns their mean."
+            "DiscriminativePadim, RealNet, or a model of your own with an attribute `sample_reduction`: an nn.Module "
+            "that takes the loss of each sample, (B,), and returns their mean."
         )
         raise ValueError(msg)
     for site, known in sites.items():

@@ -34,8 +34,9 @@ class QualityWeightingCallback(RestoringCallback):
 
     One entry under ``trainer.callbacks``, next to ``SynthesisCallback``, in any order. It works with DRAEM, DSR (in
     the phase that trains the up-sampling module), SuperSimpleNet (``supervised: true``), UniNet, GLASS (the focal
-    loss; the other sees no synthetic images), RealNet, and a model of your own that hands its per-sample losses, (B,),
-    to a module ``sample_reduction``, which returns their mean. Any other model is refused.
+    loss; the other sees no synthetic images), RealNet, DiscriminativePadim, and a model of your own that
+    hands its per-sample losses, (B,), to a module ``sample_reduction``, which returns their mean. Any other model is
+    refused.
 
     The weights have mean 1 over the synthetic samples of the batch (each process's own, under DDP), so a batch with
     fewer than two of them is not weighted. A batch in which all weights are 1 passes the model's own loss unchanged.

@@ -37,9 +37,10 @@ class SynthesisCallback(RestoringCallback):
 
     One entry under ``trainer.callbacks``. For models with an augmenter (DRAEM, DSR in its second phase, GLASS) it takes
     the augmenter's place while the model trains; for models that learn from labelled samples (SuperSimpleNet with
-    ``supervised: true``, UniNet, RealNet) it writes ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality`` and
-    ``synthetic`` into the batch, before the model's pre-processor normalises it; the batch of a model with an augmenter
-    gets ``quality`` and ``synthetic`` as the augmenter is called. A model that cannot learn from anomalies is refused.
+    ``supervised: true``, UniNet, RealNet, DiscriminativePadim) it writes ``image``, ``source``, ``gt_mask``,
+    ``gt_label``, ``quality`` and ``synthetic`` into the batch, before the model's pre-processor normalises it; the
+    batch of a model with an augmenter gets ``quality`` and ``synthetic`` as the augmenter is called. A model that
+    cannot learn from anomalies is refused.
 
     Before training, the generator is prepared with the training normals at the size the model sees, unless it came
     prepared. Each image's seed is a hash of the seed, the epoch and the last three parts of the image's path, so a run

@@ -43,7 +43,7 @@ class HeadTraining:
         self._features = TrainingFeatures(model, self._cache)
         self._normals = TrainingNormals()
         self._held_out = torch.zeros(0, dtype=torch.bool)
-        self._distances: GroupScale | None = None
+        self._distances = GroupScale(torch.ones(1), 0.0, 0.0, 1.0)
         self._reference: list[list[Views]] = []  # of held-out normals, some at a time
         self._scored_at = -1
         self.seen_defects = False
