@@ -16,15 +16,20 @@ from anomalib.engine import Engine
 from anomalib.models import Padim, Patchcore
 from lightning.pytorch import seed_everything
 
+from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.evidence.checkpoints import read_checkpoint, save_checkpoint
 from anomalib_synth.evidence.thresholds import Level, write_thresholds
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
+from anomalib_synth.models import DiscriminativePadim
 from tests.integration.models import BACKBONE, QUIET, normalising
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anomalib.models import AnomalibModule
+    from lightning.pytorch import Callback
 
 SIZE = 96
 
@@ -44,13 +49,16 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_model(cls: type[AnomalibModule], **options: object) -> AnomalibModule:
+    if cls is DiscriminativePadim:
+        return cls(scales=[64], pre_processor=normalising(64), **QUIET, **options)
     extra = {"coreset_sampling_ratio": 0.05} if cls is Patchcore else {"n_features": 32}
     return cls(**BACKBONE, **extra, pre_processor=normalising(64), **QUIET, **options)
 
 
-def make_engine(folder: Path) -> Engine:
+def make_engine(folder: Path, callbacks: Sequence[Callback] = ()) -> Engine:
     return Engine(
-        default_root_dir=folder, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, max_epochs=1
+        callbacks=list(callbacks), default_root_dir=folder, accelerator="cpu", devices=1, logger=False,
+        enable_progress_bar=False, max_epochs=1,
     )  # fmt: skip
 
 
@@ -59,7 +67,8 @@ def train(cls: type[AnomalibModule], parts: Path, folder: Path) -> Path:
         name="part", root=parts, normal_dir="train/good", train_batch_size=8, num_workers=0,
         val_split_mode="from_train", val_split_ratio=0.25, test_split_mode="none", seed=0,
     )  # fmt: skip
-    engine = make_engine(folder)
+    draws = SynthesisCallback(RuleBasedGenerator(["stain"]), grid_every_n_epochs=0)
+    engine = make_engine(folder, [draws] if cls is DiscriminativePadim else [])
     seed_everything(0, verbose=False)  # PaDiM draws its features, PatchCore its memory
     engine.fit(make_model(cls), datamodule=datamodule)
     engine.trainer.save_checkpoint(folder / "model.ckpt")
@@ -70,6 +79,12 @@ def train(cls: type[AnomalibModule], parts: Path, folder: Path) -> Path:
 def padim(parts, tmp_path_factory) -> Path:
     """A checkpoint of PaDiM."""
     return train(Padim, parts, tmp_path_factory.mktemp("padim"))
+
+
+@pytest.fixture(scope="module")
+def discriminativepadim(parts, tmp_path_factory) -> Path:
+    """A checkpoint of DiscriminativePadim."""
+    return train(DiscriminativePadim, parts, tmp_path_factory.mktemp("discriminative_padim"))
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +114,13 @@ def predict(model: AnomalibModule, checkpoint: Path, images: Path, folder: Path)
     return {batch.image_path[0]: batch for batch in batches}
 
 
-@pytest.mark.parametrize("cls", [Padim, Patchcore])
+@pytest.mark.parametrize("cls", [Padim, Patchcore, DiscriminativePadim])
 def test_predictions_follow_the_calibrated_threshold(request, cls, parts, tmp_path) -> None:
     checkpoint = request.getfixturevalue(cls.__name__.lower())
     before = checkpoint.read_bytes()
+    name = "anomalib_synth.models.DiscriminativePadim" if cls is DiscriminativePadim else cls.__name__
     # One image at a time, like the prediction below: convolutions differ in the last bits between batch sizes.
-    summary = run(checkpoint, parts, tmp_path / "out", model=cls.__name__, strengths=(1.0,), per_cell=1, batch_size=1)
+    summary = run(checkpoint, parts, tmp_path / "out", model=name, strengths=(1.0,), per_cell=1, batch_size=1)
     assert checkpoint.read_bytes() == before
     rows = read_csv(tmp_path / "out" / "scores.csv")
     scores = {row["path"]: float(row["score"]) for row in rows if row["role"] in {"choose", "measure"}}

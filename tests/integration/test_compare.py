@@ -223,7 +223,8 @@ def check_outputs(out: Path) -> None:
     assert yaml.safe_load((out / "spec.yaml").read_text())["steps"] == 2
 
 
-def test_run_trains_for_the_steps_and_repeats(demo, tmp_path) -> None:
+@pytest.mark.parametrize("model", ["RealNet", "DiscriminativePadim"])
+def test_run_trains_for_the_steps_and_repeats(demo, tmp_path, model) -> None:
     draw = {
         "class_path": "anomalib_synth.callbacks.SynthesisCallback",
         "init_args": {
@@ -231,9 +232,9 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path) -> None:
         },
     }  # fmt: skip
     settings = make_settings(demo, tmp_path / "marker", steps=5)
-    settings["models"]["realnet"] = {"class_path": "anomalib_synth.models.RealNet"}
+    settings["models"]["ours"] = {"class_path": f"anomalib_synth.models.{model}"}
     settings["synthesis"] = {"none": [], "rules": [draw]}
-    settings["arms"] = [["padim", "none"], ["realnet", "rules"]]
+    settings["arms"] = [["padim", "none"], ["ours", "rules"]]
     names = ("accelerator", "threads")
     runtime = {name: settings.pop(name) for name in names}
     cell = ComparisonSpec(**settings).cells()[1]

@@ -26,7 +26,9 @@ def find_commands(text: str, program: str) -> list[str]:
 
 
 COMMANDS = sorted({command for page in PAGES for command in find_commands(page, "anomalib-synth")})
-SCRIPTS = sorted({command for page in (README, *DOCS) for command in find_commands(page, "python") if "benchmarks/" in command})
+SCRIPTS = sorted(
+    {command for page in (README, *DOCS) for command in find_commands(page, "python") if "benchmarks/" in command}
+)
 
 
 def test_commands_are_found() -> None:
