@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +269,19 @@ def test_validation_sees_the_score_of_its_moment(parts_root, tmp_path) -> None:
         again = model.eval().model(normalising(64).transform(batch.image)).pred_score
     assert len(compare.scores) == 1
     torch.testing.assert_close(compare.scores[0], again)
+
+
+def test_a_model_can_be_copied_and_trained_after_a_run_that_broke_off(parts_root, tmp_path) -> None:
+    class Stops(Callback):
+        def on_train_batch_end(self, *args, **options) -> None:
+            raise KeyError
+
+    model = make_model(cache_memory=0)
+    with pytest.raises(KeyError):
+        fit(model, parts_root, tmp_path, [make_callback(), Stops()], limit_val_batches=0)
+    assert copy.deepcopy(model)._training is None
+    fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
+    assert bool(model.model.has_heads)
 
 
 def test_images_of_another_size_are_refused(trained) -> None:

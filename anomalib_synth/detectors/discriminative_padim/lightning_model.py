@@ -152,10 +152,9 @@ class DiscriminativePadim(AnomalibModule):
             self._training.close()
             self._training = None
 
-    def on_exception(self, exception: BaseException) -> None:
-        """Give the memory of the features back."""
-        super().on_exception(exception)
-        self.on_train_end()
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what belongs to a training run out of copies: one that broke off leaves an open file behind."""
+        return {**super().__getstate__(), "_training": None}
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""
