@@ -23,6 +23,13 @@ otherwise):
 * ``nuisance_sum``, ``nuisance_maxima``, ``nuisance_agree``, ``nuisance_shift``: the same with half of the good images
   in training changed in brightness, contrast, gamma, focus, noise, light and scale
 
+Few normals (``--few``; tasks such as ``magnetic_tile:20`` train on 20 normals, evenly spread): ``normality``, ``sum``,
+``maxima`` and, named before that run,
+
+* ``bound``: as ``maxima``, each deviation replaced by its upper 95 % confidence limit, s sqrt((m - 1) / q) with q the
+  5 % quantile of chi squared with m - 1 degrees of freedom over m normals; N is standardised over all normals
+* ``bound90``: the upper 90 % limit;  ``half``: H counts half
+
 The choice: the rule with the largest mean gain over N of image AUROC (all tasks) and pixel AP (those with masks) among
 those that lose at most .01 of image AUROC in every task; without any, the one whose worst loss is smallest.
 
@@ -30,6 +37,9 @@ A first set of rules (results/trust_first.csv) put the score on the scale of who
 stopped after two tasks: heads that miss a cluster lost 22 points on a weave that they had never seen.
 
     python benchmarks/trust.py --data DATA --work WORK            # features to WORK, rows to the results
+    python benchmarks/trust.py --data DATA --work WORK --few --steps 800 --results benchmarks/results/trust_few.csv \
+        --tasks magnetic_tile:20 woven_fabric:20 ball_screw:20 pavement_crack:20 alien_toy:20 alien_toy:40 \
+        magnetic_tile:40 woven_fabric:40 ball_screw:40 pavement_crack:40
     python benchmarks/trust.py --table
 """
 
@@ -47,6 +57,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from scipy.stats import chi2
 from sklearn.cluster import KMeans
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional as F
@@ -60,6 +71,7 @@ from anomalib_synth.detectors.discriminative_padim.heads import Head, cover_cell
 from anomalib_synth.detectors.discriminative_padim.normality import PositionGaussian, PositionMoments, distance
 from anomalib_synth.detectors.discriminative_padim.scales import make_resize, make_upsampling
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators.prepared import evenly_spread
 
 RESULTS = Path(__file__).parent / "results" / "trust.csv"
 TASKS = [
@@ -170,6 +182,8 @@ def split(name: str, found: dict) -> tuple[list[int], list[int], list[int]]:
     category, _, part = name.partition("/")
     train, test = found["train_origin"], found["test_origin"]
     everything = list(range(len(train))), list(range(len(test))), []
+    if ":" in name:
+        return evenly_spread(range(len(train)), int(name.rpartition(":")[2])), everything[1], []
     if not part:
         return everything
     if category == "woven_fabric":
@@ -330,6 +344,24 @@ def standard(maps: list[torch.Tensor], reference: list[torch.Tensor]) -> tuple[t
     return (mean - own.mean()) / own.std(), (own - own.mean()) / own.std()
 
 
+def score_few(task: Task, steps: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the map and the image scores of the rules that are compared with few normals."""
+    held = task.random_fifth()
+    n, all_n = standard(distance_maps([w["test"] for w in task.w]), distance_maps([w["good"] for w in task.w]))
+    heads = train_heads(task, held, steps=steps)
+    h, held_h = standard(head_maps(task, heads, "test"), head_maps(task, heads, "good", held))
+    normal, head = standard_maxima(n, all_n), standard_maxima(h, held_h)
+    scores = {"normality": normal, "sum": (n + h).amax((1, 2)), "maxima": normal + head, "half": normal + head / 2}
+    for name, level in (("bound", 0.05), ("bound90", 0.1)):
+        scores[name] = normal / deviation_bound(len(all_n), level) + head / deviation_bound(len(held_h), level)
+    return {name: (n if name == "normality" else n + h, score) for name, score in scores.items()}
+
+
+def deviation_bound(count: int, level: float) -> float:
+    """Return the factor from a deviation over some normals to its upper confidence limit."""
+    return math.sqrt((count - 1) / chi2.ppf(level, count - 1))
+
+
 def score_rules(task: Task, steps: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return each rule's map and image scores on the test images."""
     held, clusters = task.random_fifth(), task.clusters_fifth()
@@ -360,11 +392,11 @@ def standard_maxima(maps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor
     return (maps.amax((1, 2)) - largest.mean()) / largest.std()
 
 
-def run_task(name: str, found: dict, steps: int) -> list[dict]:
+def run_task(name: str, found: dict, steps: int, *, few: bool) -> list[dict]:
     """Return a row for each rule."""
     task = Task(name, found)
     rows = []
-    for rule, (score, image_score) in score_rules(task, steps).items():
+    for rule, (score, image_score) in (score_few if few else score_rules)(task, steps).items():
         precision = None
         if task.mask is not None:
             precision = average_precision_score(task.mask[:, ::2, ::2].flatten(), score[:, ::2, ::2].flatten())
@@ -394,6 +426,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with one folder per category")
     parser.add_argument("--work", type=Path, help="folder for features")
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="a category, or a category and a part of it")
+    parser.add_argument("--few", action="store_true", help="compare the rules for few normals")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -405,7 +438,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         seen = set(pd.read_csv(args.results)["task"]) if args.results.exists() else set()
         for name in track([t for t in args.tasks if t not in seen], "Tasks", console=Console(stderr=True)):
-            rows = run_task(name, extract(args.data, name.partition("/")[0], args.work), args.steps)
+            rows = run_task(name, extract(args.data, re.split("[/:]", name)[0], args.work), args.steps, few=args.few)
             pd.DataFrame(rows).to_csv(args.results, mode="a", header=not args.results.exists(), index=False)
     print_table(args.results)
 
