@@ -115,7 +115,7 @@ def score(model: AnomalibModule, loader: Any) -> Iterator[tuple[dict[str, tuple[
                 groups = model.model.group_maps(images)
                 n, h = (model.model.standardise_maximum(maps, place) for place, maps in enumerate(groups))
                 found = {
-                    "discriminative_padim": (n + h, groups[0] + groups[1]),
+                    "discriminative_padim": (n + h, groups[0] + model.model.trust * groups[1]),
                     "without_heads": (n, groups[0]),
                     "heads_alone": (h, groups[1]),
                 }

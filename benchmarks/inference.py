@@ -50,10 +50,11 @@ def make_realnet() -> nn.Module:
 def make_discriminative_padim(size: int) -> nn.Module:
     """Return DiscriminativePadim's network with some Gaussians; speed does not depend on which."""
     network = DiscriminativePadim(**QUIET).model.eval()
-    network.set_size((size, size))
+    network.make_room((size, size))
+    network.mark_fitted()
     for branch in network.branches:
         torch.nn.init.normal_(branch.gaussian.whitening, std=0.1)
-    distances, heads = (GroupScale(torch.ones(count), 0.0, 0.0, 1.0) for count in (2, 4))
+    distances, heads = (GroupScale(torch.ones(count), 0.0, 0.0, 1.0, 1.0) for count in (2, 4))
     network.set_score(distances, heads)
     return network
 

@@ -142,7 +142,8 @@ class SynthesisCallback(RestoringCallback):
         self._drawn_epochs = None
         wanted = self.distinct_samples or getattr(pl_module, "distinct_samples", None)
         if wanted is not None:
-            batch_size = getattr(trainer.train_dataloader, "batch_size", None) or 1
+            loader = trainer.train_dataloader
+            batch_size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
             expected = self.probability * trainer.num_training_batches * batch_size * trainer.world_size
             self._drawn_epochs = max(1, round(wanted / max(expected, 1)))
 

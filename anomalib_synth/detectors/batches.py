@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Compose, Resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,9 +38,10 @@ def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> It
 
 
 def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBatch]:
-    """Yield the whole training set once, in its own order, on the device and pre-processed, without drawn defects.
+    """Yield the whole training set once, in its own order, on the device and pre-processed; no callback draws.
 
-    Every process gets all of it. A loader whose data has no length is gone through as it comes. torch's global random
+    A dataset that draws by itself still does, and brings the sources. Every process gets all of it. A loader whose data
+    has no length is gone through as it comes. torch's global random
     state is untouched.
 
     Args:
@@ -52,6 +56,29 @@ def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBa
     else:
         loader = _fresh(loader)
     yield from _prepared(trainer, module, loader, [] if module.pre_processor is None else [module.pre_processor])
+
+
+def count_normal_batches(trainer: Trainer) -> int | None:
+    """Return how many batches :func:`normal_batches` yields, None where nobody knows."""
+    loader = trainer.train_dataloader
+    if hasattr(loader.dataset, "__len__") and loader.batch_size is not None:
+        return math.ceil(len(loader.dataset) / loader.batch_size)
+    return None
+
+
+def may_bring_defects(trainer: Trainer) -> bool:
+    """Return whether a training batch of this run can hold a defect; True where nobody knows.
+
+    A real one, or one that a callback, a dataset or a transform draws.
+    """
+    dataset = trainer.train_dataloader.dataset
+    if label_writers(trainer) or not hasattr(dataset, "samples"):
+        return True
+    if hasattr(dataset, "generator") or bool((dataset.samples.label_index == 1).any()):
+        return True
+    augmentations = getattr(dataset, "augmentations", None)  # with the model's own resize, which anomalib adds
+    steps = augmentations.modules() if isinstance(augmentations, nn.Module) else [augmentations]
+    return any(not isinstance(step, Resize | Compose | None) for step in steps)
 
 
 def _fresh(loader: DataLoader) -> DataLoader:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from hashlib import blake2b
 from typing import IO
 
 import numpy as np
 import torch
+
+logger = logging.getLogger(__name__)
 
 
 class FeatureCache:
@@ -58,8 +61,13 @@ class FeatureCache:
             self._room_disk -= array.nbytes
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="anomalib_synth_")  # noqa: SIM115  (closed by `close`)
-            self._file.seek(self._end)
-            self._file.write(array.tobytes())
+            try:
+                self._file.seek(self._end)
+                self._file.write(array.tobytes())
+            except OSError as error:
+                self._room_disk = 0
+                logger.warning("Features are no longer kept, so training goes on more slowly: %s. Set TMPDIR.", error)
+                return
             self._places[key] = (self._end, array.size)
             self._end += array.nbytes
 

@@ -8,8 +8,10 @@ needs no second Gaussian: with d = x_i - m the features of the normal i around t
 .. math:: m_{-i} = m - \frac{d}{n - 1}, \qquad
     \Sigma_{-i} = \Sigma - a\, d d^\top, \qquad a = (1 - \lambda) \frac{n}{(n - 1)^2},
 
-up to the overall factor (n - 1) / (n - 2) of the first term and what i gives to the mean covariance over positions,
-of which it is one part in n. With u = L^{-1} d and v = L^{-1}(y - m), the residual of an image y drawn from i is
+up to the overall factor (n - 1) / (n - 2) of the first term and what i gives to the mean covariance over positions.
+The latter matters for an image that differs from all others at all positions: with 30 normals the mean distance of the
+farthest image came out as 18 where refitting gives 24, that of a typical one as 10 to 12.5 for 10.5 to 13.
+With u = L^{-1} d and v = L^{-1}(y - m), the residual of an image y drawn from i is
 
 .. math:: w_{-i} = \Bigl(I + \bigl((1 - a |u|^2)^{-1/2} - 1\bigr) \frac{u u^\top}{|u|^2}\Bigr)
     \Bigl(v + \frac{u}{n - 1}\Bigr),

@@ -12,6 +12,7 @@ from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
 from anomalib_synth.detectors.discriminative_padim.normality import PositionMoments
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
 from anomalib_synth.detectors.statistics import ChannelStatistics
+from anomalib_synth.generators.seeding import image_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,15 +23,29 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures
 
 _CHUNK = 8
+_LEAST = 3  # one is left out, and two make a deviation
 
 
-def normal_images(batch: ImageBatch) -> list[torch.Tensor]:
-    """Return the (3, H, W) normal images of a batch: good images, and the sources of drawn defects."""
+def normal_images(batch: ImageBatch) -> list[tuple[torch.Tensor, str | None]]:
+    """Return the normal images (3, H, W) of a batch, with their names: good images, and the sources of drawn defects.
+
+    An image onto which a transform has drawn, without a source, is none.
+    """
     images, source = batch.image.as_subclass(torch.Tensor), getattr(batch, "source", None)
+    good = torch.ones(len(images), dtype=torch.bool) if batch.gt_label is None else ~batch.gt_label.bool().cpu()
     if source is not None:
-        good = drawn_rows(batch) | ~batch.gt_label.bool() if batch.gt_label is not None else drawn_rows(batch) | True
-        return list(source.as_subclass(torch.Tensor)[good])
-    return list(images if batch.gt_label is None else images[~batch.gt_label.bool()])
+        images, good = source.as_subclass(torch.Tensor), good | drawn_rows(batch).cpu()
+    elif batch.gt_mask is not None:
+        good &= ~batch.gt_mask.flatten(1).any(1).cpu()
+    names = image_names(batch)
+    return [(images[row], names[row]) for row in good.nonzero().flatten().tolist()]
+
+
+def image_names(batch: ImageBatch) -> list[str | None]:
+    """Return what identifies the file of each image, None where the batch does not say."""
+    if batch.image_path is None:
+        return [None] * len(batch.image)
+    return [image_key(path) for path in batch.image_path]
 
 
 @torch.no_grad()
@@ -55,7 +70,7 @@ def fit_normality(
         The distinct normals.
 
     Raises:
-        ValueError: If there are fewer than two different normals.
+        ValueError: If there are fewer than three different normals, or others than those the Gaussians were fitted to.
     """
     normals = TrainingNormals()
     fits = not model.is_fitted
@@ -68,12 +83,25 @@ def fit_normality(
         for level, each in enumerate(raw):
             moments[level].update(each)
             statistics[level].update(each)
+    if len(normals) < _LEAST:
+        msg = (
+            f"DiscriminativePadim needs at least {_LEAST} different normal images to train on, got {len(normals)}. "
+            "Add images; copies under other names do not count."
+        )
+        raise ValueError(msg)
+    if not fits and int(model.fingerprint) != normals.fingerprint():
+        msg = (
+            "DiscriminativePadim goes on with Gaussians of other normal images than those of this training set, which "
+            "would be taken for part of them. Train a new model, or give the images it was trained on."
+        )
+        raise ValueError(msg)
     if fits:
         for branch, moment, statistic in zip(model.branches, moments, statistics, strict=True):
             mean, deviation = (value.to(branch.mean.device) for value in statistic.mean_and_deviation())
             branch.mean.copy_(mean.view_as(branch.mean))
             branch.deviation.copy_(deviation.view_as(branch.deviation))
             branch.gaussian.fit(*moment.standardised(mean, deviation))
+        model.mark_fitted(normals.fingerprint())
     return normals
 
 
@@ -87,11 +115,11 @@ def _raw_features(
 ) -> Iterator[list[torch.Tensor]]:
     """Yield the raw features of each normal that is new, (C, h, w) a scale."""
     for batch in batches:
-        for image in normal_images(batch):
+        for image, name in normal_images(batch):
             if fits and not len(normals):
-                model.set_size((image.shape[-2], image.shape[-1]))
+                model.make_room((image.shape[-2], image.shape[-1]))
             key = digest_pixels(image)
-            if normals.add(image, key):
+            if normals.add(image, key, name):
                 yield features.raw(image, key)
 
 

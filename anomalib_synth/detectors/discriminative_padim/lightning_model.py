@@ -15,10 +15,12 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.detectors.backbone import FrozenBackbone
+from anomalib_synth.detectors.batches import may_bring_defects
 from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
 from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 from anomalib_synth.detectors.discriminative_padim.training import HeadTraining
@@ -38,9 +40,9 @@ class DiscriminativePadim(AnomalibModule):
 
     It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
     :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide;
-    real defects with masks train the heads too. When the first epoch brings no defect at all, it is the normality
-    alone, says so and stops. The features of an image are computed once and kept, so a step costs what the heads cost
-    once ``SynthesisCallback`` repeats its draws, which it does after some 800.
+    real defects with masks train the heads too. When nothing in the run brings a defect, it is the normality alone,
+    says so and stops after a batch. The features of an image are computed once and kept, so a step costs what the heads
+    cost once ``SynthesisCallback`` repeats its draws, which it does after some 800.
 
     The Gaussians are fitted once, at the start of the first training, and kept: training the same model again goes on
     from there. For another product, make a new model.
@@ -62,8 +64,8 @@ class DiscriminativePadim(AnomalibModule):
         visualizer: Visualizer, or whether to use the default.
 
     Raises:
-        ValueError: If an argument is out of its range; in training, if there are fewer than two different normals, or
-            defects without masks.
+        ValueError: If an argument is out of its range; in training, if there are fewer than three different normals,
+            defects without masks, a precision below 32 bits, or a resumed run of another length or other normals.
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
@@ -93,7 +95,9 @@ class DiscriminativePadim(AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        _check_arguments(scales, channels=channels, head_width=head_width, learning_rate=learning_rate)
+        _check_arguments(
+            scales, (cache_memory, cache_disk), channels=channels, head_width=head_width, learning_rate=learning_rate
+        )
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
@@ -108,16 +112,40 @@ class DiscriminativePadim(AnomalibModule):
         )
         self.sample_reduction = MeanOverSamples()
         self._training: HeadTraining | None = None
+        self._learns = True
+
+    def setup(self, stage: str) -> None:
+        """Refuse precisions in which features of the same image differ from step to step.
+
+        Raises:
+            ValueError: If the trainer's precision is below 32 bits.
+        """
+        super().setup(stage)
+        if not str(self.trainer.precision).startswith(("32", "64")):
+            msg = (
+                "DiscriminativePadim measures distances in deviations of good images, for which lower precision is too "
+                f"coarse: `trainer.precision` must be 32-true, got {self.trainer.precision}."
+            )
+            raise ValueError(msg)
 
     def on_train_start(self) -> None:
         """Read the backbone's weights and fit the Gaussians, unless a checkpoint brought both."""
         super().on_train_start()
+        self._check_schedule()
         if self.model.is_fitted:
             logger.info("DiscriminativePadim goes on with the Gaussians it has; use a new model for another product.")
         elif self.pre_trained:
             self.model.features.backbone.load_weights()
         self._training = HeadTraining(self.model, **self.cache_limits)
         self._training.look_at_normals(self.trainer, self)
+        self._learns = may_bring_defects(self.trainer)
+        if not self._learns:
+            logger.warning(
+                "Nothing in this run brings a defect, so DiscriminativePadim is its normality alone (a PaDiM) and "
+                "training ends after a batch. For the heads, add `anomalib_synth.callbacks.SynthesisCallback` to "
+                "`trainer.callbacks`, wrap the datamodule in `anomalib_synth.data.SyntheticDataModule`, or add real "
+                "defects with masks."
+            )
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Return the mean over samples of the heads' losses."""
@@ -127,30 +155,39 @@ class DiscriminativePadim(AnomalibModule):
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(losses))
         return {"loss": loss}
 
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Stop where there is nothing to train the heads with: before validation, which sets the threshold."""
+        super().on_train_batch_end(*args, **kwargs)
+        if not self._learns:
+            self.trainer.should_stop = True
+
     def on_validation_start(self) -> None:
         """Bring the score up to date before anything is scored."""
         super().on_validation_start()
         self._update_score()
 
     def on_train_epoch_end(self) -> None:
-        """Bring the score up to date, and stop where there is nothing to train the heads with."""
+        """Bring the score up to date."""
         super().on_train_epoch_end()
         self._update_score()
-        if self._training is not None and not self._training.seen_defects and not self.trainer.should_stop:
-            logger.warning(
-                "No image of the first epoch has a defect, so DiscriminativePadim is its normality alone (a PaDiM) and "
-                "training ends here. For the heads, add `anomalib_synth.callbacks.SynthesisCallback` to "
-                "`trainer.callbacks`, wrap the datamodule in `anomalib_synth.data.SyntheticDataModule`, or add real "
-                "defects with masks."
-            )
-            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the score up to date: the checkpoint holds the buffers themselves."""
+        super().on_save_checkpoint(checkpoint)
+        self._update_score()
 
     def on_train_end(self) -> None:
         """Give the memory of the features back."""
         super().on_train_end()
-        if self._training is not None:
-            self._training.close()
-            self._training = None
+        training, self._training = self._training, None
+        if training is None:
+            return
+        training.close()
+        if self._learns and not bool(self.model.has_heads):
+            logger.warning(
+                "No training image had a defect that trains, so DiscriminativePadim is its normality alone (a PaDiM). "
+                "Raise the `probability` of SynthesisCallback, loosen the `checks` of its generator, or train longer."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what belongs to a training run out of copies: one that broke off leaves an open file behind."""
@@ -176,7 +213,7 @@ class DiscriminativePadim(AnomalibModule):
             raise ValueError(msg)
         heads = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(heads, lr=self.learning_rate, weight_decay=0.01)
-        cycle = OneCycle(int(total) - self.global_step)
+        cycle = OneCycle(int(total) - self.global_step, start=self.global_step)
         schedule = {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, cycle), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -198,8 +235,24 @@ class DiscriminativePadim(AnomalibModule):
         return self._training
 
     def _update_score(self) -> None:
-        if self._training is not None:
+        if self._training is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._training.seen_defects = self.trainer.strategy.reduce_boolean_decision(
+                self._training.seen_defects, all=False
+            )
             self._training.update_score(step=self.global_step)
+
+    def _check_schedule(self) -> None:
+        """Refuse a resumed run of another length: its learning rate would be that of the end of the old one."""
+        total = self.trainer.estimated_stepping_batches
+        for config in self.trainer.lr_scheduler_configs:
+            for cycle in getattr(config.scheduler, "lr_lambdas", []):
+                if isinstance(cycle, OneCycle) and cycle.start + cycle.steps != max(total, cycle.start + 1):
+                    msg = (
+                        "DiscriminativePadim's learning rate follows the run's length: a run of "
+                        f"{cycle.start + cycle.steps} steps cannot be resumed as one of {total:g}. Set "
+                        "`trainer.max_steps` or `trainer.max_epochs` as it was, or train a new model for longer."
+                    )
+                    raise ValueError(msg)
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
@@ -211,9 +264,12 @@ class DiscriminativePadim(AnomalibModule):
         return PreProcessor(Compose([Resize(size, antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
 
 
-def _check_arguments(scales: Sequence[int], **positive: float) -> None:
-    if not scales or any(side < 32 for side in scales) or len(set(scales)) < len(scales):
-        msg = f"`scales` must hold different sides in pixels, each >= 32, got {list(scales)}."
+def _check_arguments(scales: Sequence[int], cache: Sequence[int], **positive: float) -> None:
+    if not scales or any(side < 32 for side in scales) or len({round(side / 32) for side in scales}) < len(scales):
+        msg = f"`scales` must hold sides in pixels, each >= 32 and different as multiples of 32, got {list(scales)}."
+        raise ValueError(msg)
+    if min(cache) < 0:
+        msg = f"`cache_memory` and `cache_disk` must be >= 0 MiB, got {tuple(cache)}."
         raise ValueError(msg)
     for name, value in positive.items():
         if not value > 0:

@@ -80,12 +80,7 @@ class PositionMoments:
         Returns:
             (P, C) means and (P, C, C) covariances, with n - 1 in the denominator.
 
-        Raises:
-            ValueError: If there are fewer than two normals.
         """
-        if self.count < 2:
-            msg = f"DiscriminativePadim needs at least 2 different normal images to train on, got {self.count}."
-            raise ValueError(msg)
         centre = self.sums / self.count
         self.products.baddbmm_(centre, self.sums.transpose(1, 2), alpha=-1).div_(self.count - 1)
         self.products.div_(deviation[:, None] * deviation[None])

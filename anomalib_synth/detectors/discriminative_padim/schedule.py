@@ -14,6 +14,7 @@ class OneCycle:
 
     Args:
         steps: Number of steps of the cycle, >= 1.
+        start: Number of steps of the run before it.
         warm_up: Share of the steps in which the rate rises, in (0, 1).
 
     Example:
@@ -22,8 +23,9 @@ class OneCycle:
         (0.04, 1.0, True)
     """
 
-    def __init__(self, steps: int, warm_up: float = 0.3) -> None:
+    def __init__(self, steps: int, *, start: int = 0, warm_up: float = 0.3) -> None:
         self.steps = max(1, steps)
+        self.start = start
         self.warm_up = warm_up
 
     def __call__(self, step: int) -> float:

@@ -2,20 +2,25 @@ r"""Part 6, score: the maps of normality and of the heads on one scale, added up
 
 All maps are brought to the image, smoothed, and standardised by their mean and deviation over the pixels of normals
 that did not train them; N is the mean of the distances over the scales, H the mean of the heads; each is standardised
-again. The anomaly map is N + H. The score of an image is not the largest value of that sum but
+again. The anomaly map is N + t H. The score of an image is not the largest value of that sum but
 
 .. math:: s = \frac{\max N - \mu_N}{\sigma_N} + \frac{\max H - \mu_H}{\sigma_H},
 
 with mean and deviation of the largest values in those normals. That decides how far the heads are trusted: where they
-light up somewhere in good images, :math:`\mu_H` and :math:`\sigma_H` are large and a defect must stand out further.
+light up somewhere in good images, :math:`\mu_H` and :math:`\sigma_H` are large and a defect must stand out further. Few
+normals say little about a deviation, and fewer are held out for H than there are for N: so both deviations are upper
+95 % confidence limits, :math:`s \sqrt{(m - 1) / \chi^2_{0.05}(m - 1)}` over m normals, and the fewer there are the less
+the heads count. In the map t is the quotient of the two factors: .98 with 300 normals, .47 with 20.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from scipy.stats import chi2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,13 +34,15 @@ class GroupScale:
         weights: (K,) weight of each map.
         offset: What is added, so that the map has mean 0 and deviation 1 over the pixels of normals.
         maximum_mean: Mean of the map's largest value in an image, over normals.
-        maximum_deviation: Its deviation.
+        maximum_deviation: Upper 95 % confidence limit of its deviation.
+        bound: What that limit is of the deviation itself, >= 1.
     """
 
     weights: torch.Tensor
     offset: float
     maximum_mean: float
     maximum_deviation: float
+    bound: float
 
 
 def measure_scale(maps: Sequence[torch.Tensor]) -> GroupScale:
@@ -53,8 +60,21 @@ def measure_scale(maps: Sequence[torch.Tensor]) -> GroupScale:
     offset = -float(weights @ mean)
     weights = weights.float().to(maps[0].device)
     largest = torch.cat([torch.einsum("nkhw,k->nhw", each, weights).amax((1, 2)) + offset for each in maps])
-    deviation = float(largest.std()) if len(largest) > 1 else 1.0
-    return GroupScale(weights, offset, maximum_mean=float(largest.mean()), maximum_deviation=max(deviation, 1e-3))
+    bound = deviation_bound(len(largest))
+    deviation = float(largest.std()) if len(largest) > 1 else 1.0  # one normal has no deviation, and no bound
+    return GroupScale(
+        weights, offset, maximum_mean=float(largest.mean()), maximum_deviation=max(deviation * bound, 1e-3), bound=bound
+    )
+
+
+def deviation_bound(count: int) -> float:
+    """Return the factor from a deviation over some values to its upper 95 % confidence limit; 100 for one value.
+
+    Example:
+        >>> round(deviation_bound(7), 2), round(deviation_bound(64), 2)
+        (1.92, 1.17)
+    """
+    return math.sqrt((count - 1) / float(chi2.ppf(0.05, count - 1))) if count > 1 else 100.0
 
 
 class MapMoments:

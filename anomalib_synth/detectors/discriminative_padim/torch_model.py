@@ -46,7 +46,7 @@ class ScaleBranch(nn.Module):
         self.upsample: nn.Module = nn.Identity()
         self.grid = (0, 0)
 
-    def set_size(self, size: tuple[int, int]) -> None:
+    def make_room(self, size: tuple[int, int]) -> None:
         """Make room for the Gaussians of images of this height and width."""
         device = self.mean.device
         target = scaled_size(size, self.side)
@@ -96,11 +96,14 @@ class DiscriminativePadimModel(nn.Module):
         self.features = GridFeatures(backbone, channels=channels)
         self.branches = nn.ModuleList(ScaleBranch(self.features, side=side, head_width=head_width) for side in scales)
         self.register_buffer("size", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("fingerprint", torch.zeros((), dtype=torch.long))  # of the normals it was fitted to
         self.register_buffer("has_heads", torch.zeros((), dtype=torch.bool))
         self.register_buffer("map_weights", torch.zeros(len(self.branches), MAPS))
         self.register_buffer("offset", torch.zeros(2))  # of N and of H
+        self.register_buffer("trust", torch.ones(()))  # weight of H next to N in the map
         self.register_buffer("maximum_mean", torch.zeros(2))
         self.register_buffer("maximum_deviation", torch.ones(2))
+        self._room = (0, 0)
         self._fitted_size = (0, 0)  # of `size`, without asking the device
         self._uses_heads = False  # of `has_heads`
 
@@ -109,12 +112,17 @@ class DiscriminativePadimModel(nn.Module):
         """Whether the Gaussians are there, fitted here or loaded."""
         return self._fitted_size != (0, 0)
 
-    def set_size(self, size: tuple[int, int]) -> None:
-        """Make room for the Gaussians of images of this height and width."""
-        self._fitted_size = (int(size[0]), int(size[1]))
-        self.size.copy_(torch.tensor(self._fitted_size))
+    def make_room(self, size: tuple[int, int]) -> None:
+        """Make room for the Gaussians of images of this height and width; they are not fitted by that."""
+        self._room = (int(size[0]), int(size[1]))
         for branch in self.branches:
-            branch.set_size(self._fitted_size)
+            branch.make_room(self._room)
+
+    def mark_fitted(self, fingerprint: int = 0) -> None:
+        """Say that the Gaussians there is room for are fitted, to normals with this fingerprint."""
+        self._fitted_size = self._room
+        self.size.copy_(torch.tensor(self._room))
+        self.fingerprint.fill_(fingerprint)
 
     def set_score(self, distances: GroupScale, heads: GroupScale | None) -> None:
         """Set the scale of the distances, and that of the heads; None leaves the heads out."""
@@ -126,13 +134,15 @@ class DiscriminativePadimModel(nn.Module):
                 self.offset[place] = group.offset
                 self.maximum_mean[place] = group.maximum_mean
                 self.maximum_deviation[place] = group.maximum_deviation
+        self.trust.fill_(1.0 if heads is None else distances.bound / heads.bound)
         self._uses_heads = heads is not None
         self.has_heads.fill_(self._uses_heads)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         size = state_dict.get(f"{prefix}size")
         if size is not None and int(size[0]):
-            self.set_size((int(size[0]), int(size[1])))  # before the branches are loaded
+            self.make_room((int(size[0]), int(size[1])))  # before the branches are loaded
+            self._fitted_size = self._room
         self._uses_heads = bool(state_dict.get(f"{prefix}has_heads", self._uses_heads))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -159,7 +169,8 @@ class DiscriminativePadimModel(nn.Module):
         score = self.standardise_maximum(normality, 0)
         if defect is None:
             return InferenceBatch(anomaly_map=normality, pred_score=score)
-        return InferenceBatch(anomaly_map=normality + defect, pred_score=score + self.standardise_maximum(defect, 1))
+        anomaly_map = normality + self.trust * defect
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=score + self.standardise_maximum(defect, 1))
 
     def group_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; None for H without heads."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anomalib_synth.detectors.batches import drawn_rows, mask_of, normal_batches
+from anomalib_synth.detectors.batches import count_normal_batches, drawn_rows, mask_of, normal_batches
 from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
-from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality
+from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality, image_names
 from anomalib_synth.detectors.discriminative_padim.heads import cover_cells, focal_losses
 from anomalib_synth.detectors.discriminative_padim.normality import distance
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals, hold_out
@@ -17,6 +17,8 @@ from anomalib_synth.detectors.discriminative_padim.training_features import Requ
 from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
     from lightning.pytorch import Trainer
@@ -43,10 +45,10 @@ class HeadTraining:
         self._features = TrainingFeatures(model, self._cache)
         self._normals = TrainingNormals()
         self._held_out = torch.zeros(0, dtype=torch.bool)
-        self._distances = GroupScale(torch.ones(1), 0.0, 0.0, 1.0)
+        self._distances = GroupScale(torch.ones(1), 0.0, 0.0, 1.0, 1.0)
         self._reference: list[list[Views]] = []  # of held-out normals, some at a time
         self._scored_at = -1
-        self.seen_defects = False
+        self.seen_defects = bool(model.has_heads)  # a resumed run has seen them before
 
     def look_at_normals(self, trainer: Trainer, module: AnomalibModule) -> None:
         """Fit the Gaussians, unless a checkpoint brought them, and choose the normals that train no head."""
@@ -54,11 +56,12 @@ class HeadTraining:
             self._model,
             self._features,
             normal_batches(trainer, module),
-            total=int(trainer.num_training_batches),
+            total=count_normal_batches(trainer),
             show=trainer.is_global_zero,
         )
-        self._held_out = hold_out(len(self._normals), share=_HELD_OUT)
-        scored = self._views_of(evenly_spread(range(len(self._normals)), _MOST_SCORED))
+        self._held_out = hold_out(self._normals.keys, share=_HELD_OUT)
+        most = most_scored(self._model.size.tolist())
+        scored = self._views_of(evenly_spread(range(len(self._normals)), most))
         self._distances = measure_scale(
             [self._model.smooth_maps([distance(view.residuals) for view in views]) for views in scored]
         )
@@ -66,6 +69,8 @@ class HeadTraining:
         self._reference = [
             [Views(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)
         ]
+        if not self.seen_defects:
+            self._model.set_score(self._distances, None)  # for a checkpoint of the first steps
 
     def sample_losses(self, batch: ImageBatch, *, step: int) -> torch.Tensor:
         """Return the losses of each sample, (B,), whose mean is the loss of the batch; 0 for what is held out.
@@ -93,16 +98,21 @@ class HeadTraining:
     def _view(self, batch: ImageBatch) -> tuple[torch.Tensor, list[Views]]:
         """Return which rows train, (B,) bool, and what the heads see of those, one a scale."""
         images, source = batch.image.as_subclass(torch.Tensor), getattr(batch, "source", None)
+        names = image_names(batch)
         label = torch.zeros(len(images), dtype=torch.bool) if batch.gt_label is None else batch.gt_label.bool().cpu()
         known = ~label if source is None else ~label | drawn_rows(batch).cpu()
+        if batch.gt_mask is not None:  # what a transform drew has no label yet where nothing sets it
+            drawn = batch.gt_mask.flatten(1).any(1).cpu()
+            known &= ~drawn if source is None else known
+            lost = label & ~drawn  # a defect whose mask a resize lost would teach that it is normal
+        else:
+            lost = torch.zeros_like(label)
         source = images if source is None else source.as_subclass(torch.Tensor)
         requests, trained = [], []
         for position, image in enumerate(images):
-            own = (
-                None if not known[position] else image if source is None else source.as_subclass(torch.Tensor)[position]
-            )
-            request, place = self._request(image, own)
-            trained.append(place < 0 or not bool(self._held_out[place]))
+            request, place = self._request(image, source[position] if known[position] else None)
+            place = place if place >= 0 else self._normals.find_name(names[position])
+            trained.append(not bool(lost[position]) and (place < 0 or not bool(self._held_out[place])))
             if trained[-1]:
                 requests.append(request)
         views = self._features.views(requests, count=len(self._normals)) if requests else []
@@ -164,6 +174,11 @@ class HeadTraining:
     def close(self) -> None:
         """Give memory and disk back."""
         self._cache.close()
+
+
+def most_scored(size: Sequence[int]) -> int:
+    """Return how many normals of this height and width the scale is measured on: their maps are held all at once."""
+    return max(16, min(_MOST_SCORED, _MOST_SCORED * 256**2 // (size[0] * size[1])))
 
 
 def _mirrored_axes(step: int) -> list[int]:

@@ -53,13 +53,6 @@ def test_distance_is_that_of_a_loop_in_numpy(shrinkage) -> None:
         np.testing.assert_allclose(found[:, position], expected, rtol=1e-3)
 
 
-def test_one_normal_is_too_few() -> None:
-    moments = PositionMoments()
-    moments.update(draw_features(1))
-    with pytest.raises(ValueError, match="at least 2 different normal images to train on, got 1"):
-        moments.standardised(torch.zeros(CHANNELS), torch.ones(CHANNELS))
-
-
 def leave_one_out_by_refitting(x: np.ndarray, y: np.ndarray, out: int, shrinkage: float) -> np.ndarray:
     """Distances (P,) of y (C, P) by Gaussians that never saw image ``out``; the pooled covariance stays everybody's."""
     count = len(x)
