@@ -61,7 +61,7 @@ KEY = ["arm", "category", "seed", "size"]
 METRICS = ["image_auroc", "pixel_ap", "aupro", "recall", "false_alarms"]
 RESULTS = Path(__file__).parent / "results" / "detectors.csv"
 STEPS, RATE = 800, 0.1
-REALNET_STEPS, REALNET_BATCH = 1500, 16
+REALNET_STEPS, REALNET_BATCH = 2500, 8
 for name in ("anomalib", "lightning", "lightning.pytorch", "anomalib_synth"):
     logging.getLogger(name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore")

@@ -202,7 +202,7 @@ class SynthesisCallback(RestoringCallback):
             msg = (
                 f"This model compares each image with its own defect, but {type(self.generator).__name__} brings "
                 "images of its own. Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), "
-                "UniNet or RealNet."
+                "UniNet, RealNet or DiscriminativePadim."
             )
             raise ValueError(msg)
         batch: Any = self._batch
