@@ -88,7 +88,7 @@ class DiscriminativePadim(AnomalibModule):
         channels: int = 200,
         head_width: int = 64,
         learning_rate: float = 0.002,
-        cache_memory: int = 256,
+        cache_memory: int = 64,
         cache_disk: int = 4096,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,

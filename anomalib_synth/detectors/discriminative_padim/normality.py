@@ -40,10 +40,10 @@ class PositionGaussian(nn.Module):
         covariance.mul_(1 - self.shrinkage).add_(pooled, alpha=self.shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
         identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-        for place, matrix in enumerate(covariance):  # one at a time: a batch would need its memory three times over
-            factor = torch.linalg.cholesky(matrix)
-            self.whitening[place] = torch.linalg.solve_triangular(factor, identity, upper=False)
-        self.mean.copy_(mean)
+        for matrix in covariance:  # one at a time and in place: together they would need their memory three times over
+            matrix.copy_(torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), identity, upper=False))
+        self.whitening = covariance
+        self.mean = mean
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the whitened residuals (B, C, h, w) of standardised features."""
