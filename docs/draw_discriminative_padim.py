@@ -29,14 +29,23 @@ mpl.use("Agg")
 INK, FRAME, FILL, LEARNED = "#1f2933", "#7b8794", "#f5f7fa", "#dbe7f5"
 # centre; width and height, in inches; title; text; whether it is learned
 BOXES = {
-    "image": ((1.0, 3.2), (1.7, 1.1), "image", "at 160 and 256 px", False),
-    "features": ((3.5, 3.2), (2.3, 1.5), "features x", "frozen backbone, three layers,\n3 x 3 means, one grid of\nstride 8", False),
-    "gaussian": ((6.5, 2.2), (2.5, 1.5), "Gaussian a position", "fitted to the good images;\nw = L⁻¹(x − m), in training\nwithout the image's own", False),
-    "normality": ((9.6, 1.6), (2.0, 0.9), "normality N", "|w|: how far from normal", False),
-    "residual_head": ((9.6, 2.8), (2.0, 0.9), "head on w", "two small convolutions", True),
-    "feature_head": ((9.6, 4.0), (2.0, 0.9), "head on x", "two small convolutions", True),
-    "defect": ((12.1, 3.4), (1.7, 1.3), "defect H", "mean of the\nfour heads", False),
-    "score": ((14.6, 2.6), (2.3, 1.7), "map N + H, score", "each in deviations of good\nimages that trained neither;\nlargest N and largest H,\nstandardised, added", False),
+    "image": ((1.0, 3.2), (1.7, 1.0), "image", "at 160 and 256 px", False),
+    "features": (
+        (3.5, 3.2), (2.3, 1.3), "features x",
+        "frozen backbone, three layers,\n3 x 3 means, one grid of\nstride 8", False,
+    ),
+    "gaussian": (
+        (6.5, 2.2), (2.5, 1.3), "Gaussian a position",
+        "fitted to the good images;\nw = L⁻¹(x - m), in training\nwithout the image's own", False,
+    ),
+    "normality": ((9.6, 1.6), (2.0, 0.8), "normality N", "|w|: how far from normal", False),
+    "residual_head": ((9.6, 2.8), (2.0, 0.8), "head on w", "two small convolutions", True),
+    "feature_head": ((9.6, 4.0), (2.0, 0.8), "head on x", "two small convolutions", True),
+    "defect": ((12.1, 3.4), (1.7, 1.1), "defect H", "mean of the\nfour heads", False),
+    "score": (
+        (14.6, 2.6), (2.3, 1.6), "map N + H, score",
+        "each in deviations of good\nimages that trained neither;\nlargest N and largest H,\nstandardised, added", False,
+    ),
 }  # fmt: skip
 ARROWS = [
     ("image", "features"), ("features", "gaussian"), ("features", "feature_head"), ("gaussian", "normality"),
@@ -89,7 +98,7 @@ def draw_arrow(axes: Axes, start: str, end: str) -> None:
 def show_maps(figure: mpl.figure.Figure, model: DiscriminativePadim, data: DemoParts) -> None:
     """Show defective parts the model has not seen, their masks and maps, side by side."""
     batch = next(iter(data.test_dataloader()))
-    rows = batch.gt_label.nonzero().flatten()[[1, 4]]
+    rows = batch.gt_label.nonzero().flatten()[[1, 7]]
     with torch.inference_mode():
         normality, defect = model.model.group_maps(model.pre_processor.transform(batch.image[rows]))
     places = iter(range(10))
