@@ -44,7 +44,8 @@ BOXES = {
     "defect": ((12.1, 3.4), (1.7, 1.1), "defect H", "mean of the\nfour heads", False),
     "score": (
         (14.6, 2.6), (2.3, 1.6), "map N + H, score",
-        "each in deviations of good\nimages that trained neither;\nlargest N and largest H,\nstandardised, added", False,
+        "each in deviations of good\nimages that trained neither;\nlargest N and largest H,\nstandardised, added",
+        False,
     ),
 }  # fmt: skip
 ARROWS = [
