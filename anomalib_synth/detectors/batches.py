@@ -34,15 +34,14 @@ def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> It
     writers = label_writers(trainer)
     if module.pre_processor is not None:
         writers.append(module.pre_processor)
-    yield from _prepared(trainer, module, islice(_fresh(trainer.train_dataloader), limit), writers)
+    yield from _prepared(trainer, module, _fresh(trainer.train_dataloader), writers, limit=limit)
 
 
 def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBatch]:
     """Yield the whole training set once, in its own order, on the device and pre-processed; no callback draws.
 
     A dataset that draws by itself still does, and brings the sources. Every process gets all of it. A loader whose data
-    has no length is gone through as it comes. torch's global random
-    state is untouched.
+    has no length is gone through as it comes. torch's global random state is untouched.
 
     Args:
         trainer: The trainer, at the start of training.
@@ -89,10 +88,15 @@ def _fresh(loader: DataLoader) -> DataLoader:
 
 
 def _prepared(
-    trainer: Trainer, module: AnomalibModule, batches: Iterable[ImageBatch], writers: list[Callback]
+    trainer: Trainer,
+    module: AnomalibModule,
+    loader: Iterable[ImageBatch],
+    writers: list[Callback],
+    *,
+    limit: int | None = None,
 ) -> Iterator[ImageBatch]:
-    with torch.random.fork_rng(devices=[]):
-        for index, loaded in enumerate(batches):
+    with torch.random.fork_rng(devices=[]):  # around the loader's iterator too, which draws a seed
+        for index, loaded in enumerate(islice(loader, limit)):
             batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(loaded))
             for writer in writers:
                 writer.on_train_batch_start(trainer, module, batch, index)

@@ -88,5 +88,5 @@ class PositionMoments:
 
 
 def distance(whitened: torch.Tensor) -> torch.Tensor:
-    """Return N = |w| (B, 1, h, w) of whitened residuals (B, C, h, w)."""
+    """Return ``N = |w|`` (B, 1, h, w) of whitened residuals (B, C, h, w)."""
     return whitened.square().sum(1, keepdim=True).sqrt()
