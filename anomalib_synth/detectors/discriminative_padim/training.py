@@ -101,12 +101,10 @@ class HeadTraining:
         names = image_names(batch)
         label = torch.zeros(len(images), dtype=torch.bool) if batch.gt_label is None else batch.gt_label.bool().cpu()
         known = ~label if source is None else ~label | drawn_rows(batch).cpu()
-        if batch.gt_mask is not None:  # what a transform drew has no label yet where nothing sets it
-            drawn = batch.gt_mask.flatten(1).any(1).cpu()
-            known &= ~drawn if source is None else known
-            lost = label & ~drawn  # a defect whose mask a resize lost would teach that it is normal
-        else:
-            lost = torch.zeros_like(label)
+        drawn = label if batch.gt_mask is None else batch.gt_mask.flatten(1).any(1).cpu()
+        if source is None:
+            known &= ~drawn  # what a transform drew on may have no label yet
+        lost = label & ~drawn  # a defect whose mask a resize lost would teach that it is normal
         source = images if source is None else source.as_subclass(torch.Tensor)
         requests, trained = [], []
         for position, image in enumerate(images):
