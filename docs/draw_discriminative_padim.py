@@ -125,9 +125,8 @@ def main() -> None:
         draw_box(axes, name)
     for start, end in ARROWS:
         draw_arrow(axes, start, end)
-    axes.text(
-        9.6, 0.82, "blue: learned from synthetic and real defects", ha="center", color=INK, size=9.5, style="italic"
-    )
+    note = "blue: learned from\nsynthetic and real defects"
+    axes.text(1.3, 4.2, note, ha="center", color=INK, size=9.5, style="italic")
     axes.set(xlim=(0, 16.2), ylim=(0.7, 4.6), aspect="equal")
     axes.axis("off")
     with tempfile.TemporaryDirectory() as folder:
