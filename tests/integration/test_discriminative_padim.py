@@ -208,6 +208,7 @@ def test_a_fit_that_fails_at_the_normals_leaves_an_unfitted_model(parts_root, tm
         fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
     assert not model.model.is_fitted
     fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
+    assert model.model.is_fitted
     assert all(bool(branch.gaussian.whitening.any()) for branch in model.model.branches)
 
 
