@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jsonargparse import auto_cli, lazy_instance
 
+from anomalib_synth.engines.convert import convert
 from anomalib_synth.engines.filtering import filter_store
 from anomalib_synth.engines.fit import fit
 from anomalib_synth.engines.generate import generate
@@ -37,7 +37,8 @@ def preview(
     out: Path = Path("preview.png"),
     *,
     generator: AnomalyGenerator = lazy_instance(RuleBasedGenerator),  # noqa: B008
-    image_size: int = 256,
+    image_size: int | str | None = 256,
+    bit_depth: int | None = None,
     per_family: int = 2,
     max_normals: int = 64,
     seed: int = 0,
@@ -48,7 +49,9 @@ def preview(
         normals: Folder with good images, searched recursively.
         out: The picture to write (PNG).
         generator: The generator to show. A RuleBasedGenerator shows each of its families in turn.
-        image_size: Side in pixels that images are resized to, >= 16.
+        image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; null
+            keeps their size.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
         per_family: Number of samples of each family (of the whole generator otherwise, times eight), >= 1.
         max_normals: Number of images to prepare the generator with, >= 1.
         seed: Seed of the samples.
@@ -56,23 +59,30 @@ def preview(
     from PIL import Image
     from rich.progress import track
 
-    from anomalib_synth.callbacks.sample_grid import draw_sample_grid
-    from anomalib_synth.data.normals import read_folder
+    from anomalib_synth.callbacks.sample_grid import draw_cells
+    from anomalib_synth.generators.prepared import evenly_spread
     from anomalib_synth.generators.seeding import derive_seeds
-    from anomalib_synth.sample import AnomalySample
+    from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, list_images, to_tensor
 
-    for name, value, limit in (
-        ("image_size", image_size, 16),
-        ("per_family", per_family, 1),
-        ("max_normals", max_normals, 1),
-    ):
+    for name, value, limit in (("per_family", per_family, 1), ("max_normals", max_normals, 1)):
         if value < limit:
             msg = f"`{name}` must be >= {limit}, got {value}."
             raise ValueError(msg)
     if out.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"}:
         msg = f"`out` must end in .png, .jpg or .webp, got {str(out)!r}."
         raise ValueError(msg)
-    images = torch.stack(list(read_folder(normals, image_size=image_size, limit=max_normals)))
+    listing = list_images(normals)
+    folder = ImageFolder(
+        dict(evenly_spread(list(listing.files.items()), max_normals)),
+        image_size=ImageSize.parse(image_size),
+        white_point=None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
+    )
+    images = [to_tensor(pixels) for _, pixels in folder]
+    folder.require(1, "normals")
+    for name, reason in {**listing.foreign, **folder.left_out}.items():
+        print(f"Left out {name}: {reason}.")
+    if str(folder.reader.white_point):
+        print(f"White is {folder.reader.white_point}.")
     generator.prepare(images)
     if generator.prepared is not None:
         print(f"Foreground: {generator.prepared.foreground.note}.")
@@ -82,14 +92,16 @@ def preview(
     samples = []
     for position, (name, one) in enumerate(track(shown.items(), "Drawing", total=len(shown), transient=True)):
         count = per_family if name else 8 * per_family
-        rows = [(position * count + k) % len(images) for k in range(count)]
-        samples.append(one(images[rows], seeds=derive_seeds(seed, 0, [f"{name}:{k}" for k in range(count)])))
-    merged = AnomalySample.concatenate(samples)
+        for k, seed_of_sample in enumerate(derive_seeds(seed, 0, [f"{name}:{k}" for k in range(count)])):
+            image = images[(position * count + k) % len(images)]
+            samples.append(one(image[None], seeds=seed_of_sample[None]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draw_sample_grid(merged, list(range(len(merged))))).save(out)
-    print(f"{int(merged.accepted.sum())} of {len(merged)} samples passed the checks; wrote {out}.")
-    for reason in filter(None, merged.reason):
-        print(f"  rejected: {reason}")
+    Image.fromarray(draw_cells([(sample, 0) for sample in samples])).save(out)
+    accepted = sum(int(sample.accepted[0]) for sample in samples)
+    print(f"{accepted} of {len(samples)} samples passed the checks; wrote {out}.")
+    for sample in samples:
+        if sample.reason[0]:
+            print(f"  rejected: {sample.reason[0]}")
 
 
 def export(store: Path, out: Path, *, layout: Literal["mvtec", "coco", "yolo"] = "mvtec") -> None:
@@ -134,6 +146,7 @@ def main(args: list[str] | None = None) -> None:
             {
                 "preview": preview,
                 "families": families,
+                "convert": convert,
                 "fit": fit,
                 "generate": generate,
                 "filter": filter_store,

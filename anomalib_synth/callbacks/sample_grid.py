@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from anomalib_synth.sample import AnomalySample
@@ -27,16 +29,22 @@ def draw_sample_grid(sample: AnomalySample, rows: list[int]) -> np.ndarray:
     Returns:
         (H, W, 3) uint8, two samples a line.
     """
-    lines = (len(rows) + 1) // 2
+    return draw_cells([(sample, row) for row in rows])
+
+
+def draw_cells(cells: Sequence[tuple[AnomalySample, int]]) -> np.ndarray:
+    """Draw rows of several samples, whose sizes may differ, as :func:`draw_sample_grid` does."""
+    lines = (len(cells) + 1) // 2
     canvas = Image.new("RGB", (6 * _CELL + 20, lines * (_CELL + _TEXT)), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
-    for position, row in enumerate(rows):
+    for position, (sample, row) in enumerate(cells):
         left, top = (position % 2) * (3 * _CELL + 20), (position // 2) * (_CELL + _TEXT)
         source, image = _pixels(sample.source[row]), _pixels(sample.image[row])
         outlined = image.copy()
         outlined[_outline(sample.mask[row, 0])] = _CONTOUR
         for column, picture in enumerate((source, image, outlined)):
-            canvas.paste(Image.fromarray(picture).resize((_CELL - 4, _CELL - 4)), (left + column * _CELL, top))
+            shown = ImageOps.contain(Image.fromarray(picture), (_CELL - 4, _CELL - 4))
+            canvas.paste(shown, (left + column * _CELL, top))
         text = f"{sample.caption[row]} (quality {float(sample.quality[row]):.2f})"
         pen.text((left, top + _CELL), text, fill="black", font=font)
     return np.asarray(canvas)

@@ -15,7 +15,7 @@ from PIL import Image
 from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
 from anomalib_synth.callbacks.restoring import RestoringCallback
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
-from anomalib_synth.data.normals import model_transform, training_normals
+from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
@@ -126,8 +126,9 @@ class SynthesisCallback(RestoringCallback):
             raise ValueError(msg)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare the generator and take the model's augmenter's place."""
+        """Check the images, prepare the generator and take the model's augmenter's place."""
         self.drawing_seconds, self.accepted_samples = 0.0, 0
+        check_images_of(trainer.datamodule, "data")
         if self.generator is None:
             return
         if self._prepares:  # for every fit anew: the next one may be on another product

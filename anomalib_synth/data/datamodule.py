@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 from anomalib.data import AnomalibDataModule
 from anomalib.data.datasets import AnomalibDepthDataset, AnomalibVideoDataset
-from anomalib.data.utils import LabelName, ValSplitMode, read_image
+from anomalib.data.utils import LabelName, ValSplitMode
 from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import hold_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
-from anomalib_synth.data.normals import model_transform
+from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
 from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.images import read_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +195,7 @@ class SyntheticDataModule(AnomalibDataModule):
         if isinstance(base.train_data, AnomalibVideoDataset | AnomalibDepthDataset):
             msg = f"`base` must hold images, got the video or depth datamodule {type(self.base).__name__}."
             raise ValueError(msg)
+        check_images_of(base, "base")
         if not len(normal_rows(base.train_data)):
             msg = f"`base` {self.base.name} must have normal training images, got none. Check its folder of normals."
             raise ValueError(msg)
@@ -268,7 +270,7 @@ class _NormalImages:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        return (read_image(path, as_tensor=True) for path in self.paths)
+        return (read_tensor(Path(path), "base") for path in self.paths)
 
 
 class _Prepared:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from anomalib.data import AnomalibDataset
-from anomalib.data.utils import LabelName, read_image, read_mask
+from anomalib.data.utils import LabelName
 from torch.utils.data import DistributedSampler
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
+from anomalib_synth.images import read_mask, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +61,7 @@ class SyntheticDataset(AnomalibDataset):
         """Return an item; the label of a kept defect stays anomalous even where a coarse resize loses its mask."""
         row = self.samples.iloc[index]
         image, mask, anomalous = _read_row(row)
-        source = read_image(row.source_path, as_tensor=True) if anomalous else image
+        source = Image(read_tensor(Path(row.source_path), "data")) if anomalous else image
         image, source, mask = self._augment(image, source, mask)
         return SyntheticImageItem(
             image=image,
@@ -157,11 +160,9 @@ class EpochSampler(DistributedSampler):
 
 def _read_row(row: Any) -> tuple[Image, Mask, bool]:
     """Read the image and the mask of a row: (C, H, W) float32 and (H, W) uint8."""
-    image = read_image(row.image_path, as_tensor=True)
+    image = Image(read_tensor(Path(row.image_path), "data"))
     anomalous = row.label_index == LabelName.ABNORMAL
-    mask = (
-        read_mask(row.mask_path, as_tensor=True)
-        if anomalous
-        else Mask(torch.zeros(image.shape[-2:]), dtype=torch.uint8)
-    )
-    return image, mask, bool(anomalous)
+    if not anomalous:
+        return image, Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8)), False
+    inside = np.ascontiguousarray(read_mask(Path(row.mask_path), "data"))
+    return image, Mask(torch.from_numpy(inside).to(torch.uint8)), True

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,13 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import torch
-from anomalib.data.utils import LabelName, read_image
+from anomalib.data.utils import LabelName
 from rich.progress import track
 
 from anomalib_synth._version import __version__
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import digest_file, read_tensor
+from anomalib_synth.images.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -216,12 +217,6 @@ class KeptSplit:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def digest_file(path: str | Path) -> str:
-    """Return the digest of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
-
-
 def file_name(position: int) -> str:
     """Return the name of the image and of the mask at a position of the manifest."""
     return f"{position:06d}.png"
@@ -232,7 +227,7 @@ def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
     batches: list[list[HeldOut]] = []
     last = None
     for image in images:
-        with PIL.Image.open(image.path) as file:
+        with PIL.Image.open(image.path, formats=FORMATS) as file:
             size = file.size
         limit = max(1, min(_BATCH[0], _BATCH[1] // (size[0] * size[1])))
         if size != last or len(batches[-1]) >= limit:
@@ -244,7 +239,7 @@ def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
 
 def _draw(generator: AnomalyGenerator, batch: list[HeldOut], work: Path, *, first: int) -> list[dict[str, Any]]:
     """Draw one defect on each image, save the accepted ones, and return the rows of the manifest."""
-    sources = torch.stack([read_image(image.path, as_tensor=True) for image in batch]).as_subclass(torch.Tensor)
+    sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
     sample = generator(sources, seeds=[image.seed for image in batch])
     rows = []
     for n, image in enumerate(batch):

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
-from anomalib.data.utils import read_image
-from PIL import UnidentifiedImageError
 from rich.progress import track
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import Resize
+from torchvision.tv_tensors import Image as TvImage
 
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.validation import to_unit_range
+from anomalib_synth.images import (
+    ImageFolder,
+    ImageSize,
+    check_host_agrees,
+    check_host_masks,
+    list_images,
+    read_tensor,
+    to_tensor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
     from torchvision.transforms.v2 import Transform
@@ -37,19 +44,11 @@ def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.
     Raises:
         ValueError: If the folder does not exist, or holds no readable image.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-    if not paths:
-        known = ", ".join(sorted(IMG_EXTENSIONS))
-        msg = f"`normals` must be a folder with images ({known}), got {str(folder)!r}, which holds none."
-        raise ValueError(msg)
-    resize = Resize((image_size, image_size), antialias=True)
-    for path in track(evenly_spread(paths, limit), "Reading", disable=len(paths) < _QUIET, transient=True):
-        try:
-            image = read_image(path, as_tensor=True)
-        except (OSError, UnidentifiedImageError) as error:
-            msg = f"`normals` holds an unreadable image, {str(path)!r}: {error}. Remove or replace it."
-            raise ValueError(msg) from error
-        yield resize(image).as_subclass(torch.Tensor).clamp(0, 1)
+    files = dict(evenly_spread(list(list_images(folder).files.items()), limit))
+    images = ImageFolder(files, image_size=ImageSize(height=image_size, width=image_size))
+    for _, pixels in images:
+        yield to_tensor(pixels)
+    images.require(len(files), "normals")
 
 
 def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
@@ -76,8 +75,27 @@ def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
         raise ValueError(msg)
     resize = model_resize(trainer)
     for path in track(paths, "Preparing the generator", disable=len(paths) < _QUIET, transient=True):
-        image = read_image(path, as_tensor=True)
+        image = TvImage(read_tensor(Path(path), "data"))
         yield (resize(image) if resize else image).clamp(0, 1)
+
+
+def check_images_of(datamodule: object, argument: str) -> None:
+    """Refuse a datamodule, set up, with images or masks that anomalib would read otherwise than they are.
+
+    Raises:
+        ValueError: With examples and the command that converts them.
+    """
+    images: set[str] = set()
+    masks: set[str] = set()
+    for split in ("train", "val", "test"):
+        samples = getattr(getattr(datamodule, f"{split}_data", None), "samples", None)
+        if samples is None or "image_path" not in samples:
+            continue
+        images |= set(samples.image_path)
+        if "mask_path" in samples:
+            masks |= {path for path in samples[samples.label_index == 1].mask_path if isinstance(path, str) and path}
+    check_host_agrees(images, argument)
+    check_host_masks(masks, argument)
 
 
 def model_resize(trainer: Trainer) -> Transform | None:

@@ -6,24 +6,35 @@ import json
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from anomalib_synth.engines.inputs import UnreadableInputError, decode_image, read_bytes
-from anomalib_synth.engines.plan import Normal, PlannedSample, plan_sample
+from anomalib_synth.engines.plan import PlannedSample, plan_sample
 from anomalib_synth.engines.progress import as_duration, as_size
 from anomalib_synth.engines.settings import weights_hash
+from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, Worker, single_thread
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
-from anomalib_synth.store import hash_bytes
+from anomalib_synth.images import (
+    ImageReader,
+    Normal,
+    UnreadableImageError,
+    WhitePoint,
+    hash_bytes,
+    read_bytes,
+    to_tensor,
+)
+from anomalib_synth.images.reading import measure_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
     from anomalib_synth.generators import AnomalyGenerator
+    from anomalib_synth.images.white_point import Brightness
     from anomalib_synth.store import Record
 
 _PROBES = 8
@@ -74,7 +85,7 @@ def estimate_run(
     num_samples: int,
     done: int,
     seed: int,
-    image_size: int | None,
+    reader: ImageReader,
     max_normals: int,
     workers: int,
 ) -> Estimate:
@@ -87,14 +98,14 @@ def estimate_run(
         num_samples: Samples of the whole run.
         done: Samples the store holds already.
         seed: Seed of the run.
-        image_size: Side in pixels that images are resized to, None for their native size.
+        reader: How the images are read.
         max_normals: Number of normals the run prepares with.
         workers: Number of workers.
 
     Raises:
         ValueError: If none of the trial inputs can be read.
     """
-    inputs = _Trial(files, image_size)
+    inputs = _Trial(files, reader)
     started = time.perf_counter()
     with single_thread():
         prepared = PreparedNormals.from_images(inputs)
@@ -105,7 +116,7 @@ def estimate_run(
         store=out,
         generator=generator.config,
         prepared=prepared,
-        image_size=image_size,
+        reader=inputs.reader,
         split="train",
         weights_hash=weights_hash(generator),
     )
@@ -143,30 +154,37 @@ def _disk_bytes(written: Counter[str], records: list[Record], *, left: int, sour
 class _Trial:
     """Some of the inputs, read one at a time as they are asked for."""
 
-    def __init__(self, files: dict[str, Path], image_size: int | None) -> None:
+    def __init__(self, files: dict[str, Path], reader: ImageReader) -> None:
         self.chosen = evenly_spread(list(files.items()), _PREPARED)
-        self.image_size = image_size
+        self.reader = reader
         self.normals: list[Normal] = []
         self.unreadable: dict[str, str] = {}
         self.seconds = 0.0
+        if reader.white_point == WhitePoint():
+            self.reader = replace(reader, white_point=WhitePoint.find(self._measure()))
 
     @property
     def tried(self) -> int:
         return len(self.normals) + len(self.unreadable)
+
+    def _measure(self) -> Iterator[Brightness | None]:
+        for _, path in self.chosen:
+            with suppress(UnreadableImageError):  # named below
+                yield measure_image(read_bytes(path))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         for name, path in self.chosen:
             started = time.perf_counter()
             try:
                 data = read_bytes(path)
-                pixels = decode_image(data, image_size=self.image_size)
+                pixels = self.reader.decode(data)
                 self.normals.append(Normal(path=path, name=name, content=hash_bytes(data)))
-            except UnreadableInputError as error:
+            except UnreadableImageError as error:
                 self.unreadable[name] = str(error)
                 continue
             finally:
                 self.seconds += time.perf_counter() - started
-            yield torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+            yield to_tensor(Tile.choose(pixels, 0).cut(pixels))
         if not self.normals:
             msg = f"`normals` must hold readable images, none of the {self.tried} tried is: {self.unreadable}."
             raise ValueError(msg)

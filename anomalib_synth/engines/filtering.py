@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from anomalib_synth.engines.inputs import UnreadableInputError, allow_large_images, decode_image, read_bytes
-from anomalib_synth.engines.scanning import list_folder
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, list_images, to_tensor
 from anomalib_synth.retrieval.filter import FilterSettings, RetrievalFilter
 from anomalib_synth.retrieval.report import count_by_family, describe_counts, draw_scores
 from anomalib_synth.store import SampleStore
@@ -64,14 +63,12 @@ def filter_store(
     out = store / "filter" if out is None else out
     settings = retrieval or FilterSettings()
     keeper = RetrievalFilter(settings, folder=out / "index")
-    with allow_large_images():
-        images = _read_normals(normals, opened.settings.get("image_size"), limit=settings.max_normals)
-        prepared = PreparedNormals.from_images(images)
-        keeper.fit(
-            prepared.donors,
-            digest=prepared.digest,
-            track=lambda each: track(each, "Indexing the normals", transient=True),
-        )
+    prepared = PreparedNormals.from_images(_read_normals(normals, opened.settings, limit=settings.max_normals))
+    keeper.fit(
+        prepared.donors,
+        digest=prepared.digest,
+        track=lambda each: track(each, "Indexing the normals", transient=True),
+    )
     drawn = [record for record in opened.records if record.image_file]
     verdicts = {record.id: _judge(opened, record, keeper) for record in track(drawn, "Comparing", transient=True)}
     scores = _scores_by_outcome(verdicts)
@@ -96,20 +93,19 @@ def filter_store(
     )
 
 
-def _read_normals(folder: Path, image_size: int | None, *, limit: int) -> Iterator[torch.Tensor]:
+def _read_normals(folder: Path, settings: dict[str, Any], *, limit: int) -> Iterator[torch.Tensor]:
     """Yield images (3, H, W) in [0, 1] as the store's run read them; unreadable ones are named and left out."""
-    count = 0
-    for name, path in evenly_spread(list(list_folder(folder).items()), limit):
-        try:
-            pixels = decode_image(read_bytes(path), image_size=image_size)
-        except UnreadableInputError as error:
-            print(f"Left out {name}: {error}.")
-            continue
-        count += 1
-        yield torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-    if count < 2:
-        msg = f"`normals` must hold at least two readable images, {str(folder)!r} has {count}."
-        raise ValueError(msg)
+    white = settings.get("normals", {}).get("white_point")
+    images = ImageFolder(
+        dict(evenly_spread(list(list_images(folder).files.items()), limit)),
+        image_size=ImageSize.parse(settings.get("image_size")),
+        white_point=WhitePoint.from_dict(white) if white else None,
+    )
+    for _, pixels in images:
+        yield to_tensor(pixels)
+    for name, reason in images.left_out.items():
+        print(f"Left out {name}: {reason}.")
+    images.require(2, "normals")
 
 
 def _judge(store: SampleStore, record: Record, keeper: RetrievalFilter) -> dict[str, Any]:
@@ -126,8 +122,7 @@ def _judge(store: SampleStore, record: Record, keeper: RetrievalFilter) -> dict[
 
 def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
     """Turn (H, W, C) or (H, W) uint8 into (1, C, H, W) in [0, 1]."""
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()[None] / 255
+    return to_tensor(pixels[..., None] if pixels.ndim == 2 else pixels)[None]
 
 
 def _scores_by_outcome(verdicts: dict[str, dict[str, Any]]) -> dict[str, list[float]]:

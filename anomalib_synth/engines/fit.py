@@ -10,15 +10,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.nn import functional as F
 
-from anomalib_synth.engines.inputs import UnreadableInputError, allow_large_images, decode_image, read_bytes
 from anomalib_synth.engines.progress import as_duration
-from anomalib_synth.engines.scanning import list_folder
 from anomalib_synth.fitting.bundle import FitSettings, estimate_minutes, fit_bundle
 from anomalib_synth.fitting.diffusion import DEFECT_SIZE, SAMPLED_WINDOW, DiffusionFitSettings, fit_pipeline
 from anomalib_synth.fitting.diffusion import estimate_minutes as estimate_pipeline_minutes
 from anomalib_synth.generators import AnomalyGenerator, MixtureGenerator, RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,8 @@ def fit(
     settings: FitSettings | None = None,
     diffusion: bool = False,
     diffusion_settings: DiffusionFitSettings | None = None,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
+    bit_depth: int | None = None,
     max_normals: int = 300,
     licence: str = "not stated",
     dry_run: bool = False,
@@ -54,7 +54,9 @@ def fit(
         settings: How long and how large, for the bundle.
         diffusion: Train a pipeline of `DiffusionGenerator` in place of the bundle.
         diffusion_settings: How long and how large, for the pipeline.
-        image_size: Side in pixels that images are resized to, >= 64; by default they keep their size.
+        image_size: Long side in pixels that images are resized to, >= 64, or height x width, such as 384x512; by
+            default they keep their size.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
         max_normals: Number of images to learn from, >= 2, evenly spread.
         licence: Licence of the images, for the card.
         dry_run: Say how long it would take, and write nothing.
@@ -62,23 +64,24 @@ def fit(
     Raises:
         ValueError: If an argument is out of its range, or fewer than two images can be read.
     """
-    for name, value, least in (("max_normals", max_normals, 2), ("image_size", image_size or 64, 64)):
-        if value < least:
-            msg = f"`{name}` must be >= {least}, got {value}."
-            raise ValueError(msg)
+    if max_normals < 2:
+        msg = f"`max_normals` must be >= 2, got {max_normals}."
+        raise ValueError(msg)
+    size = ImageSize.parse(image_size, least=64)
     if (settings if diffusion else diffusion_settings) is not None:
         wrong, right = ("settings", "diffusion_settings") if diffusion else ("diffusion_settings", "settings")
         msg = f"`{wrong}` has no effect with `diffusion` {str(diffusion).lower()}. Set `{right}`."
         raise ValueError(msg)
     settings = settings or FitSettings()
     diffusion_settings = diffusion_settings or DiffusionFitSettings()
-    images, unreadable = read_images(
-        list_folder(normals),
-        image_size=image_size,
-        limit=max_normals,
-        least=SAMPLED_WINDOW if diffusion else settings.window,
+    listing = list_images(normals)
+    folder = ImageFolder(
+        dict(evenly_spread(list(listing.files.items()), max_normals)),
+        image_size=size,
+        white_point=None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
     )
-    for name, reason in unreadable.items():
+    images = read_images(folder, least=SAMPLED_WINDOW if diffusion else settings.window)
+    for name, reason in {**listing.foreign, **folder.left_out}.items():
         print(f"Left out {name}: {reason}.")
     generator = choose_teacher(defects, size=DEFECT_SIZE) if diffusion else choose_teacher(defects)
     if diffusion:
@@ -118,30 +121,15 @@ def show_progress() -> Iterator[Advance]:
         yield advance
 
 
-def read_images(
-    files: dict[str, Path], *, image_size: int | None, limit: int, least: int
-) -> tuple[list[torch.Tensor], dict[str, str]]:
-    """Return images (3, H, W) uint8, and the reason for each file that was left out.
-
-    An image whose shorter side is below ``least`` is enlarged to it.
+def read_images(folder: ImageFolder, *, least: int) -> list[torch.Tensor]:
+    """Return images (3, H, W) uint8; one whose shorter side is below ``least`` is enlarged to it.
 
     Raises:
         ValueError: If fewer than two can be read.
     """
-    images, unreadable = [], {}
-    with allow_large_images():
-        for name, path in evenly_spread(list(files.items()), limit):
-            try:
-                pixels = torch.from_numpy(decode_image(read_bytes(path), image_size=image_size)).permute(2, 0, 1)
-            except UnreadableInputError as error:
-                unreadable[name] = str(error)
-                continue
-            images.append(_enlarge(pixels, least).contiguous())
-    if len(images) < 2:
-        examples = "; ".join(f"{name!r}: {reason}" for name, reason in list(unreadable.items())[:3])
-        msg = f"`normals` must hold at least two readable images, got {len(images)}. {examples}"
-        raise ValueError(msg)
-    return images, unreadable
+    images = [_enlarge(torch.from_numpy(pixels).permute(2, 0, 1), least).contiguous() for _, pixels in folder]
+    folder.require(2, "normals")
+    return images
 
 
 def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.1, 0.6)) -> AnomalyGenerator:

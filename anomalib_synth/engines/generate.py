@@ -8,28 +8,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import torch
 from jsonargparse import lazy_instance
 
 from anomalib_synth.engines.claiming import claim, find_store
 from anomalib_synth.engines.estimate import estimate_run
-from anomalib_synth.engines.inputs import allow_large_images, read_unchanged
 from anomalib_synth.engines.local import run_local
 from anomalib_synth.engines.plan import missing_indices, plan_tasks
 from anomalib_synth.engines.progress import make_progress, summarise
 from anomalib_synth.engines.ray_engine import import_ray, run_on_ray
-from anomalib_synth.engines.scanning import Scan, list_datamodule, list_folder, require_readable, scan
+from anomalib_synth.engines.scanning import Scan, list_datamodule, require_readable, scan
 from anomalib_synth.engines.settings import check_same, choose_settings
+from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, single_thread
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
+from anomalib_synth.images import (
+    ImageReader,
+    ImageSize,
+    Listing,
+    WhitePoint,
+    allow_large_images,
+    list_images,
+    to_tensor,
+)
 from anomalib_synth.store import SampleStore, describe_costs, measure_costs
 from anomalib_synth.store.cost import check_price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anomalib_synth.engines.plan import Normal
+    import torch
+
+    from anomalib_synth.images import Normal
     from anomalib_synth.store import Record
 
 _DEFAULT = lazy_instance(RuleBasedGenerator)  # the command line shows it and takes arguments for it
@@ -43,7 +53,8 @@ def generate(
     generator: AnomalyGenerator = _DEFAULT,
     num_samples: int = 100,
     seed: int = 0,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
+    bit_depth: int | None = None,
     split: Literal["train", "val", "test"] = "train",
     max_normals: int = 256,
     workers: int = 1,
@@ -69,7 +80,10 @@ def generate(
         num_samples: Number of samples, >= 1, those that fail the checks included. More than there are images: each is
             used again, with another defect.
         seed: Seed of the samples, >= 0.
-        image_size: Side in pixels that images are resized to, >= 16; by default they keep their size.
+        image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; by
+            default they keep their size, and in those of more than 33 megapixels defects are drawn in tiles.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16, such as 12 for a 12-bit camera whose
+            images lie in 16-bit files; by default it is found in the folder, and printed.
         split: What the images are in your data set; samples of one split never serve another.
         max_normals: Number of images to prepare the generator with, >= 1, evenly spread.
         workers: Number of processes that draw, >= 1.
@@ -85,8 +99,8 @@ def generate(
     """
     limits = {"num_samples": 1, "seed": 0, "max_normals": 1, "workers": 1, "batch_size": 1}
     _check_limits({name: (value, limits[name]) for name, value in locals().items() if name in limits})
-    if image_size is not None:
-        _check_limits({"image_size": (image_size, 16)})
+    white_point = WhitePoint() if bit_depth is None else WhitePoint.of_bit_depth(bit_depth)
+    reader = ImageReader(ImageSize.parse(image_size), white_point)
     check_price(price_per_hour)
     if engine == "ray":
         import_ray()
@@ -94,18 +108,19 @@ def generate(
         generator = RuleBasedGenerator()
     settings = choose_settings(generator, seed=seed, image_size=image_size, split=split, max_normals=max_normals)
     store = find_store(out, settings, resume=resume)
-    files = _list_inputs(normals, datamodule, out)
+    listing = _list_inputs(normals, datamodule, out)
     if dry_run:
         done = sum(record.index < num_samples for record in store.records) if store else 0
         with allow_large_images():
             estimate = estimate_run(
-                files, generator, out=out, done=done, seed=seed, num_samples=num_samples, image_size=image_size,
+                listing.files, generator, out=out, done=done, seed=seed, num_samples=num_samples, reader=reader,
                 max_normals=max_normals, workers=workers,
             )  # fmt: skip
         print(estimate)
         return
     run = _Run(
-        files=files,
+        listing=listing,
+        reader=reader,
         settings=settings,
         num_samples=num_samples,
         workers=workers,
@@ -120,7 +135,8 @@ def generate(
 class _Run:
     """A run whose arguments are checked."""
 
-    files: dict[str, Path]
+    listing: Listing
+    reader: ImageReader
     settings: dict[str, Any]
     num_samples: int
     workers: int
@@ -130,7 +146,7 @@ class _Run:
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
-        known = store.settings["normals"]["unreadable"] if store else None
+        known = store.settings["normals"] if store else None
         with make_progress() as progress, allow_large_images(), single_thread(), claim(out, store):
             found, prepared = self._look(progress, known=known)
             settings = {**self.settings, "normals": found.summary, "prepare_digest": prepared.digest}
@@ -140,21 +156,22 @@ class _Run:
                 store = SampleStore.create(out, settings)
             return self._fill(store, found, prepared, progress)
 
-    def _look(self, progress: Any, *, known: dict[str, str] | None) -> tuple[Scan, PreparedNormals]:
+    def _look(self, progress: Any, *, known: dict[str, Any] | None) -> tuple[Scan, PreparedNormals]:
         """Read the inputs and measure the normals among them."""
-        size = self.settings["image_size"]
-        bar = progress.add_task("Reading the normals", total=len(self.files))
+        files = self.listing.files
+        bar = progress.add_task("Reading the normals", total=len(files))
         found = scan(
-            self.files,
-            image_size=size,
+            files,
+            reader=self.reader,
             workers=self.workers,
-            known_unreadable=known,
+            known=known,
+            foreign=self.listing.foreign,
             advance=lambda: progress.advance(bar),
         )
         require_readable(found)
         chosen = evenly_spread(found.normals, self.settings["max_normals"])
         bar = progress.add_task("Preparing the generator", total=len(chosen))
-        prepared = PreparedNormals.from_images(progress.track(_read_tensors(chosen, size), task_id=bar))
+        prepared = PreparedNormals.from_images(progress.track(_read_tensors(chosen, found.reader), task_id=bar))
         return found, prepared
 
     def _fill(self, store: SampleStore, found: Scan, prepared: PreparedNormals, progress: Any) -> str:
@@ -167,7 +184,7 @@ class _Run:
             store=store.path.absolute(),
             generator=self.settings["generator"],
             prepared=prepared,
-            image_size=self.settings["image_size"],
+            reader=found.reader,
             split=self.settings["split"],
             weights_hash=self.settings["weights_hash"],
         )
@@ -182,7 +199,8 @@ class _Run:
                         progress.advance(bar)
         kept = [store.is_accepted(record) for record in store.records]
         costs = describe_costs(measure_costs(store.records, kept, price_per_hour=self.price_per_hour))
-        return f"{summarise(store.records, found.unreadable)}\n{costs}\nStore: {store.path}"
+        white = f"White is {found.reader.white_point}.\n" if str(found.reader.white_point) else ""
+        return f"{summarise(store.records, found.unreadable)}\n{white}{costs}\nStore: {store.path}"
 
 
 class _Shared:
@@ -207,25 +225,25 @@ def _check_limits(values: dict[str, tuple[int, int]]) -> None:
             raise ValueError(msg)
 
 
-def _list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> dict[str, Path]:
+def _list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Listing:
     """Return the input files by name."""
     if (normals is None) == (datamodule is None):
         given = "neither" if normals is None else "both"
         msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
         raise ValueError(msg)
     if normals is None:
-        return list_datamodule(cast("Path", datamodule))
+        return Listing(list_datamodule(cast("Path", datamodule)))
     if out.resolve().is_relative_to(normals.resolve()):
         msg = (
             f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "
             "the samples would be taken for normals."
         )
         raise ValueError(msg)
-    return list_folder(normals)
+    return list_images(normals)
 
 
-def _read_tensors(normals: list[Normal], image_size: int | None) -> Iterator[torch.Tensor]:
-    """Yield the images (3, H, W) in [0, 1]."""
+def _read_tensors(normals: list[Normal], reader: ImageReader) -> Iterator[torch.Tensor]:
+    """Yield the images (3, H, W) in [0, 1]; a tile of those that are too large for memory."""
     for normal in normals:
-        pixels = read_unchanged(normal, image_size=image_size)
-        yield torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        pixels = reader.read_unchanged(normal)
+        yield to_tensor(Tile.choose(pixels, 0).cut(pixels))

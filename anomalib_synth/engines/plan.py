@@ -9,22 +9,8 @@ from anomalib_synth.generators.seeding import hash64
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
-
-@dataclass(frozen=True, kw_only=True)
-class Normal:
-    """A readable normal image.
-
-    Args:
-        path: Its file.
-        name: Its path relative to the normals folder, with forward slashes: what the seed and the manifest name.
-        content: Digest of the file's bytes.
-    """
-
-    path: Path
-    name: str
-    content: str
+    from anomalib_synth.images import Normal
 
 
 @dataclass(frozen=True, kw_only=True)

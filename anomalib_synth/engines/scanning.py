@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.engines.inputs import SUFFIXES, UnreadableInputError, decode_image, read_bytes
-from anomalib_synth.engines.plan import Normal
-from anomalib_synth.store import hash_bytes
+from anomalib_synth.images import ImageReader, Normal, UnreadableImageError, WhitePoint, hash_bytes, read_bytes
+from anomalib_synth.images.listing import sort_by_name
+from anomalib_synth.images.reading import measure_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
+
+    from anomalib_synth.images.white_point import Brightness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +27,13 @@ class Scan:
         normals: The readable images, sorted by name.
         unreadable: Reason by name of the others.
         digest: Digest of names and contents of all files, readable or not.
+        reader: How the normals are read.
     """
 
     normals: list[Normal]
     unreadable: dict[str, str]
     digest: str
+    reader: ImageReader
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -38,22 +42,8 @@ class Scan:
             "files": len(self.normals) + len(self.unreadable),
             "digest": self.digest,
             "unreadable": self.unreadable,
+            "white_point": self.reader.white_point.to_dict(),
         }
-
-
-def list_folder(folder: Path) -> dict[str, Path]:
-    """Return the image files of a folder, searched recursively, by their relative path, sorted.
-
-    Raises:
-        ValueError: If the folder does not exist or holds no file with an image's suffix.
-    """
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not found:
-        state = "holds none" if folder.is_dir() else "is no folder"
-        known = ", ".join(sorted(SUFFIXES))
-        msg = f"`normals` must be a folder with images ({known}), got {str(folder)!r}, which {state}."
-        raise ValueError(msg)
-    return _sorted_by_name((path.relative_to(folder).as_posix(), path) for path in found)
 
 
 def list_datamodule(config: Path) -> dict[str, Path]:
@@ -78,54 +68,77 @@ def list_datamodule(config: Path) -> dict[str, Path]:
         msg = f"`datamodule` {str(config)!r} must have normal training images, got none. Check its normal_dir."
         raise ValueError(msg)
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    return _sorted_by_name((path.relative_to(root).as_posix(), path) for path in paths)
+    return sort_by_name((path.relative_to(root).as_posix(), path) for path in paths)
 
 
 def scan(
     files: dict[str, Path],
     *,
-    image_size: int | None,
+    reader: ImageReader,
     workers: int,
-    known_unreadable: dict[str, str] | None = None,
+    known: dict[str, Any] | None = None,
+    foreign: dict[str, str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Scan:
-    """Read every file; decode it too, to know now what cannot be used.
+    """Read every file; decode it too, to know now what cannot be used and what is white.
 
     Args:
         files: File by name.
-        image_size: Side in pixels that images are resized to, None for their native size.
+        reader: Size of the images; and the white point, where it is known before.
         workers: Number of threads.
-        known_unreadable: What an earlier scan of the same files found: nothing is decoded then, and whether they are
-            the same files shows in the digest.
+        known: The summary of an earlier scan of the same files: nothing is decoded then, and whether they are the
+            same files shows in the digest.
+        foreign: Reason by name of the images whose format is not read.
         advance: Called after each file.
     """
 
-    def read(item: tuple[str, Path]) -> tuple[str, str]:
+    def read(item: tuple[str, Path]) -> tuple[str, str, Brightness | None]:
+        content = ""
         try:
             data = read_bytes(item[1])
-        except UnreadableInputError as error:
-            return "", str(error)
-        content, reason = hash_bytes(data), ""
-        if known_unreadable is None:
-            try:
-                decode_image(data, image_size=image_size)
-            except UnreadableInputError as error:
-                reason = str(error)
-        return content, reason
+            content = hash_bytes(data)
+            if known is not None:
+                return content, "", None
+            brightness = measure_image(data)
+            if brightness is None:
+                reader.decode(data)  # those of more bits once white is known
+        except UnreadableImageError as error:
+            return content, str(error), None
+        return content, "", brightness
 
     digest = blake2b(digest_size=16)
     normals: list[Normal] = []
     unreadable: dict[str, str] = {}
+    deep: list[tuple[Normal, Brightness]] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for (name, path), (content, found) in zip(files.items(), pool.map(read, files.items()), strict=True):
-            reason = found if known_unreadable is None else known_unreadable.get(name, found)
+        for (name, path), (content, found, brightness) in zip(
+            files.items(), pool.map(read, files.items()), strict=True
+        ):
+            reason = found if known is None else known["unreadable"].get(name, found)
             digest.update(f"{name}\0{content}\0".encode())
             if reason:
                 unreadable[name] = reason
             else:
                 normals.append(Normal(path=path.absolute(), name=name, content=content))
+                if brightness is not None:
+                    deep.append((normals[-1], brightness))
             advance()
-    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest())
+    reader = replace(reader, white_point=_choose_white(reader.white_point, known, [found for _, found in deep]))
+    for normal, _ in deep:  # only now is it known what is white
+        try:
+            reader.decode(read_bytes(normal.path))
+        except UnreadableImageError as error:
+            unreadable[normal.name] = str(error)
+    normals = [normal for normal in normals if normal.name not in unreadable]
+    unreadable = dict(sorted({**unreadable, **(foreign or {})}.items()))
+    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest(), reader=reader)
+
+
+def _choose_white(given: WhitePoint, known: dict[str, Any] | None, deep: list[Brightness]) -> WhitePoint:
+    """Return the white point that the user gave, or the earlier scan found, or that of the images."""
+    if given != WhitePoint():
+        return given
+    return WhitePoint.from_dict(known["white_point"]) if known else WhitePoint.find(deep)
 
 
 def require_readable(found: Scan) -> None:
@@ -134,11 +147,6 @@ def require_readable(found: Scan) -> None:
         examples = "; ".join(f"{name!r}: {reason}" for name, reason in list(found.unreadable.items())[:3])
         msg = f"`normals` must hold a readable image, none of the {len(found.unreadable)} is: {examples}."
         raise ValueError(msg)
-
-
-def _sorted_by_name(items: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash."""
-    return dict(sorted((name.encode("utf-8", "backslashreplace").decode(), path) for name, path in items))
 
 
 def _build_datamodule(config: Path) -> Any:

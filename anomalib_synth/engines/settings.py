@@ -14,7 +14,7 @@ _MISSING = "nothing"
 
 
 def choose_settings(
-    generator: AnomalyGenerator, *, seed: int, image_size: int | None, split: str, max_normals: int
+    generator: AnomalyGenerator, *, seed: int, image_size: int | str | None, split: str, max_normals: int
 ) -> dict[str, Any]:
     """Return the settings that are known before any image is read, as plain data."""
     return as_plain(

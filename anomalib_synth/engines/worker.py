@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from anomalib_synth.engines.inputs import allow_large_images, read_unchanged
+from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.generators import build_generator
-from anomalib_synth.store import Record, SampleStore, encode_png, hash_bytes, hash_pixels, sample_id
+from anomalib_synth.images import allow_large_images, hash_bytes, to_tensor
+from anomalib_synth.store import Record, SampleStore, encode_png, hash_pixels, sample_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.engines.plan import PlannedSample
     from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.images import ImageReader
     from anomalib_synth.sample import AnomalySample
     from anomalib_synth.store.store import Kind
 
@@ -39,7 +41,7 @@ class Job:
         store: Folder of the store.
         generator: ``{"class_path": ..., "init_args": {...}}``.
         prepared: The normals, measured once.
-        image_size: Side in pixels that images are resized to, None for their native size.
+        reader: How the images are read.
         split: Role of the sources.
         weights_hash: Digest of the generator's weights, ``""`` when it has none.
     """
@@ -47,7 +49,7 @@ class Job:
     store: Path
     generator: dict[str, Any]
     prepared: PreparedNormals
-    image_size: int | None
+    reader: ImageReader
     split: str
     weights_hash: str
 
@@ -91,7 +93,7 @@ class Worker:
         batch: list[PlannedSample] = []
         images: list[np.ndarray] = []
         for planned in task:
-            pixels = read_unchanged(planned.normal, image_size=self.job.image_size)
+            pixels = self.job.reader.read_unchanged(planned.normal)
             full = (len(images) + 1) * pixels.shape[0] * pixels.shape[1] > _BATCH_PIXELS
             if images and (pixels.shape != images[0].shape or full):
                 yield batch, images
@@ -102,7 +104,9 @@ class Worker:
 
     def _draw_batch(self, batch: list[PlannedSample], pixels: list[np.ndarray]) -> Iterator[Record]:
         started = time.perf_counter()
-        images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous().float() / 255
+        tiles = [Tile.choose(each, planned.seed) for planned, each in zip(batch, pixels, strict=True)]
+        cut = np.stack([tile.cut(each) for tile, each in zip(tiles, pixels, strict=True)])
+        images = to_tensor(cut)
         try:
             sample = self.generator(images, seeds=[planned.seed for planned in batch])
         except ValueError as error:
@@ -119,12 +123,12 @@ class Worker:
             raise ValueError(msg)
         seconds = (time.perf_counter() - started) / len(batch)
         for n, planned in enumerate(batch):
-            yield self._keep(planned, pixels[n], sample, n, seconds)
+            yield self._keep(planned, pixels[n], tiles[n], sample, n, seconds)
 
     def _keep(
-        self, planned: PlannedSample, source: np.ndarray, sample: AnomalySample, n: int, seconds: float
+        self, planned: PlannedSample, source: np.ndarray, tile: Tile, sample: AnomalySample, n: int, seconds: float
     ) -> Record:
-        """Put the files of one sample and return its row."""
+        """Put the files of one sample, drawn in a tile of its source, and return its row."""
         provenance = sample.provenance[n]
         accepted = bool(sample.accepted[n])
         source_hash = hash_pixels(source)
@@ -141,9 +145,12 @@ class Worker:
         source_file, source_file_hash = self._put_source(source_hash, source)
         image_file, image_hash, mask_file, mask_hash = "", "", "", ""
         if accepted:
-            image_file, image_hash = self._put_png("images", identity, to_levels(sample.image[n]))
-            mask_file, mask_hash = self._put_png("masks", identity, to_levels(sample.mask[n])[..., 0])
+            image = tile.put(to_levels(sample.image[n]), source)
+            mask = tile.put(to_levels(sample.mask[n])[..., 0], np.zeros(source.shape[:2], np.uint8))
+            image_file, image_hash = self._put_png("images", identity, image)
+            mask_file, mask_hash = self._put_png("masks", identity, mask)
         measured = {name: provenance.measured.get(name, 0.0) for name in _MEASURED}
+        measured["area"] *= tile.share_of(source)
         scores = {name: value for name, value in provenance.measured.items() if name not in _MEASURED}
         return Record(
             id=identity,

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from anomalib_synth._version import __version__
@@ -17,7 +18,8 @@ from anomalib_synth.functional.masks import box_blur, exact_mean
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds, hash64
-from anomalib_synth.generators.validation import check_images, check_masks, read_mask
+from anomalib_synth.generators.validation import check_images, check_masks
+from anomalib_synth.images import check_same_aspect, read_mask
 from anomalib_synth.models.editing import Sampling
 from anomalib_synth.sample import AnomalySample, Provenance
 
@@ -308,7 +310,10 @@ class AnomalyGenerator(ABC):
         if self.foreground == "auto":
             return self.prepared.foreground.segment(images) if self.prepared else None
         if self._part_mask is None:
-            self._part_mask = read_mask(Path(self.foreground))
+            part = read_mask(Path(self.foreground), "foreground", of_defect=False)
+            self._part_mask = torch.from_numpy(np.ascontiguousarray(part))[None, None]
+        own, wanted = self._part_mask.shape[-2:], images.shape[-2:]
+        check_same_aspect((own[0], own[1]), (wanted[0], wanted[1]), f"`foreground` mask {self.foreground!r}")
         return self._part_mask.to(images.device).expand(len(images), -1, -1, -1)
 
 

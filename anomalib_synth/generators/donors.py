@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from scipy import ndimage
 
-from anomalib_synth.generators.validation import as_8_bit
+from anomalib_synth.images import (
+    SUFFIXES,
+    UnreadableImageError,
+    WhitePoint,
+    allow_large_images,
+    decode_image,
+    find_white_point,
+    list_images,
+    read_bytes,
+    read_mask,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _GOOD = "good"
 _MARGIN_SHARE = 16  # of the image's shorter side; components nearer than half of it are one defect
 
@@ -73,14 +77,13 @@ class DefectFolder:
             )
             raise ValueError(msg)
         masks = self._mask_folder()
-        images = [file for file in self.defects.rglob("*") if self._is_image(file, masks)]
+        images = [file for file in list_images(self.defects, "defects").paths if self._is_image(file, masks)]
         if not images:
             msg = (
-                f"`defects` {str(self.defects)!r} holds no image of a defect ({', '.join(_SUFFIXES)}; a folder "
+                f"`defects` {str(self.defects)!r} holds no image of a defect ({', '.join(sorted(SUFFIXES))}; a folder "
                 f"`{_GOOD}` does not count). Put some there, in a folder for each type."
             )
             raise ValueError(msg)
-        images.sort(key=lambda file: file.relative_to(self.defects).as_posix())
         return [(image, self._find_mask(image, masks)) for image in images]
 
     @cached_property
@@ -91,9 +94,10 @@ class DefectFolder:
             ValueError: If an image or a mask is unreadable, a mask is empty, or not of its image's size.
         """
         found: dict[str, list[list[Donor]]] = {}
+        white = find_white_point(image for image, _ in self.pairs)
         for image, mask in self.pairs:
             family = image.parent.resolve().name
-            found.setdefault(family, []).append(_cut_donors(family, *_read_pair(image, mask)))
+            found.setdefault(family, []).append(_cut_donors(family, *_read_pair(image, mask, white)))
         return found
 
     def _mask_folder(self) -> Path:
@@ -114,7 +118,7 @@ class DefectFolder:
 
     def _is_image(self, file: Path, masks: Path) -> bool:
         folders = file.relative_to(self.defects).parts[:-1]
-        if file.suffix.lower() not in _SUFFIXES or file.stem.endswith("_mask") or _GOOD in folders:
+        if file.stem.endswith("_mask") or _GOOD in folders:
             return False
         return masks.resolve() == self.defects.resolve() or masks.resolve() not in file.resolve().parents
 
@@ -122,7 +126,7 @@ class DefectFolder:
         """Return the mask of an image."""
         folder = masks / image.relative_to(self.defects).parent
         for stem in (f"{image.stem}_mask", image.stem):
-            for suffix in _SUFFIXES:
+            for suffix in sorted(SUFFIXES):
                 mask = folder / f"{stem}{suffix}"
                 if mask.is_file() and mask.resolve() != image.resolve():
                     return mask
@@ -133,10 +137,15 @@ class DefectFolder:
         raise ValueError(msg)
 
 
-def _read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_pair(image: Path, mask: Path, white: WhitePoint) -> tuple[np.ndarray, np.ndarray]:
     """Read an image as (H, W, 3) uint8 and its mask as (H, W) bool."""
-    pixels = _read(image, "defects", lambda opened: as_8_bit(ImageOps.exif_transpose(opened)).convert("RGB"))
-    inside = _read(mask, "masks", lambda opened: opened.convert("L")) > 0
+    try:
+        with allow_large_images():
+            pixels = decode_image(read_bytes(image), white_point=white)
+    except UnreadableImageError as error:
+        msg = f"`defects` holds an unreadable image, {str(image)!r}: {error}. Replace it, or take it away."
+        raise ValueError(msg) from error
+    inside = read_mask(mask, "masks")
     if inside.shape != pixels.shape[:2]:
         sizes = [f"{shape[1]} x {shape[0]}" for shape in (inside.shape, pixels.shape)]
         msg = (
@@ -144,22 +153,7 @@ def _read_pair(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
             f"is {sizes[1]}. Export the mask at the image's size."
         )
         raise ValueError(msg)
-    if not inside.any():
-        msg = (
-            f"`masks` must show the defect, but {str(mask)!r} is zero everywhere. "
-            f"Paint it non-zero, or take {str(image)!r} away."
-        )
-        raise ValueError(msg)
     return pixels, inside
-
-
-def _read(file: Path, argument: str, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    try:
-        with Image.open(file) as opened:
-            return np.array(convert(opened))
-    except Exception as error:  # a damaged file can make a decoder raise anything
-        msg = f"`{argument}` holds an unreadable image, {str(file)!r}: {error}. Replace it, or take it away."
-        raise ValueError(msg) from error
 
 
 def _cut_donors(family: str, pixels: np.ndarray, inside: np.ndarray) -> list[Donor]:

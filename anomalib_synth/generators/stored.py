@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from anomalib_synth._version import __version__
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import to_tensor
 from anomalib_synth.sample import AnomalySample, Provenance
 from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
 
@@ -177,8 +178,7 @@ class StoredGenerator(AnomalyGenerator):
 
 def _to_tensor(pixels: np.ndarray, channels: int) -> torch.Tensor:
     """Return (channels, H, W) float32 in [0, 1] of uint8 pixels."""
-    levels = torch.from_numpy(pixels).float() / 255
-    image = levels[None] if levels.ndim == 2 else levels.permute(2, 0, 1)
+    image = to_tensor(pixels[..., None] if pixels.ndim == 2 else pixels)
     return image if image.shape[0] == channels else image.mean(0, keepdim=True).expand(channels, -1, -1)
 
 

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch.nn import functional as F
 
 from anomalib_synth.functional.textures import procedural_texture
-from anomalib_synth.generators.validation import as_8_bit
+from anomalib_synth.images import (
+    UnreadableImageError,
+    WhitePoint,
+    allow_large_images,
+    decode_image,
+    find_white_point,
+    list_images,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import Draws
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _MAX_SIDE = 512
 _CACHE = 64
 _RENDERED = 96
@@ -67,15 +74,11 @@ class TextureFolder:
         if not self.path.is_dir():
             msg = f"`texture_dir` must be a folder, got {str(self.path)!r}. Use null for procedural textures."
             raise ValueError(msg)
-        found = (file for file in self.path.rglob("*") if file.suffix.lower() in _SUFFIXES)
-        files = sorted(found, key=lambda file: file.relative_to(self.path).as_posix())
-        if not files:
-            msg = (
-                f"`texture_dir` {str(self.path)!r} holds no image ({', '.join(sorted(_SUFFIXES))}). "
-                "Use null for procedural textures."
-            )
-            raise ValueError(msg)
-        return files
+        return list_images(self.path, "texture_dir").paths
+
+    @cached_property
+    def _white_point(self) -> WhitePoint:
+        return find_white_point(self.files)
 
     def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
         """Cut a random window out of a random texture, recoloured: (channels, h, w) float32 in [0, 1]."""
@@ -85,13 +88,13 @@ class TextureFolder:
         """Read a file as (3, H, W) uint8, at most 512 pixels a side."""
         if file not in self._cache:
             try:
-                with Image.open(file) as opened:
-                    image = as_8_bit(opened)
-                    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-                    pixels = np.array(image.convert("RGB"))
-            except (OSError, UnidentifiedImageError) as error:
+                with allow_large_images():
+                    image = Image.fromarray(decode_image(read_bytes(file), white_point=self._white_point))
+            except UnreadableImageError as error:
                 msg = f"`texture_dir` holds an unreadable image, {str(file)!r}: {error}. Remove or replace it."
                 raise ValueError(msg) from error
+            image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+            pixels = np.array(image)
             if len(self._cache) >= _CACHE:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[file] = torch.from_numpy(pixels).permute(2, 0, 1)

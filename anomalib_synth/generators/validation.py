@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 _TOLERANCE = 1e-3
 
@@ -58,30 +54,9 @@ def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
         raise ValueError(msg)
 
 
-def read_mask(path: Path) -> torch.Tensor:
-    """Read a mask image: (1, 1, H, W) bool."""
-    try:
-        with Image.open(path) as image:
-            mask = torch.from_numpy(np.array(image.convert("L"))) > 0
-    except (OSError, UnidentifiedImageError) as error:
-        msg = f'`foreground` must be "auto", None or the path of a readable mask image, got {str(path)!r}: {error}'
-        raise ValueError(msg) from error
-    if not mask.any():
-        msg = f"`foreground` mask {str(path)!r} is empty: no pixel is the part. Paint the part non-zero."
-        raise ValueError(msg)
-    return mask[None, None]
-
-
 def check_range(name: str, value: tuple[float, float], *, largest: float = 1.0) -> tuple[float, float]:
     """Return a range as floats, refused unless 0 < min <= max <= largest."""
     if not hasattr(value, "__len__") or len(value) != 2 or not 0 < value[0] <= value[1] <= largest:
         msg = f"`{name}` must satisfy 0 < min <= max <= {largest:g}, got {value}. For one value, give it twice."
         raise ValueError(msg)
     return float(value[0]), float(value[1])
-
-
-def as_8_bit(image: Image.Image) -> Image.Image:
-    """Scale an image of 16 bits to 8: converting it would clip."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from anomalib_synth.images.digests import hash_bytes
+
 ALGORITHM = 1  # raise it when the same inputs give other samples
-
-
-def hash_bytes(data: bytes) -> str:
-    """Return the digest of a file's bytes, 32 hexadecimal digits."""
-    return blake2b(data, digest_size=16).hexdigest()
 
 
 def hash_pixels(image: np.ndarray) -> str:
@@ -35,7 +32,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def decode_png(data: bytes) -> np.ndarray:
     """Return the pixels of a PNG: uint8, (H, W, C) or (H, W)."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         return np.array(image)
 
 

@@ -20,8 +20,8 @@ from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator, Samp
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.store import SampleStore, StoreError
 from benchmarks.generate import check_equal, fork, kill_forks, make_normals, read_store
-from tests.unit.engines.bad_inputs import write_readable, write_unreadable
 from tests.unit.engines.odd_generators import DyingGenerator, FailingGenerator, SlowGenerator, SwappingGenerator
+from tests.unit.images.bad_inputs import write_readable, write_unreadable
 
 COUNT = 26
 COMMAND = """
@@ -237,7 +237,7 @@ def test_other_normals_are_refused_when_a_store_is_there(tmp_path) -> None:
     [
         ({"num_samples": 0}, "`num_samples` must be >= 1, got 0"),
         ({"seed": -1}, "`seed` must be >= 0, got -1"),
-        ({"image_size": 8}, "`image_size` must be >= 16, got 8"),
+        ({"image_size": 8}, "`image_size` must be a long side .* >= 16, got 8"),
         ({"workers": 0}, "`workers` must be >= 1, got 0"),
         ({"max_normals": 0}, "`max_normals` must be >= 1, got 0"),
         ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
@@ -334,16 +334,16 @@ def test_a_dry_run_counts_what_is_left_and_is_about_right_when_a_store_is_there(
 
 def test_disk_estimate_is_close_when_it_is_compared_with_a_run(normals, whole, tmp_path) -> None:
     from anomalib_synth.engines.estimate import estimate_run
-    from anomalib_synth.engines.scanning import list_folder
+    from anomalib_synth.images import ImageReader, list_images
 
     estimate = estimate_run(
-        list_folder(normals),
+        list_images(normals).files,
         RuleBasedGenerator(),
         out=tmp_path,
         num_samples=COUNT,
         done=0,
         seed=0,
-        image_size=None,
+        reader=ImageReader(),
         max_normals=256,
         workers=1,
     )

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
     {"_version", "sample"},
+    {"images"},
     {"functional", "models", "quality", "store"},
     {"retrieval"},
     {"generators"},

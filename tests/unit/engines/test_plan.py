@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anomalib_synth.engines.plan import Normal, missing_indices, plan_sample, plan_tasks
+from anomalib_synth.engines.plan import missing_indices, plan_sample, plan_tasks
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import Normal
 
 NORMALS = [Normal(path=Path(name), name=name, content="") for name in ("a.png", "b.png", "c.png")]
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import yaml
 
-from anomalib_synth.engines.inputs import allow_large_images
-from anomalib_synth.engines.scanning import list_datamodule, list_folder, require_readable, scan
-from tests.unit.engines.bad_inputs import write_readable, write_unreadable
+from anomalib_synth.engines.scanning import list_datamodule, require_readable, scan
+from anomalib_synth.images import ImageReader, allow_large_images, list_images
+from tests.unit.images.bad_inputs import write_readable, write_unreadable
 
 
 def test_every_bad_input_is_listed_with_a_reason_and_the_others_are_kept(tmp_path) -> None:
@@ -17,11 +17,11 @@ def test_every_bad_input_is_listed_with_a_reason_and_the_others_are_kept(tmp_pat
     bad = write_unreadable(tmp_path / "normals" / "bad")
     (tmp_path / "normals" / "notes.txt").write_text("ignored")
     with allow_large_images():
-        found = scan(list_folder(tmp_path / "normals"), image_size=None, workers=2)
+        found = scan(list_images(tmp_path / "normals").files, reader=ImageReader(), workers=2)
     assert [normal.name for normal in found.normals] == sorted(f"good/{name}" for name in good)
     assert set(found.unreadable) == {f"bad/{name}" for name in bad}
     assert all(bad[name.removeprefix("bad/")] in reason for name, reason in found.unreadable.items())
-    again = scan(list_folder(tmp_path / "normals"), image_size=None, workers=1, known_unreadable=found.unreadable)
+    again = scan(list_images(tmp_path / "normals").files, reader=ImageReader(), workers=1, known=found.summary)
     assert again == found
 
 
@@ -30,10 +30,10 @@ def test_the_digest_follows_names_and_contents_when_files_change(tmp_path) -> No
     shutil.copytree(tmp_path / "a", tmp_path / "b")
 
     def digest() -> str:
-        return scan(list_folder(tmp_path / "b"), image_size=None, workers=1).digest
+        return scan(list_images(tmp_path / "b").files, reader=ImageReader(), workers=1).digest
 
     before = digest()
-    assert before == scan(list_folder(tmp_path / "a"), image_size=None, workers=2).digest
+    assert before == scan(list_images(tmp_path / "a").files, reader=ImageReader(), workers=2).digest
     (tmp_path / "b" / "grey.png").rename(tmp_path / "b" / "gray.png")
     renamed = digest()
     shutil.copy(tmp_path / "b" / "alpha.png", tmp_path / "b" / "palette.png")
@@ -45,19 +45,19 @@ def test_a_folder_without_images_is_refused(tmp_path, make, state) -> None:
     if make:
         (tmp_path / "normals").mkdir()
     with pytest.raises(ValueError, match=f"`normals` must be a folder with images .* which {state}"):
-        list_folder(tmp_path / "normals")
+        list_images(tmp_path / "normals")
 
 
 def test_inputs_are_refused_when_none_is_readable(tmp_path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"must hold a readable image, none of the 1 is: 'a.png': the file is empty"):
-        require_readable(scan(list_folder(tmp_path), image_size=None, workers=1))
+        require_readable(scan(list_images(tmp_path).files, reader=ImageReader(), workers=1))
 
 
 def test_names_are_written_out_when_they_are_not_utf8(tmp_path) -> None:
     good = write_readable(tmp_path)
     (tmp_path / "grey.png").rename(tmp_path / "gr\udce4y.png")
-    found = scan(list_folder(tmp_path), image_size=None, workers=1)
+    found = scan(list_images(tmp_path).files, reader=ImageReader(), workers=1)
     assert len(found.normals) == len(good)
     assert "gr\\udce4y.png" in {normal.name for normal in found.normals}
 

@@ -356,7 +356,7 @@ def spoil(part: Path, name: str) -> tuple[Path, Path | None]:
     elif name == "empty mask":
         save(mask, np.zeros((96, 96), np.uint8))
     elif name == "other size":
-        save(mask, np.full((48, 96), 255, np.uint8))
+        save(mask, np.eye(48, 96, dtype=np.uint8) * 255)
     elif name == "unreadable image":
         (part / "test" / "dent" / "001.png").write_bytes(b"no image")
     else:
@@ -372,10 +372,10 @@ def spoil(part: Path, name: str) -> tuple[Path, Path | None]:
         ("no ground truth", "`masks` must be given: there is no folder `ground_truth` beside `defects`"),
         ("no mask folder", "`masks` must be a folder with masks of the defects, got '.*labels'"),
         ("no mask", r"`masks` must hold a mask of every image.*001_mask.png nor 001.png for .*001.png'. Add it"),
-        ("empty mask", "`masks` must show the defect, but '.*001_mask.png' is zero everywhere. Paint it"),
+        ("empty mask", "`masks` needs a usable mask, '.*001_mask.png' is none: it is zero everywhere; paint"),
         ("other size", "`masks` must have the sizes of their images, but .*96 x 48 pixels and .* is 96 x 96. Export"),
         ("unreadable image", "`defects` holds an unreadable image, '.*001.png': .* Replace it"),
-        ("unreadable mask", "`masks` holds an unreadable image, '.*001_mask.png'"),
+        ("unreadable mask", "`masks` needs a usable mask, '.*001_mask.png' is none: damaged"),
     ],
 )
 def test_bad_folders_are_errors_on_first_use(root, tmp_path, name, message) -> None:

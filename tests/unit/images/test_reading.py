@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_synth.engines.inputs import (
-    UnreadableInputError,
+from anomalib_synth.images import (
+    ImageReader,
+    ImageSize,
+    Normal,
+    UnreadableImageError,
+    WhitePoint,
     allow_large_images,
     decode_image,
+    hash_bytes,
     read_bytes,
-    read_unchanged,
 )
-from anomalib_synth.engines.plan import Normal
-from anomalib_synth.store import hash_bytes
-from tests.unit.engines.bad_inputs import blank_png, colours, write_readable, write_unreadable
+from tests.unit.images.bad_inputs import blank_png, colours, write_readable, write_unreadable
+
+WHITE = WhitePoint(65535, 1.0)
 
 
 def test_pixels_are_right_when_the_format_is_odd(tmp_path) -> None:
@@ -40,12 +44,12 @@ def test_jpegs_are_close_and_upright_when_they_are_rotated_or_cmyk(tmp_path) -> 
 
 def test_a_reason_is_given_when_an_input_cannot_be_read(tmp_path) -> None:
     for name, reason in write_unreadable(tmp_path).items():
-        with allow_large_images(), pytest.raises(UnreadableInputError, match=reason):
-            decode_image(read_bytes(tmp_path / name))
+        with allow_large_images(), pytest.raises(UnreadableImageError, match=reason):
+            ImageReader(white_point=WHITE).decode(read_bytes(tmp_path / name))
 
 
 def test_a_reason_is_given_when_the_file_cannot_be_opened(tmp_path) -> None:
-    with pytest.raises(UnreadableInputError, match="cannot be read"):
+    with pytest.raises(UnreadableImageError, match="cannot be read"):
         read_bytes(tmp_path / "gone.png")
 
 
@@ -55,7 +59,7 @@ def test_a_very_small_image_is_read_when_it_is_resized() -> None:
 
     packed = BytesIO()
     image.save(packed, "PNG")
-    assert decode_image(packed.getvalue(), image_size=32).shape == (32, 32, 3)
+    assert decode_image(packed.getvalue(), image_size=ImageSize(32)).shape == (32, 32, 3)
 
 
 def test_a_hundred_megapixels_are_read_in_little_memory_when_they_are_resized(tmp_path) -> None:
@@ -64,10 +68,10 @@ def test_a_hundred_megapixels_are_read_in_little_memory_when_they_are_resized(tm
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from anomalib_synth.engines.inputs import allow_large_images, decode_image\n"
+        "from anomalib_synth.images import ImageSize, allow_large_images, decode_image\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with allow_large_images():\n"
-        "    pixels = decode_image(Path(sys.argv[1]).read_bytes(), image_size=64)\n"
+        "    pixels = decode_image(Path(sys.argv[1]).read_bytes(), image_size=ImageSize(64))\n"
         "assert pixels.shape == (64, 64, 3) and (pixels == 128).all()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
@@ -76,24 +80,24 @@ def test_a_hundred_megapixels_are_read_in_little_memory_when_they_are_resized(tm
 
 
 def test_a_large_jpeg_is_decoded_at_a_reduced_scale_when_it_is_resized(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.engines.inputs.MAX_NATIVE_PIXELS", 2**12)
+    monkeypatch.setattr("anomalib_synth.images.reading.MAX_NATIVE_PIXELS", 2**12)
     sizes = []
     original = Image.Image.resize
     monkeypatch.setattr(Image.Image, "resize", lambda self, *a, **k: sizes.append(self.size) or original(self, *a, **k))
     Image.fromarray(colours(512)).save(tmp_path / "large.jpg", quality=95)
-    pixels = decode_image(read_bytes(tmp_path / "large.jpg"), image_size=64).astype(int)
+    pixels = decode_image(read_bytes(tmp_path / "large.jpg"), image_size=ImageSize(60)).astype(int)
     assert sizes == [(64, 64)]
-    assert abs(pixels - colours(64).astype(int)).mean() < 4
+    assert abs(pixels - colours(60).astype(int)).mean() < 4
 
 
 def test_a_changed_file_is_refused_when_it_is_read_again(tmp_path) -> None:
     path = tmp_path / "part.png"
     Image.fromarray(colours()).save(path)
     normal = Normal(path=path, name="part.png", content=hash_bytes(path.read_bytes()))
-    assert read_unchanged(normal, image_size=None).shape == (32, 32, 3)
+    assert ImageReader().read_unchanged(normal).shape == (32, 32, 3)
     Image.fromarray(255 - colours()).save(path)
     with pytest.raises(ValueError, match=r"part.png' did \(other content\)"):
-        read_unchanged(normal, image_size=None)
+        ImageReader().read_unchanged(normal)
     path.unlink()
     with pytest.raises(ValueError, match=r"part.png' did \(cannot be read"):
-        read_unchanged(normal, image_size=None)
+        ImageReader().read_unchanged(normal)

@@ -1,0 +1,106 @@
+"""The command ``anomalib-synth convert``: copies of images, or of masks, that every reader reads the same."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, list_images, read_mask
+from anomalib_synth.store import encode_png
+from anomalib_synth.store.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def convert(
+    images: Path | None = None,
+    *,
+    out: Path,
+    masks: Path | None = None,
+    bit_depth: int | None = None,
+    image_size: int | str | None = None,
+) -> None:
+    """Write copies of images, or of masks, that anomalib reads as they are: upright 8-bit PNG.
+
+    Files keep their folders and names. 12- and 16-bit images get one white point, smoothed or JPEG masks the two levels
+    0 and 255. A run that was stopped goes on with the same command; images that were already written are kept.
+
+    Args:
+        images: Folder with images, searched recursively; or name masks.
+        out: Folder for the copies, outside the other one.
+        masks: Folder with masks, in place of images.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
+            Give the one found for the training images when you convert images to predict on.
+        image_size: Long side in pixels, or height x width, such as 384x512; by default images keep their size.
+
+    Raises:
+        ValueError: If an argument is out of its range, or two files would become one.
+    """
+    if (images is None) == (masks is None):
+        msg = f"Give one of `images` and `masks`, got {'neither' if images is None else 'both'}."
+        raise ValueError(msg)
+    if masks is not None and (bit_depth is not None or image_size is not None):
+        msg = "`bit_depth` and `image_size` have no effect on `masks`. Leave them out."
+        raise ValueError(msg)
+    folder = images if images is not None else masks
+    assert folder is not None
+    if out.resolve().is_relative_to(folder.resolve()):
+        msg = f"`out` must lie outside the folder it is made from, got {str(out)!r} inside {str(folder)!r}."
+        raise ValueError(msg)
+    listing = list_images(folder, "masks" if masks is not None else "images")
+    targets = _name_copies(listing.files, out)
+    left_out = dict(listing.foreign)
+    if masks is not None:
+        _write(_read_masks(listing.files), targets)
+    else:
+        reading = ImageFolder(
+            listing.files,
+            image_size=ImageSize.parse(image_size),
+            white_point=None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
+            description="Converting",
+        )
+        if str(reading.reader.white_point):
+            print(f"White is {reading.reader.white_point}.")
+        _write(iter(reading), targets)
+        left_out |= reading.left_out
+    for name, reason in left_out.items():
+        print(f"Left out {name}: {reason}.")
+    written = sum(path.is_file() for path in targets.values())
+    print(f"{written} of {len(targets)} files are in {out}.")
+
+
+def _name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
+    """Return the file of each copy; names that differ in their suffix only keep it in the name."""
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        stems.setdefault(str(PurePosixPath(name).with_suffix("")).casefold(), []).append(name)
+    targets = {}
+    for names in stems.values():
+        for name in names:
+            path = PurePosixPath(name)
+            stem = path.stem if len(names) == 1 else f"{path.stem}_{path.suffix[1:].lower()}"
+            targets[name] = out / path.with_name(f"{stem}.png")
+    taken: dict[str, str] = {}
+    for name, target in targets.items():
+        other = taken.setdefault(str(target).casefold(), name)
+        if other != name:
+            msg = f"{name!r} and {other!r} would both become {str(target)!r}. Rename one of them."
+            raise ValueError(msg)
+    return targets
+
+
+def _read_masks(files: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
+    from rich.progress import track
+
+    for name, path in track(files.items(), "Converting", transient=True, disable=len(files) < 64):
+        yield name, read_mask(path, "masks", of_defect=False).astype(np.uint8) * 255
+
+
+def _write(pixels: Iterator[tuple[str, np.ndarray]], targets: dict[str, Path]) -> None:
+    for name, each in pixels:
+        data = encode_png(each)
+        if not (targets[name].is_file() and targets[name].read_bytes() == data):
+            write_whole(targets[name], data)

@@ -1,0 +1,46 @@
+"""The one reader: formats, listing, orientation, white point, masks, digests; the same for every command."""
+
+from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
+from anomalib_synth.images.digests import digest_file, digest_image, digest_images, hash_bytes
+from anomalib_synth.images.folder import ImageFolder, find_white_point
+from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
+from anomalib_synth.images.listing import Listing, list_images
+from anomalib_synth.images.masks import check_same_aspect, read_mask
+from anomalib_synth.images.normals import ImageReader, Normal
+from anomalib_synth.images.reading import (
+    allow_large_images,
+    decode_image,
+    measure_image,
+    read_bytes,
+    read_tensor,
+    to_tensor,
+)
+from anomalib_synth.images.sizes import ImageSize
+from anomalib_synth.images.white_point import WhitePoint
+
+__all__ = [
+    "SUFFIXES",
+    "ImageFolder",
+    "ImageReader",
+    "ImageSize",
+    "Listing",
+    "Normal",
+    "UnreadableImageError",
+    "WhitePoint",
+    "allow_large_images",
+    "check_host_agrees",
+    "check_host_masks",
+    "check_same_aspect",
+    "decode_image",
+    "digest_file",
+    "digest_image",
+    "digest_images",
+    "find_white_point",
+    "hash_bytes",
+    "list_images",
+    "measure_image",
+    "read_bytes",
+    "read_mask",
+    "read_tensor",
+    "to_tensor",
+]

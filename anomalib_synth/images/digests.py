@@ -1,0 +1,64 @@
+"""What an image is, whatever its file is called."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.progress import track
+
+from anomalib_synth.images.formats import UnreadableImageError
+from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
+from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_QUIET = 64
+_THREADS = 4
+
+
+def hash_bytes(data: bytes) -> str:
+    """Return the digest of a file's bytes, 32 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the digest of a file's bytes, without holding them all."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+
+
+def digest_image(path: str | Path) -> str:
+    """Return the digest of what a file shows: its upright samples, before any white point.
+
+    A copy under another name, in another lossless format or without its metadata has the same. A file that is no
+    readable image has the digest of its bytes.
+    """
+    try:
+        data = read_bytes(Path(path))
+        with open_image(data) as image:
+            if is_deep(image, data):
+                samples = read_samples(image, data)
+            else:
+                samples = turn_upright(np.asarray(image.convert("RGB")), image)
+    except UnreadableImageError:
+        return digest_file(path)
+    if samples.ndim == 2:
+        samples = np.repeat(samples[..., None], 3, axis=2)
+    if samples.dtype.kind in "iu" and samples.dtype.itemsize > 1:
+        samples = samples.astype(np.int32)
+    kind = f"{samples.dtype.kind}{samples.dtype.itemsize}{samples.shape}".encode()
+    return hashlib.blake2b(np.ascontiguousarray(samples).tobytes(), digest_size=16, key=kind).hexdigest()
+
+
+def digest_images(paths: Iterable[str | Path], *, description: str = "Comparing images") -> list[str]:
+    """Return the digest of each image, several at a time, with a bar when they are many."""
+    listed = list(paths)
+    with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
+        results = pool.map(digest_image, listed)
+        return list(track(results, description, total=len(listed), transient=True, disable=len(listed) < _QUIET))

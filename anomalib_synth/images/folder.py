@@ -1,0 +1,86 @@
+"""Some images of a folder, one at a time, all by one white point."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from rich.progress import track
+
+from anomalib_synth.images.formats import UnreadableImageError
+from anomalib_synth.images.normals import ImageReader
+from anomalib_synth.images.reading import allow_large_images, measure_image, read_bytes
+from anomalib_synth.images.white_point import WhitePoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from anomalib_synth.images.sizes import ImageSize
+
+_QUIET = 64
+
+
+class ImageFolder:
+    """Images by name, read as they are asked for; can be iterated more than once.
+
+    Args:
+        files: File by name.
+        image_size: Size to resize to, None keeps each one's own.
+        white_point: White of files of more than 8 bits; by default it is found in them.
+        description: What the progress bar says.
+
+    Attributes:
+        left_out: Reason by name of the files that could not be read, once they were asked for.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        *,
+        image_size: ImageSize | None = None,
+        white_point: WhitePoint | None = None,
+        description: str = "Reading",
+    ) -> None:
+        self.files = dict(files)
+        self.left_out: dict[str, str] = {}
+        self._description = description
+        if white_point is None or white_point == WhitePoint():
+            white_point = find_white_point(self.files.values())
+        self.reader = ImageReader(image_size, white_point)
+
+    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the name and the image (H, W, 3) uint8 of each readable file."""
+        shown = track(self.files.items(), self._description, disable=len(self.files) < _QUIET, transient=True)
+        for name, path in shown:
+            try:
+                with allow_large_images():
+                    pixels = self.reader.decode(read_bytes(path))
+            except UnreadableImageError as error:
+                self.left_out[name] = str(error)
+                continue
+            yield name, pixels
+
+    def require(self, least: int, argument: str) -> None:
+        """Refuse a folder of which fewer images could be read, once all were asked for.
+
+        Raises:
+            ValueError: With the first reasons.
+        """
+        count = len(self.files) - len(self.left_out)
+        if count < least:
+            examples = "; ".join(f"{name!r}: {reason}" for name, reason in list(self.left_out.items())[:3])
+            number = "two readable images" if least == 2 else "a readable image" if least == 1 else f"{least} images"
+            msg = f"`{argument}` must hold at least {number}, got {count}. {examples}"
+            raise ValueError(msg)
+
+
+def find_white_point(paths: Iterable[Path]) -> WhitePoint:
+    """Return the white of the files of more than 8 bits; what cannot be read says nothing."""
+    found = []
+    for path in paths:
+        with suppress(UnreadableImageError), allow_large_images():
+            found.append(measure_image(read_bytes(path)))
+    return WhitePoint.find(found)

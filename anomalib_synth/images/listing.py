@@ -1,0 +1,91 @@
+"""The images of a folder: the same files for every command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anomalib_synth.images.formats import FOREIGN_SUFFIXES, SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds.
+
+    Args:
+        files: Image files by their path relative to the folder, with forward slashes, sorted.
+        foreign: Reason by name of the images in formats that are not read.
+    """
+
+    files: dict[str, Path]
+    foreign: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in their order."""
+        return list(self.files.values())
+
+    def note(self) -> str:
+        """Say how many images of formats that are not read were left out; ``""`` for none."""
+        if not self.foreign:
+            return ""
+        kinds = Counter(name[name.rfind(".") :].lower() for name in self.foreign)
+        counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+        return (
+            f"Left out {len(self.foreign)} images of formats that are not read ({counted}), such as "
+            f"{next(iter(self.foreign))!r}. Convert them to PNG."
+        )
+
+
+def list_images(folder: Path, argument: str = "normals") -> Listing:
+    """Return the images of a folder, searched recursively.
+
+    Hidden files and what lies in hidden folders is left out: copies of notebooks, thumbnails, resource forks.
+
+    Args:
+        folder: The folder.
+        argument: Name of the argument, for the error.
+
+    Raises:
+        ValueError: If the folder does not exist or holds no file with an image's suffix.
+    """
+    found: list[tuple[str, Path]] = []
+    foreign: list[tuple[str, str]] = []
+    for path in folder.rglob("*"):
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES and suffix not in FOREIGN_SUFFIXES:
+            continue
+        parts = path.relative_to(folder).parts
+        if is_hidden(parts) or not path.is_file():
+            continue
+        if suffix in SUFFIXES:
+            found.append(("/".join(parts), path))
+        else:
+            foreign.append(("/".join(parts), f"the format {suffix} is not read; convert it to PNG"))
+    if not found:
+        state = "holds none" if folder.is_dir() else "is no folder"
+        known = ", ".join(sorted(SUFFIXES))
+        others = f" ({len(foreign)} in formats that are not read, such as {foreign[0][0]!r})" if foreign else ""
+        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
+        raise ValueError(msg)
+    return Listing(sort_by_name(found), dict(sorted((as_text(name), reason) for name, reason in foreign)))
+
+
+def is_hidden(parts: Iterable[str]) -> bool:
+    """Say whether a relative path is hidden, or within a hidden folder."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def sort_by_name(items: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash."""
+    return dict(sorted((as_text(name), path) for name, path in items))
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as text that can be written anywhere."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,172 @@
+"""Reading one image, whatever its format: RGB, 8 bits, upright; or a reason why not.
+
+How the odd ones are read:
+
+- More than 8 bits a channel: by the white point of the folder (:mod:`anomalib_synth.images.white_point`).
+- Palette, CMYK, YCbCr, black-and-white, grey: converted to RGB as anomalib's own reader does.
+- Alpha is dropped, as anomalib's reader does, so that a sample looks like the images the model trains on.
+- EXIF orientation is applied. Of several frames or pages the first is read.
+- Up to ``MAX_PIXELS`` an image is decoded whole; a JPEG that is resized anyway is decoded at a reduced scale.
+- Only the formats of :data:`~anomalib_synth.images.formats.FORMATS` are decoded, whatever the file's name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.transforms.v2.functional import to_dtype
+
+from anomalib_synth.images.formats import (
+    FORMATS,
+    MAX_FILE_BYTES,
+    MAX_NATIVE_PIXELS,
+    MAX_PIXELS,
+    UnreadableImageError,
+)
+from anomalib_synth.images.samples import is_deep, read_samples, stated_white, turn_upright
+from anomalib_synth.images.white_point import Brightness, WhitePoint, measure_brightness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from anomalib_synth.images.sizes import ImageSize
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        UnreadableImageError: If it is empty, too large or cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            msg = f"the file has {size / 2**30:.1f} GiB, more than {MAX_FILE_BYTES / 2**30:g}"
+            raise UnreadableImageError(msg)
+        data = path.read_bytes()
+    except OSError as error:
+        msg = f"cannot be read ({error.strerror or error})"
+        raise UnreadableImageError(msg) from error
+    if not data:
+        msg = "the file is empty"
+        raise UnreadableImageError(msg)
+    return data
+
+
+def decode_image(
+    data: bytes, *, image_size: ImageSize | None = None, white_point: WhitePoint | None = None
+) -> np.ndarray:
+    """Decode the bytes of an image file.
+
+    Args:
+        data: The bytes.
+        image_size: Size to resize to, None keeps the native size.
+        white_point: White of files of more than 8 bits; None takes it from this image alone.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        UnreadableImageError: If the bytes are no image, are truncated, or the image is too large.
+    """
+    with open_image(data) as image:
+        if is_deep(image, data):
+            samples = read_samples(image, data)
+            levels = (white_point or _own_white(image, samples, data)).to_levels(samples)
+        else:
+            levels = _read_levels(image, image_size)
+    if image_size is not None:
+        height, width = image_size.of(*levels.shape[:2])
+        if (height, width) != levels.shape[:2]:
+            levels = np.array(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
+    if levels.ndim == 2:
+        levels = np.repeat(levels[..., None], 3, axis=2)
+    return np.ascontiguousarray(levels)
+
+
+def measure_image(data: bytes) -> Brightness | None:
+    """Return how bright an image of more than 8 bits is; None for one of 8, which is not decoded.
+
+    Raises:
+        UnreadableImageError: As :func:`decode_image`.
+    """
+    with open_image(data) as image:
+        if not is_deep(image, data):
+            return None
+        return measure_brightness(read_samples(image, data), stated_white(image, data))
+
+
+def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = None) -> torch.Tensor:
+    """Return the image of a file, (3, H, W) float32 in [0, 1].
+
+    Raises:
+        ValueError: If it cannot be read, naming the argument and the file.
+    """
+    try:
+        with allow_large_images():
+            return to_tensor(decode_image(read_bytes(path), white_point=white_point))
+    except UnreadableImageError as error:
+        msg = f"`{argument}` holds an unreadable image, {str(path)!r}: {error}. Replace it, or take it away."
+        raise ValueError(msg) from error
+
+
+def to_tensor(levels: np.ndarray) -> torch.Tensor:
+    """Return uint8 levels (H, W, 3) or (B, H, W, 3) as float32 in [0, 1], channels first, as anomalib's reader does."""
+    channels_first = torch.from_numpy(np.require(levels, requirements=["C", "W"])).movedim(-1, -3).contiguous()
+    return to_dtype(channels_first, torch.float32, scale=True)
+
+
+@contextmanager
+def open_image(data: bytes) -> Iterator[Image.Image]:
+    """Open the bytes of an image file, of a known format and a bearable size; whatever fails has a reason.
+
+    Raises:
+        UnreadableImageError: Also in place of what a decoder raises within the block.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        msg = "not an image of a known format"
+        raise UnreadableImageError(msg) from error
+    except Image.DecompressionBombError as error:
+        msg = f"the image has more than {MAX_PIXELS / 1e6:.0f} megapixels"
+        raise UnreadableImageError(msg) from error
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        msg = f"damaged or unsupported ({type(error).__name__}: {error})"
+        raise UnreadableImageError(msg) from error
+
+
+@contextmanager
+def allow_large_images() -> Iterator[None]:
+    """Silence Pillow's warning about images that are large; the limits here are ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _own_white(image: Image.Image, samples: np.ndarray, data: bytes) -> WhitePoint:
+    return WhitePoint.find([measure_brightness(samples, stated_white(image, data))])
+
+
+def _read_levels(image: Image.Image, image_size: ImageSize | None) -> np.ndarray:
+    """Return the 8-bit image, upright: (H, W, 3) uint8."""
+    if image_size is not None and image.format == "JPEG" and image.width * image.height > MAX_NATIVE_PIXELS:
+        height, width = image_size.of(image.height, image.width)
+        longer = max(height, width)  # the image may still lie on its side
+        image.draft(None, (longer, longer))
+    orientation_from = image
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB warns
+    return turn_upright(np.asarray(image.convert("RGB")), orientation_from)

@@ -1,0 +1,137 @@
+"""White: which value of an image with more than 8 bits is as bright as it gets.
+
+A 16-bit file says little about it: cameras put 10, 12 or 14 bits into it. White is one value for a whole folder, so
+that a pixel has one meaning: what the files state (significant bits of a PNG, largest sample of a TIFF), else the
+least usual depth that holds the brightest image (its 99.9 % quantile, against hot pixels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomalib_synth.images.formats import UnreadableImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DEPTHS = (8, 10, 12, 14, 16)
+_FLOAT_WHITES = (1.0, *(2.0**depth - 1 for depth in _DEPTHS))
+_LARGEST = 2**16 - 1
+_QUANTILE = 0.999
+_ENOUGH = 2**21  # pixels that tell the quantile
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """How bright one image of more than 8 bits is.
+
+    Args:
+        floating: Whether its values are floating-point numbers.
+        brightest: The 99.9 % quantile of its values.
+        stated: White as the file states it, None if it does not.
+    """
+
+    floating: bool
+    brightest: float
+    stated: float | None = None
+
+
+@dataclass(frozen=True)
+class WhitePoint:
+    """The value of white for files of more than 8 bits; None where a folder has no such file.
+
+    Args:
+        integer: White of 16- and 32-bit integers, in 255..65535.
+        floating: White of floating-point numbers.
+    """
+
+    integer: int | None = None
+    floating: float | None = None
+
+    @classmethod
+    def of_bit_depth(cls, bit_depth: int) -> WhitePoint:
+        """Return the white of a bit depth, for integers and for floating-point numbers that count as they do.
+
+        Raises:
+            ValueError: If the depth is not in 8..16.
+        """
+        if isinstance(bit_depth, bool) or not isinstance(bit_depth, int) or not 8 <= bit_depth <= 16:
+            msg = f"`bit_depth` must be in 8..16, got {bit_depth!r}. A camera's 12 bits are in its manual."
+            raise ValueError(msg)
+        return cls(2**bit_depth - 1, float(2**bit_depth - 1))
+
+    @classmethod
+    def find(cls, images: Iterable[Brightness | None]) -> WhitePoint:
+        """Return the white of a folder's images; None stands for an image of 8 bits."""
+        deep = [image for image in images if image is not None]
+        integer = _least_white([image for image in deep if not image.floating], list(_FLOAT_WHITES[1:]))
+        floating = _least_white([image for image in deep if image.floating], list(_FLOAT_WHITES))
+        return cls(None if integer is None else int(integer), floating)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> WhitePoint:
+        """Return what :meth:`to_dict` gave."""
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"integer": self.integer, "floating": self.floating}
+
+    def to_levels(self, samples: np.ndarray) -> np.ndarray:
+        """Return samples of more than 8 bits as 8-bit levels, brighter ones than white as white.
+
+        Integers keep their high bits, as decoders do that hand out 8 bits of 16.
+
+        Raises:
+            UnreadableImageError: If white is not known for such samples, or they are no numbers or negative.
+        """
+        if samples.dtype.kind == "f":
+            return self._float_levels(samples)
+        if self.integer is None or samples.min() < 0 or samples.max() > _LARGEST:
+            msg = "32-bit integers below 0 or above 65535 have no known white; convert the image to 8 or 16 bits"
+            raise UnreadableImageError(msg)
+        values = np.minimum(samples, self.integer).astype(np.uint32)
+        return (values * 256 // (self.integer + 1)).astype(np.uint8)
+
+    def _float_levels(self, samples: np.ndarray) -> np.ndarray:
+        if not (np.isfinite(samples).all() and samples.min() >= -_ROUNDING):
+            msg = "floating-point values that are negative or no numbers; convert the image to 8 or 16 bits"
+            raise UnreadableImageError(msg)
+        if self.floating is None or samples.max() > _LARGEST + _ROUNDING:
+            msg = "floating-point values above 65535 have no known white; convert the image to 8 or 16 bits"
+            raise UnreadableImageError(msg)
+        return (np.clip(samples / self.floating, 0, 1) * 255).round().astype(np.uint8)
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        parts = []
+        if self.integer is not None:
+            parts.append(f"{self.integer} ({(self.integer + 1).bit_length() - 1} bits)")
+        if self.floating is not None:
+            parts.append(f"{self.floating:g} for floating-point numbers")
+        return " and ".join(parts)
+
+
+def measure_brightness(samples: np.ndarray, stated: float | None) -> Brightness:
+    """Measure an image of more than 8 bits: integers or floating-point numbers, any shape."""
+    values = samples.reshape(-1)
+    values = values[:: max(1, values.size // _ENOUGH)]
+    floating = samples.dtype.kind == "f"
+    values = values[np.isfinite(values)] if floating else values
+    brightest = float(np.quantile(values, _QUANTILE, method="higher")) if values.size else 0.0
+    return Brightness(floating, brightest, stated)
+
+
+def _least_white(images: list[Brightness], whites: list[float]) -> float | None:
+    """Return the least of the whites that holds the brightest image; None if there is none."""
+    if not images:
+        return None
+    stated = [image.stated for image in images if image.stated]
+    if len(stated) == len(images):
+        return max(stated)
+    known = [image.brightest for image in images if image.brightest <= whites[-1] + _ROUNDING]
+    return next((white for white in whites if max(known) <= white + _ROUNDING), None) if known else None

@@ -1,0 +1,86 @@
+"""What anomalib's own reader would show differently is refused; all else is read the same."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from anomalib.data.utils import read_image
+from PIL import Image
+
+from anomalib_synth.images import check_host_agrees, check_host_masks, digest_image, read_tensor
+from tests.unit.images.bad_inputs import colours, write_readable, write_unreadable
+
+REFUSED = {"deep.png", "deep.tif", "float.tif", "rotated.png"}
+
+
+def test_what_is_not_refused_is_read_as_anomalib_reads_it(tmp_path) -> None:
+    for name in write_readable(tmp_path):
+        path = tmp_path / name
+        if name in REFUSED:
+            with pytest.raises(
+                ValueError, match=rf"`data` must hold .*1 of 1 are not .*{name}.*anomalib-synth convert"
+            ):
+                check_host_agrees([path], "data")
+        else:
+            check_host_agrees([path], "data")
+            theirs = read_image(path, as_tensor=True)
+            np.testing.assert_array_equal(np.asarray(read_tensor(path, "data")), np.asarray(theirs), err_msg=name)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_photographs_on_their_side_are_refused(tmp_path, turn) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(colours()).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(ValueError, match="EXIF orientation, which anomalib ignores"):
+        check_host_agrees([tmp_path / "a.jpg"], "data")
+
+
+def test_unreadable_files_are_named_before_training(tmp_path) -> None:
+    write_unreadable(tmp_path)
+    with pytest.raises(ValueError, match=r"'.*text.jpg': cannot be read \(not an image of a known format\)"):
+        check_host_agrees([tmp_path / "text.jpg", tmp_path / "thin.png"], "data")
+    with pytest.raises(ValueError, match="cannot be read"):
+        check_host_agrees([tmp_path / "gone.png"], "data")
+
+
+def test_no_program_is_started_when_a_file_is_postscript(tmp_path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
+    events = []
+    sys.addaudithook(lambda event, _: events.append(event))
+    with pytest.raises(ValueError, match="not an image of a known format"):
+        read_tensor(path, "normals")
+    with pytest.raises(ValueError, match="not an image of a known format"):
+        check_host_agrees([path], "data")
+    assert not {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"} & set(events)
+
+
+def test_masks_of_many_levels_are_refused_where_anomalib_reads_them(tmp_path) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:30, 20:40] = 255
+    Image.fromarray(mask).save(tmp_path / "sharp.png")
+    Image.fromarray(mask).save(tmp_path / "soft.jpg", quality=60)
+    check_host_masks([tmp_path / "sharp.png"], "data")
+    with pytest.raises(ValueError, match=r"pixels for \d+ in '.*soft.jpg'.*convert --masks"):
+        check_host_masks([tmp_path / "sharp.png", tmp_path / "soft.jpg"], "data")
+
+
+def test_a_copy_is_the_same_image_whatever_its_name_and_format(tmp_path) -> None:
+    image = Image.fromarray(colours())
+    for name in ("a.png", "b.bmp", "c.tif", "d.webp"):
+        image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(colours()[::-1, ::-1]).save(tmp_path / "e.png", exif=exif)
+    Image.fromarray(colours()[..., 0]).save(tmp_path / "grey.png")
+    assert len({digest_image(tmp_path / name) for name in ("a.png", "b.bmp", "c.tif", "d.webp", "e.png")}) == 1
+    assert digest_image(tmp_path / "grey.png") != digest_image(tmp_path / "a.png")
+    deep = (np.arange(32 * 32).reshape(32, 32) * 60).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(deep + np.uint16(1)).save(tmp_path / "other.png")
+    assert digest_image(tmp_path / "deep.png") == digest_image(tmp_path / "deep.tif")
+    assert digest_image(tmp_path / "deep.png") != digest_image(tmp_path / "other.png")

@@ -1,0 +1,41 @@
+"""One listing for every command."""
+
+from __future__ import annotations
+
+import pytest
+
+from anomalib_synth.images import list_images
+
+
+def test_hidden_files_and_copies_of_notebooks_are_left_out(tmp_path) -> None:
+    for name in ("a/000.png", "a/._000.png", "a/.ipynb_checkpoints/000.png", "__MACOSX/000.png", ".cache/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert list(list_images(tmp_path).files) == ["a/000.png"]
+
+
+def test_a_folder_within_a_hidden_one_is_listed(tmp_path) -> None:
+    folder = tmp_path / ".data" / "good"
+    folder.mkdir(parents=True)
+    (folder / "0.png").write_bytes(b"x")
+    assert list(list_images(folder).files) == ["0.png"]
+
+
+def test_other_formats_are_counted_and_named(tmp_path) -> None:
+    for name in ("a.png", "b.gif", "c.JP2", "d.gif", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    listing = list_images(tmp_path)
+    assert list(listing.foreign) == ["b.gif", "c.JP2", "d.gif"]
+    assert "3 images of formats that are not read (2 .gif, 1 .jp2), such as 'b.gif'" in listing.note()
+
+
+def test_the_error_counts_other_formats_when_there_is_nothing_else(tmp_path) -> None:
+    (tmp_path / "b.gif").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"`masks` must be .* which holds none \(1 in formats that are not read"):
+        list_images(tmp_path, "masks")
+
+
+def test_a_folder_called_like_an_image_is_no_image(tmp_path) -> None:
+    (tmp_path / "parts.png").mkdir()
+    (tmp_path / "parts.png" / "0.png").write_bytes(b"x")
+    assert list(list_images(tmp_path).files) == ["parts.png/0.png"]

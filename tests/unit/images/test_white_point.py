@@ -1,0 +1,99 @@
+"""One white point for the images of more than 8 bits in a folder."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_synth.images import UnreadableImageError, WhitePoint, decode_image, find_white_point, measure_image
+
+
+def ramp(top: int, dtype: type = np.uint16) -> np.ndarray:
+    """A ramp from 0 to a brightest value, (32, 64)."""
+    return np.tile(np.linspace(0, top, 64).astype(dtype), (32, 1))
+
+
+def save(array: np.ndarray, suffix: str) -> bytes:
+    packed = BytesIO()
+    Image.fromarray(array).save(packed, {"png": "PNG", "tif": "TIFF"}[suffix])
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_white_is_the_least_depth_that_holds_the_folder_when_files_have_16_bits(tmp_path, bits, suffix) -> None:
+    top = 2**bits - 1
+    for name, share in (("dark", 0.3), ("bright", 0.9)):
+        (tmp_path / f"{name}.{suffix}").write_bytes(save(ramp(int(share * top)), suffix))
+    white = find_white_point(sorted(tmp_path.iterdir()))
+    assert white == WhitePoint(top, None)
+    for name, share in (("dark", 0.3), ("bright", 0.9)):
+        levels = decode_image((tmp_path / f"{name}.{suffix}").read_bytes(), white_point=white)
+        np.testing.assert_array_equal(levels[..., 0], ramp(int(share * top)) >> (bits - 8))
+
+
+def test_a_hot_pixel_does_not_make_the_folder_dark(tmp_path) -> None:
+    image = np.tile(ramp(4000), (8, 8))
+    image[3, 5] = 65535
+    (tmp_path / "a.png").write_bytes(save(image, "png"))
+    assert find_white_point([tmp_path / "a.png"]).integer == 4095
+
+
+@pytest.mark.parametrize(("top", "white"), [(1.0, 1.0), (0.3, 1.0), (255.0, 255.0), (200.0, 255.0), (4000.0, 4095.0)])
+def test_floats_have_the_least_usual_white_that_holds_them(top, white) -> None:
+    data = save(ramp(1, np.float32) * 0 + np.linspace(0, top, 64, dtype=np.float32), "tif")
+    measured = measure_image(data)
+    assert WhitePoint.find([measured]) == WhitePoint(None, white)
+    levels = decode_image(data)
+    expected = (np.linspace(0, top, 64, dtype=np.float32) / white * 255).round()
+    np.testing.assert_array_equal(levels[0, :, 0], expected)
+
+
+def test_32_bit_integers_are_read_as_16_bit_ones_when_they_are_no_larger() -> None:
+    np.testing.assert_array_equal(decode_image(save(ramp(4095, np.int32), "tif"))[..., 0], ramp(4095) >> 4)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_colours_of_16_bits_are_read_in_full_when_a_camera_fills_12(suffix) -> None:
+    colours = np.stack([ramp(4095), ramp(4095)[:, ::-1], ramp(2000)], -1)
+    data = cv2.imencode(suffix, colours[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(decode_image(data), colours >> 4)
+
+
+def test_the_file_decides_when_it_states_its_depth() -> None:
+    dark = ramp(900)
+    stated = save(dark, "png")
+    chunk = b"sBIT" + bytes([12])
+    stated = stated[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + stated[33:]
+    assert WhitePoint.find([measure_image(stated)]).integer == 4095
+    assert WhitePoint.find([measure_image(save(dark, "png"))]).integer == 1023
+    pgm = b"P5 64 32 4095\n" + ramp(900).astype(">u2").tobytes()
+    np.testing.assert_allclose(decode_image(pgm)[..., 0], ramp(900) >> 4, atol=1)
+
+
+@pytest.mark.parametrize("array", [np.full((20, 20), 70_000, np.int32), np.full((20, 20), -3, np.int32)])
+def test_integers_without_a_known_white_are_refused(array) -> None:
+    for white in (None, WhitePoint(65535, None)):
+        with pytest.raises(UnreadableImageError, match="no known white"):
+            decode_image(save(array, "tif"), white_point=white)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 1e6])
+def test_floats_without_a_known_white_are_refused(value) -> None:
+    array = np.full((20, 20), 0.5, np.float32)
+    array[2:9] = value
+    for white in (None, WhitePoint(None, 1.0)):
+        with pytest.raises(UnreadableImageError, match="floating-point"):
+            decode_image(save(array, "tif"), white_point=white)
+
+
+@pytest.mark.parametrize("depth", [7, 17, 12.5, True, "12"])
+def test_a_bit_depth_is_refused_when_it_is_none(depth) -> None:
+    with pytest.raises(ValueError, match=r"`bit_depth` must be in 8..16"):
+        WhitePoint.of_bit_depth(depth)
