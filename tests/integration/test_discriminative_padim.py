@@ -278,6 +278,16 @@ def test_normality_finds_the_defects_without_training(parts_root, tmp_path) -> N
     assert float(scores[labels.bool()].min()) > float(scores[~labels.bool()].max())
 
 
+def test_scores_grow_slowly_when_defects_are_gross(trained) -> None:
+    network = trained[0].model.eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        (normality, defect), found = network.group_maps(images), network(images)
+        score = network.standardise_maximum(normality, 0) + network.standardise_maximum(defect, 1)
+    np.testing.assert_allclose(np.sinh(found.anomaly_map), normality + network.trust * defect, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(np.sinh(found.pred_score), score, rtol=1e-3, atol=1e-4)
+
+
 def test_checkpoint_predicts_the_same(trained) -> None:
     model, path = trained
     loaded = DiscriminativePadim.load_from_checkpoint(path, evaluator=False, visualizer=False).eval()

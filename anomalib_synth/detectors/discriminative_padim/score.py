@@ -11,6 +11,11 @@ light up somewhere in good images, :math:`\mu_H` and :math:`\sigma_H` are large 
 normals say little about a deviation, and fewer are held out for H than there are for N: so both deviations are upper
 95 % confidence limits, :math:`s \sqrt{(m - 1) / \chi^2_{0.05}(m - 1)}` over m normals, and the fewer there are the less
 the heads count. In the map t is the quotient of the two factors: .98 with 300 normals, .47 with 20.
+
+What the model hands out is the inverse hyperbolic sine of both. It changes no ranking. But gross defects are a hundred
+deviations away and faint ones five, and anomalib maps scores to [0, 1] by the largest and the least of the validation
+set and clips what is further than half that range below the threshold: on a linear scale faint defects and good images
+would all become 0.
 """
 
 from __future__ import annotations

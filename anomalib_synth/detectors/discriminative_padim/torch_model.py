@@ -80,8 +80,8 @@ class DiscriminativePadimModel(nn.Module):
 
     Shape:
         - Input: (B, 3, H, W), normalised, of the size that was trained on
-        - Output: ``anomaly_map`` (B, 1, H, W), in deviations of normal pixels, and ``pred_score`` (B,), in deviations
-          of normal images; neither has bounds
+        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,), the inverse hyperbolic sine of deviations of
+          normal pixels, and of normal images; neither has bounds
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class DiscriminativePadimModel(nn.Module):
             raise ValueError(msg)
         normality, defect = self.group_maps(images)
         score = self.standardise_maximum(normality, 0)
-        if defect is None:
-            return InferenceBatch(anomaly_map=normality, pred_score=score)
-        anomaly_map = normality + self.trust * defect
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=score + self.standardise_maximum(defect, 1))
+        if defect is not None:
+            normality = normality + self.trust * defect
+            score = score + self.standardise_maximum(defect, 1)
+        return InferenceBatch(anomaly_map=torch.asinh(normality), pred_score=torch.asinh(score))
 
     def group_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; None for H without heads."""
