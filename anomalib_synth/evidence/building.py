@@ -7,6 +7,8 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
+from anomalib_synth.images import ImageSize
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -49,20 +51,23 @@ def build_callbacks(name: str, sections: Sequence[Mapping[str, Any]], *, seed: i
     ]
 
 
-def build_model(name: str, section: Mapping[str, Any], *, image_size: int | None) -> AnomalibModule:
+def build_model(name: str, section: Mapping[str, Any], *, image_size: int | str | None) -> AnomalibModule:
     """Return the model of a section, without post-processor, evaluator and visualizer: raw scores are compared.
 
     Args:
         name: Name of the model.
         section: ``{class_path, init_args}``, and ``normalise: {mean, std}`` if the statistics differ.
-        image_size: Side in pixels of what it sees; None keeps its pre-processor.
+        image_size: Size in pixels of what it sees: the side of a square, or height x width; None keeps its
+            pre-processor.
 
     Raises:
         ValueError: If it cannot be built.
     """
     model = _build("model", f"models.{name}", section)
-    if image_size is not None:
-        model.pre_processor = model.configure_pre_processor(image_size=(image_size, image_size))
+    size = ImageSize.parse(image_size)
+    if size is not None:
+        height, width = (size.height, size.width) if size.height else (size.long_side, size.long_side)
+        model.pre_processor = model.configure_pre_processor(image_size=(height, width))
     if "normalise" in section:
         _normalise(name, model.pre_processor, section["normalise"])
     model.post_processor = model.evaluator = model.visualizer = None

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from anomalib_synth.evidence.building import build_datamodule, check_section
+from anomalib_synth.images import ImageSize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,8 @@ class ComparisonSpec:
         baseline: The arm that the others are compared with.
         seeds: Seeds of the runs.
         steps: Optimiser steps of every arm that trains; models that fix their epochs (PatchCore: one) keep them.
-        image_size: Side in pixels that every model sees; None: each model's own pre-processor.
+        image_size: Size in pixels that every model sees: the side of a square, or height x width, such as
+            ``"384x512"``; None: each model's own pre-processor.
         false_alarm_rate: Rate the threshold is set for, in (0, 1); None: no threshold, no recall.
         test_defects: ``"real"``, or ``"synthetic"``: data are tested on synthetic defects, to choose among models.
 
@@ -52,7 +54,7 @@ class ComparisonSpec:
     baseline: Sequence[str]
     seeds: Sequence[int]
     steps: int
-    image_size: int | None = None
+    image_size: int | str | None = None
     false_alarm_rate: float | None = 0.05
     test_defects: TestDefects = "real"
 
@@ -129,10 +131,10 @@ class ComparisonSpec:
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             msg = f"`seeds` must be different whole numbers >= 0, got {list(self.seeds)}."
             raise ValueError(msg)
-        for name, value, least in (("steps", self.steps, 1), ("image_size", self.image_size, 16)):
-            if value is not None and value < least:
-                msg = f"`{name}` must be >= {least}, got {value}."
-                raise ValueError(msg)
+        if self.steps < 1:
+            msg = f"`steps` must be >= 1, got {self.steps}."
+            raise ValueError(msg)
+        ImageSize.parse(self.image_size)
         if self.false_alarm_rate is not None and not 0 < self.false_alarm_rate < 1:
             msg = (
                 f"`false_alarm_rate` must be in (0, 1), got {self.false_alarm_rate}. 0.05 means one good image in "

@@ -33,7 +33,7 @@ def compare(
     synthesis: dict[str, list[dict]],
     seeds: list[int] = [0, 1, 2],  # noqa: B006  (never changed; jsonargparse shows it)
     steps: int = 400,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
     false_alarm_rate: float | None = 0.05,
     test_defects: Literal["real", "synthetic"] = "real",
     metric: Literal["image_auroc", "pixel_auroc", "pixel_ap", "aupro", "recall"] = "image_auroc",
@@ -67,7 +67,8 @@ def compare(
             callback that takes a seed gets the run's, unless it is given one.
         seeds: Seeds of the runs; an interval takes at least two, better three or more.
         steps: Optimiser steps of every arm that trains; models that fix their epochs, as PatchCore, keep them.
-        image_size: Side in pixels that every model sees; null leaves each model's own pre-processor.
+        image_size: Size in pixels that every model sees: the side of a square, or height x width, such as 384x512;
+            null leaves each model's own pre-processor.
         false_alarm_rate: Share of good images that may be called anomalous, in (0, 1): one half of the good validation
             images sets the threshold for it, the other measures it; null leaves thresholds out.
         test_defects: "synthetic" allows data whose test set is synthetic, to choose among models without a real defect;

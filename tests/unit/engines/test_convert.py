@@ -52,7 +52,8 @@ def test_names_that_differ_in_their_suffix_stay_apart(tmp_path) -> None:
     for name in ("a.png", "a.bmp", "A.tif", "b.png"):
         Image.fromarray(colours()).save(tmp_path / "in" / name)
     convert(tmp_path / "in", out=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [
         "A_tif.png",
         "a_bmp.png",
         "a_png.png",

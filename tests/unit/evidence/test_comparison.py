@@ -115,7 +115,7 @@ def test_config_hash_tells_runs_apart_when_anything_differs() -> None:
         ({"seeds": [0, 0]}, "`seeds` must be different"),
         ({"seeds": []}, "`seeds` must be a list"),
         ({"steps": 0}, "`steps` must be >= 1"),
-        ({"image_size": 8}, "`image_size` must be >= 16"),
+        ({"image_size": 8}, "`image_size` must be a long side .* sides >= 16"),
         ({"false_alarm_rate": 1.0}, "`false_alarm_rate` must be in"),
         ({"data": {}}, "`data` must name at least one"),
         ({"models": {**BASE["models"], "padim": {"class": "x"}}}, "`models.padim` must have class_path"),

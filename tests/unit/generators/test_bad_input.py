@@ -77,7 +77,7 @@ def test_texture_folder(tmp_path) -> None:
 
     with pytest.raises(ValueError, match="`texture_dir` must be a folder"):
         draw(tmp_path / "missing")
-    with pytest.raises(ValueError, match="`texture_dir` must be a folder with images .* holds none"):
+    with pytest.raises(ValueError, match=r"`texture_dir` must be a folder with images .* holds none"):
         draw(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"unreadable image, .*broken.png"):
@@ -101,7 +101,7 @@ def test_texture_folder_is_used(tmp_path) -> None:
 def test_part_mask_file(tmp_path) -> None:
     from PIL import Image
 
-    with pytest.raises(ValueError, match="`foreground` needs a usable mask, .*missing.png' is none: cannot be read"):
+    with pytest.raises(ValueError, match=r"`foreground` needs a usable mask, .*missing.png' is none: cannot be read"):
         RuleBasedGenerator(foreground=tmp_path / "missing.png")(IMAGES, seeds=[1, 2])
     Image.new("L", (8, 8)).save(tmp_path / "empty.png")
     with pytest.raises(ValueError, match="zero everywhere"):
