@@ -1,0 +1,171 @@
+"""Odd images from end to end: one reading for every command, or a refusal before any work."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from anomalib.data import Folder
+from anomalib.data.utils import read_image
+from PIL import Image
+
+from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.cli import main, preview
+from anomalib_synth.data import SyntheticDataModule
+from anomalib_synth.engines.convert import convert
+from anomalib_synth.engines.generate import generate
+from anomalib_synth.generators import RuleBasedGenerator, StoredGenerator
+from anomalib_synth.store import SampleStore
+from tests.contract import render_normals
+from tests.integration.models import make_engine, make_supersimplenet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def levels(count: int = 6, height: int = 64, width: int = 64) -> list[np.ndarray]:
+    """Grey parts, (height, width) uint8."""
+    return [(image[0].numpy() * 255).round().astype(np.uint8) for image in render_normals(count, 3, height, width)]
+
+
+def write_deep(folder: Path, bits: int = 12) -> list[np.ndarray]:
+    """Write a folder of a camera's 16-bit files and return their high bits."""
+    folder.mkdir(parents=True)
+    for position, image in enumerate(levels()):
+        Image.fromarray(image.astype(np.uint16) << (bits - 8)).save(folder / f"{position:03d}.png")
+    return levels()
+
+
+def write_turned(folder: Path) -> None:
+    """Write photographs that lie on their side."""
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for position, image in enumerate(levels(height=48)):
+        Image.fromarray(image).convert("RGB").save(folder / f"{position:03d}.jpg", quality=95, exif=exif)
+
+
+def fit_on(folder: Path, tmp_path: Path, **options) -> None:
+    datamodule = Folder(name="part", normal_dir=folder, val_split_mode="from_train", test_split_mode="none", **options)
+    callback = SynthesisCallback(RuleBasedGenerator(["nsa"]))
+    make_engine(tmp_path, [callback]).fit(make_supersimplenet(), datamodule=datamodule)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_camera_of_more_than_8_bits_gives_the_same_picture_everywhere(tmp_path, bits, capsys) -> None:
+    expected = write_deep(tmp_path / "normals", bits)
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=6)
+    store = SampleStore.open(tmp_path / "store")
+    assert store.settings["normals"]["white_point"] == {"integer": 2**bits - 1, "floating": None}
+    for record in store.records:
+        source = store.read_source(record)
+        np.testing.assert_array_equal(source[..., 0], expected[int(record.source[:3])])
+    assert f"White is {2**bits - 1} ({bits} bits)" in capsys.readouterr().out
+    preview(tmp_path / "normals", tmp_path / "preview.png", generator=RuleBasedGenerator(["nsa"]), image_size=None)
+    assert f"White is {2**bits - 1}" in capsys.readouterr().out
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=8)  # goes on with the white it has
+
+
+def test_the_user_has_the_last_word_on_white(tmp_path) -> None:
+    expected = write_deep(tmp_path / "normals", 12)
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=1, bit_depth=14)
+    store = SampleStore.open(tmp_path / "store")
+    np.testing.assert_array_equal(store.read_source(store.records[0])[..., 0], expected[0] >> 2)
+    with pytest.raises(
+        ValueError, match=r"made with other settings \(normals.white_point.*integer: 16383 in the store"
+    ):
+        generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2, bit_depth=12)
+
+
+@pytest.mark.parametrize("write", [write_deep, write_turned])
+def test_training_is_refused_before_it_starts_when_anomalib_reads_another_picture(tmp_path, write) -> None:
+    write(tmp_path / "normals")
+    with pytest.raises(ValueError, match=r"`data` must hold images that anomalib reads.*anomalib-synth convert"):
+        fit_on(tmp_path / "normals", tmp_path)
+    base = Folder(name="part", normal_dir=tmp_path / "normals")
+    with pytest.raises(ValueError, match=r"`base` must hold images that anomalib reads.*anomalib-synth convert"):
+        SyntheticDataModule(base, RuleBasedGenerator(["nsa"]), root=tmp_path / "kept").setup()
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("write", [write_deep, write_turned])
+def test_converted_copies_train_on_the_pixels_of_the_store(tmp_path, write) -> None:
+    write(tmp_path / "normals")
+    convert(tmp_path / "normals", out=tmp_path / "copies")
+    generate(tmp_path / "copies", out=tmp_path / "store", num_samples=6)
+    served = StoredGenerator(tmp_path / "store", paired=True)
+    stored = {str(row.numpy().tobytes()) for row in served(torch.rand(1, 3, *shape_of(tmp_path / "copies"))).source}
+    normals = {
+        str(np.asarray(read_image(path, as_tensor=True)).tobytes()) for path in (tmp_path / "copies").rglob("*.png")
+    }
+    assert stored <= normals
+    fit_on(tmp_path / "copies", tmp_path)
+
+
+def shape_of(folder: Path) -> tuple[int, int]:
+    width, height = Image.open(next(folder.rglob("*.png"))).size
+    return height, width
+
+
+def test_photographs_are_upright_in_the_store(tmp_path) -> None:
+    write_turned(tmp_path / "normals")
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=3)
+    store = SampleStore.open(tmp_path / "store")
+    for record in store.records:
+        upright = np.rot90(np.asarray(Image.open(tmp_path / "normals" / record.source)), -1)
+        np.testing.assert_array_equal(store.read_source(record), upright)
+
+
+def test_what_is_no_image_of_the_user_is_left_out_of_every_command(tmp_path, parts_root, capsys) -> None:
+    normals = tmp_path / "normals"
+    shutil.copytree(parts_root / "train" / "good", normals)
+    (normals / "._000.png").write_bytes(b"\x00\x05\x16\x07")
+    (normals / ".ipynb_checkpoints").mkdir()
+    shutil.copy(normals / "000.png", normals / ".ipynb_checkpoints" / "000-checkpoint.png")
+    (normals / "old.gif").write_bytes(b"GIF89a")
+    (normals / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    generate(normals, out=tmp_path / "store", num_samples=12)
+    store = SampleStore.open(tmp_path / "store")
+    assert {record.source for record in store.records} == {f"{n:03d}.png" for n in range(12)}
+    assert set(store.settings["normals"]["unreadable"]) == {"old.gif", "x.png"}
+    main(["preview", f"--normals={normals}", f"--out={tmp_path / 'p.png'}", "--per_family=1"])
+    printed = capsys.readouterr().out
+    assert printed.count("old.gif: the format .gif is not read") == 2
+    assert "Left out x.png: not an image of a known format" in printed
+    assert "._000" not in printed
+
+
+def test_the_shape_is_kept_when_a_long_side_is_given(tmp_path) -> None:
+    (tmp_path / "normals").mkdir()
+    for position, image in enumerate(levels(2, 300, 400)):
+        Image.fromarray(image).convert("RGB").save(tmp_path / "normals" / f"{position}.jpg")
+    for size, shape in ((128, (96, 128, 3)), ("64x80", (64, 80, 3))):
+        generate(tmp_path / "normals", out=tmp_path / f"store{size}", num_samples=2, image_size=size)
+        store = SampleStore.open(tmp_path / f"store{size}")
+        assert {store.read_source(record).shape for record in store.records} == {shape}
+        generate(tmp_path / "normals", out=tmp_path / f"store{size}", num_samples=3, image_size=size)
+
+
+def test_a_turned_foreground_is_refused(tmp_path) -> None:
+    mask = np.zeros((80, 60), np.uint8)
+    mask[10:70, 10:50] = 255
+    Image.fromarray(mask).save(tmp_path / "part.png")
+    generator = RuleBasedGenerator(["nsa"], foreground=tmp_path / "part.png")
+    generator(render_normals(1, 3, 160, 120), seeds=[1])
+    with pytest.raises(ValueError, match=r"`foreground` mask .* got 60 x 80 pixels .* 120 x 90.* turned by a quarter"):
+        generator(render_normals(1, 3, 90, 120), seeds=[1])
+
+
+def test_soft_masks_are_refused_where_anomalib_would_count_their_shadows(tmp_path, parts_root) -> None:
+    root = shutil.copytree(parts_root, tmp_path / "part")
+    for mask in (root / "ground_truth" / "spot").iterdir():
+        Image.open(mask).save(mask.with_suffix(".jpg"), quality=50)
+        mask.unlink()
+    base = Folder(
+        name="part", root=root, normal_dir="train/good", abnormal_dir="test/spot", mask_dir="ground_truth/spot"
+    )
+    with pytest.raises(ValueError, match=r"`base` must hold masks that anomalib reads as they are.*convert --masks"):
+        SyntheticDataModule(base, RuleBasedGenerator(["nsa"]), root=tmp_path / "kept").setup()
