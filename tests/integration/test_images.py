@@ -75,7 +75,7 @@ def test_the_user_has_the_last_word_on_white(tmp_path) -> None:
     store = SampleStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.read_source(store.records[0])[..., 0], expected[0] >> 2)
     with pytest.raises(
-        ValueError, match=r"made with other settings \(normals.white_point.*integer: 16383 in the store"
+        ValueError, match=r"other settings \(normals.white_point.*integer: 16383 in the store"
     ):
         generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2, bit_depth=12)
 
