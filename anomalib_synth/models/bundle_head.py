@@ -16,7 +16,7 @@ FORMAT = 1
 _REMEDY = "Fit the bundle again, or fetch it again."
 _FIELDS = {"format", "vocabulary", "models", "card"}
 _MOST_WORDS = 2**17
-_LONGEST_WORD = 100
+_LONGEST_WORD = 1000
 _WINDOW = 64  # a token of any scale covers a part of it
 _HASH = re.compile(r"[0-9a-f]{32}")
 

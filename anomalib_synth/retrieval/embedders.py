@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.bundle import load_bundle
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
+from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
 from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
 
 if TYPE_CHECKING:
@@ -68,12 +69,15 @@ class TimmEmbedder:
         import timm
 
         try:
+            if self.model_name.startswith(LOCAL_DIR):
+                check_folder(Path(self.model_name.removeprefix(LOCAL_DIR)))
             with torch.random.fork_rng(devices=[]):
                 plain = timm.create_model(self.model_name, pretrained=False, features_only=True)
-                levels = _choose_levels(plain.feature_info.reduction())
-                model = timm.create_model(
-                    self.model_name, pretrained=self.pretrained, features_only=True, out_indices=levels
-                )
+                options = {"features_only": True, "out_indices": _choose_levels(plain.feature_info.reduction())}
+                if self.pretrained:
+                    model = load_network(self.model_name, **options)
+                else:
+                    model = timm.create_model(self.model_name, pretrained=False, **options)
         except Exception as error:
             msg = (
                 f"timm cannot load {self.model_name!r} with features and weights ({error}). Without network, name a "

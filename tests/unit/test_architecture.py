@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
     {"_version", "sample"},
-    {"functional", "models", "quality", "store"},
+    {"functional", "models", "store"},
+    {"quality"},
     {"retrieval"},
     {"generators"},
     {"transforms", "data", "losses", "adapters", "fitting"},
