@@ -143,7 +143,14 @@ def load_backend(bundle: Bundle, *, text_encoder: str | None = None) -> LocalBac
             f"`AutoregressiveGenerator(text_encoder={named!r})`, or `text_encoder:` beside `bundle:` in YAML."
         )
         raise ValueError(msg)
-    if tower.encoder.weights_hash != bundle.text_encoder["weights_hash"]:
+    try:
+        found = tower.encoder.weights_hash
+    except OSError as error:
+        if text_encoder is not None:
+            raise
+        msg = f"Bundle {str(bundle.path)!r} must name a `text_encoder` that can be loaded, got {named!r}: {error}"
+        raise ValueError(msg) from error
+    if found != bundle.text_encoder["weights_hash"]:
         msg = (
             f"The weights of {tower.name} are others than those that bundle {str(bundle.path)!r} was fitted with. Put "
             "the old ones back, or fit the bundle again."

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHOWN = 4
+_ALLOWANCE = 10**8
 # computed, not learned: older files have them, newer libraries do not ask for them
 _COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|num_batches_tracked|relative_position_index)$")
 
@@ -59,7 +60,7 @@ def check_complete(part: str, path: Path | str, info: Mapping[str, Any], *, reme
 
 
 def check_room(part: str, folder: Path, needed: int, *, remedy: str) -> None:
-    """Refuse a configuration that asks for more numbers than its files have bytes, before any memory is taken.
+    """Refuse a configuration that asks for far more numbers than its files have bytes, before any memory is taken.
 
     Args:
         part: Name of the part, for the error.
@@ -71,7 +72,7 @@ def check_room(part: str, folder: Path, needed: int, *, remedy: str) -> None:
         ValueError: If the files are smaller, or there are none.
     """
     held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if needed > held:
+    if needed > held + _ALLOWANCE:  # a few tensors that are missing are for `check_complete` to name
         msg = (
             f"`{part}` in {str(folder)!r} must hold the {needed} weights its config.json asks for, in *.safetensors; "
             f"got {held} bytes of them. {remedy}"
