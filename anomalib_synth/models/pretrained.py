@@ -33,7 +33,7 @@ def load_network(part: str, path: Path, cls: Any, dtype: torch.dtype | str, *, r
     Raises:
         ValueError: If files are missing, or weights are missing, unexpected or of another shape.
     """
-    options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     if _is_of_transformers(cls):
         options[_name_of_dtype()] = dtype
     else:

