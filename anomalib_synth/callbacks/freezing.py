@@ -38,13 +38,13 @@ class FrozenParts:
             module.training = False
 
     def restore(self) -> None:
-        """Give every parameter and module back its ``requires_grad`` and its mode."""
-        for hook in self._hooks:
-            hook.remove()
-        for parameter, requires_grad in self._parameters:
-            parameter.requires_grad_(requires_grad)
-        for module, training in self._modules:
+        """Give every module and parameter back its mode and its ``requires_grad``, what was changed last first."""
+        for module, training in reversed(self._modules):
             module.training = training
+        for hook in reversed(self._hooks):
+            hook.remove()
+        for parameter, requires_grad in reversed(self._parameters):
+            parameter.requires_grad_(requires_grad)
 
 
 def match_parameters(model: nn.Module, patterns: Sequence[str]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
+from anomalib_synth.callbacks.restoring import require_single
 from anomalib_synth.callbacks.schedule import RunLimits
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class LearningRateDecayCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the length of the run, and refuse a model whose schedule this would fight."""
+        require_single(trainer, self, "Each would set the learning rate. Remove all but one.")
         if trainer.lr_scheduler_configs:
             msg = (
                 f"LearningRateDecayCallback sets the learning rate, but {type(pl_module).__name__} has a schedule of "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from anomalib_synth.adapters import ModuleSwap, draws_by_itself, find_losses, glass_parts
-from anomalib_synth.callbacks.restoring import RestoringCallback
+from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.losses import (
     SPLITS,
     GlassPatches,
@@ -91,9 +92,7 @@ class QualityWeightingCallback(RestoringCallback):
         if stage != "fit":
             return
         find_losses(pl_module)
-        if sum(isinstance(callback, QualityWeightingCallback) for callback in trainer.callbacks) > 1:
-            msg = "`trainer.callbacks` must hold one QualityWeightingCallback, got several. Remove all but one."
-            raise ValueError(msg)
+        require_single(trainer, self, "Each would weigh the loss again. Remove all but one.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of the model's losses; by now SynthesisCallback has taken that of its augmenter."""
@@ -143,12 +142,14 @@ class QualityWeightingCallback(RestoringCallback):
 
     def restore(self) -> None:
         """Put the model's own losses back."""
-        while self._swaps:
-            self._swaps.pop().restore()
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
+        swaps, self._swaps = self._swaps, []
+        patches, self._patches = self._patches, None
         self._batch = self._weights = None
+        with ExitStack() as stack:  # in reverse order, and each even if another fails
+            for swap in swaps:
+                stack.callback(swap.restore)
+            if patches is not None:
+                stack.callback(patches.remove)
 
     def _wrap(self, pl_module: LightningModule, site: LossSite, loss: torch.nn.Module) -> WeightedLoss:
         """Return the loss that takes another's place."""

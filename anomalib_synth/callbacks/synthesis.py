@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
-from anomalib_synth.callbacks.restoring import RestoringCallback
+from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.generators.base import AnomalyGenerator
@@ -114,9 +114,14 @@ class SynthesisCallback(RestoringCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a model that cannot learn from anomalies, before anything is prepared."""
-        del trainer
         if stage != "fit":
             return
+        require_single(
+            trainer,
+            self,
+            "Each would draw onto what another drew, or take its place. For several generators give one callback an "
+            "`anomalib_synth.generators.MixtureGenerator`.",
+        )
         self._intake = find_intake(pl_module)
         if self.generator is None and self._intake.kind == "slot":
             msg = (
@@ -127,6 +132,7 @@ class SynthesisCallback(RestoringCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the images, prepare the generator and take the model's augmenter's place."""
+        self.restore()  # of a fit that was killed between its hooks
         self.drawing_seconds, self.accepted_samples = 0.0, 0
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:

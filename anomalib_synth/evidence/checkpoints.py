@@ -7,6 +7,7 @@ settings, but not the name of its class. `anomalib train` writes a ``config.yaml
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pickle
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from anomalib_synth.evidence.found_config import check_found_config, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,13 +99,18 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
         The model, and the configuration it was trained with, if there is one.
 
     Raises:
-        ValueError: If the class is not known, or the configuration or class does not fit.
+        ValueError: If the class is not known, or the configuration or class does not fit; if one that was found next to
+            the checkpoint, or the checkpoint's hyper-parameters, name code of other packages or a hub.
     """
     config = find_config(checkpoint)
     if model is not None and Path(model).suffix.lower() in _CONFIG_SUFFIXES:
         config = Path(model)
-    elif model is not None:
-        return _from_class(_find_class(model), checkpoint), config
+    else:
+        check_names(loaded["hyper_parameters"], checkpoint)
+        if config is not None:
+            check_found_config(_read_config(config), config)
+    if model is not None and config != Path(model):
+        return _from_class(_find_class(model), checkpoint, loaded), config
     if config is None:
         folders = [name for name in checkpoint.resolve().parts[:-1] if hasattr(_models(), name)]
         hint = f" Its folders suggest `--model {folders[-1]}`." if folders else ""
@@ -128,7 +136,7 @@ def training_images(config: Path) -> list[str]:
     from anomalib.data import AnomalibDataModule
 
     section = _read_config(config).get("data")
-    if not section:
+    if not isinstance(section, dict):
         msg = f"{config} has no `data`"
         raise ValueError(msg)
     datamodule = _instantiate(AnomalibDataModule, "data", section)
@@ -146,7 +154,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         msg = f"`model` must be a readable configuration, got {str(path)!r}: {error}"
         raise ValueError(msg) from error
     return content if isinstance(content, dict) else {}
@@ -156,13 +164,25 @@ def _from_config(path: Path) -> AnomalibModule:
     """Build the model of a training configuration, or of a file with its ``class_path`` alone."""
     content = _read_config(path)
     section = content.get("model", content if "class_path" in content else None)
-    if not section:
+    if not isinstance(section, dict):  # a text would be read as the path of one more file
         msg = f"`model` must be a configuration with a `model`, as `anomalib train` takes it, got {str(path)!r}."
         raise ValueError(msg)
     _models()
     from anomalib.models import AnomalibModule
 
-    return _instantiate(AnomalibModule, "model", section)
+    return _instantiate(AnomalibModule, "model", _without_fetching(section))
+
+
+def _without_fetching(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's section with `pre_trained: false` where it has that: the checkpoint brings all weights."""
+    try:
+        takes = inspect.signature(_find_class(str(section.get("class_path"))).__init__).parameters
+    except ValueError:  # no such class, which is for jsonargparse to say
+        return section
+    arguments = section.get("init_args") or {}
+    if "pre_trained" not in takes or not isinstance(arguments, dict):
+        return section
+    return {**section, "init_args": {**arguments, "pre_trained": False}}
 
 
 def _instantiate(base: type, key: str, section: Any) -> Any:
@@ -172,7 +192,7 @@ def _instantiate(base: type, key: str, section: Any) -> Any:
     parser.add_subclass_arguments(base, key, fail_untyped=False, required=True)
     try:
         return parser.instantiate_classes(parser.parse_object({key: section}))[key]
-    except (ArgumentError, TypeError, ValueError, KeyError, OSError) as error:
+    except (ArgumentError, AttributeError, ImportError, TypeError, ValueError, KeyError, OSError) as error:
         msg = f"The configuration's `{key}` cannot be built: {error}"
         raise ValueError(msg) from error
 
@@ -192,9 +212,10 @@ def _find_class(name: str) -> type[AnomalibModule]:
     return found
 
 
-def _from_class(cls: type[AnomalibModule], checkpoint: Path) -> AnomalibModule:
+def _from_class(cls: type[AnomalibModule], checkpoint: Path, loaded: dict[str, Any]) -> AnomalibModule:
+    fetched = {"pre_trained": False} if "pre_trained" in loaded["hyper_parameters"] else {}  # all weights are in it
     try:
-        return cls.load_from_checkpoint(checkpoint, map_location="cpu")
+        return cls.load_from_checkpoint(checkpoint, map_location="cpu", **fetched)
     except (RuntimeError, TypeError, pickle.UnpicklingError) as error:
         msg = (
             f"`model` {cls.__name__} does not fit the checkpoint {str(checkpoint)!r}: "

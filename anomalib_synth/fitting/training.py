@@ -95,9 +95,7 @@ def train(
     optimizer = make_optimizer(model)
     step, best, since, history, best_state = 0, math.inf, 0, [], _copy(model)
     if checkpoint is not None and checkpoint.is_file():
-        kept = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
+        kept = _read_checkpoint(checkpoint, model, optimizer)
         step, best, since, best_state = kept["step"], kept["best"], kept["since"], kept["best_state"]
         history = [tuple(each) for each in kept["history"]]
     saved = time.monotonic()
@@ -115,6 +113,12 @@ def train(
             group["lr"] = schedule.rate_at(step) * group.get("rate", 1.0)
         model.train()
         loss = loss_at(step)
+        if not bool(loss.isfinite()):
+            msg = (
+                f"The loss of {type(model).__name__} is {float(loss.detach())} at step {step}, so nothing more can be "
+                "learned and nothing is written. Look for images that are not finite, or fit again with another `seed`."
+            )
+            raise ValueError(msg)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -136,6 +140,26 @@ def train(
     model.load_state_dict(best_state)
     model.eval()
     return Outcome(steps=step, best=best, history=history)
+
+
+def _read_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | Optimizers) -> dict:
+    """Restore model and optimiser, and return the rest of what a run that was stopped left behind."""
+    try:
+        kept = torch.load(path, weights_only=True)
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        missing = {"step", "best", "since", "best_state", "history"} - set(kept)
+    except Exception as error:  # torch raises many kinds for a file that is damaged
+        missing, reason = {"everything"}, error
+    else:
+        reason = KeyError(*missing)
+    if missing:
+        msg = (
+            f"{str(path)!r} must hold the state of a fit that was stopped, and cannot be read "
+            f"({type(reason).__name__}). Delete the file to start that part anew."
+        )
+        raise ValueError(msg) from reason
+    return kept
 
 
 def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:

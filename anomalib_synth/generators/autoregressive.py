@@ -62,6 +62,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
         bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
             the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
             better a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
+        text_encoder: Name of the pretrained encoder that the bundle was fitted with (``fit --settings.text_encoder``),
+            needed where it is not on this machine: a bundle's word has nothing fetched.
         sampling: How tokens are drawn. Defaults to ``Sampling()``.
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far the latents move from source to edit.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. A
@@ -80,6 +82,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         prompts: Prompts | None = None,
         *,
         bundle: Path | str | None = None,
+        text_encoder: str | None = None,
         sampling: Sampling | None = None,
         strength: tuple[float, float] = (0.5, 1.0),
         size: tuple[float, float] = (0.04, 0.25),
@@ -92,6 +95,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         self.prompts = None if prompts is None else read_prompts(prompts)
         self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
         self.bundle_path = None if bundle is None else Path(bundle)
+        self.text_encoder = text_encoder
         self.sampling = sampling or Sampling()
         physical = [family.name for family in REGISTRY.values() if family.physical]
         self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
@@ -104,6 +108,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         return {
             "prompts": self._vocabulary or self.prompts,
             "bundle": None if self.bundle_path is None else str(self.bundle_path),
+            **({} if self.text_encoder is None else {"text_encoder": self.text_encoder}),  # older stores lack it
             "sampling": asdict(self.sampling),
             "strength": list(self.shapes.strength),
             "size": list(self.shapes.size),
@@ -125,7 +130,12 @@ class AutoregressiveGenerator(AnomalyGenerator):
     def backend(self) -> TokenBackend:
         """The models, loaded on first use."""
         weights = self.weights
-        return load_backend(weights) if isinstance(weights, Bundle) else weights.backend()
+        if isinstance(weights, Bundle):
+            return load_backend(weights, text_encoder=self.text_encoder)
+        if self.text_encoder is not None:
+            msg = f"`text_encoder` must be None for a Janus model, which reads texts itself, got {self.text_encoder!r}."
+            raise ValueError(msg)
+        return weights.backend()
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""

@@ -111,16 +111,46 @@ class TextTower:
         return self._known[text]
 
 
-def load_backend(bundle: Bundle) -> LocalBackend:
+def load_backend(bundle: Bundle, *, text_encoder: str | None = None) -> LocalBackend:
     """Return the models of a bundle, with the pretrained encoder that reads their texts if it was fitted with one.
 
+    A bundle may come from somebody else, so what it names is loaded without a word only where it lies on this machine;
+    what would be fetched has to be asked for.
+
+    Args:
+        bundle: The bundle.
+        text_encoder: The encoder's name, as the user gives it; None takes the bundle's word for files of this machine.
+
     Raises:
-        ValueError: If that encoder's weights are others than those it was fitted with.
+        ValueError: If the bundle names another encoder than the user, or one that is not on this machine; if its
+            weights are others than those it was fitted with.
     """
+    named = None if bundle.text_encoder is None else bundle.text_encoder["name"]
+    if text_encoder is not None and text_encoder != named:
+        msg = (
+            f"`text_encoder` must be the encoder that bundle {str(bundle.path)!r} was fitted with, "
+            f"{named or 'none: it reads words'}, got {text_encoder!r}. "
+            f"{'Set it to that name.' if named else 'Leave it out.'}"
+        )
+        raise ValueError(msg)
     if bundle.text_encoder is None:
         return bundle.backend()
     tower = TextTower(bundle.text_encoder["name"])
-    if tower.encoder.weights_hash != bundle.text_encoder["weights_hash"]:
+    if text_encoder is None and not tower.encoder.is_local:
+        msg = (
+            f"Bundle {str(bundle.path)!r} must not name a `text_encoder` that is not on this machine, got {named!r}: a "
+            "file has nothing fetched by itself. If that is what you want, ask for it: "
+            f"`AutoregressiveGenerator(text_encoder={named!r})`, or `text_encoder:` beside `bundle:` in YAML."
+        )
+        raise ValueError(msg)
+    try:
+        found = tower.encoder.weights_hash
+    except OSError as error:
+        if text_encoder is not None:
+            raise
+        msg = f"Bundle {str(bundle.path)!r} must name a `text_encoder` that can be loaded, got {named!r}: {error}"
+        raise ValueError(msg) from error
+    if found != bundle.text_encoder["weights_hash"]:
         msg = (
             f"The weights of {tower.name} are others than those that bundle {str(bundle.path)!r} was fitted with. Put "
             "the old ones back, or fit the bundle again."

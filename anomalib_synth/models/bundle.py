@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from anomalib_synth.models.bundle_head import FORMAT, read_head
 from anomalib_synth.models.captions import CaptionReader, CaptionVocabulary
+from anomalib_synth.models.completeness import describe_misfit
 from anomalib_synth.models.dual_encoder import DualEncoder
 from anomalib_synth.models.editing import LocalBackend
 from anomalib_synth.models.token_transformer import TokenTransformer
@@ -20,9 +23,11 @@ from anomalib_synth.models.tokenizer import WindowTokenizer
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 1
 DEFAULT = Path(__file__).parent / "default_bundle"
 _CLASSES = {"tokenizer": WindowTokenizer, "token_model": TokenTransformer, "dual_encoder": DualEncoder}
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MOST_BYTES = 8  # of a weight
+_MOST_HEADER = 2**24
 
 
 class Bundle:
@@ -39,19 +44,8 @@ class Bundle:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
-            self.head = json.loads((self.path / "bundle.json").read_text(encoding="utf-8"))
-            version, words = self.head["format"], self.head["vocabulary"]
-        except FileNotFoundError as error:
-            msg = f"{str(path)!r} is no bundle: it has no bundle.json. Make one with `anomalib-synth fit --out`."
-            raise ValueError(msg) from error
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{str(self.path / 'bundle.json')!r} is damaged ({error!r}). Fit the bundle again."
-            raise ValueError(msg) from error
-        if version != FORMAT:
-            msg = f"{str(path)!r} has format {version}, this version reads format {FORMAT}. Upgrade anomalib-synth."
-            raise ValueError(msg)
-        self.vocabulary = CaptionVocabulary(words)
+        self.head = read_head(self.path / "bundle.json")
+        self.vocabulary = CaptionVocabulary(self.head["vocabulary"])
 
     @property
     def card(self) -> dict[str, Any]:
@@ -97,18 +91,43 @@ class Bundle:
         if name not in self.head["models"]:
             msg = f"Bundle {str(self.path)!r} has no {name}. Fit it again."
             raise ValueError(msg)
-        with torch.device("meta"):  # draws no random weights
+        with torch.device("meta"):  # draws no random weights, and takes no memory
             model = _CLASSES[name](**self.head["models"][name])
+        wanted = model.state_dict()
+        most = _MOST_HEADER + _MOST_BYTES * sum(value.numel() for value in wanted.values())
         try:
-            model.load_state_dict({key: value.float() for key, value in load(self._read(name)).items()}, assign=True)
-        except Exception as error:
-            msg = f"{str(self.path / f'{name}.safetensors')!r} does not fit its bundle ({error}). Fit the bundle again."
-            raise ValueError(msg) from error
+            state = load(self._read(name, most=most))
+        except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            raise self._misfit(name, f"it is no safetensors file ({error})") from error
+        misshapen = [
+            (key, value.shape, wanted[key].shape)
+            for key, value in state.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ]
+        misfit = describe_misfit(
+            missing=set(wanted) - set(state), unexpected=set(state) - set(wanted), misshapen=misshapen
+        )
+        if misfit:
+            raise self._misfit(name, misfit)
+        odd = sorted(key for key, value in state.items() if value.dtype not in _DTYPES or not value.isfinite().all())
+        if odd:
+            raise self._misfit(name, f"{odd[0]!r} holds values that are no finite numbers of 16 to 64 bits")
+        model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
         return model.eval().requires_grad_(False)
 
-    def _read(self, name: str) -> bytes:
+    def _misfit(self, name: str, reason: str) -> ValueError:
+        file = str(self.path / f"{name}.safetensors")
+        return ValueError(
+            f"{file!r} does not fit its bundle: it must hold the weights of `models.{name}` and no others; {reason}. "
+            "Fit the bundle again, or fetch it again."
+        )
+
+    def _read(self, name: str, *, most: int | None = None) -> bytes:
         path = self.path / f"{name}.safetensors"
         try:
+            size = path.stat().st_size
+            if most is not None and size > most:
+                raise self._misfit(name, f"it has {size} bytes, the model takes at most {most}")
             return path.read_bytes()
         except OSError as error:
             msg = f"{str(path)!r} cannot be read ({error.strerror}). Fit the bundle again."

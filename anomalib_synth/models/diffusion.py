@@ -18,6 +18,14 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.models.captions import CaptionVocabulary
+from anomalib_synth.models.pipeline_parts import (
+    INDEX,
+    check_tokenizers,
+    find_pipeline_class,
+    load_models,
+    read_card,
+    read_index,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
 
 CARD = "anomalib_synth.json"
 INSTRUCTION = "add {}"
-_INDEX = "model_index.json"
 _GUIDANCE = {"guidance_scale": 7.5, "image_guidance_scale": 1.5}
 _NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False}
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -111,10 +118,10 @@ class DiffusionEditor:
             ValueError: If there is none and none can be fetched.
         """
         folder = Path(self.pipeline)
-        if (folder / _INDEX).is_file():
+        if (folder / INDEX).is_file():
             return folder
         if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in {"..", "~"}:
-            msg = f"`pipeline` {self.pipeline!r} is no pipeline of diffusers: it has no {_INDEX}. {_remedies('')}"
+            msg = f"`pipeline` {self.pipeline!r} is no pipeline of diffusers: it has no {INDEX}. {_remedies('')}"
             raise ValueError(msg)
         fetch = import_diffusers().DiffusionPipeline.download
         try:
@@ -133,7 +140,7 @@ class DiffusionEditor:
     def card(self) -> dict[str, Any]:
         """What ``anomalib-synth fit`` says of a pipeline it trained; empty for others."""
         file = self.directory / CARD
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_card(file) if file.is_file() else {}
 
     @cached_property
     def weights_hash(self) -> str:
@@ -141,7 +148,7 @@ class DiffusionEditor:
         folder = self.directory
         if folder != Path(self.pipeline):
             return f"{self.pipeline}@{folder.name}"
-        files = [folder / _INDEX]
+        files = [folder / INDEX]
         for name in sorted(self._index):
             if not name.startswith("_") and (folder / name).is_dir():
                 files += sorted(file for file in (folder / name).rglob("*") if file.is_file())
@@ -161,30 +168,23 @@ class DiffusionEditor:
             ValueError: If its files are missing or do not fit, or it is called otherwise.
         """
         diffusers = import_diffusers()
-        kind = getattr(diffusers, str(self._index.get("_class_name")), None)
-        if kind is None:
-            msg = f"`pipeline` {self.pipeline!r} must be a class of diffusers, got {self._index.get('_class_name')!r}."
-            raise ValueError(msg)
-        missing = {"prompt", "image", "generator"} - set(inspect.signature(kind.__call__).parameters)
-        if missing:
-            msg = (
-                f"`pipeline` must be called with an image and a prompt, as StableDiffusionInstructPix2PixPipeline; "
-                f"{kind.__name__} takes no {', '.join(sorted(missing))}."
-            )
-            raise ValueError(msg)
+        kind = find_pipeline_class(self._index, diffusers, pipeline=self.pipeline)
         takes = inspect.signature(kind.__init__).parameters
         options = {name: value for name, value in _NO_CHECKER.items() if name in takes}
+        dtype = getattr(torch, self.settings.dtype)
         try:
             with torch.random.fork_rng(devices=[]), quiet(diffusers):
                 pipe = diffusers.DiffusionPipeline.from_pretrained(
                     self.directory,
                     use_safetensors=True,
                     local_files_only=True,
-                    torch_dtype=getattr(torch, self.settings.dtype),
+                    torch_dtype=dtype,
                     low_cpu_mem_usage=importlib.util.find_spec("accelerate") is not None,
                     **options,
+                    **load_models(self.directory, self._index, dtype=dtype),
                 )
-        except (OSError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+            check_tokenizers(pipe.components, self.directory)
+        except Exception as error:  # diffusers, transformers and safetensors raise many kinds for files that do not fit
             msg = f"diffusers cannot load the pipeline in {str(self.directory)!r}: {error} {_remedies(self.pipeline)}"
             raise ValueError(msg) from error
         if (self._index.get("safety_checker") or [None])[0] is not None:
@@ -298,11 +298,7 @@ class DiffusionEditor:
 
     @cached_property
     def _index(self) -> dict[str, Any]:
-        try:
-            return json.loads((self.directory / _INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            msg = f"{str(self.directory / _INDEX)!r} cannot be read: {error}. {_remedies(self.pipeline)}"
-            raise ValueError(msg) from error
+        return read_index(self.directory)
 
     @property
     def _denoiser(self) -> Any:

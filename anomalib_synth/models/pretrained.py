@@ -1,0 +1,111 @@
+"""Networks in the folders of diffusers and transformers: loaded whole, by a class the caller chose, or refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anomalib_synth.models.completeness import check_complete, check_room
+from anomalib_synth.models.config_files import check_config, read_config, read_json_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WORDS = {"tokenizer.json", "vocab.json", "added_tokens.json"}  # may hold any
+
+
+def load_network(part: str, path: Path, cls: Any, dtype: torch.dtype | str, *, remedy: str) -> Any:
+    """Return a network with all of its weights.
+
+    ``from_pretrained`` of both libraries fills what a file lacks with random numbers and says so in a log; what it
+    tells of missing keys (``output_loading_info``) is asked here.
+
+    Args:
+        part: Its name, for the error.
+        path: Its folder, whose files :func:`check_files` has seen.
+        cls: Class of diffusers or transformers.
+        dtype: Of the weights.
+        remedy: What to do, for the error.
+
+    Raises:
+        ValueError: If files are missing, or weights are missing, unexpected or of another shape.
+    """
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    if _is_of_transformers(cls):
+        options[_name_of_dtype()] = dtype
+    else:
+        options |= {"torch_dtype": dtype, "low_cpu_mem_usage": importlib.util.find_spec("accelerate") is not None}
+    try:
+        needed = _count_weights(path, cls)
+        check_room(part, path, needed, remedy=remedy)
+        model, info = cls.from_pretrained(path, ignore_mismatched_sizes=True, **options)
+    except Exception as error:  # both libraries raise many kinds for files that do not fit
+        msg = f"`{part}` in {str(path)!r} cannot be loaded as {cls.__name__}: {error} {remedy}"
+        raise ValueError(msg) from error
+    check_complete(part, path, info, remedy=remedy)
+    return model
+
+
+def check_files(folder: Path, *, what: str, remedy: str) -> None:
+    """Refuse JSON that names a hub or code, shards outside of their folder, and adapters of a model elsewhere.
+
+    Args:
+        folder: Folder of one network, tokenizer or scheduler.
+        what: What it belongs to, for the error.
+        remedy: What to do, for the error.
+
+    Raises:
+        ValueError: Naming file and entry.
+    """
+    if (folder / "adapter_config.json").exists():  # names the repository of the model under it
+        msg = (
+            f"{str(folder)!r} must hold a whole model, got an adapter to one that lies elsewhere. Merge the two first."
+        )
+        raise ValueError(msg)
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".index.json"):
+            _check_shards(path, what=what, remedy=remedy)
+        elif path.name == "config.json":
+            read_config(path, what=what, remedy=remedy)
+        elif path.name not in _WORDS:
+            content = read_json_object(path, what=what, remedy=remedy, finite=False)
+            check_config(content, path=path, what=what, remedy=remedy, sizes=False)
+
+
+def _check_shards(path: Path, *, what: str, remedy: str) -> None:
+    """Refuse an index of shards that names files outside of its folder."""
+    shards = read_json_object(path, what=what, remedy=remedy).get("weight_map")
+    names = {str(name) for name in shards.values()} if isinstance(shards, dict) else {str(shards)}
+    for name in sorted(names):
+        if "/" in name or "\\" in name or not (path.parent / name).is_file():
+            msg = f"{str(path)!r} of the {what} must name files of its folder as `weight_map`, got {name!r}. {remedy}"
+            raise ValueError(msg)
+
+
+def _count_weights(path: Path, cls: Any) -> int:
+    """Return how many numbers a network has, without memory for any."""
+    if not (path / "config.json").is_file():
+        msg = "it has no config.json."
+        raise ValueError(msg)
+    with torch.device("meta"):
+        if _is_of_transformers(cls):
+            model = cls(cls.config_class.from_pretrained(path, local_files_only=True))
+        else:
+            model = cls.from_config(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _is_of_transformers(cls: type) -> bool:
+    import transformers
+
+    return issubclass(cls, transformers.PreTrainedModel)
+
+
+def _name_of_dtype() -> str:
+    import transformers
+    from packaging.version import Version
+
+    return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
