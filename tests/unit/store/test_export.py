@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from anomalib_synth.store import StoreError, export_coco, export_mvtec, export_yolo
-from anomalib_synth.store.export import run_lengths
+from anomalib_synth.store.export_outlines import run_lengths
 from tests.unit.store.samples import make_store
 
 
