@@ -114,4 +114,4 @@ def _compose(images: list[str], annotations: list[str], kinds: list[str]) -> byt
 
 
 def _dump(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(content, separators=(",", ":"))

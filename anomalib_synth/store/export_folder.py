@@ -142,10 +142,15 @@ def _fill(
 
 
 def _check_out(store: SampleStore, out: Path) -> None:
-    inside = out.is_relative_to(store.path.resolve())
-    if inside or (out.exists() and not out.is_dir()) or (out.is_dir() and os.path.ismount(out)):
-        why = "is in the store" if inside else "is a mount point" if out.is_dir() else "is a file"
-        msg = f"`out` must be a new or empty folder, got {str(out)!r}, which {why}. Choose another."
+    why = ""
+    if out.is_relative_to(os.path.realpath(store.path)):
+        why = "is in the store. Choose one outside"
+    elif out.exists() and not out.is_dir():
+        why = "is a file. Choose another"
+    elif os.path.ismount(out):
+        why = "is a mount point and cannot be put in place as a whole. Name a folder in it"
+    if why:
+        msg = f"`out` must be a new or empty folder, got {str(out)!r}, which {why}."
         raise StoreError(msg)
 
 
@@ -169,7 +174,7 @@ def _recognise(out: Path, head: dict[str, Any]) -> dict[str, Any]:
                 "folder, or remove that one."
             )
             raise StoreError(msg)
-    return {**found["summary"], "finished_before": True}
+    return {**found.get("summary", {}), "finished_before": True}
 
 
 def _clear(work: Path, request: dict[str, Any], names: set[str]) -> None:
@@ -214,18 +219,22 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _mark(folder: Path, content: dict[str, Any]) -> None:
-    write_whole(folder / MARKER, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
+    content = {**content, "digest": _digest(content)}
+    write_whole(folder / MARKER, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hash_bytes(json.dumps(content, sort_keys=True).encode())
 
 
 def _read_marker(folder: Path) -> dict[str, Any] | None:
-    """Return what an export says of itself, None where there is none or it was not written here."""
+    """Return what an export says of itself, None where there is none or it was changed since."""
     try:
         found = json.loads((folder / MARKER).read_bytes())
-        kinds = {"request": dict, "content": str, "finished": bool, "files": dict}
-        sound = all(isinstance(found[name], kind) for name, kind in kinds.items())
-        return found if sound and isinstance(found.get("summary", {}), dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = found.pop("digest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return found if digest == _digest(found) else None
 
 
 def _describe(request: dict[str, Any]) -> str:
