@@ -2,13 +2,17 @@
 
 from anomalib_synth.store.cost import Cost, describe_costs, measure_costs
 from anomalib_synth.store.errors import StoreError
-from anomalib_synth.store.export import export_coco, export_mvtec, export_yolo
+from anomalib_synth.store.export import ExportSummary
+from anomalib_synth.store.export_coco import export_coco
+from anomalib_synth.store.export_mvtec import export_mvtec
+from anomalib_synth.store.export_yolo import export_yolo
 from anomalib_synth.store.identity import decode_png, encode_png, hash_bytes, hash_pixels, sample_id
 from anomalib_synth.store.record import Record
 from anomalib_synth.store.store import SampleStore
 
 __all__ = [
     "Cost",
+    "ExportSummary",
     "Record",
     "SampleStore",
     "StoreError",

@@ -38,7 +38,13 @@ def test_samples_are_generated_checked_and_exported(parts_root, tmp_path, capsys
     assert "4 samples, sound" in capsys.readouterr().out
     main(["export", f"--store={store}", f"--out={out}", "--layout=coco"])
     kept = len(list((out / "images").iterdir()))
-    assert f"Wrote {kept} of 4 samples" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"Wrote {kept} of 4 samples" in printed
+    assert "specks joined to a neighbour" in printed
+    main(["export", f"--store={store}", f"--out={out}", "--layout=coco"])
+    assert f"Finished before, nothing to do: {kept} of 4 samples" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="holds another export"):
+        main(["export", f"--store={store}", f"--out={out}", "--layout=coco", "--segmentation=run_lengths"])
     next((store / "images").rglob("*.png")).write_bytes(b"")
     with pytest.raises(SystemExit, match=r"has 1 problems. Run `anomalib-synth check"):
         main(["check", f"--store={store}"])
@@ -50,6 +56,14 @@ def test_samples_are_generated_checked_and_exported(parts_root, tmp_path, capsys
     ("arguments", "message"),
     [
         (["export", "--store={root}", "--out=out"], "is no store: it has no store.json"),
+        (
+            ["export", "--store={root}", "--out=out", "--min_area=9"],
+            "`min_area` must be left out for `--layout mvtec`, which has no use for it, got 9",
+        ),
+        (
+            ["export", "--store={root}", "--out=out", "--layout=coco", "--val_share=0"],
+            "`val_share` must be left out for `--layout coco`",
+        ),
         (["generate", "--normals=missing", "--out=out"], "`normals` must be a folder"),
         (["preview", "--normals=missing"], "`normals` must be a folder with images"),
         (["preview", "--normals={root}", "--image_size=4"], "sides >= 16, got 4"),

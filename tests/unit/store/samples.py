@@ -14,13 +14,23 @@ if TYPE_CHECKING:
 CONFIG = {"class_path": "anomalib_synth.generators.RuleBasedGenerator", "init_args": {"families": ["scratch"]}}
 
 
-def make_record(store: SampleStore, index: int, *, size: int = 16, **changes: Any) -> Record:
-    """Put the files of a sample and return its row: a bright square on a random source."""
-    rng = np.random.default_rng(index)
-    source = rng.integers(0, 200, (size, size, 3), dtype=np.uint8)
-    mask = np.zeros((size, size), dtype=np.uint8)
-    top, left = index % (size // 2), (3 * index) % (size // 2)
-    mask[top : top + size // 4, left : left + size // 4] = 255
+def make_record(
+    store: SampleStore,
+    index: int,
+    *,
+    size: int = 16,
+    mask: np.ndarray | None = None,
+    source_seed: int | None = None,
+    **changes: Any,
+) -> Record:
+    """Put the files of a sample and return its row: a bright square, or a mask, on a random source."""
+    if mask is None:
+        mask = np.zeros((size, size), dtype=np.uint8)
+        top, left = index % (size // 2), (3 * index) % (size // 2)
+        mask[top : top + size // 4, left : left + size // 4] = 255
+    mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
+    rng = np.random.default_rng(index if source_seed is None else source_seed)
+    source = rng.integers(0, 200, (*mask.shape, 3), dtype=np.uint8)
     image = np.where(mask[..., None] > 0, np.uint8(255), source)
     source_hash = hash_pixels(source)
     identity = sample_id(
