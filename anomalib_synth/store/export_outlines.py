@@ -53,16 +53,17 @@ def run_lengths(region: np.ndarray) -> list[int]:
 
 
 def _trace_rings(region: np.ndarray) -> list[list[Vertex]]:
-    """Return the borders of a region: outer ones clockwise on the screen, holes the other way round."""
+    """Return the borders of a region: outer ones clockwise on the screen, holes the other way round.
+
+    Where two pixels touch at a corner, two ways lead on; either gives closed rings round the same pixels.
+    """
     edges = _edges(region)
     rings = []
     while edges:
         x, y = next(iter(edges))
         heading, ring = -1, []
         while headings := edges.get((x, y)):
-            left = (heading - 1) % 4  # where two pixels touch at a corner the border goes over to the other one
-            step = left if heading >= 0 and left in headings else headings[0]
-            headings.remove(step)
+            step = headings.pop()
             if not headings:
                 del edges[x, y]
             if step != heading:

@@ -66,7 +66,7 @@ def export_yolo(
         raise ValueError(msg)
     check_min_area(min_area)
     records, kinds = kept_records(store), list_kinds(store)
-    splits = split_sources(records, val_share=val_share, seed=seed)
+    splits = split_sources(store, records, val_share=val_share, seed=seed)
     plan = ExportPlan(
         layout="yolo",
         options={"segmentation": segmentation, "min_area": min_area, "val_share": val_share, "seed": seed},
@@ -97,13 +97,15 @@ def export_yolo(
     return run_export(store, out, plan, render, summary)
 
 
-def split_sources(records: list[Record], *, val_share: float, seed: int) -> dict[str, str]:
+def split_sources(store: SampleStore, records: list[Record], *, val_share: float, seed: int) -> dict[str, str]:
     """Return the split of each source image by its digest, so that all samples of one are in one split.
 
-    A source's lot is drawn from its own pixels and the seed: it does not change when samples are added or rejected.
+    Sources are drawn by lots, which depend on their own pixels and the seed alone, from all that the store has: what is
+    rejected or added later moves none, unless there are new sources.
 
     Args:
-        records: The samples that are kept.
+        store: The store.
+        records: Its samples that are kept.
         val_share: Share of the sources held out, in [0, 1); nothing is held out where samples of split ``val`` are.
         seed: Seed of the lots.
 
@@ -114,10 +116,13 @@ def split_sources(records: list[Record], *, val_share: float, seed: int) -> dict
     if isinstance(val_share, bool) or not 0 <= val_share < 1:
         msg = f"`val_share` must satisfy 0 <= val_share < 1, got {val_share}. 0 holds nothing out."
         raise ValueError(msg)
-    splits: dict[str, str] = {}
-    for record in records:  # an image that has samples of two splits belongs to the one that is held out
-        splits[record.source_hash] = max(record.split, splits.get(record.source_hash, "train"), key=_SPLITS.index)
-    training = [source for source, split in splits.items() if split == "train"]
+    roles: dict[str, str] = {}
+    for record in store.records:  # an image that has samples of two splits belongs to the one that is held out
+        roles[record.source_hash] = max(record.split, roles.get(record.source_hash, "train"), key=_SPLITS.index)
+    splits = {record.source_hash: roles[record.source_hash] for record in records}
+    lots = {source: hash_bytes(f"{seed}:{source}".encode()) for source, role in roles.items() if role == "train"}
+    ordered = sorted(lots, key=lots.__getitem__)
+    training = [source for source in ordered if source in splits]
     if not training:
         msg = (
             "`layout` yolo needs samples of the split 'train', but all that are kept are held out. Generate some with "
@@ -132,12 +137,9 @@ def split_sources(records: list[Record], *, val_share: float, seed: int) -> dict
             "Generate from more images, or give `--val_share 0`, which validates on the training images."
         )
         raise StoreError(msg)
-    lots = {source: int(hash_bytes(f"{seed}:{source}".encode()), 16) / 2**128 for source in training}
-    ordered = sorted(training, key=lots.__getitem__)
-    held_out = [source for source in ordered if lots[source] < val_share]
-    for source in held_out[: len(ordered) - 1] or ordered[:1]:
-        splits[source] = "val"
-    return splits
+    drawn = set(ordered[: round(val_share * len(ordered))])
+    held_out = [source for source in training if source in drawn] or training[:1]
+    return splits | dict.fromkeys(held_out[: len(training) - 1], "val")
 
 
 def _place(instance: Instance, segmentation: str, height: int, width: int) -> str:

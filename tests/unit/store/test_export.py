@@ -16,6 +16,7 @@ from anomalib_synth.store import SampleStore, StoreError, export_coco, export_mv
 from anomalib_synth.store.export_instances import find_instances
 from anomalib_synth.store.export_mvtec import name_folders
 from anomalib_synth.store.export_outlines import run_lengths
+from anomalib_synth.store.export_yolo import split_sources
 from tests.unit.store.samples import make_record, make_store
 
 
@@ -191,10 +192,24 @@ def test_yolo_keeps_a_source_in_one_split_when_it_has_many_samples(tmp_path) -> 
     assert all(len(splits) == 1 for splits in by_source.values())
     assert set.union(*by_source.values()) == {"train", "val"}
     assert sum(name.startswith("good_") for name in places) == 7
-    store.decide([store.records[0].id], accepted=False)
+    assert sum(splits == {"val"} for splits in by_source.values()) == round(0.3 * 7)
+    gone = [record for record in store.records if record.source_hash == store.records[0].source_hash]
+    store.decide([record.id for record in gone], accepted=False)
     export_yolo(store, tmp_path / "fewer", val_share=0.3, seed=1)
     fewer = {path.stem: path.parent.name for path in (tmp_path / "fewer" / "images").rglob("*.png")}
-    assert fewer == {name: split for name, split in places.items() if name != store.records[0].id}
+    left_out = {record.id for record in gone} | {f"good_{gone[0].source_hash}"}
+    assert fewer == {name: split for name, split in places.items() if name not in left_out}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_yolo_has_both_splits_when_all_that_was_drawn_is_rejected(seed, tmp_path) -> None:
+    store = make_masked_store(tmp_path / "s", hard_masks() * 2)
+    drawn = split_sources(store, store.records, val_share=0.5, seed=seed)
+    for split in ("val", "train"):
+        kept = [record for record in store.records if drawn[record.source_hash] == split]
+        splits = split_sources(store, kept, val_share=0.5, seed=seed)
+        assert set(splits.values()) == {"train", "val"}
+        assert splits.keys() == {record.source_hash for record in kept}
 
 
 def test_yolo_keeps_held_out_samples_apart_when_the_store_names_splits(tmp_path) -> None:

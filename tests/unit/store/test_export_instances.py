@@ -33,7 +33,9 @@ def test_pixels_are_neither_lost_nor_counted_twice(mask, min_area) -> None:
     height, width = mask.shape
     shown = np.zeros(mask.shape, dtype=int)
     for instance in instances:
-        corners = [float(value) for corner in instance.outline() for value in corner]
+        outline = instance.outline()
+        assert all(corner != outline[position - 1] for position, corner in enumerate(outline))
+        corners = [float(value) for corner in outline for value in corner]
         decoded = coco_mask.decode(coco_mask.frPyObjects([corners], height, width))[..., 0]
         counts = {"size": [height, width], "counts": instance.run_lengths(height, width)}
         assert np.array_equal(decoded, coco_mask.decode(coco_mask.frPyObjects(counts, height, width)))
