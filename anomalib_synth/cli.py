@@ -109,19 +109,25 @@ def export(store: Path, out: Path, *, layout: Literal["mvtec", "coco", "yolo"] =
 
 
 def check(store: Path, *, repair: bool = False) -> None:
-    """Compare every file of a store with its manifest.
+    """Compare a store with its manifest: every field of every row, every file.
 
     Args:
         store: Folder of the store.
-        repair: Take what is damaged out of the manifest; the same `generate` draws it again.
+        repair: Put bad lines, and rows whose files are damaged, into files beside their logs and keep the rest; the same
+            `generate` draws what is missing.
     """
     from anomalib_synth.store import SampleStore
 
-    opened = SampleStore.open(store)
-    for line in opened.repair() if repair else opened.verify():
+    opened = SampleStore.open(store, strict=False)
+    problems = opened.verify()
+    if repair and problems:
+        for line in opened.repair():
+            print(line)
+        problems = opened.verify()
+    for line in problems:
         print(line)
-    if remaining := len(opened.verify()):
-        msg = f"{store} has {remaining} problems. Run `anomalib-synth check --store {store} --repair true`."
+    if problems:
+        msg = f"{store} has {len(problems)} problems. Run `anomalib-synth check --store {store} --repair true`."
         raise ValueError(msg)
     print(f"{store}: {len(opened.records)} samples, sound.")
 

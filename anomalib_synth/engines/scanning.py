@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ class Scan:
         normals: The readable images, sorted by name.
         unreadable: Reason by name of the others.
         digest: Digest of names and contents of all files, readable or not.
+        contents: Digest of each file's bytes by name, "" where they could not be read.
     """
 
     normals: list[Normal]
     unreadable: dict[str, str]
     digest: str
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -116,16 +118,18 @@ def scan(
     digest = blake2b(digest_size=16)
     normals: list[Normal] = []
     unreadable: dict[str, str] = {}
+    contents: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for (name, path), (content, found) in zip(files.items(), pool.map(read, files.items()), strict=True):
             reason = found if known_unreadable is None else known_unreadable.get(name, found)
+            contents[name] = content
             digest.update(f"{name}\0{content}\0".encode())
             if reason:
                 unreadable[name] = reason
             else:
                 normals.append(Normal(path=path.absolute(), name=name, content=content))
             advance()
-    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest())
+    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest(), contents=contents)
 
 
 def require_readable(found: Scan) -> None:
