@@ -113,8 +113,8 @@ def check(store: Path, *, repair: bool = False) -> None:
 
     Args:
         store: Folder of the store.
-        repair: Put bad lines, and rows whose files are damaged, into files beside their logs and keep the rest; the same
-            `generate` draws what is missing.
+        repair: Put bad lines, and rows whose files are damaged, into files beside their logs and keep the rest; the
+            same `generate` draws what is missing.
     """
     from anomalib_synth.store import SampleStore
 

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_HALF_WRITTEN = (".store.json.*", ".normals.jsonl*", ".manifest.jsonl.*", "images/??/.*", "masks/??/.*", "sources/??/.*")
+_HALF_WRITTEN = (
+    ".store.json.*",
+    ".normals.jsonl*",
+    ".manifest.jsonl.*",
+    "images/??/.*",
+    "masks/??/.*",
+    "sources/??/.*",
+)
 
 
 def find_store(out: Path, settings: dict[str, Any], *, resume: bool) -> SampleStore | None:

@@ -155,7 +155,7 @@ class _Run:
             self.files,
             image_size=size,
             workers=self.workers,
-            known_unreadable=store.settings["normals"]["unreadable"] if store else None,
+            known_unreadable=store.settings.get("normals", {}).get("unreadable") if store else None,
             advance=lambda: progress.advance(bar),
         )
         inputs = resume_inputs(store, found, self.files, image_size=size) if store else Resumed(found=found)

@@ -76,7 +76,7 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path], *,
     """
     kept = _read_inputs(store)
     if kept is None:  # not written by an older version, or damaged: only whether all is as it was can be told
-        if found.digest == store.settings["normals"].get("digest"):
+        if found.digest == store.settings.get("normals", {}).get("digest"):
             write_inputs(store.path, found)
         return Resumed(found=found)
     now = {normal.name: normal for normal in found.normals}
@@ -88,7 +88,11 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path], *,
             continue
         normal = now.get(name)
         if normal is None or normal.content != content:
-            why = found.unreadable.get(name, "there is no such file") if normal is None else _find_reason(normal.path, image_size)
+            why = (
+                found.unreadable.get(name, "there is no such file")
+                if normal is None
+                else _find_reason(normal.path, image_size)
+            )
             if not why:
                 changed.append(name)
             gone[name] = why
@@ -98,8 +102,8 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path], *,
         shown = ", ".join(repr(name) for name in changed[:_NAMED]) + (" and others" if len(changed) > _NAMED else "")
         now_count = f"normals.files: {len(kept)} in the store, {len(files)} now"
         msg = (
-            f"The store {str(store.path)!r} was made with other settings ({now_count}; new or changed: {shown}). Put the "
-            "inputs back as they were, or use another `out`."
+            f"The store {str(store.path)!r} was made with other settings ({now_count}; new or changed: {shown}). "
+            "Put the inputs back as they were, or use another `out`."
         )
         raise ValueError(msg)
     unreadable = {name: reason for name, (_, reason) in kept.items() if reason}

@@ -1,7 +1,7 @@
 """Kept samples on disk: images, masks, a manifest that standard tools open, and what people decided about them."""
 
 from anomalib_synth.store.cost import Cost, describe_costs, measure_costs
-from anomalib_synth.store.errors import StoreError
+from anomalib_synth.store.errors import OutdatedDecisionError, StoreError
 from anomalib_synth.store.export import export_coco, export_mvtec, export_yolo
 from anomalib_synth.store.identity import decode_png, encode_png, hash_bytes, hash_pixels, sample_id
 from anomalib_synth.store.record import Record
@@ -9,6 +9,7 @@ from anomalib_synth.store.store import SampleStore
 
 __all__ = [
     "Cost",
+    "OutdatedDecisionError",
     "Record",
     "SampleStore",
     "StoreError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from anomalib_synth.store.errors import OutdatedDecisionError
 from anomalib_synth.store.files import append_lines
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WAIT = 10.0
+
+
+class Previous(NamedTuple):
+    """What was decided about a sample before a decision: None for nothing, and the version of that."""
+
+    accepted: bool | None
+    version: int
 
 
 class DecisionLog:
@@ -76,8 +83,8 @@ class DecisionLog:
 
     def write(
         self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
-    ) -> dict[str, bool | None]:
-        """Write decisions down; they are on the disk when this returns. What is decided that way already is not written.
+    ) -> dict[str, Previous]:
+        """Write decisions down; they are on the disk when this returns. What is decided that way already is left.
 
         Args:
             wanted: Decision by id, None to take earlier ones back.
@@ -99,13 +106,13 @@ class DecisionLog:
             if outdated:
                 raise OutdatedDecisionError(outdated)
             before = {
-                sample: self.accepted.get(sample)
+                sample: Previous(self.accepted.get(sample), self.versions.get(sample, 0))
                 for sample, value in wanted.items()
                 if self.accepted.get(sample) is not value
             }
             rows = [
-                {"id": sample, "accepted": wanted[sample], "time": now, "after": self.versions.get(sample, 0)}
-                for sample in before
+                {"id": sample, "accepted": wanted[sample], "time": now, "after": previous.version}
+                for sample, previous in before.items()
             ]
             if rows:
                 append_lines(self.path, b"".join(json.dumps(row).encode() + b"\n" for row in rows), sync=True)

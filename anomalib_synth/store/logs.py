@@ -61,7 +61,7 @@ class News:
     position: Position
 
 
-def read_log(path: Path, form: Form, position: Position = Position()) -> News:  # noqa: B008  (it is frozen)
+def read_log(path: Path, form: Form, position: Position = Position()) -> News:
     """Return the rows of a log from a position on; blank lines count, but say nothing.
 
     Args:
@@ -114,13 +114,15 @@ def raise_problem(problem: Problem, store: Path) -> NoReturn:
 def remedy(store: Path) -> str:
     """Return how to mend a store."""
     return (
-        f"Run `anomalib-synth check --store {store} --repair true`: it puts what is bad into a file beside it and keeps "
-        "the rest."
+        f"Run `anomalib-synth check --store {store} --repair true`: it puts what is bad into a file beside it and "
+        "keeps the rest."
     )
 
 
 @dataclass(frozen=True)
 class NotJSON:
+    """What stands for a line that holds no value, and why."""
+
     text: str
 
 

@@ -116,19 +116,15 @@ def is_number(value: Any, low: float = -_LARGEST, high: float = _LARGEST) -> boo
 def is_plain(value: Any, depth: int = 0) -> bool:
     """Return whether a value is plain data: text, finite numbers, true, false, null, and lists and objects of them."""
     kind = type(value)
+    if kind is float or kind is int:
+        return -_LARGEST <= value <= _LARGEST
     if kind is str:
         return is_text(value)
-    if kind is float:
-        return -_LARGEST <= value <= _LARGEST
-    if kind is int:
-        return -_LARGEST <= value <= _LARGEST
-    if kind is bool or value is None:
-        return True
-    if depth >= _DEEPEST:
-        return False
     if kind is dict:
-        return all(is_text(name) and is_plain(each, depth + 1) for name, each in value.items())
-    return kind is list and all(is_plain(each, depth + 1) for each in value)
+        return depth < _DEEPEST and all(is_text(n) and is_plain(each, depth + 1) for n, each in value.items())
+    if kind is list:
+        return depth < _DEEPEST and all(is_plain(each, depth + 1) for each in value)
+    return kind is bool or value is None
 
 
 def is_config(value: Any) -> bool:

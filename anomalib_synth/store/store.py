@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from anomalib_synth.store.decisions import DecisionLog
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import append_lines, end_last_line, write_whole
-from anomalib_synth.store.forms import QUARANTINED, find_head_fault
-from anomalib_synth.store.identity import ALGORITHM, decode_png, hash_bytes, png_size
+from anomalib_synth.store.forms import QUARANTINED
+from anomalib_synth.store.head import read_settings, write_settings
+from anomalib_synth.store.identity import decode_png, hash_bytes, png_size
 from anomalib_synth.store.locking import exclusive
 from anomalib_synth.store.logs import raise_problem, read_log, remedy
 from anomalib_synth.store.manifest import Manifest
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-FORMAT = 1
+    from anomalib_synth.store.decisions import Previous
+
 Kind = Literal["images", "masks", "sources"]
 _BEFORE = frozenset({".lock", "normals.jsonl"})  # what a run writes before it makes its store
 
@@ -39,8 +41,8 @@ class SampleStore:
     being made. Make one with :meth:`create`, open one with :meth:`open`; a bare ``SampleStore(path)`` reads nothing and
     can only :meth:`put`.
 
-    Every field is checked when it is read: its type, its range, that ids and digests are hexadecimal and that the paths of
-    files follow from them. What is wrong is a :class:`StoreError` that names the file and the line, and
+    Every field is checked when it is read: its type, its range, that ids and digests are hexadecimal and that paths are
+    those of files in the store. What is wrong is a :class:`StoreError` that names the file and the line, and
     ``anomalib-synth check --repair true`` puts it aside.
 
     Layout::
@@ -115,8 +117,7 @@ class SampleStore:
             msg = f"{str(path)!r} must be a new or empty folder for a store, but it holds other files. Choose another."
             raise StoreError(msg)
         path.mkdir(parents=True, exist_ok=True)
-        head = {"format": FORMAT, "algorithm": ALGORITHM, "settings": settings}
-        write_whole(path / "store.json", json.dumps(head, indent=1).encode() + b"\n")
+        write_settings(path, settings)
         return cls.open(path)
 
     @classmethod
@@ -131,7 +132,7 @@ class SampleStore:
             StoreError: If there is none, it is of a newer format, or it is damaged.
         """
         path = Path(path)
-        store = cls(path, _read_settings(path))
+        store = cls(path, read_settings(path))
         store.refresh(strict=strict)
         return store
 
@@ -191,7 +192,8 @@ class SampleStore:
             ValueError: If the kind or the name is none.
         """
         if kind not in get_args(Kind) or not is_hash(name):
-            msg = f"`kind` must be one of {', '.join(get_args(Kind))}, `name` 32 hexadecimal digits, got {kind}, {name!r}."
+            kinds = ", ".join(get_args(Kind))
+            msg = f"`kind` must be one of {kinds}, and `name` 32 hexadecimal digits, got {kind!r} and {name!r}."
             raise ValueError(msg)
         place = file_place(kind, name)
         path = self.path / place
@@ -244,7 +246,7 @@ class SampleStore:
 
     def decide_each(
         self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
-    ) -> dict[str, bool | None]:
+    ) -> dict[str, Previous]:
         """Write down a decision about each sample; see :meth:`anomalib_synth.store.decisions.DecisionLog.write`."""
         for sample in wanted:
             self.get(sample)
@@ -289,9 +291,11 @@ class SampleStore:
     def read_mask(self, record: Record) -> np.ndarray:
         """Return the mask, uint8 (H, W) in {0, 255}."""
         mask = self._read_file(record, record.mask_file, record.mask_hash)
-        size = png_size(self.check_file(record, record.image_file, record.image_hash))
+        with (self.path / record.image_file).open("rb") as file:
+            size = png_size(file.read(24))
         if mask.shape != size[::-1]:
-            msg = f"{str(self.path / record.mask_file)!r} must be a grey mask of its image's size {size}, not {mask.shape}."
+            path = self.path / record.mask_file
+            msg = f"{str(path)!r} must be a grey mask of its image's size, {size}, but has the shape {mask.shape}."
             raise StoreError(msg)
         return mask
 
@@ -353,28 +357,3 @@ class SampleStore:
         if not path.resolve().is_relative_to(self.path.resolve()):
             msg = f"{str(path)!r} leads out of the store. Remove the link. {remedy(self.path)}"
             raise StoreError(msg)
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a store's head.
-
-    Raises:
-        StoreError: If there is none, it is of another format, or it is damaged.
-    """
-    file = path / "store.json"
-    try:
-        head = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        msg = f"{str(path)!r} is no store: it has no store.json. Make one with `anomalib-synth generate --out`."
-        raise StoreError(msg) from error
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"{str(file)!r} is damaged ({error}). Restore it from a copy, or generate a new store."
-        raise StoreError(msg) from error
-    version = head.get("format") if isinstance(head, dict) else None
-    if type(version) is int and version != FORMAT:
-        msg = f"{str(path)!r} has format {version}, this version of anomalib-synth reads format {FORMAT}. Upgrade the package."
-        raise StoreError(msg)
-    if fault := find_head_fault(head):
-        msg = f"{str(file)!r} is damaged: it {fault}. Restore it from a copy, or generate a new store."
-        raise StoreError(msg)
-    return head["settings"]

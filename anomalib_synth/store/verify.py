@@ -46,9 +46,7 @@ def verify(store: SampleStore) -> list[str]:
     problems += find_problems(store).values()
     for name in ("manifest.jsonl", *_LOGS):
         if rest := _count_unfinished(store.path / name):
-            problems.append(
-                f"{name} ends in {rest} bytes of an unfinished row, as a killed writer leaves it; the next one cuts it off."
-            )
+            problems.append(f"{name} ends in {rest} bytes of an unfinished row, as a killed writer leaves it.")
     return problems
 
 
@@ -83,7 +81,7 @@ def set_aside(store: SampleStore, samples: Iterable[str]) -> list[str]:
 
 
 def put_in_order(store: SampleStore) -> None:
-    """Write the manifest's lines in the order of their index, where gaps were filled later; only while holding its lock."""
+    """Write the manifest's lines in the order of their index, where gaps were filled; only while holding its lock."""
     if not store.is_ordered:
         path = store.path / "manifest.jsonl"
         lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
