@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -160,6 +162,9 @@ def main(args: list[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         msg = "anomalib-synth: stopped. What was generated is kept; the same command goes on from there."
         raise SystemExit(msg) from error
+    if args is None and sys.argv[1:2] == ["review"]:
+        sys.stdout.flush()
+        os._exit(0)  # Ctrl-C ends it at once: decisions are on the disk, and taking torch apart takes seconds
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ _WAIT = 10.0
 def find_problems(store: SampleStore) -> dict[str, str]:
     """Return what is wrong with the files of each damaged sample, by id."""
     problems = {}
-    for record in track(store.records, "Checking", disable=len(store.records) < _QUIET, transient=True):
+    is_quick = len(store.records) < _QUIET
+    for record in store.records if is_quick else track(store.records, "Checking", transient=True):
         if found := _find_problem(store, record):
             problems[record.id] = found
     return problems
