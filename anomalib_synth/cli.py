@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -153,19 +155,25 @@ def export(
 
 
 def check(store: Path, *, repair: bool = False) -> None:
-    """Compare every file of a store with its manifest.
+    """Compare a store with its manifest: every field of every row, every file.
 
     Args:
         store: Folder of the store.
-        repair: Take what is damaged out of the manifest; the same `generate` draws it again.
+        repair: Put bad lines, and rows whose files are damaged, into files beside their logs and keep the rest; the
+            same `generate` draws what is missing.
     """
     from anomalib_synth.store import SampleStore
 
-    opened = SampleStore.open(store)
-    for line in opened.repair() if repair else opened.verify():
+    opened = SampleStore.open(store, strict=False)
+    problems = opened.verify()
+    if repair and problems:
+        for line in opened.repair():
+            print(line)
+        problems = opened.verify()
+    for line in problems:
         print(line)
-    if remaining := len(opened.verify()):
-        msg = f"{store} has {remaining} problems. Run `anomalib-synth check --store {store} --repair true`."
+    if problems:
+        msg = f"{store} has {len(problems)} problems. Run `anomalib-synth check --store {store} --repair true`."
         raise ValueError(msg)
     print(f"{store}: {len(opened.records)} samples, sound.")
 
@@ -199,6 +207,9 @@ def main(args: list[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         msg = "anomalib-synth: stopped. What was generated is kept; the same command goes on from there."
         raise SystemExit(msg) from error
+    if args is None and sys.argv[1:2] == ["review"]:
+        sys.stdout.flush()
+        os._exit(0)  # Ctrl-C ends it at once: decisions are on the disk, and taking torch apart takes seconds
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from anomalib_synth._version import __version__
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import digest_file, read_tensor
 from anomalib_synth.images.formats import FORMATS
+from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 _BATCH = (8, 2**24)  # images and pixels drawn at once
 _MANIFEST = "manifest.jsonl"
+_ROW = Form(
+    name="a sample",
+    rules={"accepted": FLAG, "reason": TEXT, "family": TEXT, "caption": TEXT, "quality": between(0, 1)}
+    | dict.fromkeys(("file", "source", "content", "seed", "attempt", "params"), Rule("anything", lambda _: True)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +185,9 @@ class KeptSplit:
             lines = (self.path / _MANIFEST).read_text(encoding="utf-8").splitlines()
             rows = dict(enumerate(json.loads(line) for line in lines))
             for position, row in rows.items():
+                if fault := _ROW.find_fault(row):
+                    msg = f"line {position + 1} of {_MANIFEST} {fault}"
+                    raise ValueError(msg)
                 row["file"] = file_name(position)
                 missing = [
                     d for d in ("image", "mask") if row["accepted"] and not (self.path / d / row["file"]).is_file()
@@ -188,7 +197,7 @@ class KeptSplit:
             if len(rows) != sum(image.anomalous for image in self.held_out):
                 msg = f"{len(rows)} rows in {_MANIFEST}"
                 raise ValueError(msg)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             msg = f"The kept split {str(self.path)!r} is damaged ({error}). Delete the folder to render it again."
             raise ValueError(msg) from error
         return rows

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_HALF_WRITTEN = (".store.json.*", ".manifest.jsonl.*", "images/??/.*", "masks/??/.*", "sources/??/.*")
+_HALF_WRITTEN = (
+    ".store.json.*",
+    ".normals.jsonl*",
+    ".manifest.jsonl.*",
+    "images/??/.*",
+    "masks/??/.*",
+    "sources/??/.*",
+)
 
 
 def find_store(out: Path, settings: dict[str, Any], *, resume: bool) -> SampleStore | None:
@@ -59,4 +66,4 @@ def claim(out: Path, store: SampleStore | None) -> Iterator[None]:
 
 def _is_ours(path: Path) -> bool:
     """Whether a run that was killed before it had made the store left this file."""
-    return path.name == ".lock" or path.name.startswith(".store.json.")
+    return path.name in {".lock", "normals.jsonl"} or path.name.startswith((".store.json.", ".normals.jsonl."))

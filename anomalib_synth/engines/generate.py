@@ -12,11 +12,12 @@ from jsonargparse import lazy_instance
 
 from anomalib_synth.engines.claiming import claim, find_store
 from anomalib_synth.engines.estimate import estimate_run
+from anomalib_synth.engines.known_inputs import Resumed, resume_inputs, write_inputs
 from anomalib_synth.engines.local import run_local
-from anomalib_synth.engines.plan import missing_indices, plan_tasks
+from anomalib_synth.engines.plan import missing_indices, plan_sample, plan_tasks
 from anomalib_synth.engines.progress import make_progress, summarise
 from anomalib_synth.engines.ray_engine import import_ray, run_on_ray
-from anomalib_synth.engines.scanning import Scan, list_datamodule, require_readable, scan
+from anomalib_synth.engines.scanning import list_datamodule, require_readable, scan
 from anomalib_synth.engines.settings import check_same, choose_settings
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, single_thread
@@ -33,11 +34,12 @@ from anomalib_synth.images import (
 )
 from anomalib_synth.store import SampleStore, describe_costs, measure_costs
 from anomalib_synth.store.cost import check_price
+from anomalib_synth.store.verify import put_in_order, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
+    import numpy as np
 
     from anomalib_synth.images import Normal
     from anomalib_synth.store import Record
@@ -146,50 +148,70 @@ class _Run:
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
-        known = store.settings["normals"] if store else None
         with make_progress() as progress, allow_large_images(), single_thread(), claim(out, store):
-            found, prepared = self._look(progress, known=known)
-            settings = {**self.settings, "normals": found.summary, "prepare_digest": prepared.digest}
+            inputs = self._scan(progress, store)
+            prepared = self._prepare(progress, inputs, store)
+            settings = {**self.settings, "normals": inputs.found.summary, "prepare_digest": prepared.digest}
             if store:
+                if inputs.gone:  # what could not be prepared with is named, and the rest goes on
+                    settings["prepare_digest"] = store.settings.get("prepare_digest")
                 check_same(store.settings, settings, str(out))
             else:
+                write_inputs(out, inputs.found)
                 store = SampleStore.create(out, settings)
-            return self._fill(store, found, prepared, progress)
+            return self._fill(store, inputs, prepared, progress)
 
-    def _look(self, progress: Any, *, known: dict[str, Any] | None) -> tuple[Scan, PreparedNormals]:
-        """Read the inputs and measure the normals among them."""
+    def _scan(self, progress: Any, store: SampleStore | None) -> Resumed:
+        """Read the inputs, and compare them with those of a store that is there."""
         files = self.listing.files
         bar = progress.add_task("Reading the normals", total=len(files))
         found = scan(
             files,
             reader=self.reader,
             workers=self.workers,
-            known=known,
+            known={"unreadable": {}, **store.settings.get("normals", {})} if store else None,
             foreign=self.listing.foreign,
             advance=lambda: progress.advance(bar),
         )
-        require_readable(found)
-        chosen = evenly_spread(found.normals, self.settings["max_normals"])
-        bar = progress.add_task("Preparing the generator", total=len(chosen))
-        prepared = PreparedNormals.from_images(progress.track(_read_tensors(chosen, found.reader), task_id=bar))
-        return found, prepared
+        inputs = resume_inputs(store, found, files) if store else Resumed(found=found)
+        require_readable(inputs.found)
+        return inputs
 
-    def _fill(self, store: SampleStore, found: Scan, prepared: PreparedNormals, progress: Any) -> str:
+    def _prepare(self, progress: Any, inputs: Resumed, store: SampleStore | None) -> PreparedNormals:
+        """Measure the normals; of one that is gone, as the store has it."""
+        chosen = evenly_spread(inputs.found.normals, self.settings["max_normals"])
+        copies = {record.source: record for record in store.records if record.source in inputs.gone} if store else {}
+
+        def read() -> Iterator[np.ndarray]:
+            for normal in chosen:
+                if normal.name not in inputs.gone:
+                    yield inputs.found.reader.read_unchanged(normal)
+                elif store and normal.name in copies:
+                    yield store.read_source(copies[normal.name])
+
+        images = (to_tensor(Tile.choose(pixels, 0).cut(pixels)) for pixels in read())
+        bar = progress.add_task("Preparing the generator", total=len(chosen))
+        return PreparedNormals.from_images(progress.track(images, task_id=bar))
+
+    def _fill(self, store: SampleStore, inputs: Resumed, prepared: PreparedNormals, progress: Any) -> str:
         """Draw the samples that are missing, and append their rows in order."""
-        for name, reason in found.unreadable.items():
+        normals, seed = inputs.found.normals, self.settings["seed"]
+        for name, reason in inputs.found.unreadable.items():
             store.quarantine(name, reason)
+        said = self._set_misfits_aside(store, normals)
         done = {record.index for record in store.records}
-        todo = list(missing_indices(done, self.num_samples))
+        missing = list(missing_indices(done, self.num_samples))
+        todo = [index for index in missing if plan_sample(index, normals, seed=seed).normal.name not in inputs.gone]
         job = Job(
             store=store.path.absolute(),
             generator=self.settings["generator"],
             prepared=prepared,
-            reader=found.reader,
+            reader=inputs.found.reader,
             split=self.settings["split"],
             weights_hash=self.settings["weights_hash"],
         )
-        tasks = plan_tasks(todo, found.normals, seed=self.settings["seed"], batch_size=self.batch_size)
-        bar = progress.add_task("Drawing", total=self.num_samples, completed=self.num_samples - len(todo))
+        tasks = plan_tasks(todo, normals, seed=seed, batch_size=self.batch_size)
+        bar = progress.add_task("Drawing", total=self.num_samples, completed=self.num_samples - len(missing))
         share = _Shared()
         if todo:
             with closing(self.draw(job, tasks, workers=min(self.workers, len(todo)))) as results:
@@ -197,10 +219,30 @@ class _Run:
                     for record in records:
                         store.append(share.record(record))
                         progress.advance(bar)
+        put_in_order(store)
         kept = [store.is_accepted(record) for record in store.records]
         costs = describe_costs(measure_costs(store.records, kept, price_per_hour=self.price_per_hour))
-        white = f"White is {found.reader.white_point}.\n" if str(found.reader.white_point) else ""
-        return f"{summarise(store.records, found.unreadable)}\n{white}{costs}\nStore: {store.path}"
+        white = str(inputs.found.reader.white_point)
+        said += [f"White is {white}."] if white else []
+        said += inputs.notes
+        if len(todo) < len(missing):
+            said.append(f"{len(missing) - len(todo)} samples wait for inputs that cannot be read any more.")
+        if todo and inputs.gone and prepared.digest != store.settings.get("prepare_digest"):
+            said.append("The new samples were prepared without them, so they are not those of an uninterrupted run.")
+        return "\n".join([summarise(store.records, inputs.found.unreadable), *said, costs, f"Store: {store.path}"])
+
+    def _set_misfits_aside(self, store: SampleStore, normals: list[Normal]) -> list[str]:
+        """Take rows out of the manifest that are not what the run draws at their place: they were edited."""
+        misfits = []
+        for record in store.records:
+            planned = plan_sample(record.index, normals, seed=self.settings["seed"])
+            if (record.source, record.seed) != (planned.normal.name, planned.seed):
+                misfits.append(record.id)
+        if not misfits:
+            return []
+        said = set_aside(store, misfits)
+        store.reload()
+        return [f"{len(misfits)} rows were not those of this run: the manifest was edited.", *said]
 
 
 class _Shared:
@@ -240,10 +282,3 @@ def _list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Li
         )
         raise ValueError(msg)
     return list_images(normals)
-
-
-def _read_tensors(normals: list[Normal], reader: ImageReader) -> Iterator[torch.Tensor]:
-    """Yield the images (3, H, W) in [0, 1]; a tile of those that are too large for memory."""
-    for normal in normals:
-        pixels = reader.read_unchanged(normal)
-        yield to_tensor(Tile.choose(pixels, 0).cut(pixels))

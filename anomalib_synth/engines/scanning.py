@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,14 @@ class Scan:
         unreadable: Reason by name of the others.
         digest: Digest of names and contents of all files, readable or not.
         reader: How the normals are read.
+        contents: Digest of each file's bytes by name, "" where they could not be read.
     """
 
     normals: list[Normal]
     unreadable: dict[str, str]
     digest: str
     reader: ImageReader
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -109,12 +111,14 @@ def scan(
     digest = blake2b(digest_size=16)
     normals: list[Normal] = []
     unreadable: dict[str, str] = {}
+    contents: dict[str, str] = {}
     deep: list[tuple[Normal, Brightness]] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for (name, path), (content, found, brightness) in zip(
             files.items(), pool.map(read, files.items()), strict=True
         ):
             reason = found if known is None else known["unreadable"].get(name, found)
+            contents[name] = content
             digest.update(f"{name}\0{content}\0".encode())
             if reason:
                 unreadable[name] = reason
@@ -130,15 +134,18 @@ def scan(
         except UnreadableImageError as error:
             unreadable[normal.name] = str(error)
     normals = [normal for normal in normals if normal.name not in unreadable]
+    for name in foreign or {}:
+        contents[name] = ""
+        digest.update(f"{name}\0\0".encode())
     unreadable = dict(sorted({**unreadable, **(foreign or {})}.items()))
-    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest(), reader=reader)
+    return Scan(normals=normals, unreadable=unreadable, digest=digest.hexdigest(), reader=reader, contents=contents)
 
 
 def _choose_white(given: WhitePoint, known: dict[str, Any] | None, deep: list[Brightness]) -> WhitePoint:
     """Return the white point that the user gave, or the earlier scan found, or that of the images."""
     if given != WhitePoint():
         return given
-    return WhitePoint.from_dict(known["white_point"]) if known else WhitePoint.find(deep)
+    return WhitePoint.from_dict(known.get("white_point") or {}) if known else WhitePoint.find(deep)
 
 
 def require_readable(found: Scan) -> None:

@@ -6,17 +6,22 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.store import StoreError
-from anomalib_synth.store.files import append_lines, read_lines
+from anomalib_synth.store.files import append_lines, end_last_line
+from anomalib_synth.store.logs import read_log
+from anomalib_synth.store.rules import TEXT, Form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
+_ROW = Form(name="a row of a comparison", rules={"config_hash": TEXT}, open_ended=True)
+
+
 class TrialLog:
     """A file of rows, one a run; later rows of a run replace earlier ones.
 
-    What a killed writer left half-written at the end is cut off when the log is opened. Only one process may have it
+    What a killed writer left half-written at the end is set aside when the log is opened. Only one process may have it
     open.
 
     Args:
@@ -28,19 +33,12 @@ class TrialLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            rows, end = read_lines(path)
-            for row in rows:
-                if not isinstance(row, dict) or "config_hash" not in row:
-                    msg = f"{str(path)!r} has a line that is no row: {str(row)[:80]}."
-                    raise StoreError(msg)
-        except StoreError as error:
-            msg = f"{error} In a comparison, delete that line: only its run is done again."
-            raise StoreError(msg) from error
-        if path.is_file() and path.stat().st_size > end:
-            with path.open("r+b") as file:
-                file.truncate(end)
-        self._rows = {row["config_hash"]: row for row in rows}
+        end_last_line(path)
+        news = read_log(path, _ROW)
+        if news.problems:
+            msg = f"{news.problems[0]} In a comparison, delete that line: only its run is done again."
+            raise StoreError(msg)
+        self._rows = {row["config_hash"]: row for _, row in news.rows}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns."""

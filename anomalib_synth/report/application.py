@@ -9,6 +9,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -19,6 +20,7 @@ from anomalib_synth.report.pictures import Pictures
 from anomalib_synth.report.query import DECISIONS
 from anomalib_synth.report.templates import PAGE, load_templates
 from anomalib_synth.store import SampleStore, StoreError
+from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, or_none, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,6 +28,21 @@ if TYPE_CHECKING:
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _LARGEST_BODY = 16 * 2**20
 _FULL_OUTLINE = 2048
+_IDS = Rule("a list of text", lambda value: type(value) is list and all(type(each) is str for each in value))
+_VERSIONS = Rule(
+    "an object of versions by id",
+    lambda value: type(value) is dict and all(type(each) is int and each >= 0 for each in value.values()),
+)
+_BY_IDS = Form(
+    name="a decision about samples",
+    rules={"ids": _IDS, "accepted": or_none(FLAG), "seen": _VERSIONS},
+    optional=frozenset({"seen"}),
+)
+_BY_QUERY = Form(
+    name="a decision about the samples of a query",
+    rules={"query": TEXT, "expected": whole(0), "accepted": or_none(FLAG), "version": whole(0)},
+    optional=frozenset({"version"}),
+)
 _BROKEN = (StoreError, OSError, ValueError, MemoryError, Image.DecompressionBombError)
 
 
@@ -47,10 +64,11 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
         Route("/api/decide", endpoints.decide, methods=["POST"]),
         Route("/api/undo", endpoints.undo, methods=["POST"]),
     ]
-    handlers = {
+    handlers: dict[Any, Any] = {
         UnknownSampleError: lambda _, error: _refuse(error, 404),
         StoreError: lambda _, error: _refuse(error, 503),
-        OutdatedError: lambda _, error: _refuse(error, 409),
+        OutdatedError: lambda _, error: _refuse(error, 409, error.present),
+        ClientDisconnect: lambda *_: PlainTextResponse("The request was cut off.", status_code=400),
         ValueError: lambda _, error: _refuse(error, 400),
     }
     return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Guard, host=host)])
@@ -104,23 +122,25 @@ class _Endpoints:
         return Response(data, media_type=kind, headers={"cache-control": "private, max-age=60"})
 
     async def decide(self, request: Request) -> Response:
-        """Write down a decision: ``{"ids": [...], "accepted": true}``, or a ``query`` and ``expected`` for the ids."""
+        """Write down a decision.
+
+        ``{"ids": [...], "accepted": true, "seen": {id: version}}``, or ``{"query": ..., "expected": number,
+        "accepted": true, "version": version}``. The versions are those that the page was given, and say what its reader
+        saw: 409 and the present state if somebody has decided since. Without them the last word counts.
+        """
         body = await _read_json(request)
-        accepted = body.get("accepted", "")
-        if accepted is not None and not isinstance(accepted, bool):
-            msg = f"`accepted` must be true, false or null, got {accepted!r}."
+        form = _BY_QUERY if "query" in body else _BY_IDS
+        if fault := form.find_fault(body):
+            msg = f"The body {fault}."
             raise ValueError(msg)
-        if body.keys() == {"query", "expected", "accepted"}:
-            if not isinstance(body["query"], str) or not isinstance(body["expected"], int):
-                msg = "`query` must be text and `expected` a whole number."
-                raise ValueError(msg)
-            made = run_in_threadpool(self.desk.decide_matching, body["query"], accepted, expected=body["expected"])
-            return _send(await made)
-        ids = body.get("ids")
-        if body.keys() != {"ids", "accepted"} or not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
-            msg = "The body must have `accepted`, and either `ids`, a list of text, or `query` and `expected`."
-            raise ValueError(msg)
-        return _send(await run_in_threadpool(self.desk.decide, ids, accepted))
+        return _send(await run_in_threadpool(self._write, body))
+
+    def _write(self, body: dict[str, Any]) -> dict[str, Any]:
+        if "query" not in body:
+            return self.desk.decide(body["ids"], body["accepted"], seen=body.get("seen"))
+        return self.desk.decide_matching(
+            body["query"], body["accepted"], expected=body["expected"], version=body.get("version")
+        )
 
     async def undo(self, _: Request) -> Response:
         return _send(await run_in_threadpool(self.desk.undo))
@@ -138,7 +158,11 @@ async def _read_json(request: Request) -> dict[str, Any]:
         if len(data) > _LARGEST_BODY:
             msg = f"The body must be at most {_LARGEST_BODY} bytes. Decide by `query` instead."
             raise ValueError(msg)
-    body = json.loads(data)
+    try:
+        body = json.loads(data)
+    except RecursionError as error:
+        msg = "The body must be an object, but it is nested too deeply."
+        raise ValueError(msg) from error
     if not isinstance(body, dict):
         msg = "The body must be an object."
         raise ValueError(msg)
@@ -149,6 +173,7 @@ def _send(content: dict[str, Any]) -> JSONResponse:
     return JSONResponse(content, headers={"cache-control": "no-store"})
 
 
-def _refuse(error: Exception, status: int) -> JSONResponse:
+def _refuse(error: Exception, status: int, present: dict[str, Any] | None = None) -> JSONResponse:
     text = str(error) or type(error).__name__
-    return JSONResponse({"error": text.encode("utf-8", "replace").decode()}, status_code=status)
+    content = {**(present or {}), "error": text.encode("utf-8", "replace").decode()}
+    return JSONResponse(content, status_code=status, headers={"cache-control": "no-store"})

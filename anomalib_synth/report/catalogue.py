@@ -54,8 +54,8 @@ class Catalogue:
         self._read_columns()
 
     def refresh(self) -> None:
-        """Take over what was appended to the store since the last look."""
-        self.store.refresh()
+        """Take over what was appended to the store since the last look; a bad line is left out and named there."""
+        self.store.refresh(strict=False)
         is_same = self.store.records is self._records and len(self.store.records) == self._length
         if not is_same or self.store.verdicts is not self._verdicts:
             self._read_columns()
@@ -125,12 +125,16 @@ class Catalogue:
             "split": _text(record.split),
             "drawn": bool(self.drawn[row]),
             "scores": {name: _finite(values[row]) for name, values in self.scores.items()},
+            "version": self.store.versions.get(record.id, 0),
             **self.describe_state(row),
         }
 
     def describe_state(self, row: int) -> dict[str, Any]:
         """Return what was decided about a sample."""
-        return {"decision": {-1: None, 0: False, 1: True}[int(self.decision[row])], "kept": bool(self.kept[row])}
+        return {
+            "decision": {-1: None, 0: False, 1: True}[int(self.decision[row])],
+            "kept": bool(self.kept[row]),
+        }
 
     def _read_columns(self) -> None:
         records = self.store.records

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_synth.report.catalogue import Catalogue
 from anomalib_synth.report.query import parse_query
-from anomalib_synth.store import StoreError
+from anomalib_synth.store import OutdatedDecisionError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from anomalib_synth.store import Record, SampleStore
+    from anomalib_synth.store.decisions import Previous
 
 _STEPS = 200
 _STATES = 500
+_PROBLEMS = 5
 
 
 class OutdatedError(ValueError):
-    """The samples are not those that were seen when the decision was made."""
+    """The samples, or what was decided about them, are not what was seen when the decision was made.
+
+    Attributes:
+        present: What a page needs to show them as they are now; nothing was written.
+    """
+
+    def __init__(self, message: str, present: dict[str, Any] | None = None) -> None:
+        self.present = present or {}
+        super().__init__(message)
 
 
 class UnknownSampleError(StoreError):
     """There is no sample with this id."""
+
+
+class _Made(NamedTuple):
+    """A decision that can be taken back: what there was before, and its own version."""
+
+    before: Previous
+    made: int
+
+
+_Step = dict[str, _Made]
 
 
 class ReviewDesk:
@@ -38,7 +58,7 @@ class ReviewDesk:
     def __init__(self, store: SampleStore, *, price_per_hour: float | None = None) -> None:
         self.store = store
         self._catalogue = Catalogue(store, price_per_hour=price_per_hour)
-        self._steps: deque[tuple[dict[str, bool | None], bool | None]] = deque(maxlen=_STEPS)
+        self._steps: deque[_Step] = deque(maxlen=_STEPS)
         self._lock = threading.Lock()
 
     def page(self, text: str) -> dict[str, Any]:
@@ -93,25 +113,37 @@ class ReviewDesk:
                 "seed": str(record.seed),  # a browser's numbers hold 53 bits
             }
 
-    def decide(self, ids: Sequence[str], accepted: bool | None) -> dict[str, Any]:
+    def decide(
+        self, ids: Sequence[str], accepted: bool | None, *, seen: Mapping[str, int] | None = None
+    ) -> dict[str, Any]:
         """Write down a decision about some samples; one that was never drawn is skipped, there is nothing to keep.
+
+        Args:
+            ids: The samples.
+            accepted: The decision, None to take earlier ones back.
+            seen: Version of the decision that the person saw, by id, as a page names it. Samples that are not named are
+                decided whatever was decided before.
 
         Raises:
             UnknownSampleError: If there is no such sample; nothing is written.
+            OutdatedError: If somebody else has decided meanwhile; nothing is written.
         """
         with self._lock:
-            return self._decide(list(dict.fromkeys(ids)), accepted)
+            return self._decide(list(dict.fromkeys(ids)), accepted, seen=seen)
 
-    def decide_matching(self, text: str, accepted: bool | None, *, expected: int) -> dict[str, Any]:
+    def decide_matching(
+        self, text: str, accepted: bool | None, *, expected: int, version: int | None = None
+    ) -> dict[str, Any]:
         """Write down a decision about all samples of a query.
 
         Args:
             text: The query.
             accepted: The decision, None to take earlier ones back.
             expected: How many samples the person was told it holds.
+            version: Version of all decisions when the person was told; None decides whatever was decided since.
 
         Raises:
-            OutdatedError: If it holds another number by now.
+            OutdatedError: If it holds another number by now, or somebody has decided about one of them since.
         """
         with self._lock:
             self._catalogue.refresh()
@@ -119,41 +151,78 @@ class ReviewDesk:
             if len(rows) != expected:
                 msg = f"The filter holds {len(rows)} samples now, not {expected}. Look at them again, then decide."
                 raise OutdatedError(msg)
-            return self._decide([self.store.records[row].id for row in rows.tolist()], accepted)
+            ids = [self.store.records[row].id for row in rows.tolist()]
+            return self._decide(ids, accepted, seen_all=version)
 
     def undo(self) -> dict[str, Any]:
-        """Take the last decision back, where nobody has decided otherwise since."""
+        """Take the last decision back, where nobody has decided since."""
         with self._lock:
             if not self._steps:
-                return {"changed": 0, "skipped": 0, "ids": [], "states": {}, **self._summary()}
-            before, made = self._steps.pop()
-            self.store.refresh()
-            wanted = {
-                sample: was
-                for sample, was in before.items()
-                if sample in self._catalogue.rows and self.store.decisions.get(sample) == made
-            }
-            for value in (True, False, None):
-                if group := [sample for sample, was in wanted.items() if was is value]:
-                    self.store.decide(group, value)
-            return self._answer(list(wanted), skipped=len(before) - len(wanted))
+                return self._answer([], since=self.store.version, skipped=0)
+            step = self._steps.pop()
+            wanted = {sample: each.before.accepted for sample, each in step.items() if sample in self._catalogue.rows}
+            seen = {sample: each.made for sample, each in step.items()}
+            since = self.store.version
+            while True:
+                try:
+                    self.store.decide_each(wanted, seen=seen)
+                    break
+                except OutdatedDecisionError as error:
+                    wanted = {sample: value for sample, value in wanted.items() if sample not in error.samples}
+            self._follow(step, wanted)
+            return self._answer(list(wanted), since=since, skipped=len(step) - len(wanted))
 
-    def _decide(self, ids: list[str], accepted: bool | None) -> dict[str, Any]:
+    def _follow(self, step: _Step, restored: Collection[str]) -> None:
+        """Have earlier steps know what they decided by the version it has after it was restored."""
+        for sample in restored:
+            for earlier in self._steps:
+                if sample in earlier and earlier[sample].made == step[sample].before.version:
+                    earlier[sample] = earlier[sample]._replace(made=self.store.versions[sample])
+
+    def _decide(
+        self,
+        ids: list[str],
+        accepted: bool | None,
+        *,
+        seen: Mapping[str, int] | None = None,
+        seen_all: int | None = None,
+    ) -> dict[str, Any]:
         drawn = [sample for sample in ids if self.find(sample).image_file]
-        decided = self.store.decisions
-        before = {sample: decided.get(sample) for sample in drawn if decided.get(sample) is not accepted}
+        since = self.store.version
+        try:
+            before = self.store.decide_each(dict.fromkeys(drawn, accepted), seen=seen, seen_all=seen_all)
+        except OutdatedDecisionError as error:
+            present = self._answer(error.samples, since=since, changed=0, skipped=len(ids))
+            raise OutdatedError(str(error), present) from error
         if before:
-            self.store.decide(list(before), accepted)
-            self._steps.append((before, accepted))
-        return self._answer(drawn, changed=len(before), skipped=len(ids) - len(drawn))
+            versions = self.store.versions
+            self._steps.append({sample: _Made(was, versions[sample]) for sample, was in before.items()})
+        return self._answer(drawn, since=since, changed=len(before), skipped=len(ids) - len(drawn))
 
-    def _answer(self, ids: list[str], *, skipped: int, changed: int | None = None) -> dict[str, Any]:
-        """Return what a page needs to show a change; the states of many samples it asks for itself."""
+    def _answer(self, ids: list[str], *, since: int, skipped: int, changed: int | None = None) -> dict[str, Any]:
+        """Return what a page needs to show a change; the states of many samples it asks for itself.
+
+        ``since`` is the version of all decisions before the change: a page that had seen it has now seen them all.
+        """
         self._catalogue.refresh()
         rows = self._catalogue.rows
         states = {sample: self._catalogue.describe_state(rows[sample]) for sample in ids[:_STATES] if sample in rows}
         changed = len(ids) if changed is None else changed
-        return {"changed": changed, "skipped": skipped, "ids": ids[:_STATES], "states": states, **self._summary()}
+        return {
+            "changed": changed,
+            "skipped": skipped,
+            "ids": ids[:_STATES],
+            "states": states,
+            "versions": {sample: self.store.versions.get(sample, 0) for sample in states},
+            "since": since,
+            **self._summary(),
+        }
 
     def _summary(self) -> dict[str, Any]:
-        return {"counts": self._catalogue.count(), "costs": self._catalogue.costs(), "undoable": len(self._steps)}
+        return {
+            "counts": self._catalogue.count(),
+            "costs": self._catalogue.costs(),
+            "undoable": len(self._steps),
+            "version": self.store.version,
+            "problems": self.store.problems[:_PROBLEMS],
+        }

@@ -54,10 +54,9 @@ def serve(store: SampleStore, *, host: str, port: int, open_browser: bool, price
         ValueError: If the libraries for it are not installed, or the address cannot be used.
     """
     try:
-        import uvicorn
-
         from anomalib_synth.report.application import build_application
         from anomalib_synth.report.guard import is_loopback
+        from anomalib_synth.report.server import make_server
     except ImportError as error:
         msg = f"`review` needs {error.name}, which is not installed: pip install anomalib-synth[review]"
         raise ValueError(msg) from error
@@ -70,9 +69,8 @@ def serve(store: SampleStore, *, host: str, port: int, open_browser: bool, price
             print("Anyone who reaches this address can look and decide: there is no password.", flush=True)
         if open_browser:
             webbrowser.open(address)
-        config = uvicorn.Config(application, log_level="warning", server_header=False, proxy_headers=False)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            make_server(application).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,7 +1,7 @@
 """Kept samples on disk: images, masks, a manifest that standard tools open, and what people decided about them."""
 
 from anomalib_synth.store.cost import Cost, describe_costs, measure_costs
-from anomalib_synth.store.errors import StoreError
+from anomalib_synth.store.errors import OutdatedDecisionError, StoreError
 from anomalib_synth.store.export import ExportSummary
 from anomalib_synth.store.export_coco import export_coco
 from anomalib_synth.store.export_mvtec import export_mvtec
@@ -13,6 +13,7 @@ from anomalib_synth.store.store import SampleStore
 __all__ = [
     "Cost",
     "ExportSummary",
+    "OutdatedDecisionError",
     "Record",
     "SampleStore",
     "StoreError",

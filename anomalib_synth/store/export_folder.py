@@ -15,7 +15,7 @@ from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import raise_when_full, write_whole
 from anomalib_synth.store.identity import hash_bytes
 from anomalib_synth.store.locking import exclusive
-from anomalib_synth.store.record import is_inside
+from anomalib_synth.store.rules import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

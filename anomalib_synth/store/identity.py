@@ -11,8 +11,11 @@ import numpy as np
 from PIL import Image
 
 from anomalib_synth.images.digests import hash_bytes
+from anomalib_synth.store.errors import StoreError
 
 ALGORITHM = 1  # raise it when the same inputs give other samples
+_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
+_MAX_PIXELS = 2**27
 
 
 def hash_pixels(image: np.ndarray) -> str:
@@ -31,9 +34,26 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """Return the pixels of a PNG: uint8, (H, W, C) or (H, W)."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        return np.array(image)
+    """Return the pixels of a PNG: uint8, (H, W, C) or (H, W).
+
+    Raises:
+        StoreError: If it is none, has other than 8 bits a channel, or is too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.mode not in _MODES or image.width * image.height > _MAX_PIXELS:
+                msg = f"a PNG of mode {image.mode} and {image.width} x {image.height} pixels"
+                raise ValueError(msg)
+            return np.array(image)
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        msg = f"must be a PNG of 8 bits a channel and at most {_MAX_PIXELS / 1e6:.0f} megapixels ({error})."
+        raise StoreError(msg) from error
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Return the width and the height that a PNG names in its head; (0, 0) where it has none."""
+    is_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24
+    return (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) if is_png else (0, 0)
 
 
 def sample_id(

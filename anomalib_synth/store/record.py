@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anomalib_synth.store.errors import StoreError
+from anomalib_synth.store.rules import (
+    CONFIG,
+    FLAG,
+    HASH,
+    HASH_OR_EMPTY,
+    INSIDE,
+    NUMBERS,
+    PLAIN,
+    POSITIVE,
+    TEXT,
+    Form,
+    between,
+    one_of,
+    or_none,
+    place,
+    show,
+    whole,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,34 +104,80 @@ class Record:
         return json.dumps(vars(self), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
     @classmethod
-    def from_dict(cls, row: dict[str, Any], *, where: str = "a row") -> Record:
+    def from_dict(cls, row: dict[str, Any], *, where: str = "A row of the manifest") -> Record:
         """Return the record of a row.
 
         Raises:
-            StoreError: If a key is missing or unknown, or a path leads out of the store.
+            StoreError: If a field is missing, unknown, or is not what :data:`RECORD` says.
         """
-        if not isinstance(row, dict) or row.keys() != _NAMES:
-            got = row.keys() if isinstance(row, dict) else set()
-            msg = (
-                f"{where} of the manifest must have the fields of a sample; missing {sorted(_NAMES - got)}, unknown "
-                f"{sorted(got - _NAMES)}. It was edited or damaged: restore it from a copy, or generate a new store."
-            )
+        if fault := RECORD.find_fault(row):
+            msg = f"{where} {fault}."
             raise StoreError(msg)
-        for name in ("image_file", "mask_file", "source_file"):
-            if not is_inside(row[name]):
-                msg = (
-                    f"{where} of the manifest has `{name}` = {row[name]!r}, which leads out of the store. It was not "
-                    "written by this package: do not use this store."
-                )
-                raise StoreError(msg)
-        return cls(**row)
+        return cls.of_checked(row)
+
+    @classmethod
+    def of_checked(cls, row: dict[str, Any]) -> Record:
+        """Return the record of a row that was checked: a frozen dataclass sets its fields slowly, one by one."""
+        record = cls.__new__(cls)
+        record.__dict__.update(row)
+        return record
 
 
-_NAMES = {each.name for each in fields(Record)}
+def file_place(kind: str, name: str) -> str:
+    """Return where the store keeps a file: two letters of its name are a folder, so that none gets too full."""
+    return f"{kind}/{name[:2]}/{name}.png"
 
 
-def is_inside(path: str) -> bool:
-    """Return whether a relative path stays inside the folder it starts from."""
-    if not isinstance(path, str) or "\\" in path or ":" in path:
-        return False
-    return not path.startswith("/") and ".." not in path.split("/")
+def name_of(place: str) -> str:
+    """Return what a file of the store is called: the sample's id, or the digest of a source; "" for no file."""
+    return place[-36:-4]
+
+
+def _find_odd_files(row: dict[str, Any]) -> str:
+    """Return what is wrong with the files that a row names: a drawn sample has an image and a mask, another neither."""
+    is_drawn = row["image_file"] != ""
+    for name in ("mask_file", "image_hash", "mask_hash"):
+        if (row[name] != "") is not is_drawn:
+            return f"has `{name}` = {show(row[name])}, which must be there if `image_file` is, and only then"
+    return "has `accepted` = True, but the sample was never drawn" if row["accepted"] and not is_drawn else ""
+
+
+_UNIT = between(0, 1)
+RECORD = Form(
+    name="a sample",
+    rules={
+        "id": HASH,
+        "index": whole(0),
+        "split": one_of("train", "val", "test"),
+        "source": INSIDE,
+        "source_hash": HASH,
+        "image_file": place("images", optional=True),
+        "mask_file": place("masks", optional=True),
+        "source_file": place("sources"),
+        "image_hash": HASH_OR_EMPTY,
+        "mask_hash": HASH_OR_EMPTY,
+        "source_file_hash": HASH,
+        "generator": CONFIG,
+        "prepare_digest": HASH_OR_EMPTY,
+        "files_digest": HASH_OR_EMPTY,
+        "weights_hash": HASH_OR_EMPTY,
+        "seed": whole(0, 2**64 - 1),
+        "attempt": whole(-1),
+        "prompt": TEXT,
+        "caption": TEXT,
+        "family": TEXT,
+        "params": PLAIN,
+        "strength": or_none(POSITIVE),
+        "area": _UNIT,
+        "visibility": POSITIVE,
+        "agreement": _UNIT,
+        "foreground": _UNIT,
+        "quality": _UNIT,
+        "scores": NUMBERS,
+        "accepted": FLAG,
+        "reason": TEXT,
+        "seconds": POSITIVE,
+        "version": TEXT,
+    },
+    relation=_find_odd_files,
+)

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from anomalib_synth.store.decisions import DecisionLog
 from anomalib_synth.store.errors import StoreError
-from anomalib_synth.store.files import append_lines, read_lines, write_whole
-from anomalib_synth.store.identity import ALGORITHM, decode_png, hash_bytes
+from anomalib_synth.store.files import append_lines, end_last_line, write_whole
+from anomalib_synth.store.forms import QUARANTINED
+from anomalib_synth.store.head import read_settings, write_settings
+from anomalib_synth.store.identity import decode_png, hash_bytes, png_size
 from anomalib_synth.store.locking import exclusive
-from anomalib_synth.store.record import Record
+from anomalib_synth.store.logs import raise_problem, read_log, remedy
+from anomalib_synth.store.manifest import Manifest
+from anomalib_synth.store.record import Record, file_place
+from anomalib_synth.store.rules import is_hash
+from anomalib_synth.store.verdicts import Verdicts
 from anomalib_synth.store.verify import repair, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
 
-FORMAT = 1
+    from anomalib_synth.store.decisions import Previous
+
 Kind = Literal["images", "masks", "sources"]
-_DECISION_WAIT = 10.0
+_BEFORE = frozenset({".lock", "normals.jsonl"})  # what a run writes before it makes its store
 
 
 class SampleStore:
@@ -35,9 +41,13 @@ class SampleStore:
     being made. Make one with :meth:`create`, open one with :meth:`open`; a bare ``SampleStore(path)`` reads nothing and
     can only :meth:`put`.
 
+    Every field is checked when it is read: its type, its range, that ids and digests are hexadecimal and that paths are
+    those of files in the store. What is wrong is a :class:`StoreError` that names the file and the line, and
+    ``anomalib-synth check --repair true`` puts it aside.
+
     Layout::
 
-        store.json  manifest.jsonl  decisions.jsonl  quarantine.jsonl  filter.json
+        store.json  normals.jsonl  manifest.jsonl  decisions.jsonl  quarantine.jsonl  filter.json
         images/ab/<id>.png  masks/ab/<id>.png  sources/ab/<source hash>.png
 
     Attributes:
@@ -51,7 +61,46 @@ class SampleStore:
     def __init__(self, path: Path | str, settings: dict[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.settings = settings or {}
-        self._forget()
+        self._manifest = Manifest(self.path)
+        self._decided = DecisionLog(self.path)
+        self._filtered = Verdicts(self.path)
+        self._folders: set[Path] = set()
+
+    @property
+    def records(self) -> list[Record]:
+        """The samples, in the order of their index."""
+        return self._manifest.records
+
+    @property
+    def decisions(self) -> dict[str, bool]:
+        """What people decided, by id: True to keep, False to leave out."""
+        return self._decided.accepted
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Version of the last decision about each sample that there is one about."""
+        return self._decided.versions
+
+    @property
+    def version(self) -> int:
+        """Version of all decisions together."""
+        return self._decided.version
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, Any]]:
+        """What a filter said of samples, by id: ``reason`` ("" to keep) and its scores."""
+        return self._filtered.samples
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the manifest's lines are in the order of their index."""
+        return self._manifest.is_ordered
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines that were left out when the store was read, as sentences."""
+        found = [str(problem) for problem in (*self._manifest.problems, *self._decided.problems)]
+        return found + ([self._filtered.problem] if self._filtered.problem else [])
 
     @classmethod
     def create(cls, path: Path | str, settings: dict[str, Any]) -> SampleStore:
@@ -64,59 +113,41 @@ class SampleStore:
         if (path / "store.json").is_file():
             msg = f"{str(path)!r} is a store already. Open it, or choose another folder."
             raise StoreError(msg)
-        if path.exists() and (not path.is_dir() or any(each.name != ".lock" for each in path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(each.name not in _BEFORE for each in path.iterdir())):
             msg = f"{str(path)!r} must be a new or empty folder for a store, but it holds other files. Choose another."
             raise StoreError(msg)
         path.mkdir(parents=True, exist_ok=True)
-        head = {"format": FORMAT, "algorithm": ALGORITHM, "settings": settings}
-        write_whole(path / "store.json", json.dumps(head, indent=1).encode() + b"\n")
+        write_settings(path, settings)
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path | str) -> SampleStore:
+    def open(cls, path: Path | str, *, strict: bool = True) -> SampleStore:
         """Open a store and read its manifest.
 
+        Args:
+            path: Its folder.
+            strict: Whether a bad line is an error. Otherwise it is left out and named in ``problems``.
+
         Raises:
-            StoreError: If there is none, it is of a newer format, or its manifest is damaged.
+            StoreError: If there is none, it is of a newer format, or it is damaged.
         """
         path = Path(path)
-        file = path / "store.json"
-        try:
-            head = json.loads(file.read_bytes())
-            version, settings = head["format"], head["settings"]
-        except FileNotFoundError as error:
-            msg = f"{str(path)!r} is no store: it has no store.json. Make one with `anomalib-synth generate --out`."
-            raise StoreError(msg) from error
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{str(file)!r} is damaged ({error!r}). Restore it from a copy."
-            raise StoreError(msg) from error
-        if version != FORMAT:
-            msg = (
-                f"{str(path)!r} has format {version}, this version of anomalib-synth reads format {FORMAT}. "
-                "Upgrade the package."
-            )
-            raise StoreError(msg)
-        store = cls(path, settings)
-        store.refresh()
+        store = cls(path, read_settings(path))
+        store.refresh(strict=strict)
         return store
 
-    def refresh(self) -> None:
-        """Read what was appended to the manifest and the decisions since the last look."""
-        if self._size("manifest.jsonl") < self._read["manifest.jsonl"]:
-            self._forget()  # repaired meanwhile
-        for row in self._new_rows("manifest.jsonl"):
-            record = Record.from_dict(row, where=f"Row {len(self.records)} of {str(self.path)!r}")
-            if record.id in self._by_id:
-                msg = f"The manifest of {str(self.path)!r} has sample {record.id} twice. Restore it from a copy."
-                raise StoreError(msg)
-            self._by_id[record.id] = record
-            self.records.append(record)
-        for row in self._new_rows("decisions.jsonl"):
-            if row["accepted"] is None:
-                self.decisions.pop(row["id"], None)
-            else:
-                self.decisions[row["id"]] = row["accepted"]
-        self._read_verdicts()
+    def refresh(self, *, strict: bool = True) -> None:
+        """Read what was appended to the manifest and the decisions since the last look.
+
+        Args:
+            strict: Whether a bad line is an error. Otherwise it is left out and named in ``problems``.
+
+        Raises:
+            StoreError: If a line is bad.
+        """
+        self._manifest.refresh(strict=strict)
+        self._decided.refresh(strict=strict)
+        self._filtered.refresh(strict=strict)
 
     def get(self, sample: str) -> Record:
         """Return the record with an id.
@@ -124,38 +155,51 @@ class SampleStore:
         Raises:
             StoreError: If there is none.
         """
-        if sample not in self._by_id:
+        if sample not in self._manifest.by_id:
             msg = f"Store {str(self.path)!r} has no sample {sample!r}."
             raise StoreError(msg)
-        return self._by_id[sample]
+        return self._manifest.by_id[sample]
 
     @contextmanager
     def writing(self, *, wait: float = 0.0) -> Iterator[SampleStore]:
-        """Be the only writer of the manifest; a line that a killed writer left unfinished is cut off.
+        """Be the only writer of the manifest; a line that a killed writer left unfinished is set aside.
 
         Args:
             wait: Seconds to wait for another writer.
 
         Raises:
-            StoreError: If another process is writing.
+            StoreError: If another process is writing, or a line is bad.
         """
         with exclusive(self.path / ".lock", wait=wait):
             self.refresh()
-            if self.unread_tail():
-                os.truncate(self.path / "manifest.jsonl", self._read["manifest.jsonl"])
+            for name in ("manifest.jsonl", "quarantine.jsonl"):
+                end_last_line(self.path / name)
             yield self
 
     def put(self, kind: Kind, name: str, data: bytes) -> str:
         """Write a file, whole or not at all; nothing to do if it is there. Needs no lock.
 
+        Args:
+            kind: ``images``, ``masks`` or ``sources``.
+            name: What the file is called: a digest.
+            data: The bytes.
+
         Returns:
             Its path in the store.
 
         Raises:
-            StoreError: If the disk is full.
+            StoreError: If the disk is full, or the folder is a link that leads out of the store.
+            ValueError: If the kind or the name is none.
         """
-        place = f"{kind}/{name[:2]}/{name}.png"
+        if kind not in get_args(Kind) or not is_hash(name):
+            kinds = ", ".join(get_args(Kind))
+            msg = f"`kind` must be one of {kinds}, and `name` 32 hexadecimal digits, got {kind!r} and {name!r}."
+            raise ValueError(msg)
+        place = file_place(kind, name)
         path = self.path / place
+        if path.parent not in self._folders:
+            self._require_inside(path.parent)
+            self._folders.add(path.parent)
         if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
             write_whole(path, data)
         return place
@@ -166,43 +210,47 @@ class SampleStore:
         Raises:
             StoreError: If the sample is there already, or the disk is full.
         """
-        if record.id in self._by_id:
-            msg = f"Store {str(self.path)!r} has sample {record.id} already."
-            raise StoreError(msg)
-        line = record.to_line()
-        append_lines(self.path / "manifest.jsonl", line)
-        self._read["manifest.jsonl"] += len(line)
-        self._by_id[record.id] = record
-        self.records.append(record)
+        self._manifest.append(record)
 
     def quarantine(self, source: str, reason: str) -> None:
-        """Note an input that could not be read, once."""
+        """Note an input that could not be read, once; only within :meth:`writing`."""
         if source not in self.quarantined:
             line = json.dumps({"source": source, "reason": reason}, ensure_ascii=False).encode() + b"\n"
             append_lines(self.path / "quarantine.jsonl", line)
 
     @property
     def quarantined(self) -> dict[str, str]:
-        """Inputs that could not be read, and why."""
-        return {row["source"]: row["reason"] for row in read_lines(self.path / "quarantine.jsonl")[0]}
-
-    def decide(self, ids: Sequence[str], accepted: bool | None) -> None:
-        """Write down what a person decided; None takes earlier decisions back.
+        """Inputs that could not be read, and why.
 
         Raises:
+            StoreError: If a line is bad.
+        """
+        news = read_log(self.path / "quarantine.jsonl", QUARANTINED)
+        if news.problems:
+            raise_problem(news.problems[0], self.path)
+        return {row["source"]: row["reason"] for _, row in news.rows}
+
+    def decide(self, ids: Sequence[str], accepted: bool | None, *, seen: Mapping[str, int] | None = None) -> None:
+        """Write down what a person decided; None takes earlier decisions back.
+
+        Args:
+            ids: The samples.
+            accepted: The decision.
+            seen: Version of the decision that the person saw, by id; see :meth:`decide_each`.
+
+        Raises:
+            OutdatedDecisionError: If somebody has decided otherwise meanwhile; nothing is written.
             StoreError: If there is no such sample, or the disk is full.
         """
-        for sample in ids:
+        self.decide_each(dict.fromkeys(ids, accepted), seen=seen)
+
+    def decide_each(
+        self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
+    ) -> dict[str, Previous]:
+        """Write down a decision about each sample; see :meth:`anomalib_synth.store.decisions.DecisionLog.write`."""
+        for sample in wanted:
             self.get(sample)
-        now = round(time.time(), 3)
-        lines = [json.dumps({"id": sample, "accepted": accepted, "time": now}).encode() + b"\n" for sample in ids]
-        with exclusive(self.path / ".decisions.lock", wait=_DECISION_WAIT):
-            self.refresh()
-            path = self.path / "decisions.jsonl"
-            if self._size("decisions.jsonl") > self._read["decisions.jsonl"]:
-                os.truncate(path, self._read["decisions.jsonl"])
-            append_lines(path, b"".join(lines), sync=True)
-            self.refresh()
+        return self._decided.write(wanted, seen=seen, seen_all=seen_all)
 
     def write_verdicts(self, verdicts: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
         """Write down what a filter says of samples, in place of what one said before; people's decisions go first.
@@ -216,9 +264,7 @@ class SampleStore:
         """
         for sample in verdicts:
             self.get(sample)
-        content = json.dumps({"facts": facts, "samples": verdicts}, indent=1, ensure_ascii=False)
-        write_whole(self.path / "filter.json", content.encode() + b"\n")
-        self._read_verdicts()
+        self._filtered.write(verdicts, facts)
 
     def is_accepted(self, record: Record) -> bool:
         """Return whether a sample is kept: what a person decided, else what the checks and the last filter said."""
@@ -244,7 +290,14 @@ class SampleStore:
 
     def read_mask(self, record: Record) -> np.ndarray:
         """Return the mask, uint8 (H, W) in {0, 255}."""
-        return self._read_file(record, record.mask_file, record.mask_hash)
+        mask = self._read_file(record, record.mask_file, record.mask_hash)
+        with (self.path / record.image_file).open("rb") as file:
+            size = png_size(file.read(24))
+        if mask.shape != size[::-1]:
+            path = self.path / record.mask_file
+            msg = f"{str(path)!r} must be a grey mask of its image's size, {size}, but has the shape {mask.shape}."
+            raise StoreError(msg)
+        return mask
 
     def read_source(self, record: Record) -> np.ndarray:
         """Return the image without the defect, uint8 (H, W, C) or (H, W)."""
@@ -255,17 +308,17 @@ class SampleStore:
         return verify(self)
 
     def repair(self) -> list[str]:
-        """Take what is damaged out of the manifest; see :func:`anomalib_synth.store.verify.repair`."""
-        return repair(self)
+        """Put what is damaged aside; see :func:`anomalib_synth.store.verify.repair`."""
+        done = repair(self)
+        self.reload()
+        return done
 
-    def unread_tail(self) -> int:
-        """Return the bytes of an unfinished row at the end of the manifest."""
-        return self._size("manifest.jsonl") - self._read["manifest.jsonl"]
-
-    def reload(self) -> None:
-        """Read everything anew."""
-        self._forget()
-        self.refresh()
+    def reload(self, *, strict: bool = True) -> None:
+        """Read everything anew; see :meth:`refresh`."""
+        self._manifest.forget()
+        self._decided.forget()
+        self._filtered = Verdicts(self.path)
+        self.refresh(strict=strict)
 
     def check_file(self, record: Record, place: str, digest: str) -> bytes:
         """Return the bytes of a sample's file.
@@ -274,19 +327,18 @@ class SampleStore:
             StoreError: If it is missing, edited, or outside the store.
         """
         path = self.path / place
-        remedy = "Run `SampleStore.repair`, then the same `anomalib-synth generate` again, which draws it anew."
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            msg = f"{str(path)!r} of sample {record.id} leads out of the store. Remove the link. {remedy}"
-            raise StoreError(msg)
+        mend = f"{remedy(self.path)} The same `anomalib-synth generate` then draws it anew."
+        self._require_inside(path)
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if path.is_file() else None
         except OSError as error:
-            msg = f"{str(path)!r} of sample {record.id} cannot be read ({error.strerror}). {remedy}"
+            msg = f"{str(path)!r} of sample {record.id} cannot be read ({error.strerror}). {mend}"
             raise StoreError(msg) from error
+        if data is None:
+            msg = f"{str(path)!r} of sample {record.id} cannot be read (there is no such file). {mend}"
+            raise StoreError(msg)
         if hash_bytes(data) != digest:
-            msg = (
-                f"{str(path)!r} of sample {record.id} was edited or damaged: its digest is not the manifest's. {remedy}"
-            )
+            msg = f"{str(path)!r} of sample {record.id} was edited or damaged: its digest is not the manifest's. {mend}"
             raise StoreError(msg)
         return data
 
@@ -294,33 +346,14 @@ class SampleStore:
         if not place:
             msg = f"Sample {record.id} was rejected ({record.reason}), so it has no image and no mask."
             raise StoreError(msg)
-        return decode_png(self.check_file(record, place, digest))
-
-    def _forget(self) -> None:
-        self.records: list[Record] = []
-        self.decisions: dict[str, bool] = {}
-        self.verdicts: dict[str, dict[str, Any]] = {}
-        self._verdicts_read = (0, 0)
-        self._by_id: dict[str, Record] = {}
-        self._read = {"manifest.jsonl": 0, "decisions.jsonl": 0}
-
-    def _read_verdicts(self) -> None:
-        """Read the filter's verdicts if they are others than at the last look."""
-        path = self.path / "filter.json"
-        found = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else (0, 0)
-        if found == self._verdicts_read:
-            return
+        data = self.check_file(record, place, digest)
         try:
-            self.verdicts = dict(json.loads(path.read_bytes())["samples"]) if found[1] else {}
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{str(path)!r} is damaged ({error!r}). Remove it, or run `anomalib-synth filter` again."
+            return decode_png(data)
+        except StoreError as error:
+            msg = f"{str(self.path / place)!r} of sample {record.id}: {error}"
             raise StoreError(msg) from error
-        self._verdicts_read = found
 
-    def _size(self, name: str) -> int:
-        path = self.path / name
-        return path.stat().st_size if path.is_file() else 0
-
-    def _new_rows(self, name: str) -> list[Any]:
-        rows, self._read[name] = read_lines(self.path / name, self._read[name])
-        return rows
+    def _require_inside(self, path: Path) -> None:
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            msg = f"{str(path)!r} leads out of the store. Remove the link. {remedy(self.path)}"
+            raise StoreError(msg)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from rich.progress import track
 
 from anomalib_synth.store.errors import StoreError
-from anomalib_synth.store.files import append_lines, write_whole
+from anomalib_synth.store.files import end_last_line, is_row, side_file, write_whole
+from anomalib_synth.store.forms import DECISION, INPUT, QUARANTINED
+from anomalib_synth.store.identity import png_size
+from anomalib_synth.store.locking import exclusive
+from anomalib_synth.store.logs import read_log
+from anomalib_synth.store.mending import Mended, mend_log, mend_verdicts
+from anomalib_synth.store.record import RECORD, name_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from anomalib_synth.store.record import Record
     from anomalib_synth.store.store import SampleStore
 
 _QUIET = 1000
+_LOGS = {"normals.jsonl": INPUT, "decisions.jsonl": DECISION, "quarantine.jsonl": QUARANTINED}
+_WAIT = 10.0
 
 
 def find_problems(store: SampleStore) -> dict[str, str]:
-    """Return what is wrong with each damaged sample, by id."""
+    """Return what is wrong with the files of each damaged sample, by id."""
     problems = {}
-    for record in track(store.records, "Checking", disable=len(store.records) < _QUIET, transient=True):
+    is_quick = len(store.records) < _QUIET
+    for record in store.records if is_quick else track(store.records, "Checking", transient=True):
         if found := _find_problem(store, record):
             problems[record.id] = found
     return problems
@@ -27,50 +40,94 @@ def find_problems(store: SampleStore) -> dict[str, str]:
 
 def verify(store: SampleStore) -> list[str]:
     """Return every problem of a store as a sentence; none when it is sound."""
-    store.refresh()
-    problems = list(find_problems(store).values())
-    if rest := store.unread_tail():
-        problems.append(f"The manifest ends in {rest} bytes of an unfinished row, as a killed writer leaves it.")
+    store.reload(strict=False)
+    problems = list(store.problems)
+    for name in ("normals.jsonl", "quarantine.jsonl"):
+        problems += [str(problem) for problem in read_log(store.path / name, _LOGS[name]).problems]
+    problems += find_problems(store).values()
+    for name in ("manifest.jsonl", *_LOGS):
+        if rest := _count_unfinished(store.path / name):
+            problems.append(f"{name} ends in {rest} bytes of an unfinished row, as a killed writer leaves it.")
     return problems
 
 
 def repair(store: SampleStore) -> list[str]:
-    """Take what is damaged out of the manifest, so that it is drawn again; return what was done.
+    """Put what is damaged aside, line by line, and keep the rest; return what was done.
 
-    ``generate`` goes on after the last row, so the manifest is cut at the first damaged sample; what came after it is
-    drawn again as well, and comes out the same. The rows cut off go to ``manifest.removed.jsonl``; decisions stay.
+    Lines that are no row, rows of a sample that is there already and rows whose files are missing or edited go to
+    ``manifest.removed.jsonl`` (likewise for the other logs); of lines that were glued together the sound rows are kept.
+    ``generate`` draws the samples again that are missing; decisions about them stay.
 
     Raises:
-        StoreError: If another process is writing.
+        StoreError: If another process is writing, or the store's head is damaged.
     """
     done = []
-    if rest := store.unread_tail():
-        done.append(f"Cut {rest} bytes of an unfinished row off the manifest.")
-    with store.writing():
-        problems = find_problems(store)
-        if problems:
-            first = min(store.get(sample).index for sample in problems)
-            kept = [record for record in store.records if record.index < first]
-            cut = [record for record in store.records if record.index >= first]
-            append_lines(store.path / "manifest.removed.jsonl", b"".join(record.to_line() for record in cut), sync=True)
-            write_whole(store.path / "manifest.jsonl", b"".join(record.to_line() for record in kept))
+    with exclusive(store.path / ".lock", wait=0.0), exclusive(store.path / ".decisions.lock", wait=_WAIT):
+        for name, form in {"manifest.jsonl": RECORD, **_LOGS}.items():
+            if rest := end_last_line(store.path / name):
+                done.append(f"Cut {rest} bytes of an unfinished row off {name}: {_went(store.path / name)}")
+            done += _report(store.path / name, mend_log(store.path / name, form))
+        done += mend_verdicts(store.path / "filter.json")
+        store.reload(strict=False)
+        if problems := find_problems(store):
             done += [f"{problem} Removed." for problem in problems.values()]
-            done.append(f"The manifest now ends before sample {first}: {len(cut)} rows went to manifest.removed.jsonl.")
-            store.reload()
+            done += set_aside(store, problems)
     return done
+
+
+def set_aside(store: SampleStore, samples: Iterable[str]) -> list[str]:
+    """Take the rows of some samples out of the manifest, so that they are drawn again; only while holding its lock."""
+    unwanted = set(samples)
+    return _report(store.path / "manifest.jsonl", mend_log(store.path / "manifest.jsonl", RECORD, unwanted=unwanted))
+
+
+def put_in_order(store: SampleStore) -> None:
+    """Write the manifest's lines in the order of their index, where gaps were filled; only while holding its lock."""
+    if not store.is_ordered:
+        path = store.path / "manifest.jsonl"
+        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+        write_whole(path, b"".join(line + b"\n" for line in sorted(lines, key=_index)))
+        store.reload()
+
+
+def _index(line: bytes) -> int:
+    return json.loads(line)["index"]
+
+
+def _count_unfinished(path: Path) -> int:
+    """Return the bytes of an unfinished row at the end of a log."""
+    if not path.is_file():
+        return 0
+    tail = path.read_bytes().rpartition(b"\n")[2]
+    return 0 if is_row(tail) else len(tail)
 
 
 def _find_problem(store: SampleStore, record: Record) -> str:
     """Return what is wrong with a sample's files, "" when nothing is."""
-    for place, digest in (
+    files = [
+        (record.source_file, record.source_file_hash),
         (record.image_file, record.image_hash),
         (record.mask_file, record.mask_hash),
-        (record.source_file, record.source_file_hash),
-    ):
-        if not place:
-            continue
-        try:
-            store.check_file(record, place, digest)
-        except StoreError as error:
-            return str(error)
-    return ""
+    ]
+    sizes = set()
+    if name_of(record.source_file) != record.source_hash or name_of(record.image_file) not in {"", record.id}:
+        return f"Sample {record.id} names the files of another."
+    try:
+        for place, digest in files[: 3 if record.image_file else 1]:
+            size = png_size(store.check_file(record, place, digest))
+            sizes.add(size)
+            if not all(size):
+                return f"{str(store.path / place)!r} of sample {record.id} is no PNG."
+    except StoreError as error:
+        return str(error)
+    return f"The files of sample {record.id} have several sizes: {sorted(sizes)}." if len(sizes) > 1 else ""
+
+
+def _report(path: Path, mended: Mended) -> list[str]:
+    if not mended.said:
+        return []
+    return [*mended.said, f"{path.name} keeps {mended.kept} rows. {_went(path)}"]
+
+
+def _went(path: Path) -> str:
+    return f"What was taken out went to {side_file(path).name}."

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
 
 from anomalib_synth.report.application import build_application
 from anomalib_synth.report.review import listen
+from anomalib_synth.report.server import make_server
 from anomalib_synth.store import SampleStore
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_browser() -> Iterator[Browser]:
 def serve_store(path: Path) -> Iterator[str]:
     """Serve the review of a store from a thread; gives its address."""
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(build_application(SampleStore.open(path)), log_level="warning"))
+        server = make_server(build_application(SampleStore.open(path)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

@@ -9,7 +9,7 @@ async function ask(address, options) {
   }
   const isJson = (answer.headers.get("content-type") ?? "").startsWith("application/json");
   const body = isJson ? await answer.json() : { error: await answer.text() };
-  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status, body });
   return body;
 }
 
@@ -18,7 +18,8 @@ const post = (address, body) =>
 
 export const listSamples = (query) => ask(`/api/samples?${query}`);
 export const describeSample = (id) => ask(`/api/samples/${encodeURIComponent(id)}`);
-export const decide = (ids, accepted) => post("/api/decide", { ids, accepted });
-export const decideMatching = (query, expected, accepted) => post("/api/decide", { query, expected, accepted });
+// `seen` and `version` say which decisions the page shows: if somebody has decided since, the server answers 409.
+export const decide = (ids, accepted, seen) => post("/api/decide", { ids, accepted, seen });
+export const decideMatching = (query, expected, accepted, version) => post("/api/decide", { query, expected, accepted, version });
 export const undo = () => post("/api/undo", {});
 export const picture = (id, name) => `/api/samples/${encodeURIComponent(id)}/${name}`;

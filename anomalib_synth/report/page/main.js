@@ -50,7 +50,16 @@ function showPage() {
   $("previous").disabled = start === 0;
   $("next").disabled = start + samples.length >= matching;
   showCounts(state.page);
+  showProblems(state.page);
   showSelection();
+}
+
+/** Name the lines of the store that could not be read; everything else is shown. */
+function showProblems({ problems }) {
+  $("problems").hidden = problems.length === 0;
+  $("problems").textContent = problems.length
+    ? `Some lines of the store are damaged and left out. ${problems.join(" ")} \`anomalib-synth check --repair true\` puts them aside.`
+    : "";
 }
 
 /** Say what the samples of each generator cost: a paragraph each. */
@@ -129,13 +138,14 @@ function open(index) {
 
 /** Send a decision and show what came of it. The server writes it down before it answers. */
 async function judge(ids, accepted) {
-  await change(() => decide(ids, accepted), WORDS[accepted]);
+  const seen = () => Object.fromEntries(state.samples.filter(({ id }) => ids.includes(id)).map(({ id, version }) => [id, version]));
+  await change(() => decide(ids, accepted, seen()), WORDS[accepted]); // as shown when it is sent, after all before it
 }
 
 async function judgeChosen(accepted) {
   if (state.whole) {
     const { matching } = state.page;
-    await change(() => decideMatching(filters.query.toString(), matching, accepted), WORDS[accepted]);
+    await change(() => decideMatching(filters.query.toString(), matching, accepted, state.page.version), WORDS[accepted]);
     deselect();
   } else if (state.selected.size) {
     await judge([...state.selected], accepted);
@@ -156,21 +166,33 @@ function change(send, word) {
 async function changeNow(send, word) {
   try {
     const answer = await send();
-    let isHere = false;
-    for (const sample of state.samples) {
-      const now = answer.states[sample.id];
-      if (!now) continue;
-      isHere = true;
-      Object.assign(sample, now);
-      showState(cards()[position(sample.id)], sample);
-    }
-    showCounts(answer);
-    if (viewer.isOpen) viewer.showState();
+    const isHere = showStates(answer);
+    if (answer.since === state.page.version) state.page.version = answer.version; // else others decided in between
     tell(describe(answer, word));
     if (!isHere || answer.changed > answer.ids.length) await refreshStates();
   } catch (error) {
+    if (error.status === 409) {
+      const isShown = error.body.states !== undefined && showStates(error.body);
+      if (!isShown || state.whole) await load({ current: state.current });
+    }
     tell(error.message, true);
   }
+}
+
+/** Show what the server says was decided; return whether any of it is on this page. */
+function showStates(answer) {
+  let isHere = false;
+  for (const sample of state.samples) {
+    const now = answer.states[sample.id];
+    if (!now) continue;
+    isHere = true;
+    Object.assign(sample, now, { version: answer.versions[sample.id] });
+    showState(cards()[position(sample.id)], sample);
+  }
+  showCounts(answer);
+  showProblems(answer);
+  if (viewer.isOpen) viewer.showState();
+  return isHere;
 }
 
 function describe({ changed, skipped }, word) {

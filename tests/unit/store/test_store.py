@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from anomalib_synth.store import Record, SampleStore, StoreError, decode_png, encode_png, hash_pixels, sample_id
+from anomalib_synth.store.verify import put_in_order
 from tests.unit.store.samples import CONFIG, make_record, make_store, reject
 
 PARTS = {
@@ -129,9 +130,12 @@ def test_broken_row_in_the_middle_is_an_error(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_file": "../secret.png"}, r"`image_file` = '../secret.png', which leads out of the store"),
-        ({"mask_file": "/etc/passwd"}, r"`mask_file` = '/etc/passwd', which leads out of the store"),
-        ({"source_file": "C:\\x.png"}, r"which leads out of the store"),
+        (
+            {"image_file": "../secret.png"},
+            r"line 1, has `image_file` = '../secret.png', which must be 'images/ab/<32 hex",
+        ),
+        ({"mask_file": "/etc/passwd"}, r"line 1, has `mask_file` = '/etc/passwd', which must be 'masks/ab/<32 hex"),
+        ({"source_file": "C:\\x.png"}, r"which must be 'sources/ab/<32 hex"),
         ({"quality": ...}, r"missing \['quality'\]"),
         ({"extra": 1}, r"unknown \['extra'\]"),
     ],
@@ -172,18 +176,19 @@ def test_damaged_files_are_found_and_never_served(tmp_path) -> None:
     assert len(store.verify()) == 3
 
 
-def test_repair_leaves_a_sound_store_that_can_be_completed(tmp_path) -> None:
+def test_repair_keeps_every_sound_row_and_the_store_can_be_completed(tmp_path) -> None:
     store = make_store(tmp_path / "s", 5)
     whole = (store.path / "manifest.jsonl").read_bytes()
     (store.path / store.records[2].image_file).unlink()
     done = store.repair()
     assert "cannot be read" in done[0]
-    assert "3 rows" in done[-1]
-    assert [record.index for record in store.records] == [0, 1]
+    assert "keeps 4 rows" in done[-1]
+    assert [record.index for record in store.records] == [0, 1, 3, 4]
     assert store.verify() == []
     with store.writing():
-        for index in range(2, 5):
-            store.append(make_record(store, index))
+        store.append(make_record(store, 2))
+        assert [record.index for record in store.records] == [0, 1, 2, 3, 4]
+        put_in_order(store)
     assert (store.path / "manifest.jsonl").read_bytes() == whole
     assert store.verify() == []
     assert store.repair() == []

@@ -1,0 +1,96 @@
+"""The review's web server: uvicorn with limits, so that no client keeps another one waiting or the server alive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+MAX_CONNECTIONS = 64
+REQUEST_SECONDS = 15.0
+"""Longest time a client may take for a request, its body included, and that a connection may lie idle before one."""
+ANSWER_SECONDS = 60.0
+"""Longest time after that for the answer, drawn and taken by the client."""
+_CLOSING_SECONDS = 0.3
+
+
+class LimitedProtocol(H11Protocol):
+    """A connection that is closed when its client is slow, or when there are too many and it is the one to spare.
+
+    uvicorn limits the time between two requests and the number of requests at work; it lets a client take any time to
+    send one, and refuses new clients where old ones hold all the places.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection; if there are too many, drop the one that has waited longest for its client."""
+        super().connection_made(transport)
+        self.waiting_since = self.loop.time()
+        self._watch = self.loop.call_later(REQUEST_SECONDS, self._check)
+        others = [
+            each
+            for each in self.connections
+            if isinstance(each, LimitedProtocol) and each is not self and not each.transport.is_closing()
+        ]
+        if len(others) >= MAX_CONNECTIONS:
+            min(others, key=lambda each: (each.is_answering, each.waiting_since)).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self.waiting_since = self.loop.time()
+        super().on_response_complete()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is here whole, and its answer is not yet sent."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    def _check(self) -> None:
+        """Drop the connection if its client has taken too long."""
+        allowed = REQUEST_SECONDS + (ANSWER_SECONDS if self.is_answering else 0.0)
+        left = self.waiting_since + allowed - self.loop.time()
+        if left <= 0:
+            self.transport.abort()
+        else:
+            self._watch = self.loop.call_later(max(left, 1.0), self._check)
+
+
+class ReviewServer(uvicorn.Server):
+    """A server that ends within a second: whoever is not done by then is cut off."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self._cut_off)
+        await super().shutdown(sockets)
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            transport: Any = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+
+
+def make_server(application: ASGIApp) -> ReviewServer:
+    """Return the server of an application."""
+    config = uvicorn.Config(
+        application,
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    return ReviewServer(config)

@@ -1,0 +1,124 @@
+"""What people decided about samples: a log in which the last word counts, and nobody's word is overruled unseen."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from anomalib_synth.store.errors import OutdatedDecisionError
+from anomalib_synth.store.files import append_lines
+from anomalib_synth.store.forms import DECISION
+from anomalib_synth.store.locking import exclusive
+from anomalib_synth.store.logs import Position, Problem, is_replaced, raise_problem, read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_WAIT = 10.0
+
+
+class Previous(NamedTuple):
+    """What was decided about a sample before a decision: None for nothing, and the version of that."""
+
+    accepted: bool | None
+    version: int
+
+
+class DecisionLog:
+    """The decisions of a store.
+
+    The version of a decision is its line in the log; it says what a reviewer saw. Whoever decides may name the versions
+    they saw: if somebody else has decided since, nothing is written.
+
+    Args:
+        folder: Folder of the store.
+
+    Attributes:
+        accepted: What was decided, by id: True to keep, False to leave out.
+        versions: Version of the last decision about each sample, a decision that was taken back included.
+        problems: Lines that are no decision.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "decisions.jsonl"
+        self._lock = folder / ".decisions.lock"
+        self.forget()
+
+    @property
+    def version(self) -> int:
+        """Version of the whole log: its number of lines."""
+        return self._position.lines
+
+    def forget(self) -> None:
+        """Start reading anew."""
+        self.accepted: dict[str, bool] = {}
+        self.versions: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self._position = Position()
+
+    def refresh(self, *, strict: bool) -> None:
+        """Read what was appended since the last look.
+
+        Args:
+            strict: Whether a bad line is an error, or is noted in ``problems``.
+
+        Raises:
+            StoreError: If there is a bad line.
+        """
+        if is_replaced(self.path, self._position):
+            self.forget()
+        news = read_log(self.path, DECISION, self._position)
+        if strict and news.problems:
+            raise_problem(news.problems[0], self.path.parent)
+        for line, row in news.rows:
+            self.versions[row["id"]] = line
+            if row["accepted"] is None:
+                self.accepted.pop(row["id"], None)
+            else:
+                self.accepted[row["id"]] = row["accepted"]
+        self.problems += news.problems
+        self._position = news.position
+
+    def write(
+        self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
+    ) -> dict[str, Previous]:
+        """Write decisions down; they are on the disk when this returns. What is decided that way already is left.
+
+        Args:
+            wanted: Decision by id, None to take earlier ones back.
+            seen: Version of the decision that was seen of each sample, 0 for none; samples that are not named are not
+                compared.
+            seen_all: Version of the whole log that was seen: no sample may have been decided since.
+
+        Returns:
+            What the samples whose decision changed had before.
+
+        Raises:
+            OutdatedDecisionError: If somebody has decided otherwise meanwhile.
+            StoreError: If the disk is full.
+        """
+        now = round(time.time(), 3)
+        with exclusive(self._lock, wait=_WAIT):
+            self.refresh(strict=False)
+            outdated = [sample for sample in wanted if self._is_outdated(sample, seen or {}, seen_all)]
+            if outdated:
+                raise OutdatedDecisionError(outdated)
+            before = {
+                sample: Previous(self.accepted.get(sample), self.versions.get(sample, 0))
+                for sample, value in wanted.items()
+                if self.accepted.get(sample) is not value
+            }
+            rows = [
+                {"id": sample, "accepted": wanted[sample], "time": now, "after": previous.version}
+                for sample, previous in before.items()
+            ]
+            if rows:
+                append_lines(self.path, b"".join(json.dumps(row).encode() + b"\n" for row in rows), sync=True)
+                self.refresh(strict=False)
+        return before
+
+    def _is_outdated(self, sample: str, seen: Mapping[str, int], seen_all: int | None) -> bool:
+        version = self.versions.get(sample, 0)
+        return version != seen.get(sample, version) or (seen_all is not None and version > seen_all)

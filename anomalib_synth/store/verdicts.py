@@ -1,0 +1,77 @@
+"""What a filter says of a store's samples: one file, written whole."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.store.errors import StoreError
+from anomalib_synth.store.files import write_whole
+from anomalib_synth.store.forms import find_verdict_fault
+from anomalib_synth.store.logs import remedy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Verdicts:
+    """The last filter's verdicts.
+
+    Args:
+        folder: Folder of the store.
+
+    Attributes:
+        samples: By id: ``reason``, "" for a sample to keep, and numbers by name.
+        problem: What is wrong with the file, "" when nothing is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "filter.json"
+        self.samples: dict[str, dict[str, Any]] = {}
+        self.problem = ""
+        self._read = (0, 0)
+
+    def refresh(self, *, strict: bool) -> None:
+        """Read the file if it is another than at the last look; a damaged one changes nothing.
+
+        Raises:
+            StoreError: If it is damaged, where that is an error.
+        """
+        found = (self.path.stat().st_mtime_ns, self.path.stat().st_size) if self.path.is_file() else (0, 0)
+        if found == self._read:
+            return
+        samples, faults = read_verdicts(self.path.read_bytes()) if found != (0, 0) else ({}, [])
+        self.problem = f"{str(self.path)!r} is damaged: it {faults[0]}." if faults else ""
+        if self.problem and strict:
+            msg = f"{self.problem} {remedy(self.path.parent)} Then run `anomalib-synth filter` again."
+            raise StoreError(msg)
+        if not self.problem:
+            self.samples = samples
+        self._read = found
+
+    def write(self, samples: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
+        """Replace the file.
+
+        Raises:
+            StoreError: If a verdict could not be read again, or the disk is full.
+        """
+        for sample, verdict in samples.items():
+            if fault := find_verdict_fault(sample, verdict):
+                msg = f"A verdict for {str(self.path)!r} {fault}. Nothing was written."
+                raise StoreError(msg)
+        content = json.dumps({"facts": facts, "samples": samples}, indent=1, ensure_ascii=False)
+        write_whole(self.path, content.encode() + b"\n")
+        self.refresh(strict=True)
+
+
+def read_verdicts(data: bytes) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the sound verdicts of a file by id, and what is wrong with the others."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return {}, [f"is not JSON ({error})"]
+    if type(content) is not dict or type(content.get("samples")) is not dict:
+        return {}, ["is no filter's report, which is an object with `samples` by id"]
+    faults = {sample: find_verdict_fault(sample, verdict) for sample, verdict in content["samples"].items()}
+    sound = {sample: verdict for sample, verdict in content["samples"].items() if not faults[sample]}
+    return sound, [fault for fault in faults.values() if fault]
