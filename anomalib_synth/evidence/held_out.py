@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anomalib_synth.evidence.cells import Normal
-from anomalib_synth.evidence.checkpoints import training_images
 from anomalib_synth.evidence.statistics import least_count
+from anomalib_synth.evidence.training_run import training_images
 from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
@@ -65,41 +65,40 @@ def check_count(count: int, rate: float) -> None:
         raise ValueError(msg)
 
 
-def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> str:
-    """Refuse normals whose files are, byte by byte, training images.
+def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> None:
+    """Refuse normals that have the content of an image the model may have been trained on, under whatever name.
 
     Args:
         normals: The held-out normals.
         folder: Folder with the training images, if the user named it.
         config: Configuration the model was trained with, if there is one.
 
-    Returns:
-        A warning if nothing was checked, else ``""``.
-
     Raises:
-        ValueError: If any is a training image.
+        ValueError: If any is, or nothing tells which images those are.
     """
-    unknown = "neither a training configuration nor `--train_normals` tells which they were"
-    trained: list[str] | list[Path] = []
-    if folder is not None:
-        trained = list_images("train_normals", folder)
-    elif config is not None:
+    trained: list[str] | list[Path] = [] if folder is None else list_images("train_normals", folder)
+    unknown = "no training configuration was found"
+    if config is not None:
         try:
-            trained = training_images(config)
+            trained = [*map(str, trained), *training_images(config, known_folder=folder is not None)]
         except ValueError as error:
             unknown = str(error)
     if not trained:
-        return f"It was not checked that the normals are no training images: {unknown}. If they are, all is too good."
+        msg = (
+            f"`train_normals` must name the folder with the training images, as {unknown}: a threshold set on images "
+            "that the model was trained on would be too low."
+        )
+        raise ValueError(msg)
     known = set(_digests(trained))
     seen = [normal for normal in normals if normal.content in known]
     if seen:
         msg = (
-            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, such as "
+            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, or may be, such as "
             f"{str(seen[0].path)!r}. A model scores what it was trained on lower than any new image, so the threshold "
-            "would be too low. Give images that were kept out of training."
+            "would be too low. Give images that were kept out of the training folder; what the run itself held out of "
+            "it at random cannot be told from what it trained on."
         )
         raise ValueError(msg)
-    return ""
 
 
 def _digests(paths: Iterable[str | Path]) -> Iterable[str]:

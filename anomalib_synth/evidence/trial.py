@@ -172,14 +172,14 @@ def _halves(held_out: dict[str, Any], seed: int) -> tuple[list[float], list[floa
     """Return the scores of the held-out normals that set the threshold, and of the others; halves by content."""
     from anomalib_synth.data.kept_split import digest_file
 
-    scores = {
-        path: score
-        for path, score, label in zip(held_out["paths"], held_out["scores"], held_out["labels"], strict=True)
-        if not label
-    }
-    normals = [Normal(path=path, content=digest_file(path)) for path in scores]
+    scores: dict[str, float] = {}  # by content: copies of one image must not be in both halves
+    listed = zip(held_out["paths"], held_out["scores"], held_out["labels"], strict=True)
+    for path, score, label in listed:
+        if not label:
+            scores.setdefault(digest_file(path), score)
+    normals = [Normal(path=Path(content), content=content) for content in scores]
     choose, measure = split_normals(normals, seed)
-    return [scores[normal.path] for normal in choose], [scores[normal.path] for normal in measure]
+    return [scores[normal.content] for normal in choose], [scores[normal.content] for normal in measure]
 
 
 def _make_collector() -> Any:
