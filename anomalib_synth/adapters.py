@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.functional.field_of_view import CoverageMask, in_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule, Glass
@@ -146,6 +147,22 @@ def _check_loss(model: AnomalibModule, site: LossSite, known: type[nn.Module]) -
             f"{type(found).__name__}. Keep the model's own loss, or remove the callback."
         )
         raise ValueError(msg)
+
+
+@contextmanager
+def watch_memory(model: AnomalibModule, tell: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Be told how near each image of a batch comes to PatchCore's memory, (B,): the least distance of its patches.
+
+    An image that the memory was made of comes as near as rounding. Other models tell nothing.
+    """
+    from anomalib.models import Patchcore
+
+    if not isinstance(model, Patchcore):
+        yield
+        return
+    generator = model.model.anomaly_map_generator
+    with generator.register_forward_pre_hook(lambda _, inputs: tell(inputs[0].detach().flatten(1).amin(1).cpu())):
+        yield
 
 
 def glass_parts(model: Glass) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def calibrate(
     from anomalib_synth.evidence.held_out import check_count, check_not_trained_on, list_images, list_normals
     from anomalib_synth.evidence.outcome import evaluate
     from anomalib_synth.evidence.planning import Plan, check_known, measure_rounding
-    from anomalib_synth.evidence.scoring import score_items
+    from anomalib_synth.evidence.scoring import describe_order, score_items
     from anomalib_synth.evidence.thresholds import check_post_processor, has_pixel_threshold
     from anomalib_synth.evidence.training_run import read_inference, tile
 
@@ -105,7 +105,7 @@ def calibrate(
     held_out, copies = list_normals(normals, max_normals)
     check_count(len(held_out), false_alarm_rate)
     check_not_trained_on(held_out, train_normals, config)
-    notes = [inference.describe()]
+    notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     real = [] if defects is None else list_images("defects", defects)
     trained: list[Path] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ _KEEP_BYTES = 512 * 2**20
 _AGAIN = 16  # normals nearest to each threshold that are scored again
 _BATCH_SIZES = (1, 3, 8)
 _SAFETY = 4  # times the largest difference seen
+_IN_MEMORY = 0.1  # of the least distance to PatchCore's memory that a held-out normal has, in the median
 _KNOWS = 0.65  # share of pairs in which a held-out normal scores higher than a training image
 
 
@@ -145,12 +147,21 @@ def check_known(rows: Sequence[Row], model: str) -> None:
     Raises:
         ValueError: If so; the message says what to do.
     """
-    trained, held_out = ([row.score for row in rows if row.role == role] for role in ("train", "choose"))
-    if trained and compare_scores(held_out, trained).superiority < _KNOWS:
+    trained, held_out = ([row for row in rows if row.role == role] for role in ("train", "choose"))
+    if trained and not _knows(trained, held_out):
         msg = (
             f"`tiler` must be given: {model} scores the images of `train_normals` like images it has never seen. "
             "Either it was trained in tiles, which a checkpoint does not tell: give its training configuration as "
-            "`model`, or `tiler` the settings of its TilerConfigurationCallback ({tile_size: 256, stride: 128}). Or they "
-            "are not its training images: name those. If it was trained on these as a whole, say so: --tiler {}."
+            "`model`, or `tiler` its TilerConfigurationCallback's settings, such as {tile_size: 256, stride: 128}. Or "
+            "they are not its training images: name those. If it was trained on these as a whole: --tiler {}."
         )
         raise ValueError(msg)
+
+
+def _knows(trained: Sequence[Row], held_out: Sequence[Row]) -> bool:
+    """Return whether a model knows its training images: PatchCore's memory holds parts, others score them lower."""
+    nearest = min(row.nearest for row in trained)
+    if not math.isnan(nearest):
+        return nearest < _IN_MEMORY * median(row.nearest for row in held_out)
+    scores = [row.score for row in held_out], [row.score for row in trained]
+    return compare_scores(*scores).superiority >= _KNOWS

@@ -8,11 +8,13 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.adapters import watch_memory
 from anomalib_synth.evidence.thresholds import give_raw_scores
 from anomalib_synth.functional.field_of_view import cover
 
@@ -48,6 +50,7 @@ class Row:
         score: Raw image score.
         peak: Largest value of the raw anomaly map, NaN without a map.
         inside: Largest value of the map within the mask, NaN without a map or a mask.
+        nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
     """
 
     role: Role
@@ -61,6 +64,7 @@ class Row:
     score: float = math.nan
     peak: float = math.nan
     inside: float = math.nan
+    nearest: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,8 @@ def score_items(
             enable_model_summary=False,
         )
         try:
-            engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
+            with watch_memory(model, partial(_remember, pending)):
+                engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise
@@ -164,12 +169,33 @@ class _Batches(torch.utils.data.IterableDataset):
         )
 
 
+def describe_order(model: AnomalibModule) -> str:
+    """Return a warning where a prediction from files crops otherwise than the training did, ``""`` if it does not."""
+    from anomalib.data.transforms.utils import extract_transforms_by_type
+    from torchvision.transforms.v2 import Resize
+
+    from anomalib_synth.data.normals import model_transform
+
+    transform = model_transform(model)
+    if _first_resize(transform) or not extract_transforms_by_type(transform, Resize):
+        return ""
+    return (
+        "The model's transform does something before it resizes. A prediction from files keeps that order, and so did "
+        "this; anomalib's datamodules resize first, so the training saw other images. Put Resize first."
+    )
+
+
 def _first_resize(transform: Transform | None) -> Transform | None:
     """Return the resize that a transform begins with: it may be done to each image alone, before there is a batch."""
     from torchvision.transforms.v2 import Compose, Resize
 
     first = _first_resize(transform.transforms[0]) if isinstance(transform, Compose) else transform
     return first if isinstance(first, Resize) else None
+
+
+def _remember(pending: list[list[Item]], nearest: torch.Tensor) -> None:
+    for item, distance in zip(pending[0], nearest.tolist(), strict=True):
+        item.row.nearest = distance
 
 
 def _make_collector(pending: list[list[Item]]) -> object:

@@ -35,7 +35,8 @@ def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) 
                 f"{role} images too. Give it other folders, or leave `normal_test_dir` out."
             )
             raise ValueError(msg)
-    normals = int((datamodule.val_data.samples.label_index == 0).sum())
+    good = datamodule.val_data.samples.image_path[datamodule.val_data.samples.label_index == 0]
+    normals = len({digest_file(path) for path in good})  # copies of one image count once
     if rate is not None and normals // 2 < least_count(rate):
         least = f"{-(-1000 // (normals // 2 + 1)) / 1000:g}"
         msg = (
