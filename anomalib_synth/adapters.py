@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from torchvision.tv_tensors import Image, Mask
+from torchvision.tv_tensors import Image
+
+from anomalib_synth.functional.field_of_view import CoverageMask, in_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule, Glass
@@ -146,6 +149,22 @@ def _check_loss(model: AnomalibModule, site: LossSite, known: type[nn.Module]) -
         raise ValueError(msg)
 
 
+@contextmanager
+def watch_memory(model: AnomalibModule, tell: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Be told how near each image of a batch comes to PatchCore's memory, (B,): the least distance of its patches.
+
+    An image that the memory was made of comes as near as rounding. Other models tell nothing.
+    """
+    from anomalib.models import Patchcore
+
+    if not isinstance(model, Patchcore):
+        yield
+        return
+    generator = model.model.anomaly_map_generator
+    with generator.register_forward_pre_hook(lambda _, inputs: tell(inputs[0].detach().flatten(1).amin(1).cpu())):
+        yield
+
+
 def glass_parts(model: Glass) -> dict[str, Any]:
     """Return what decides which patches GLASS' loss sees: the arguments of ``anomalib_synth.losses.GlassPatches``."""
     network = model.model
@@ -215,7 +234,8 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``, ``synthetic``.
 
     Rows that already carry a real defect keep their image, mask and label. The model's pre-processor transforms
-    ``image`` and ``gt_mask`` after this; ``source``, which it does not know, is transformed here.
+    ``image`` and ``gt_mask`` after this; ``source``, which it does not know, is transformed here. A defect of which
+    that leaves nothing is none: its image is normal.
 
     Args:
         batch: The batch, changed in place.
@@ -238,11 +258,11 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     mask = sample.mask[:, 0] > 0
     if batch.gt_mask is not None:
         mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
-    pre_process = pre_process or torch.nn.Identity()
-    source = pre_process(Image(sample.source))
+    seen = _follow_mask(mask, real, pre_process)
+    source = _transform(pre_process, sample.source)
     if bool(real.any()):
         own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
-        own = pre_process(Image(batch.image)) if own is None else own
+        own = _transform(pre_process, batch.image) if own is None else own
         source = torch.where(real.view(-1, 1, 1, 1), own, source)
     batch.source = Image(source)
     known = getattr(batch, "quality", None)
@@ -250,19 +270,22 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     known = getattr(batch, "synthetic", None)
     synthetic = torch.zeros_like(real) if known is None else known
     batch.image = Image(image)
-    batch.gt_mask = Mask(mask)
-    batch.gt_label = real | (sample.label & sample.accepted)
-    batch.quality = torch.where(real, quality, sample.quality)
-    batch.synthetic = torch.where(real, synthetic, sample.label & sample.accepted)
+    _set_mask(batch, mask)
+    drawn = sample.accepted & ~real
+    batch.gt_label = seen & (real | drawn)
+    batch.quality = torch.where(real, quality, torch.where(seen, sample.quality, 1.0))
+    batch.synthetic = torch.where(real, synthetic, drawn) & seen
 
 
-def label_from_mask(batch: ImageBatch) -> None:
-    """Set ``gt_label`` of a batch whose masks a transform changed; a label that was set stays set.
+def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
+    """Set ``gt_label`` of a batch whose masks a transform changed; a label that came without a mask stays set.
 
-    Where the batch has none, ``quality`` is 1, and ``synthetic`` is True where a mask came without a label.
+    A mask of which the model's pre-processor leaves nothing is no defect. Where the batch has none, ``quality`` is 1,
+    and ``synthetic`` is True where a mask came without a label.
 
     Args:
         batch: The batch, changed in place.
+        pre_process: The transform of the model's pre-processor, or None.
 
     Raises:
         ValueError: If the batch has no masks.
@@ -273,10 +296,32 @@ def label_from_mask(batch: ImageBatch) -> None:
             "classification datamodule makes none. Use `anomalib_synth.data.SyntheticDataModule`, or pass a generator."
         )
         raise ValueError(msg)
-    drawn = batch.gt_mask.flatten(1).any(1)
-    labelled = torch.zeros_like(drawn) if batch.gt_label is None else batch.gt_label.bool()
-    batch.gt_label = drawn | labelled
+    mask = batch.gt_mask.as_subclass(torch.Tensor) > 0
+    labelled = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+    labelled = labelled if batch.gt_label is None else batch.gt_label.bool()
+    seen = _follow_mask(mask, labelled, pre_process)
+    _set_mask(batch, mask)
+    batch.gt_label = seen
     if getattr(batch, "quality", None) is None:
-        batch.quality = torch.ones(len(drawn), device=drawn.device)
+        batch.quality = torch.ones(len(mask), device=mask.device)
     if getattr(batch, "synthetic", None) is None:
-        batch.synthetic = drawn & ~labelled
+        batch.synthetic = seen & ~labelled
+
+
+def _follow_mask(mask: torch.Tensor, labelled: torch.Tensor, pre_process: Callable | None) -> torch.Tensor:
+    """Return (B,) bool: which images are anomalous to the model; one that is labelled without a mask stays so."""
+    return in_view(mask, pre_process) | (labelled & ~mask.flatten(1).any(1))
+
+
+def _set_mask(batch: ImageBatch, mask: torch.Tensor) -> None:
+    """Set ``gt_mask``, past anomalib's check, which would take away the type under which resizing loses no defect."""
+    batch.gt_mask = mask
+    vars(batch)["gt_mask"] = CoverageMask(batch.gt_mask)
+
+
+def _transform(pre_process: Callable | None, images: torch.Tensor) -> torch.Tensor:
+    """Return images as the model's pre-processor will leave them; a random transform draws the same then."""
+    if pre_process is None:
+        return images
+    with torch.random.fork_rng(devices=[]):
+        return pre_process(Image(images))

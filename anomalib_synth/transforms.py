@@ -8,6 +8,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
+from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.generators.validation import to_unit_range
@@ -15,6 +16,8 @@ from anomalib_synth.generators.validation import to_unit_range
 
 class SyntheticAnomaly(Transform):
     """Draws a synthetic defect onto a normal image and adds it to the mask.
+
+    The mask comes back as one that later transforms make smaller by any overlap, so that a thin defect keeps its mask.
 
     A transform cannot set labels: ``gt_label`` stays normal. ``SynthesisCallback(generator=None)`` sets ``gt_label``
     from the mask at the start of every batch; ``anomalib_synth.data.SyntheticDataModule`` does both by itself.
@@ -98,7 +101,7 @@ class SyntheticAnomaly(Transform):
             return inpt
         if isinstance(inpt, tv_tensors.Mask):
             drawn = sample.mask[0].reshape(inpt.shape).to(inpt.dtype)
-            return tv_tensors.wrap(torch.maximum(inpt.as_subclass(torch.Tensor), drawn), like=inpt)
+            return CoverageMask(torch.maximum(inpt.as_subclass(torch.Tensor), drawn))
         if inpt is not params["target"]:
             return inpt
         image = sample.image[0]

@@ -5,9 +5,9 @@
 Hypothesis edits the files of a small store: lines are cut, doubled, glued, swapped, bytes are inserted and removed,
 fields get values of other types, paths that lead out, numbers that are none. Each edited store is opened; a sound one
 is served, counted and exported, a refused one repaired and opened again. Prints how many edits were refused, how many
-were read as valid, how many ended in anything but a StoreError, how many files were written outside, how many rows that
-is served, counted and exported, a refused one repaired and opened again. Prints how many edits were refused, how
-many not be mended.
+were read as valid, how many ended in anything but a StoreError, how many files were written outside, how many rows
+that were not touched are lost (neither in the repaired store nor beside it) or were only set aside, and how many stores
+could not be mended.
 """
 
 from __future__ import annotations

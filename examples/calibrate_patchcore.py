@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--held-out", default="held_out", help="folder of other good images in the root")
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--false-alarm-rate", type=float, default=0.05)
+    parser.add_argument("--min-recall", type=float, default=0.0, help="fail below this share of the strongest defects")
     parser.add_argument("--families", nargs="+", default=["scratch", "dent", "stain"])
     parser.add_argument("--out", type=Path, default=Path("calibration"))
     args = parser.parse_args()
@@ -55,6 +56,7 @@ def main() -> None:
         train_normals=args.root / args.train,
         generator=RuleBasedGenerator(args.families),
         false_alarm_rate=args.false_alarm_rate,
+        min_recall=args.min_recall,
     )
 
 

@@ -16,6 +16,7 @@ from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_ma
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
+from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
     from lightning.pytorch import LightningModule, Trainer
+    from torchvision.transforms.v2 import Transform
 
     from anomalib_synth.generators.prepared import PreparedNormals
 
 logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d[\d.e+-]*")
+_TRIES = 4  # draws of a defect that the model is to see
 
 
 class SynthesisCallback(RestoringCallback):
@@ -40,7 +43,8 @@ class SynthesisCallback(RestoringCallback):
     ``supervised: true``, UniNet, RealNet, DiscriminativePadim) it writes ``image``, ``source``, ``gt_mask``,
     ``gt_label``, ``quality`` and ``synthetic`` into the batch, before the model's pre-processor normalises it; the
     batch of a model with an augmenter gets ``quality`` and ``synthetic`` as the augmenter is called. A model that
-    cannot learn from anomalies is refused.
+    cannot learn from anomalies is refused. A defect that the model's own transform leaves out, by cropping, is drawn
+    again; the image stays normal if that does not help.
 
     Before training, the generator is prepared with the training normals at the size the model sees, unless it came
     prepared. Each image's seed is a hash of the seed, the epoch and the last three parts of the image's path, so a run
@@ -165,7 +169,7 @@ class SynthesisCallback(RestoringCallback):
     ) -> None:
         """Draw onto the batch, or remember its seeds for the augmenter slot."""
         if self.generator is None:
-            label_from_mask(batch)
+            label_from_mask(batch, model_transform(pl_module))
             return
         paths = batch.image_path
         if paths is None:
@@ -174,7 +178,8 @@ class SynthesisCallback(RestoringCallback):
         epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
         self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
         if cast("Intake", self._intake).kind == "labels":
-            write_labels(batch, self._draw(batch.image), model_transform(pl_module))
+            transform = model_transform(pl_module)
+            write_labels(batch, self._draw(batch.image, transform), transform)
         else:
             self._batch = batch
 
@@ -217,8 +222,13 @@ class SynthesisCallback(RestoringCallback):
         batch.synthetic = sample.label & sample.accepted
         return sample
 
-    def _draw(self, images: torch.Tensor) -> AnomalySample:
-        """Draw defects onto the chosen images of the batch whose seeds are remembered."""
+    def _draw(self, images: torch.Tensor, transform: Transform | None = None) -> AnomalySample:
+        """Draw defects onto the chosen images of the batch whose seeds are remembered.
+
+        Args:
+            images: The images.
+            transform: What the model still does to them, None for nothing.
+        """
         if len(images) != len(self._seeds):
             msg = f"The model passes {len(images)} images to its augmenter, but the batch has {len(self._seeds)}."
             raise ValueError(msg)
@@ -228,7 +238,7 @@ class SynthesisCallback(RestoringCallback):
         if not chosen:
             return sample
         before = time.perf_counter()
-        drawn = cast("AnomalyGenerator", self.generator)(images[chosen], seeds=[self._seeds[row] for row in chosen])
+        drawn = self._draw_in_view(images[chosen], [self._seeds[row] for row in chosen], transform)
         self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
@@ -236,6 +246,23 @@ class SynthesisCallback(RestoringCallback):
         if self._collects and self._shown is None and bool(drawn.accepted.any()):
             self._shown = drawn
         return sample
+
+    def _draw_in_view(self, images: torch.Tensor, seeds: list[int], transform: Transform | None) -> AnomalySample:
+        """Draw defects that the model sees: those its transform leaves out are drawn again, or not at all."""
+        generator = cast("AnomalyGenerator", self.generator)
+        drawn = generator(images, seeds=seeds)
+        for attempt in range(0 if sees_all(transform) else _TRIES):
+            seen = in_view(drawn.mask[:, 0], transform)
+            hidden = (drawn.accepted & ~seen).nonzero().flatten().tolist()
+            if not hidden:
+                break
+            if attempt + 1 < _TRIES:
+                again = generator(images[hidden], seeds=[hash64(seeds[row], "in view", attempt + 1) for row in hidden])
+            else:
+                records = [drawn.provenance[row] for row in hidden]
+                again = AnomalySample.unchanged(images[hidden], records, "outside what the model sees")
+            drawn.place(hidden, again)
+        return drawn
 
     def _is_chosen(self, seed: int) -> bool:
         return Draws(hash64(seed, "chosen")).unit() < self.probability

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
-from anomalib_synth.data.held_out import hold_out, normal_rows
+from anomalib_synth.data.held_out import hold_out, leave_copies_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
@@ -39,9 +39,13 @@ class SyntheticDataModule(AnomalibDataModule):
 
     ``"val"`` and ``"test"`` become held-out normals, a share of which carries a defect. They are the wrapped
     datamodule's own normals of that split, or else normals taken out of the training set, so no defect is ever drawn
-    on a training image; real defects of a split you name are left out. They are rendered once at the size of the
-    files and kept under ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files,
-    the shares and the seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
+    on a training image; copies of one image count once, whatever their names. Real defects of a split you name are left
+    out. The splits are rendered once at the size of the files and kept under ``root/<name>-<category>/<digest>``, where
+    the digest covers the generator, the image files, the shares and the seed: same inputs, same bytes. ``"train"``
+    draws defects while training, new ones in every epoch.
+
+    Labels follow what the model sees. A defect that its own transform leaves out, by cropping, is drawn again while
+    training; in a kept split its image is normal. Masks get smaller by any overlap, so no thin defect loses its mask.
 
     Use it to threshold a model without a single real defect (``splits=["val"]``), to train models on labelled batches
     (``"train"``), or both. Batch sizes, workers and augmentations are those of the wrapped datamodule. A datamodule
@@ -148,6 +152,26 @@ class SyntheticDataModule(AnomalibDataModule):
                     msg = "The %s split of %s has no anomalous image. Add %r to `splits` to give it synthetic ones."
                     logger.warning(msg, split, self.name, split)
         self._update_augmentations()
+        self._label_what_is_seen()
+
+    def _label_what_is_seen(self) -> None:
+        """Let the labels of synthetic splits follow the transform of the model that is trained or tested."""
+        transform = model_transform(getattr(self.trainer, "lightning_module", None))
+        for split in _SPLITS:
+            dataset = getattr(self, f"{split}_data", None)
+            if not isinstance(dataset, SyntheticDataset):
+                continue
+            hidden = dataset.look_through(transform)
+            if hidden and not dataset.has_anomalous:
+                msg = (
+                    f"`generator` must draw at least one defect that the model sees for the {split} split, but the "
+                    f"model's own transform leaves out all {hidden}. Crop less, or draw with a `foreground` mask of "
+                    "what the model sees."
+                )
+                raise ValueError(msg)
+            if hidden:
+                msg = "Synthetic %s split: %d defects lie outside what the model sees, their images count as normal."
+                logger.info(msg, split, hidden)
 
     def _setup(self, stage: str | None = None) -> None:
         base = self._open_base(stage)
@@ -199,6 +223,8 @@ class SyntheticDataModule(AnomalibDataModule):
         if not len(normal_rows(base.train_data)):
             msg = f"`base` {self.base.name} must have normal training images, got none. Check its folder of normals."
             raise ValueError(msg)
+        if copies := leave_copies_out(base, self.splits):
+            logger.warning("%s has %d images that are copies of others; each counts once.", self.name, copies)
         return base
 
     def _keep(self, split: str, paths: list[str], normals: _NormalImages, generator: _Prepared) -> SyntheticDataset:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anomalib.data import AnomalibDataset
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.data.utils import LabelName
 from torch.utils.data import DistributedSampler
+from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
+from anomalib_synth.functional.field_of_view import CoverageMask, in_view, sees_all
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.images import read_mask, read_tensor
 
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators import AnomalyGenerator
 
+_TRIES = 4  # draws of a defect that the model is to see
+
 
 class SyntheticDataset(AnomalibDataset):
     """Normal images and kept synthetic defects, always with mask, source, quality and origin.
 
     Augmentations are called with ``(image, source, mask)`` for a defect and ``(image, mask)`` for a normal image, so
-    image, source and mask get the same random geometry.
+    image, source and mask get the same random geometry. A mask is made smaller by any overlap, so that no defect that
+    is in the image gets lost; one of which augmentations and the model's own transform leave nothing is no defect, and
+    its image is normal.
 
     Args:
         samples: anomalib's columns, and for kept defects ``source_path`` and ``quality``.
@@ -42,6 +49,24 @@ class SyntheticDataset(AnomalibDataset):
         self.category = category
         self.samples = samples
         self._samples.attrs["task"] = "segmentation"
+        self._transform: Callable | None = None
+
+    def look_through(self, transform: Callable | None) -> int:
+        """Take the transform of the model's pre-processor, and label by what it leaves of each kept defect.
+
+        Returns:
+            The number of defects that lie wholly outside what the model sees; their images count as normal.
+        """
+        self._transform = transform
+        resizes = extract_transforms_by_type(transform, Resize)  # anomalib's datamodules apply the first when they read
+        drawn = self._samples.mask_path.fillna("") != ""
+        seen = drawn.copy()
+        for place in [] if sees_all(transform) else seen.index[drawn]:
+            mask = _read_mask(self._samples.mask_path[place])
+            seen[place] = self._sees(resizes[0](mask) if resizes else mask)
+        self._samples.loc[drawn, "label_index"] = seen[drawn].map({True: LabelName.ABNORMAL, False: LabelName.NORMAL})
+        self._samples.loc[drawn, "label"] = seen[drawn].map({True: "abnormal", False: "normal"})
+        return int((drawn & ~seen).sum())
 
     @property
     def name(self) -> str:
@@ -58,21 +83,26 @@ class SyntheticDataset(AnomalibDataset):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> SyntheticImageItem:
-        """Return an item; the label of a kept defect stays anomalous even where a coarse resize loses its mask."""
+        """Return an item; its label follows what the model sees of its mask."""
         row = self.samples.iloc[index]
         image, mask, anomalous = _read_row(row)
         source = Image(read_tensor(Path(row.source_path), "data")) if anomalous else image
         image, source, mask = self._augment(image, source, mask)
+        seen = anomalous and self._sees(mask)
         return SyntheticImageItem(
             image=image,
-            gt_mask=mask,
-            gt_label=torch.tensor(int(anomalous)),
+            gt_mask=mask if seen else torch.zeros_like(mask),
+            gt_label=torch.tensor(int(seen)),
             image_path=row.image_path,
-            mask_path=row.mask_path,
+            mask_path=row.mask_path if seen else "",
             source=source,
-            quality=float(row.quality),
-            synthetic=bool(anomalous),
+            quality=float(row.quality) if seen else 1.0,
+            synthetic=seen,
         )
+
+    def _sees(self, mask: Mask) -> bool:
+        """Return whether the model's transform leaves anything of an augmented mask (H, W)."""
+        return bool(mask.any()) and bool(in_view(mask[None], self._transform)[0])
 
     def _augment(self, image: Image, source: Image, mask: Mask) -> tuple[Image, Image, Mask]:
         if not self.augmentations:
@@ -120,30 +150,51 @@ class SyntheticTrainDataset(SyntheticDataset):
         self.probability = probability
         self.seed = seed
 
+    def look_through(self, transform: Callable | None) -> int:
+        """Take the transform of the model's pre-processor; a defect that it leaves out is drawn again."""
+        self._transform = transform
+        return 0
+
     def __getitem__(self, index: int) -> SyntheticImageItem:
         """Return the item at ``index % len`` as drawn in epoch ``index // len``; its label follows its mask."""
         epoch, position = divmod(index, len(self))
         row = self.samples.iloc[position]
         image, mask, anomalous = _read_row(row)
-        source, quality, real = image, 1.0, anomalous
-        chance = Draws(hash64(self.seed, epoch, image_key(row.image_path), "chance")).unit()
-        if not anomalous and chance < self.probability:
-            sample = self.generator(image[None], seeds=derive_seeds(self.seed, epoch, [image_key(row.image_path)]))
-            if bool(sample.accepted[0]):
-                image, source = Image(sample.image[0]), Image(sample.source[0])
-                mask = Mask(sample.mask[0, 0].to(torch.uint8))
-                quality = float(sample.quality[0])
-        image, source, mask = self._augment(image, source, mask)
-        anomalous = bool(mask.any())
+        key = image_key(row.image_path)
+        drawn = None
+        if not anomalous and Draws(hash64(self.seed, epoch, key, "chance")).unit() < self.probability:
+            drawn = self._draw(image, int(derive_seeds(self.seed, epoch, [key])[0]))
+        if drawn is not None:
+            image, source, mask, quality = drawn
+        else:
+            image, source, mask = self._augment(image, image, mask)
+            quality = 1.0
+        seen = self._sees(mask)
         return SyntheticImageItem(
             image=image,
-            gt_mask=mask,
-            gt_label=torch.tensor(int(anomalous)),
+            gt_mask=mask if seen else torch.zeros_like(mask),
+            gt_label=torch.tensor(int(seen)),
             image_path=row.image_path,
             source=source,
-            quality=quality if anomalous else 1.0,
-            synthetic=anomalous and not real,
+            quality=quality,
+            synthetic=drawn is not None,
         )
+
+    def _draw(self, image: Image, seed: int) -> tuple[Image, Image, Mask, float] | None:
+        """Return an augmented image, source and mask, and the quality of the defect; None if the model sees none.
+
+        A defect outside the model's field of view is drawn again, with a seed that follows from the first.
+        """
+        for attempt in range(_TRIES):
+            again = hash64(seed, "in view", attempt) if attempt else seed
+            sample = self.generator(image[None], seeds=[again])
+            if not bool(sample.accepted[0]):
+                return None
+            mask = CoverageMask(sample.mask[0, 0].to(torch.uint8))
+            shown = self._augment(Image(sample.image[0]), Image(sample.source[0]), mask)
+            if self._sees(shown[-1]):
+                return *shown, float(sample.quality[0])
+        return None
 
 
 class EpochSampler(DistributedSampler):
@@ -163,6 +214,10 @@ def _read_row(row: Any) -> tuple[Image, Mask, bool]:
     image = Image(read_tensor(Path(row.image_path), "data"))
     anomalous = row.label_index == LabelName.ABNORMAL
     if not anomalous:
-        return image, Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8)), False
-    inside = np.ascontiguousarray(read_mask(Path(row.mask_path), "data"))
-    return image, Mask(torch.from_numpy(inside).to(torch.uint8)), True
+        return image, CoverageMask(torch.zeros(image.shape[-2:], dtype=torch.uint8)), False
+    return image, _read_mask(row.mask_path), True
+
+
+def _read_mask(path: str) -> CoverageMask:
+    """Read a mask: (H, W) uint8."""
+    return CoverageMask(torch.from_numpy(np.ascontiguousarray(read_mask(Path(path), "data"))).to(torch.uint8))

@@ -1,4 +1,4 @@
-"""Which normal images a synthetic split is made of: never one that is trained on."""
+"""Which normal images a synthetic split is made of: never one that is trained on, under whatever name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from anomalib.data.utils import LabelName
 
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import digest_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,39 @@ if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule, AnomalibDataset
 
 _LEAST = 2  # one image to stay normal, one for a defect
+
+
+def leave_copies_out(base: AnomalibDataModule, splits: Sequence[str]) -> int:
+    """Keep one file of each normal image: the same image under two names would be trained on and held out at once.
+
+    Normals for training go first, then those of the named evaluation splits, so a held-out image that is a copy of a
+    training image is left out of its split, and one that is in both splits stays in the test split. What is not named
+    is not touched.
+
+    Args:
+        base: A datamodule that has listed its images; its datasets are replaced.
+        splits: Names of the synthetic splits.
+
+    Returns:
+        How many were left out.
+    """
+    known: set[str] = set()
+    left_out = 0
+    for split in ("train", "test", "val"):
+        dataset = getattr(base, f"{split}_data", None)
+        if dataset is None or (split != "train" and split not in splits):
+            continue
+        copies = set()
+        for place, path in normal_rows(dataset).image_path.items():
+            content = digest_file(path)
+            if content in known:
+                copies.add(place)
+            known.add(content)
+        if copies:
+            kept = [place for place in range(len(dataset)) if place not in copies]
+            setattr(base, f"{split}_data", dataset.subsample(kept))
+            left_out += len(copies)
+    return left_out
 
 
 def hold_out(
@@ -29,7 +63,7 @@ def hold_out(
     The choice depends on the seed and on the paths within the data set, not on where the data set lies.
 
     Args:
-        base: A datamodule that has listed its images; its ``train_data`` is replaced.
+        base: A datamodule that has listed its images, none of them twice; its ``train_data`` is replaced.
         splits: Names of the synthetic splits; ``"train"`` is ignored.
         ratios: Share of the training normals by name of the split.
         seed: Seed of the choice.

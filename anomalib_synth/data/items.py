@@ -8,7 +8,9 @@ import torch
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.dataclasses.generic import FieldDescriptor
 from anomalib.data.dataclasses.numpy import NumpyImageBatch, NumpyImageItem
-from torchvision.tv_tensors import Image
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_synth.functional.field_of_view import CoverageMask
 
 
 def _as_tensor(name: str, rank: int, value: torch.Tensor | float | None) -> torch.Tensor | None:
@@ -34,6 +36,11 @@ class _SyntheticFields:
     synthetic: FieldDescriptor[torch.Tensor | None] = FieldDescriptor(validator_name="validate_synthetic")  # noqa: RUF009
 
 
+def _keep_coverage(mask: Mask | None) -> Mask | None:
+    """Give a mask the type under which resizing loses no defect; anomalib's own check would take it away."""
+    return mask if mask is None else CoverageMask(mask)
+
+
 @dataclass
 class SyntheticImageItem(_SyntheticFields, ImageItem):
     """An image item with its source, its quality and its origin.
@@ -50,6 +57,11 @@ class SyntheticImageItem(_SyntheticFields, ImageItem):
         >>> SyntheticImageItem(image=image, source=image, quality=1.0, synthetic=False).quality
         tensor(1.)
     """
+
+    @staticmethod
+    def validate_gt_mask(mask: torch.Tensor | None) -> Mask | None:
+        """Check the mask as anomalib does, and keep its type."""
+        return _keep_coverage(ImageItem.validate_gt_mask(mask))
 
     validate_source = staticmethod(partial(_as_tensor, "source", 3))
     validate_quality = staticmethod(partial(_as_tensor, "quality", 0))
@@ -71,6 +83,11 @@ class SyntheticImageBatch(_SyntheticFields, ImageBatch):
     """
 
     item_class: ClassVar[type[SyntheticImageItem]] = SyntheticImageItem
+
+    @staticmethod
+    def validate_gt_mask(gt_mask: torch.Tensor | None) -> Mask | None:
+        """Check the masks as anomalib does, and keep their type."""
+        return _keep_coverage(ImageBatch.validate_gt_mask(gt_mask))
 
     validate_source = staticmethod(partial(_as_tensor, "source", 4))
     validate_quality = staticmethod(partial(_as_tensor, "quality", 1))

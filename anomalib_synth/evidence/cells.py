@@ -14,22 +14,16 @@ from anomalib_synth.evidence.scoring import Item, Row
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.images import read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from anomalib_synth.generators import AnomalyGenerator
+    from anomalib_synth.images import Normal
 
 _DRAW_AT_ONCE = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normal:
-    """A held-out normal: its file, and the digest of the file's bytes, from which its role and its seeds come."""
-
-    path: Path
-    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +43,7 @@ class Cell:
     count: int
 
 
-class ImageReader:
+class KeptImages:
     """Reads images as (3, H, W) float in [0, 1], at the size of their files.
 
     Args:
@@ -65,17 +59,9 @@ class ImageReader:
 
     def __call__(self, path: Path) -> torch.Tensor:
         """Return the image of a file."""
-        from anomalib.data.utils import read_image
-        from PIL import UnidentifiedImageError
-
         if path in self._kept:
             return self._kept[path]
-        try:
-            image = read_image(path, as_tensor=True)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-            msg = f"`{self._argument}` holds an unreadable image, {str(path)!r}: {error}. Remove or replace it."
-            raise ValueError(msg) from error
-        image = image.as_subclass(torch.Tensor).clamp(0, 1)
+        image = read_tensor(path, self._argument)
         if self._bytes + image.nbytes <= self._keep_bytes:
             self._kept[path] = image
             self._bytes += image.nbytes
@@ -113,7 +99,7 @@ def _fixed(generator: RuleBasedGenerator, family: str, strength: float) -> RuleB
 
 
 def draw_cell(
-    cell: Cell, normals: Sequence[Normal], read: ImageReader, *, seed: int
+    cell: Cell, normals: Sequence[Normal], read: KeptImages, *, seed: int
 ) -> Iterator[tuple[Row, Item | None]]:
     """Draw the defects of a cell, each on a held-out normal; a draw that fails the checks has a row and no image.
 

@@ -1,7 +1,7 @@
-"""Reading an anomalib checkpoint: which model it belongs to, and which images that model was trained on.
+"""Reading an anomalib checkpoint: which model it belongs to, and whether it holds all that the model does to an image.
 
-A checkpoint of anomalib holds weights, hyper-parameters, the pre-processor's transform and the post-processor's
-settings, but not the name of its class. `anomalib train` writes a ``config.yaml`` three folders above it, which does.
+A checkpoint of anomalib holds weights, hyper-parameters, the pre-processor's transform (where that consists of a few
+known ones) and the post-processor's settings, but not the name of its class.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import pickle
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from anomalib_synth.data.normals import model_transform
 from anomalib_synth.evidence.found_config import check_found_config, check_names
+from anomalib_synth.evidence.training_run import find_config, instantiate, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
 
 _CONFIG_SUFFIXES = {".yaml", ".yml", ".json"}
-_CONFIG_LEVELS = 4  # <run>/weights/lightning/model.ckpt and <run>/config.yaml, with a folder to spare
+_PRE_PROCESSOR = "anomalib_pre_processor_config"
 
 
 def read_checkpoint(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any]:
@@ -76,16 +78,6 @@ def save_checkpoint(loaded: dict[str, Any], path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def find_config(checkpoint: Path) -> Path | None:
-    """Return the configuration that `anomalib train` wrote next to a checkpoint, if it is there."""
-    for folder in list(checkpoint.resolve().parents)[:_CONFIG_LEVELS]:
-        path = folder / "config.yaml"
-        section = _read_config(path).get("model") if path.is_file() else None
-        if isinstance(section, dict) and "class_path" in section:
-            return path
-    return None
-
-
 def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> tuple[AnomalibModule, Path | None]:
     """Build the model of a checkpoint.
 
@@ -108,9 +100,14 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
     else:
         check_names(loaded["hyper_parameters"], checkpoint)
         if config is not None:
-            check_found_config(_read_config(config), config)
+            check_found_config(read_config(config), config)
     if model is not None and config != Path(model):
-        return _from_class(_find_class(model), checkpoint, loaded), config
+        restored = _from_class(_find_class(model), checkpoint, loaded)
+        default = restored.configure_pre_processor()
+        if restored.pre_processor is not None and _PRE_PROCESSOR not in loaded:
+            _refuse_lost("a pre-processor of another package", checkpoint)
+        _check_transform(restored, getattr(default, "transform", None), checkpoint)
+        return restored, config
     if config is None:
         folders = [name for name in checkpoint.resolve().parts[:-1] if hasattr(_models(), name)]
         hint = f" Its folders suggest `--model {folders[-1]}`." if folders else ""
@@ -121,48 +118,36 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
         )
         raise ValueError(msg)
     built = _from_config(config)
+    trained_with = model_transform(built)
     built.on_load_checkpoint(loaded)
+    _check_transform(built, trained_with, checkpoint)
     return built, config
 
 
-def training_images(config: Path) -> list[str]:
-    """Return the paths of the training images of a configuration's datamodule.
+def _check_transform(model: AnomalibModule, expected: Any, checkpoint: Path) -> None:
+    """Refuse a model whose transform got lost on the way into its checkpoint.
 
-    For a datamodule that holds images out of another's training folder, all of that folder: never too few.
-
-    Raises:
-        ValueError: If they cannot be listed; the message says why.
+    anomalib saves transforms of a few classes; with any other, it saves and restores none at all, and predicts on
+    images that are neither resized nor normalised.
     """
-    from anomalib.data import AnomalibDataModule
-
-    section = _read_config(config).get("data")
-    if not isinstance(section, dict):
-        msg = f"{config} has no `data`"
-        raise ValueError(msg)
-    datamodule = _instantiate(AnomalibDataModule, "data", section)
-    datamodule = getattr(datamodule, "base", datamodule)
-    try:
-        datamodule.setup()
-        return [str(path) for path in datamodule.train_data.samples.image_path]
-    except Exception as error:
-        msg = f"the images of {config} could not be listed ({error})"
-        raise ValueError(msg) from error
+    if model.pre_processor is not None and expected is not None and model_transform(model) is None:
+        _refuse_lost("the transform that the model was trained with", checkpoint)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        msg = f"`model` must be a readable configuration, got {str(path)!r}: {error}"
-        raise ValueError(msg) from error
-    return content if isinstance(content, dict) else {}
+def _refuse_lost(what: str, checkpoint: Path) -> NoReturn:
+    msg = (
+        f"`checkpoint` must hold what the model does to an image, but {str(checkpoint)!r} lacks {what}: a prediction "
+        "would see other images than the training. anomalib keeps Resize, CenterCrop, Normalize, Grayscale and "
+        "SquarePad, alone or in Compose, and drops all of them beside any other. Train again with these alone, and do "
+        "the rest (such as blurring) to the image files; a model that was trained without any transform needs its "
+        "training configuration as `model`."
+    )
+    raise ValueError(msg)
 
 
 def _from_config(path: Path) -> AnomalibModule:
     """Build the model of a training configuration, or of a file with its ``class_path`` alone."""
-    content = _read_config(path)
+    content = read_config(path)
     section = content.get("model", content if "class_path" in content else None)
     if not isinstance(section, dict):  # a text would be read as the path of one more file
         msg = f"`model` must be a configuration with a `model`, as `anomalib train` takes it, got {str(path)!r}."
@@ -170,7 +155,7 @@ def _from_config(path: Path) -> AnomalibModule:
     _models()
     from anomalib.models import AnomalibModule
 
-    return _instantiate(AnomalibModule, "model", _without_fetching(section))
+    return instantiate(AnomalibModule, "model", _without_fetching(section))
 
 
 def _without_fetching(section: dict[str, Any]) -> dict[str, Any]:
@@ -183,18 +168,6 @@ def _without_fetching(section: dict[str, Any]) -> dict[str, Any]:
     if "pre_trained" not in takes or not isinstance(arguments, dict):
         return section
     return {**section, "init_args": {**arguments, "pre_trained": False}}
-
-
-def _instantiate(base: type, key: str, section: Any) -> Any:
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, key, fail_untyped=False, required=True)
-    try:
-        return parser.instantiate_classes(parser.parse_object({key: section}))[key]
-    except (ArgumentError, AttributeError, ImportError, TypeError, ValueError, KeyError, OSError) as error:
-        msg = f"The configuration's `{key}` cannot be built: {error}"
-        raise ValueError(msg) from error
 
 
 def _find_class(name: str) -> type[AnomalibModule]:

@@ -37,6 +37,9 @@ def check_found_config(config: Any, path: Path) -> None:
         ValueError: Naming the entry, and how to ask for it.
     """
     built = {key: config[key] for key in ("model", "data", "class_path", "init_args") if key in config}
+    trainer = config.get("trainer")
+    if isinstance(trainer, dict) and "callbacks" in trainer:  # one that acts while predicting is built too
+        built["trainer"] = {"callbacks": trainer["callbacks"]}
     for place, text in _texts(built):
         key = re.split(r"[.\[]", place)[-1] if not place.endswith("]") else ""
         if (key == "class_path" and "." in text and not _is_allowed(text)) or _would_import(text):

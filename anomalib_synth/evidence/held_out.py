@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anomalib_synth.evidence.cells import Normal
-from anomalib_synth.evidence.checkpoints import training_images
 from anomalib_synth.evidence.statistics import least_count
+from anomalib_synth.evidence.training_run import training_images
 from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.images import Normal, check_host_agrees, digest_images, list_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 _LEAST = 10
 
 
-def list_images(argument: str, folder: Path) -> list[Path]:
+def list_readable(argument: str, folder: Path) -> list[Path]:
     """Return the image files of a folder, searched recursively, sorted.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or the model would be shown another picture of one than is in it.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-    if not paths:
-        known = ", ".join(sorted(IMG_EXTENSIONS))
-        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which holds none."
-        raise ValueError(msg)
-    return paths
+    listing = list_images(folder, argument)
+    check_host_agrees(listing.paths, argument)
+    if note := listing.note():
+        print(note)
+    return listing.paths
 
 
 def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
@@ -39,11 +35,12 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
         folder: The folder.
         limit: Largest number of them, evenly spread over the sorted files.
     """
-    paths = evenly_spread(list_images("normals", folder), limit)
+    paths = evenly_spread(list_readable("normals", folder), limit)
     distinct: dict[str, Path] = {}
-    for path, content in zip(paths, _digests(paths), strict=True):
+    for path, content in zip(paths, digest_images(paths), strict=True):
         distinct.setdefault(content, path)
-    return [Normal(path=path, content=content) for content, path in distinct.items()], len(paths) - len(distinct)
+    normals = [Normal(path=path, name=path.name, content=content) for content, path in distinct.items()]
+    return normals, len(paths) - len(distinct)
 
 
 def check_count(count: int, rate: float) -> None:
@@ -65,50 +62,40 @@ def check_count(count: int, rate: float) -> None:
         raise ValueError(msg)
 
 
-def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> str:
-    """Refuse normals whose files are, byte by byte, training images.
+def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> None:
+    """Refuse normals that have the content of an image the model may have been trained on, under whatever name.
 
     Args:
         normals: The held-out normals.
         folder: Folder with the training images, if the user named it.
         config: Configuration the model was trained with, if there is one.
 
-    Returns:
-        A warning if nothing was checked, else ``""``.
-
     Raises:
-        ValueError: If any is a training image.
+        ValueError: If any is, or nothing tells which images those are.
     """
-    unknown = "neither a training configuration nor `--train_normals` tells which they were"
-    trained: list[str] | list[Path] = []
-    if folder is not None:
-        trained = list_images("train_normals", folder)
-    elif config is not None:
+    trained: list[str] | list[Path] = [] if folder is None else list_images(folder, "train_normals").paths
+    unknown = "no training configuration was found"
+    if config is not None:
         try:
-            trained = training_images(config)
+            trained = [*map(str, trained), *training_images(config, known_folder=folder is not None)]
         except ValueError as error:
             unknown = str(error)
     if not trained:
-        return f"It was not checked that the normals are no training images: {unknown}. If they are, all is too good."
-    known = set(_digests(trained))
+        msg = (
+            f"`train_normals` must name the folder with the training images, as {unknown}: a threshold set on images "
+            "that the model was trained on would be too low."
+        )
+        raise ValueError(msg)
+    known = set(digest_images(trained))
     seen = [normal for normal in normals if normal.content in known]
     if seen:
         msg = (
-            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, such as "
+            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, or may be, such as "
             f"{str(seen[0].path)!r}. A model scores what it was trained on lower than any new image, so the threshold "
-            "would be too low. Give images that were kept out of training."
+            "would be too low. Give images that were kept out of the training folder; what the run itself held out of "
+            "it at random cannot be told from what it trained on."
         )
         raise ValueError(msg)
-    return ""
-
-
-def _digests(paths: Iterable[str | Path]) -> Iterable[str]:
-    from rich.progress import track
-
-    from anomalib_synth.data.kept_split import digest_file
-
-    listed = list(paths)
-    return [digest_file(path) for path in track(listed, "Hashing images", transient=True, disable=len(listed) < 64)]
 
 
 def _round_up(rate: float) -> float:

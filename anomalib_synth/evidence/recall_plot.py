@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-    from anomalib_synth.evidence.outcome import CellResult, Outcome
+    from anomalib_synth.evidence.outcome import Outcome
+    from anomalib_synth.evidence.recall import CellResult
 
 # Okabe and Ito's palette: told apart with any colour vision; shapes and line styles differ too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from anomalib_synth.evidence.scoring import Row
     from anomalib_synth.evidence.statistics import Proportion
 
-_ROW_FIELDS = ("role", "path", "family", "strength", "visible", "visibility", "area", "score", "peak", "inside")
+_ROW_FIELDS = (
+    "role", "path", "family", "strength", "visible", "in_view", "visibility", "area", "score", "peak", "inside",
+)  # fmt: skip
 
 
 def write_results(outcome: Outcome, rows: Sequence[Row], settings: Mapping[str, Any], out: Path) -> None:
@@ -49,11 +51,27 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
     if outcome.real is not None:
         mark = "" if outcome.real.alike else "[bold]WARNING[/bold] "
         console.print(f"{mark}{outcome.real.message}")
+    if outcome.out_of_view:
+        drawn = sum(cell.drawn for cell in outcome.cells)
+        console.print(
+            f"{outcome.out_of_view} of {drawn} drawn defects lie outside what the model sees, as its own transform "
+            "crops the image: they do not count."
+        )
+    if outcome.undecided and not outcome.unfit:
+        console.print(
+            f"Only {outcome.strongest.of} defects of the highest strength were there to be found, too few to be sure "
+            "that the model finds more of them than it calls good images anomalous. Raise `per_cell`."
+        )
     for note in notes:
         console.print(f"[bold]NOTE[/bold] {note}")
+    report = f"calibration.json, recall.csv, scores.csv and recall.png to {out}"
+    if outcome.unfit:
+        console.print(f"[bold]UNFIT FOR USE[/bold] This model is not fit for use: {outcome.unfit}")
+        console.print(f"Wrote {report}, and calibrated.ckpt beside them, which is as unfit.", soft_wrap=True)
+        return
     console.print(
-        f"Wrote calibrated.ckpt, calibration.json, recall.csv, scores.csv and recall.png to {out}. Predict with the "
-        f"thresholds: anomalib predict --ckpt_path {out / 'calibrated.ckpt'}",
+        f"Wrote calibrated.ckpt, {report}. Predict with the thresholds: anomalib predict --ckpt_path "
+        f"{out / 'calibrated.ckpt'}",
         soft_wrap=True,
     )
 

@@ -8,12 +8,15 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.adapters import watch_memory
 from anomalib_synth.evidence.thresholds import give_raw_scores
+from anomalib_synth.functional.field_of_view import cover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
 
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
+    from torchvision.transforms.v2 import Transform
+
+    from anomalib_synth.evidence.training_run import Inference
 
 
-Role = Literal["choose", "measure", "synthetic", "real"]
+Role = Literal["choose", "measure", "synthetic", "real", "train"]
 _LOUD = ("anomalib", "lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
 
 
@@ -33,16 +39,18 @@ class Row:
 
     Args:
         role: ``"choose"`` and ``"measure"``: normals that set the threshold and that it is measured on; ``"synthetic"``
-            and ``"real"``: defects.
+            and ``"real"``: defects; ``"train"``: images the model was trained on.
         path: File of the normal, or of the real defect.
         family: Family of a synthetic defect.
         strength: Its strength, None where the generator has none.
         visibility: Its mean change over the noise of normals, as the generator's checks measured it.
         area: Share of the image's pixels in its mask.
         visible: False for a synthetic defect that failed the generator's checks: it was not scored.
+        in_view: False for a synthetic defect of which the model's own transform leaves nothing.
         score: Raw image score.
         peak: Largest value of the raw anomaly map, NaN without a map.
         inside: Largest value of the map within the mask, NaN without a map or a mask.
+        nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
     """
 
     role: Role
@@ -52,9 +60,11 @@ class Row:
     visibility: float = math.nan
     area: float = math.nan
     visible: bool = True
+    in_view: bool = True
     score: float = math.nan
     peak: float = math.nan
     inside: float = math.nan
+    nearest: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +77,13 @@ class Item:
 
 
 def score_items(
-    model: AnomalibModule, checkpoint: Path, items: Iterable[Item], *, batch_size: int, accelerator: str
+    model: AnomalibModule,
+    checkpoint: Path,
+    items: Iterable[Item],
+    *,
+    inference: Inference,
+    batch_size: int,
+    accelerator: str,
 ) -> None:
     """Score images and write what the model says into their rows.
 
@@ -75,6 +91,7 @@ def score_items(
         model: The model.
         checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does.
         items: The images; drawn from while the loop runs, so they need not exist at once.
+        inference: What else the run changed about predictions.
         batch_size: Images scored at once.
         accelerator: Lightning's name of the device: ``"auto"``, ``"cpu"``, ``"gpu"``.
 
@@ -89,7 +106,8 @@ def score_items(
     loader = DataLoader(_Batches(model, items, batch_size, pending), batch_size=None, collate_fn=_same)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         engine = Engine(
-            callbacks=[_make_collector(pending)],
+            callbacks=[*inference.callbacks, _make_collector(pending)],
+            precision=inference.precision,
             default_root_dir=folder,
             accelerator=accelerator,
             devices=1,
@@ -98,7 +116,8 @@ def score_items(
             enable_model_summary=False,
         )
         try:
-            engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
+            with watch_memory(model, partial(_remember, pending)):
+                engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
         except RuntimeError as error:
             if "loading state_dict" not in str(error):
                 raise
@@ -110,7 +129,7 @@ def score_items(
 
 
 class _Batches(torch.utils.data.IterableDataset):
-    """Groups consecutive images of one size, resized as anomalib's datamodules do, into batches."""
+    """Groups consecutive images of one size into batches; a transform that begins with a resize has that done here."""
 
     def __init__(self, model: AnomalibModule, items: Iterable[Item], batch_size: int, pending: list) -> None:
         self._model = model
@@ -119,14 +138,9 @@ class _Batches(torch.utils.data.IterableDataset):
         self._pending = pending
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        from anomalib.data.transforms.utils import extract_transforms_by_type
-        from torchvision.transforms.v2 import Resize
-
         from anomalib_synth.data.normals import model_transform
 
-        transform = model_transform(self._model)  # of the checkpoint, which has been restored by now
-        resizes = extract_transforms_by_type(transform, Resize) if transform is not None else []
-        resize = resizes[0] if resizes else None
+        resize = _first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
         group: list[tuple[Item, torch.Tensor]] = []
         for item in self._items:
             image = resize(item.image) if resize else item.image
@@ -138,22 +152,50 @@ class _Batches(torch.utils.data.IterableDataset):
             yield self._collate(group)
 
     def _collate(self, group: list[tuple[Item, torch.Tensor]]) -> ImageBatch:
-        from anomalib.data import ImageBatch
         from torchvision.tv_tensors import Image, Mask
 
+        from anomalib_synth.data.items import SyntheticImageBatch
+
         self._pending.append([item for item, _ in group])
-        size = group[0][1].shape[-2:]
+        size = (group[0][1].shape[-2], group[0][1].shape[-1])
         masks = [
-            torch.zeros(size, dtype=torch.bool)
-            if item.mask is None
-            else F.adaptive_max_pool2d(item.mask.float(), size)[0] > 0  # by any overlap, or a thin scratch vanishes
+            torch.zeros(size, dtype=torch.bool) if item.mask is None else cover(item.mask, size)[0] > 0
             for item, _ in group
         ]
-        return ImageBatch(
+        return SyntheticImageBatch(  # its masks are made smaller by any overlap, or a thin scratch vanishes
             image=Image(torch.stack([image for _, image in group])),
             gt_mask=Mask(torch.stack(masks)),
             image_path=[item.row.path for item, _ in group],
         )
+
+
+def describe_order(model: AnomalibModule) -> str:
+    """Return a warning where a prediction from files crops otherwise than the training did, ``""`` if it does not."""
+    from anomalib.data.transforms.utils import extract_transforms_by_type
+    from torchvision.transforms.v2 import Resize
+
+    from anomalib_synth.data.normals import model_transform
+
+    transform = model_transform(model)
+    if _first_resize(transform) or not extract_transforms_by_type(transform, Resize):
+        return ""
+    return (
+        "The model's transform does something before it resizes. A prediction from files keeps that order, and so did "
+        "this; anomalib's datamodules resize first, so the training saw other images. Put Resize first."
+    )
+
+
+def _first_resize(transform: Transform | None) -> Transform | None:
+    """Return the resize that a transform begins with: it may be done to each image alone, before there is a batch."""
+    from torchvision.transforms.v2 import Compose, Resize
+
+    first = _first_resize(transform.transforms[0]) if isinstance(transform, Compose) else transform
+    return first if isinstance(first, Resize) else None
+
+
+def _remember(pending: list[list[Item]], nearest: torch.Tensor) -> None:
+    for item, distance in zip(pending[0], nearest.tolist(), strict=True):
+        item.row.nearest = distance
 
 
 def _make_collector(pending: list[list[Item]]) -> object:
@@ -186,6 +228,7 @@ def _collect(name: str, outputs: ImageBatch, items: list[Item]) -> None:
     maps = None if maps is None else maps.reshape(len(items), *maps.shape[-2:])
     for n, item in enumerate(items):
         item.row.score = float(scores[n])
+        item.row.in_view = item.mask is None or bool(outputs.gt_mask[n].any())
         if maps is None:
             continue
         item.row.peak = float(maps[n].max())

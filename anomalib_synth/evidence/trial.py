@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth.evidence.building import build_callbacks, build_datamodule, build_model
-from anomalib_synth.evidence.cells import Normal, split_normals
-from anomalib_synth.evidence.trial_data import check_images, digest_generators, digest_images
+from anomalib_synth.evidence.cells import split_normals
+from anomalib_synth.evidence.trial_data import check_images, digest_data, digest_generators
 from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels, measure_threshold
+from anomalib_synth.images import Normal, digest_image
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -72,7 +73,7 @@ def run_cell(spec: dict[str, Any]) -> dict[str, Any]:
         "test_seconds": round(done - tested_at, 2),
         "seconds": round(done - clock, 2),
         "train_images": len(datamodule.train_data),
-        "data_digest": digest_images(datamodule),
+        "data_digest": digest_data(datamodule),
         "generator_digest": digest_generators(callbacks),
         "threads": spec["threads"],
         "workers": spec.get("workers", 1),
@@ -170,16 +171,14 @@ def _test(
 
 def _halves(held_out: dict[str, Any], seed: int) -> tuple[list[float], list[float]]:
     """Return the scores of the held-out normals that set the threshold, and of the others; halves by content."""
-    from anomalib_synth.data.kept_split import digest_file
-
-    scores = {
-        path: score
-        for path, score, label in zip(held_out["paths"], held_out["scores"], held_out["labels"], strict=True)
-        if not label
-    }
-    normals = [Normal(path=path, content=digest_file(path)) for path in scores]
+    scores: dict[str, float] = {}  # by content: copies of one image must not be in both halves
+    listed = zip(held_out["paths"], held_out["scores"], held_out["labels"], strict=True)
+    for path, score, label in listed:
+        if not label:
+            scores.setdefault(digest_image(path), score)
+    normals = [Normal(path=Path(content), name=content, content=content) for content in scores]
     choose, measure = split_normals(normals, seed)
-    return [scores[normal.path] for normal in choose], [scores[normal.path] for normal in measure]
+    return [scores[normal.content] for normal in choose], [scores[normal.content] for normal in measure]
 
 
 def _make_collector() -> Any:

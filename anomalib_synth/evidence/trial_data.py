@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.data.kept_split import digest_file
 from anomalib_synth.evidence.statistics import least_count
+from anomalib_synth.images import digest_file, digest_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,15 +27,16 @@ def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) 
         lacking = "defective" if 1 not in labels else "good"
         msg = f"`data.{name}` must have good and defective test images, got no {lacking} ones. Check its folders."
         raise ValueError(msg)
-    tested = set(_digests(datamodule.test_data))
+    tested = set(digest_images(datamodule.test_data.samples.image_path))
     for role, images in (("training", datamodule.train_data), ("validation", datamodule.val_data)):
-        if shared := len(tested.intersection(_digests(images))):
+        if shared := len(tested.intersection(digest_images(images.samples.image_path))):
             msg = (
                 f"`data.{name}` must be tested on images of their own, but {shared} of {len(tested)} test images are "
                 f"{role} images too. Give it other folders, or leave `normal_test_dir` out."
             )
             raise ValueError(msg)
-    normals = int((datamodule.val_data.samples.label_index == 0).sum())
+    good = datamodule.val_data.samples.image_path[datamodule.val_data.samples.label_index == 0]
+    normals = len(set(digest_images(good)))  # copies of one image count once
     if rate is not None and normals // 2 < least_count(rate):
         least = f"{-(-1000 // (normals // 2 + 1)) / 1000:g}"
         msg = (
@@ -46,7 +47,7 @@ def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) 
         raise ValueError(msg)
 
 
-def digest_images(datamodule: AnomalibDataModule) -> str:
+def digest_data(datamodule: AnomalibDataModule) -> str:
     """Return a digest of all images and masks and of what they are used for."""
     lines = []
     for role in ("train", "val", "test"):
@@ -67,7 +68,3 @@ def digest_generators(callbacks: Iterable[Callback]) -> str:
         if generator is not None
     ]
     return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest() if parts else ""
-
-
-def _digests(images: Any) -> list[str]:
-    return [digest_file(path) for path in images.samples.image_path]

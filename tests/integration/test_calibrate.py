@@ -219,7 +219,7 @@ def test_configuration_above_the_checkpoint_is_used_when_no_model_is_named(padim
     assert summary["settings"]["model"] == "Padim"
     by_class = run(padim, parts, tmp_path / "by_class", per_cell=1)
     assert summary["image_threshold"] == by_class["image_threshold"], "the transform is the checkpoint's"
-    with pytest.raises(ValueError, match="must not hold training images, got 8 of 16"):  # 8 were for validation
+    with pytest.raises(ValueError, match="must not hold training images, got 16 of 16"):  # whatever was for validation
         calibrate(checkpoint, parts / "train" / "good", out=tmp_path / "bad", false_alarm_rate=0.2, accelerator="cpu")
     assert not (tmp_path / "bad").exists()
 

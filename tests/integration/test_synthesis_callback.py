@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from anomalib.data import ImageBatch
-from anomalib.models import Padim
+from anomalib.models import Padim, Supersimplenet
+from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
 from anomalib_synth.adapters import AugmenterSlot
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.generators import RuleBasedGenerator
 from tests.integration.models import (
+    BACKBONE,
+    QUIET,
     fit,
     make_draem,
     make_dsr,
@@ -60,6 +65,66 @@ def test_labels_are_written_when_the_model_learns_from_them(parts_root, tmp_path
         assert torch.isfinite(loss)
         labels += int(batch.gt_label.sum())
     assert labels >= 6
+
+
+def test_label_follows_what_is_left_when_the_model_crops(parts_root, tmp_path) -> None:
+    crop = Compose([Resize((256, 256), antialias=True), CenterCrop(128), Normalize([0.5] * 3, [0.5] * 3)])
+    model = Supersimplenet(**BACKBONE, supervised=True, pre_processor=PreProcessor(crop), **QUIET)
+    callback, recorder = make_callback(generator=RuleBasedGenerator(["bubble"], foreground=None)), Recorder()
+    hidden = []
+
+    class Peek(Callback):
+        """Runs between the two: the image still has what will be cropped away."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            hidden.extend(callback._reasons.elements())
+
+    fit(model, parts_root, tmp_path, [callback, Peek(), recorder], max_epochs=3, limit_val_batches=0)
+    for batch, _ in recorder.batches:
+        assert torch.equal(batch.gt_label, batch.gt_mask.flatten(1).any(1))
+        assert torch.equal(batch.synthetic, batch.gt_label)
+        assert bool((batch.quality[~batch.gt_label] == 1).all())
+        same = (batch.image == batch.source).flatten(1).all(1)
+        assert torch.equal(same, ~batch.gt_label)
+    labels = torch.cat([batch.gt_label for batch, _ in recorder.batches])
+    assert 0.5 < float(labels.float().mean()) < 1  # a quarter of the area is in view
+    assert "outside what the model sees" in hidden
+
+
+def test_thin_defect_keeps_its_mask_when_the_pre_processor_resizes() -> None:
+    from anomalib_synth.adapters import write_labels
+
+    images = torch.rand(6, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 0.02 + 0.5
+    sample = RuleBasedGenerator(["fibre"], foreground=None)(images, seeds=list(range(6)))
+    transform = Resize((6, 6), antialias=True)
+    batch = ImageBatch(image=images)
+    write_labels(batch, sample, transform)
+    PreProcessor(transform).on_train_batch_start(None, None, batch, 0)
+    assert bool(sample.accepted.any())
+    assert torch.equal(batch.gt_mask.flatten(1).any(1), batch.gt_label)
+    assert torch.equal(batch.gt_label, sample.accepted)
+
+
+def test_label_is_normal_when_a_transform_s_defect_is_cropped_away() -> None:
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[0, :4, :4] = True  # out of view
+    masks[1, 30:34, 30:34] = True
+    batch = ImageBatch(image=torch.rand(3, 3, 64, 64), gt_mask=masks, gt_label=torch.tensor([False, False, True]))
+    model = SimpleNamespace(pre_processor=PreProcessor(CenterCrop(16)))
+    SynthesisCallback().on_train_batch_start(None, model, batch, 0)
+    assert batch.gt_label.tolist() == [False, True, True]  # the last came labelled, without a mask
+    assert batch.synthetic.tolist() == [False, True, False]
+
+
+def test_real_defect_is_none_when_the_model_crops_it_away() -> None:
+    from anomalib_synth.adapters import write_labels
+
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    masks[0, :4, :4] = masks[1, 30:34, 30:34] = True
+    batch = ImageBatch(image=images.clone(), gt_label=torch.tensor([True, True]), gt_mask=masks)
+    write_labels(batch, RuleBasedGenerator(["cutout"])(images, seeds=[1, 2]), CenterCrop(16))
+    assert batch.gt_label.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5])

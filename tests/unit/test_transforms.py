@@ -41,7 +41,7 @@ def test_image_and_mask_change_together(dtype: torch.dtype, shape: tuple[int, ..
     before, blank = grey(), empty(*shape, dtype=dtype)
     image, mask = transform()(before, blank)
     assert type(image) is tv_tensors.Image
-    assert type(mask) is tv_tensors.Mask
+    assert isinstance(mask, tv_tensors.Mask)
     assert (mask.dtype, mask.shape) == (dtype, shape)
     changed = (image != before).any(0)
     assert changed.any()

@@ -28,8 +28,9 @@ from torchvision.tv_tensors import Image
 
 from anomalib_synth.data import SyntheticDataModule, SyntheticImageBatch, SyntheticImageItem, kept_split
 from anomalib_synth.data.dataset import EpochSampler
-from anomalib_synth.data.kept_split import digest_file
+from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
+from anomalib_synth.images import digest_file
 
 SIDE = 64
 
@@ -195,7 +196,8 @@ def test_val_batches_stay_aligned_when_the_base_augments(good: Path):
     assert entry.image.shape == entry.source.shape == (3, 32, 48)
     assert torch.equal(entry.image, flips(read_image(entry.image_path, as_tensor=True)))
     assert torch.equal(entry.source, flips(read_image(row.source_path, as_tensor=True)))
-    assert torch.equal(entry.gt_mask, flips(read_mask(row.mask_path, as_tensor=True)).bool())
+    drawn = CoverageMask(read_mask(row.mask_path, as_tensor=True))
+    assert torch.equal(entry.gt_mask, flips(drawn).bool())
 
 
 # --- data sets with real defects -----------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomalib_synth.evidence.cells import ImageReader, Normal, draw_cell, plan_cells, split_normals
+from anomalib_synth.evidence.cells import KeptImages, draw_cell, plan_cells, split_normals
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
+from anomalib_synth.images import Normal
 from tests.conftest import save_images
 from tests.contract import render_normals
 
@@ -19,16 +20,18 @@ def normals(tmp_path_factory: pytest.TempPathFactory) -> list[Normal]:
     folder = tmp_path_factory.mktemp("normals")
     save_images(folder / "a", render_normals(4, 3, 64, 64, seed=1))
     save_images(folder / "b", render_normals(1, 3, 80, 64, seed=2))
-    return [Normal(path=path, content=f"digest {n}") for n, path in enumerate(sorted(folder.rglob("*.png")))]
+    return [
+        Normal(path=path, name=path.name, content=f"digest {n}") for n, path in enumerate(sorted(folder.rglob("*.png")))
+    ]
 
 
 def draw_all(cell, normals, seed=0) -> list:
-    return list(draw_cell(cell, normals, ImageReader("normals", keep_bytes=2**20), seed=seed))
+    return list(draw_cell(cell, normals, KeptImages("normals", keep_bytes=2**20), seed=seed))
 
 
 def test_halves_are_disjoint_and_the_same_when_files_are_renamed() -> None:
-    normals = [Normal(path=Path(f"{n}.png"), content=str(n)) for n in range(21)]
-    renamed = [Normal(path=Path(f"x{20 - n}.png"), content=str(n)) for n in reversed(range(21))]
+    normals = [Normal(path=Path(f"{n}.png"), name="", content=str(n)) for n in range(21)]
+    renamed = [Normal(path=Path(f"x{20 - n}.png"), name="", content=str(n)) for n in reversed(range(21))]
     choose, measure = split_normals(normals, 3)
     assert (len(choose), len(measure)) == (10, 11)
     assert not {n.content for n in choose} & {n.content for n in measure}
@@ -117,4 +120,4 @@ def test_sample_of_another_image_is_refused(normals) -> None:
 def test_unreadable_image_is_named(tmp_path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     with pytest.raises(ValueError, match=r"`defects` holds an unreadable image, .*bad\.png"):
-        ImageReader("defects")(tmp_path / "bad.png")
+        KeptImages("defects")(tmp_path / "bad.png")

@@ -7,13 +7,7 @@ import pickle
 import pytest
 import torch
 
-from anomalib_synth.evidence.checkpoints import (
-    find_config,
-    load_model,
-    read_checkpoint,
-    save_checkpoint,
-    training_images,
-)
+from anomalib_synth.evidence.checkpoints import load_model, read_checkpoint, save_checkpoint
 
 LOADED = {"state_dict": {}, "hyper_parameters": {}, "anomalib_components_enabled": {}}
 
@@ -79,15 +73,6 @@ def test_class_is_asked_for_when_nothing_names_it(tmp_path) -> None:
         load_model(None, folder / "model.ckpt", LOADED)
 
 
-def test_configuration_is_found_only_when_it_names_a_model(tmp_path) -> None:
-    path = tmp_path / "v0" / "weights" / "lightning" / "model.ckpt"
-    path.parent.mkdir(parents=True)
-    (tmp_path / "config.yaml").write_text("model: my notes")
-    assert find_config(path) is None
-    (tmp_path / "v0" / "config.yaml").write_text("model: {class_path: anomalib.models.Padim}")
-    assert find_config(path) == (tmp_path / "v0" / "config.yaml").resolve()
-
-
 @pytest.mark.parametrize("name", ["NoSuchModel", "no.such.module.Model", "pathlib.Path", "anomalib.models"])
 def test_class_is_refused_when_it_is_no_model(tmp_path, name) -> None:
     with pytest.raises(ValueError, match="`model` must be the class path of an anomalib model"):
@@ -112,9 +97,3 @@ def test_configuration_is_refused_when_it_does_not_fit(tmp_path, text, said) -> 
 def test_missing_configuration_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="must be a readable configuration"):
         load_model(str(tmp_path / "gone.yaml"), tmp_path / "m.ckpt", LOADED)
-
-
-def test_training_images_are_refused_when_data_is_no_datamodule(tmp_path) -> None:
-    (tmp_path / "c.yaml").write_text("data: {class_path: pathlib.Path}")
-    with pytest.raises(ValueError, match="`data` cannot be built"):
-        training_images(tmp_path / "c.yaml")

@@ -16,7 +16,7 @@ import torch
 from anomalib_synth.evidence.building import build_callbacks, build_model
 from anomalib_synth.evidence.comparison import ComparisonSpec
 from anomalib_synth.evidence.summary import summarise_rows
-from anomalib_synth.evidence.trial_data import check_images, digest_generators, digest_images
+from anomalib_synth.evidence.trial_data import check_images, digest_data, digest_generators
 from anomalib_synth.evidence.trial_log import TrialLog
 from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels, measure_threshold
 
@@ -220,12 +220,10 @@ def test_digest_follows_the_contents_and_not_the_places(tmp_path) -> None:
     for name in "abcd":
         (tmp_path / name).mkdir()
     sound = {"train": ["train 0", "train 1"], "val": GOOD, "test": TEST}
-    first = digest_images(FakeData(tmp_path / "a", **sound))
-    assert digest_images(FakeData(tmp_path / "b", **{**sound, "train": ["train 1", "train 0"]})) == first
-    assert digest_images(FakeData(tmp_path / "c", **{**sound, "train": ["train 0", "train 2"]})) != first
-    assert (
-        digest_images(FakeData(tmp_path / "d", **{**sound, "train": ["train 0"], "val": [*GOOD, "train 1"]})) != first
-    )
+    first = digest_data(FakeData(tmp_path / "a", **sound))
+    assert digest_data(FakeData(tmp_path / "b", **{**sound, "train": ["train 1", "train 0"]})) == first
+    assert digest_data(FakeData(tmp_path / "c", **{**sound, "train": ["train 0", "train 2"]})) != first
+    assert digest_data(FakeData(tmp_path / "d", **{**sound, "train": ["train 0"], "val": [*GOOD, "train 1"]})) != first
 
 
 def test_generators_are_told_apart_by_their_files_and_weights() -> None:

@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from anomalib_synth.evidence.outcome import evaluate, judge_real_defects
+from anomalib_synth.evidence.outcome import evaluate
+from anomalib_synth.evidence.real_defects import judge_real_defects
 from anomalib_synth.evidence.recall_plot import draw_calibration
 from anomalib_synth.evidence.results import print_results, write_results
 from anomalib_synth.evidence.scoring import Row

@@ -1,0 +1,200 @@
+"""What a run's configuration says about its model: how it predicts, and which images it may have been trained on.
+
+`anomalib train` writes a ``config.yaml`` three folders above its checkpoint. A checkpoint holds neither the callbacks
+that change how a model predicts, such as the tiler, nor the images.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anomalib.data import AnomalibDataModule
+    from lightning.pytorch import Callback
+
+_LEVELS = 4  # <run>/weights/lightning/model.ckpt and <run>/config.yaml, with a folder to spare
+_ACT_ONLY_IN_TRAINING = {"anomalib_synth", "lightning", "pytorch_lightning"}  # packages
+_TILER = "TilerConfigurationCallback"
+_PREDICTING = (
+    "setup",
+    "on_predict_start",
+    "on_predict_epoch_start",
+    "on_predict_batch_start",
+    "on_predict_batch_end",
+)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What changes a model's scores besides its checkpoint.
+
+    Args:
+        callbacks: Callbacks that act while predicting.
+        precision: Precision of the trainer, None for its default.
+    """
+
+    callbacks: list[Callback] = field(default_factory=list)
+    precision: str | int | None = None
+
+    def describe(self) -> str:
+        """Return what a prediction must do too to give the same labels, ``""`` for nothing."""
+        parts = [type(callback).__name__ for callback in self.callbacks]
+        parts += [] if self.precision is None else [f"precision {self.precision}"]
+        if not parts:
+            return ""
+        return (
+            f"Scored with {' and '.join(parts)}, as the model was trained. A checkpoint does not hold that: predict "
+            "with the same, or the threshold does not fit."
+        )
+
+
+def find_config(checkpoint: Path) -> Path | None:
+    """Return the configuration that `anomalib train` wrote next to a checkpoint, if it is there."""
+    for folder in list(checkpoint.resolve().parents)[:_LEVELS]:
+        path = folder / "config.yaml"
+        section = read_config(path).get("model") if path.is_file() else None
+        if isinstance(section, dict) and "class_path" in section:
+            return path
+    return None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what a configuration says.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        msg = f"`model` must be a readable configuration, got {str(path)!r}: {error}"
+        raise ValueError(msg) from error
+    return content if isinstance(content, dict) else {}
+
+
+def instantiate(base: type, key: str, section: Any) -> Any:
+    """Build what a section of a configuration describes.
+
+    Raises:
+        ValueError: If it does not describe an object of that type.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, key, fail_untyped=False, required=True)
+    try:
+        return parser.instantiate_classes(parser.parse_object({key: section}))[key]
+    except (ArgumentError, AttributeError, ImportError, TypeError, ValueError, KeyError, OSError) as error:
+        msg = f"The configuration's `{key}` cannot be built: {error}"
+        raise ValueError(msg) from error
+
+
+def read_inference(config: Path) -> Inference:
+    """Return what a run's trainer changes about predictions: the tiler, callbacks of the user's own, the precision.
+
+    Raises:
+        ValueError: If a callback that may change predictions cannot be built.
+    """
+    from lightning.pytorch import Callback
+
+    trainer = read_config(config).get("trainer")
+    trainer = trainer if isinstance(trainer, dict) else {}
+    listed = trainer.get("callbacks") or []
+    callbacks = []
+    for section in listed if isinstance(listed, list) else [listed]:
+        path = section.get("class_path", "") if isinstance(section, dict) else section
+        if isinstance(path, str) and _acts_while_predicting(path):
+            callbacks.append(instantiate(Callback, "callbacks", section))
+    return Inference(callbacks, trainer.get("precision"))
+
+
+def tile(settings: dict[str, Any]) -> Inference:
+    """Return what a tiler of anomalib with these settings changes; without any, there is none.
+
+    Raises:
+        ValueError: If it does not take them.
+    """
+    if not settings:
+        return Inference()
+    from lightning.pytorch import Callback
+
+    section = {"class_path": f"anomalib.callbacks.{_TILER}", "init_args": {"enable": True, **settings}}
+    return Inference([instantiate(Callback, "tiler", section)])
+
+
+def _acts_while_predicting(path: str) -> bool:
+    """Return whether callbacks of a class can change what a model predicts, given its checkpoint."""
+    from lightning.pytorch import Callback
+
+    module, _, name = path.rpartition(".")
+    package = path.split(".", maxsplit=1)[0]
+    if package == "anomalib" or not module:  # its others write, count, or load weights that the checkpoint overwrites
+        return name == _TILER
+    if package in _ACT_ONLY_IN_TRAINING:
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        msg = (
+            f"The run had the callback {path}, which cannot be found ({error}), so nobody can tell how its model "
+            "predicts. Install its package, or take it out of the configuration if it only acts while training."
+        )
+        raise ValueError(msg) from error
+    return any(getattr(found, hook, None) is not getattr(Callback, hook) for hook in _PREDICTING)
+
+
+def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
+    """Return every normal image that the model of a configuration may have been trained on: never too few.
+
+    The files are listed and no split is drawn: what a run held out of its training folder at random is not known, so
+    all of that folder is named. A datamodule of another package may draw at random while it lists, so all of its
+    normals are, unless the training folder is known.
+
+    Args:
+        config: The configuration.
+        known_folder: Whether the user named the training folder.
+
+    Raises:
+        ValueError: If they cannot be listed; the message says why.
+    """
+    from anomalib.data import AnomalibDataModule
+    from anomalib.data.datasets import AnomalibVideoDataset
+
+    section = read_config(config).get("data")
+    if not section:
+        msg = f"{config} has no `data`"
+        raise ValueError(msg)
+    datamodule = instantiate(AnomalibDataModule, "data", section)
+    while isinstance(getattr(datamodule, "base", None), AnomalibDataModule):
+        datamodule = datamodule.base
+    try:
+        datamodule._setup()  # lists the files; anomalib draws its splits afterwards, in `setup`
+        train = datamodule.train_data
+        everything = not known_folder and not _lists_in_order(datamodule)
+        datasets = _datasets(datamodule) if everything else [train]
+        paths = {str(path) for each in datasets for path in each.samples.image_path[each.samples.label_index == 0]}
+    except Exception as error:  # whatever a datamodule of any package raises
+        msg = f"the images of {config} could not be listed ({error})"
+        raise ValueError(msg) from error
+    if not paths or isinstance(train, AnomalibVideoDataset):
+        msg = f"the images of {config} could not be listed ({'a video' if paths else 'no normal image'} was found)"
+        raise ValueError(msg)
+    return sorted(paths)
+
+
+def _lists_in_order(datamodule: AnomalibDataModule) -> bool:
+    """Return whether a datamodule's listing and splitting are known: its training images come from one listing."""
+    steps = ("setup", "_setup", "_create_test_split", "_create_val_split")
+    packages = {getattr(type(datamodule), step).__module__.split(".")[0] for step in steps}
+    return packages <= {"anomalib", "anomalib_synth"}
+
+
+def _datasets(datamodule: AnomalibDataModule) -> list[Any]:
+    from anomalib.data import AnomalibDataset
+
+    return [value for value in vars(datamodule).values() if isinstance(value, AnomalibDataset)]

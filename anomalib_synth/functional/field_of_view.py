@@ -1,0 +1,118 @@
+"""What of a mask a model sees after its own transform: nothing that is cropped away, all that is only made smaller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+from torchvision.transforms.v2 import Compose, Grayscale, Normalize, Pad, Resize, ToDtype
+from torchvision.transforms.v2 import functional as tvf
+from torchvision.tv_tensors import Image, Mask, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WHOLE = (Grayscale, Normalize, Pad, Resize, ToDtype)  # what they are given is all there afterwards
+
+
+class CoverageMask(Mask):
+    """A mask that torchvision's transforms make smaller by any overlap: a pixel is set if anything in its area was.
+
+    torchvision picks every n-th pixel of a plain mask, so a scratch thinner than that falls apart or vanishes, and its
+    image would keep the label without a pixel to show for it. All other transforms treat it as a plain mask.
+
+    Example:
+        >>> from torchvision.transforms.v2 import Resize
+        >>> mask = torch.zeros(64, 64, dtype=torch.bool)
+        >>> mask[:, 21] = True
+        >>> bool(Resize((8, 8))(Mask(mask)).any()), int(Resize((8, 8))(CoverageMask(mask)).sum())
+        (False, 8)
+    """
+
+
+@tvf.register_kernel("resize", CoverageMask)
+def _resize(mask: CoverageMask, size: list[int] | None, *args: Any, **kwargs: Any) -> CoverageMask:
+    plain = mask.as_subclass(torch.Tensor)
+    options = {name: value for name, value in kwargs.items() if name in {"interpolation", "max_size"}}
+    like = tvf.resize_mask(plain.to(torch.uint8), size, *args[:1], **options)
+    return wrap(cover(plain, (like.shape[-2], like.shape[-1])), like=mask)
+
+
+@tvf.register_kernel("resized_crop", CoverageMask)
+def _resize_crop(
+    mask: CoverageMask, top: int, left: int, height: int, width: int, size: list[int], **kwargs: Any
+) -> CoverageMask:
+    del kwargs  # interpolation and antialiasing are for images
+    cropped = tvf.crop_mask(mask.as_subclass(torch.Tensor), top, left, height, width)
+    return _resize(wrap(cropped, like=mask), size)
+
+
+def _keep_warped(name: str) -> None:
+    """Register a kernel that warps the mask made one pixel thicker where the warp would lose all of it."""
+    warp = getattr(tvf, f"{name}_mask")
+
+    @tvf.register_kernel(name, CoverageMask)
+    def _warp(mask: CoverageMask, *args: Any, interpolation: Any = None, **kwargs: Any) -> CoverageMask:
+        del interpolation  # masks have the nearest pixel only
+        plain = mask.as_subclass(torch.Tensor)
+        warped = warp(plain, *args, **kwargs)
+        lost = ~(warped > 0).flatten(-2).any(-1)[..., None, None] & (plain > 0).flatten(-2).any(-1)[..., None, None]
+        if bool(lost.any()):
+            flat = plain.reshape(-1, 1, *plain.shape[-2:]).float()
+            thicker = F.max_pool2d(flat, 3, stride=1, padding=1).to(plain.dtype).reshape(plain.shape)
+            warped = torch.where(lost, warp(thicker, *args, **kwargs), warped)
+        return wrap(warped, like=mask)
+
+
+for _name in ("affine", "elastic", "perspective", "rotate"):
+    _keep_warped(_name)
+
+
+def cover(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize a mask: by any overlap where it gets smaller, by the nearest pixel where it gets larger.
+
+    Shape:
+        - mask: (..., H, W), any dtype; returns (..., *size) of the same dtype
+    """
+    height, width = mask.shape[-2:]
+    if (height, width) == size:
+        return mask
+    flat = mask.reshape(-1, 1, height, width).float()
+    smaller = F.adaptive_max_pool2d(flat, (min(height, size[0]), min(width, size[1])))
+    resized = F.interpolate(smaller, size=size, mode="nearest")
+    return resized.to(mask.dtype).reshape(*mask.shape[:-2], *size)
+
+
+def see_masks(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
+    """Return masks as a model sees them after its transform; torch's global random state stays as it is.
+
+    A random transform that follows at once draws the same, so the masks are what it is going to leave.
+
+    Args:
+        masks: The masks.
+        transform: The transform of the model's pre-processor, called with an image and a mask as anomalib does; None
+            where the model has none.
+
+    Shape:
+        - masks: (B, H, W); returns (B, H', W') bool
+    """
+    seen = masks.as_subclass(torch.Tensor) > 0
+    if transform is None:
+        return seen
+    blank = Image(torch.zeros(len(masks), 3, *masks.shape[-2:], device=masks.device))
+    with torch.random.fork_rng(devices=[]):
+        _, seen = transform(blank, CoverageMask(seen))
+    return seen.as_subclass(torch.Tensor)
+
+
+def in_view(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
+    """Return whether any pixel of each mask is left after the model's transform: (B, H, W) to (B,) bool."""
+    return see_masks(masks, transform).flatten(1).any(1)
+
+
+def sees_all(transform: Callable | None) -> bool:
+    """Return whether a transform is known to leave no part of an image out."""
+    if isinstance(transform, Compose):
+        return all(sees_all(step) for step in transform.transforms)
+    return transform is None or type(transform) in _WHOLE
