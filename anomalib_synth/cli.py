@@ -165,11 +165,9 @@ def check(store: Path, *, repair: bool = False) -> None:
     from anomalib_synth.store import SampleStore
 
     opened = SampleStore.open(store, strict=False)
+    for line in opened.repair() if repair else ():
+        print(line)
     problems = opened.verify()
-    if repair and problems:
-        for line in opened.repair():
-            print(line)
-        problems = opened.verify()
     for line in problems:
         print(line)
     if problems:

@@ -5,9 +5,9 @@
 Hypothesis edits the files of a small store: lines are cut, doubled, glued, swapped, bytes are inserted and removed,
 fields get values of other types, paths that lead out, numbers that are none. Each edited store is opened; a sound one
 is served, counted and exported, a refused one repaired and opened again. Prints how many edits were refused, how many
-were read as valid, how many ended in anything but a StoreError, how many files were written outside, how many rows
-that were not touched are lost (neither in the repaired store nor beside it) or were only set aside, and how many stores
-could not be mended.
+were read as valid, how many ended in anything but a StoreError, how many wrote files outside, how many rows that were
+not touched are lost (neither in the repaired store nor beside it) or only set aside, and how many stores could not be
+mended.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _edit_key(row: Any, how: Any) -> None:
 def use(path: Path, out: Path, *, export: bool) -> None:
     """Do with a store what people do."""
     store = SampleStore.open(path)
-    store.frame()
+    if export:
+        store.frame()
     kept = [store.is_accepted(record) for record in store.records]
     measure_costs(store.records, kept)
     _ = store.quarantined
@@ -236,7 +237,7 @@ class Fuzzer:
 
     def _judge(self, name: str, edited: bytes) -> None:
         try:
-            use(self.path, self.work / "out", export=name == "manifest.jsonl")
+            use(self.path, self.work / "out", export=self.counts.outcomes["valid"] % 8 == 0)
             self.counts.outcomes["valid"] += 1
             store = SampleStore.open(self.path)
             if store.verify() and (store.repair(), left := store.verify())[1]:

@@ -26,10 +26,12 @@ class Mended:
 
     Args:
         kept: How many rows are left.
+        removed: How many lines were taken out.
         said: What was taken out, as sentences; none when nothing was.
     """
 
     kept: int = 0
+    removed: int = 0
     said: list[str] = field(default_factory=list)
 
 
@@ -48,9 +50,12 @@ def mend_log(path: Path, form: Form, *, unwanted: Collection[str] = ()) -> Mende
     removed: list[bytes] = []
     seen: set[tuple[str, Any]] = set()
     wanted_once = _UNIQUE if "index" in form.rules else ()
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    blank = 0
+    for number, line in enumerate(lines, 1):
         row = parse_line(line)
         if row is BLANK:
+            blank += 1
             continue
         fault = row.text if isinstance(row, NotJSON) else form.find_fault(row)
         if fault:
@@ -70,9 +75,12 @@ def mend_log(path: Path, form: Form, *, unwanted: Collection[str] = ()) -> Mende
         if fault:
             mended.said.append(f"{path.name}, line {number}, {fault}.")
             removed += [] if line in removed else [line]
-    mended.kept = len(kept)
+    mended.kept, mended.removed = len(kept), len(removed)
+    if blank and any(lines):
+        mended.said.append(f"{path.name} had {blank} blank lines.")
     if removed:
         append_lines(side_file(path), b"".join(line + b"\n" for line in removed), sync=True)
+    if removed or (blank and any(lines)):
         write_whole(path, b"".join(line + b"\n" for line in kept))
         mended.said = mended.said or [f"{len(removed)} rows were taken out of {path.name}."]
     return mended

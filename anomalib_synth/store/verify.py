@@ -126,7 +126,8 @@ def _find_problem(store: SampleStore, record: Record) -> str:
 def _report(path: Path, mended: Mended) -> list[str]:
     if not mended.said:
         return []
-    return [*mended.said, f"{path.name} keeps {mended.kept} rows. {_went(path)}"]
+    aside = f" {_went(path)}" if mended.removed else ""
+    return [*mended.said, f"{path.name} keeps {mended.kept} rows.{aside}"]
 
 
 def _went(path: Path) -> str:

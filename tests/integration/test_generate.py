@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anomalib_synth.cli import check
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.engines.local import WorkerDiedError
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator, SampleChecks, build_generator
@@ -421,3 +422,100 @@ def test_generator_and_store_come_from_the_command_line(normals, tmp_path, comma
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     assert "samples passed the checks" in done.stdout
     assert {record.family for record in SampleStore.open(tmp_path / "store").records} <= {"scratch", "stain", ""}
+
+
+BAD_LINES = {
+    "cut": lambda lines: [*lines[:7], lines[7][:60] + b"\n", *lines[8:]],
+    "doubled": lambda lines: [*lines[:7], lines[7], *lines[7:]],
+    "glued": lambda lines: [*lines[:7], lines[7][:60] + lines[8], *lines[9:]],
+    "blank": lambda lines: [*lines[:7], b"\n", *lines[7:]],
+    "edited": lambda lines: [*lines[:7], lines[7].replace(b'"seed":', b'"seed":1'), *lines[8:]],
+    "another index": lambda lines: [*lines[:7], lines[7].replace(b'"index":7', b'"index":20'), *lines[8:]],
+    "another index of the run": lambda lines: [*lines[:7], lines[7].replace(b'"index":7', b'"index":2'), *lines[8:]],
+}
+
+
+@pytest.mark.parametrize("how", BAD_LINES)
+def test_a_repaired_store_goes_on_to_the_uninterrupted_set(normals, whole, tmp_path, how) -> None:
+    out = tmp_path / "store"
+    generate(normals, out=out, num_samples=15)
+    manifest = out / "manifest.jsonl"
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(b"".join(BAD_LINES[how](lines)))
+    check(out, repair=True)
+    assert set(lines) - set(manifest.read_bytes().splitlines(keepends=True)) <= {lines[7]}
+    generate(normals, out=out, num_samples=COUNT)
+    check_equal(out, read_store(whole))
+    assert SampleStore.open(out).verify() == []
+
+
+def test_a_run_goes_on_when_a_file_that_could_not_be_read_can(tmp_path, capsys) -> None:
+    make_normals(tmp_path / "normals", count=4, side=32)
+    sound = (tmp_path / "normals" / "002.png").read_bytes()
+    (tmp_path / "normals" / "002.png").write_bytes(sound[:200])
+    out = tmp_path / "store"
+    generate(tmp_path / "normals", out=tmp_path / "whole", num_samples=8)
+    generate(tmp_path / "normals", out=out, num_samples=3)
+    (tmp_path / "normals" / "002.png").write_bytes(sound)
+    capsys.readouterr()
+    generate(tmp_path / "normals", out=out, num_samples=8)
+    assert "Left out, as when the store was begun: 002.png. It can be read now" in capsys.readouterr().out
+    check_equal(out, read_store(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "no file any more"])
+def test_a_run_goes_on_when_a_file_can_not_be_read_any_more(tmp_path, capsys, how) -> None:
+    make_normals(tmp_path / "normals", count=4, side=32)
+    generate(tmp_path / "normals", out=tmp_path / "whole", num_samples=12)
+    out = tmp_path / "store"
+    generate(tmp_path / "normals", out=out, num_samples=5)
+    file = tmp_path / "normals" / "002.png"
+    sound = file.read_bytes()
+    file.unlink()
+    if how == "damaged":
+        file.write_bytes(sound[:200])
+    elif how == "no file any more":
+        file.mkdir()
+    capsys.readouterr()
+    generate(tmp_path / "normals", out=out, num_samples=12)
+    said = capsys.readouterr().out
+    assert "Cannot be read any more, so its samples that are missing wait: 002.png" in said
+    assert "2 samples wait" in said
+    rows, reference = read_store(out)[0], read_store(tmp_path / "whole")[0]
+    assert rows == [row for row in reference if row["source"] != "002.png" or row["index"] < 5]
+    if file.is_dir():
+        file.rmdir()
+    file.write_bytes(sound)
+    generate(tmp_path / "normals", out=out, num_samples=12)
+    check_equal(out, read_store(tmp_path / "whole"))
+
+
+def test_a_run_goes_on_when_a_file_is_gone_before_it_was_drawn_on(tmp_path, capsys) -> None:
+    make_normals(tmp_path / "normals", count=4, side=32)
+    out = tmp_path / "store"
+    generate(tmp_path / "normals", out=out, num_samples=2)
+    (tmp_path / "normals" / "003.png").unlink()
+    capsys.readouterr()
+    generate(tmp_path / "normals", out=out, num_samples=8)
+    said = capsys.readouterr().out
+    assert "003.png (there is no such file)" in said
+    assert "not those of an uninterrupted run" in said
+    assert [record.index for record in SampleStore.open(out).records] == [0, 1, 2, 4, 5, 6]
+
+
+def test_a_file_with_other_content_is_named_when_it_is_refused(tmp_path) -> None:
+    make_normals(tmp_path / "normals", count=3, side=32)
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2)
+    (tmp_path / "normals" / "001.png").write_bytes((tmp_path / "normals" / "000.png").read_bytes())
+    with pytest.raises(ValueError, match=r"new or changed: '001.png'"):
+        generate(tmp_path / "normals", out=tmp_path / "store", num_samples=4)
+
+
+def test_an_old_store_without_a_list_of_its_inputs_goes_on(normals, whole, tmp_path) -> None:
+    out = tmp_path / "store"
+    generate(normals, out=out, num_samples=5)
+    written = (out / "normals.jsonl").read_bytes()
+    (out / "normals.jsonl").unlink()
+    generate(normals, out=out, num_samples=COUNT)
+    check_equal(out, read_store(whole))
+    assert (out / "normals.jsonl").read_bytes() == written

@@ -296,3 +296,42 @@ def test_pictures_are_what_the_store_holds(site, store) -> None:
     with urllib.request.urlopen(f"{site}api/samples/{record.id}/image.png") as answer:
         assert np.array_equal(np.asarray(Image.open(answer)), store.read_image(record))
     assert Path(store.path / record.image_file).is_file()
+
+
+def test_the_page_says_so_when_somebody_else_decided_meanwhile(browser, visit, site, store) -> None:
+    page = visit.open(site)
+    first, second = store.records[:2]
+    with serve_store(store.path) as address:
+        other = Visit(browser).open(address)
+        other.keyboard.press("r")
+        wait_for_message(other, "Rejected: 1 sample.")
+        page.keyboard.press("a")
+        sync_api.expect(page.locator("#message")).to_contain_text(
+            "Somebody else has decided about this sample meanwhile"
+        )
+        sync_api.expect(page.locator(f".card[data-id='{first.id}']")).to_have_attribute("data-decision", "false")
+        assert SampleStore.open(store.path).decisions == {first.id: False}
+        page.locator(".card").first.focus()
+        page.keyboard.press("a")  # having seen it
+        wait_for_message(page, "Accepted: 1 sample.")
+        other.keyboard.press("a")
+        wait_for_message(other, "Accepted: 1 sample.")
+        page.keyboard.press("Control+a")
+        page.locator("#whole").click()
+        page.keyboard.press("r")
+        sync_api.expect(page.locator("#message")).to_contain_text("Somebody else has decided")
+        sync_api.expect(page.locator(f".card[data-id='{second.id}']")).to_have_attribute("data-decision", "true")
+        assert SampleStore.open(store.path).decisions == {first.id: True, second.id: True}
+        page.keyboard.press("Control+a")
+        page.locator("#whole").click()
+        page.keyboard.press("r")
+        wait_for_message(page, "Rejected: 100 samples. 1 sample left as before.")
+        other.close()
+
+
+def test_the_page_names_a_bad_line_and_shows_the_rest(visit, site, store) -> None:
+    with (store.path / "manifest.jsonl").open("ab") as file:
+        file.write(b"5\n")
+    page = visit.open(site)
+    wait_for_count(page, "101 samples match")
+    sync_api.expect(page.locator("#problems")).to_contain_text("manifest.jsonl', line 102, is not a sample")
