@@ -131,7 +131,8 @@ def test_a_finished_export_is_refused_when_anything_differs(tmp_path) -> None:
     (out / "annotations.json").write_text("{}")
     with pytest.raises(StoreError, match=r"'annotations.json' was changed or removed since"):
         export_coco(store, out)
-    (out / "export.json").write_text(json.dumps({"finished": True, "files": 3}))
+    marker = json.loads((out / "export.json").read_bytes())
+    (out / "export.json").write_text(json.dumps({**marker, "files": {}, "summary": 3}))
     with pytest.raises(StoreError, match="holds other files"):
         export_coco(store, out)
 
@@ -149,7 +150,7 @@ def stop(export, store: SampleStore, out: Path, monkeypatch, **options: object) 
 def test_a_stopped_export_goes_on_when_the_store_changed(export, tmp_path, monkeypatch) -> None:
     store = make_store(tmp_path / "s", 4)
     stop(export, store, tmp_path / "out", monkeypatch)
-    store.decide([store.records[0].id], accepted=False)
+    store.decide([record.id for record in store.records if record.family == "scratch"], accepted=False)
     with store.writing():
         store.append(make_record(store, 4, family="another"))
     export(store, tmp_path / "out")
@@ -195,6 +196,13 @@ def test_nothing_is_written_through_a_link_when_one_is_in_the_work_folder(tmp_pa
     with pytest.raises(StoreError, match="is not of the export"):
         export_coco(store, tmp_path / "out")
     assert not any((tmp_path / "outside").iterdir())
+    (work / "images").unlink()
+    (tmp_path / "aside").rename(work / "images")
+    first = min((work / "images").iterdir())
+    first.rename(tmp_path / "outside" / "first.png")
+    first.symlink_to(tmp_path / "outside" / "first.png")
+    with pytest.raises(StoreError, match="is not of the export"):
+        export_coco(store, tmp_path / "out")
 
 
 def test_out_is_refused_when_it_cannot_be_put_in_place(tmp_path, monkeypatch) -> None:
