@@ -5,7 +5,7 @@
 Kills runs with SIGKILL at random moments, resumes them until they are through, and compares every row and every byte
 with an uninterrupted run: once the store is whole it starts on a new one, until the kills are used up. A run is forked
 from this process, which has the libraries loaded, so that most kills meet it at work; ``--cold_kills`` are of the whole
-command with two workers, from its start on.
+command and its two workers at once, from its start on.
 
     python benchmarks/generate.py --scaling
 
@@ -143,7 +143,7 @@ def kill_forks(work: Path, normals: Path, *, kills: int, num_samples: int) -> in
 
 
 def kill_commands(work: Path, normals: Path, *, kills: int, num_samples: int) -> None:
-    """Kill the whole command, two workers and all its start included; then let it finish and compare."""
+    """Kill the whole command with its two workers, its start included; then let it finish and compare."""
     rng = random.Random(1)
     arguments = [f"--normals={normals}", f"--num_samples={num_samples}", "--workers=2"]
     started = time.monotonic()
@@ -151,9 +151,11 @@ def kill_commands(work: Path, normals: Path, *, kills: int, num_samples: int) ->
     longest = time.monotonic() - started
     out = work / "killed"
     for _ in range(kills):
-        with subprocess.Popen([*COMMAND, *arguments, f"--out={out}"], stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            [*COMMAND, *arguments, f"--out={out}"], stdout=subprocess.DEVNULL, start_new_session=True
+        ) as process:
             time.sleep(rng.uniform(0.3, 1) * longest)
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
     subprocess.run([*COMMAND, *arguments, f"--out={out}"], check=True, capture_output=True)
     check_equal(out, read_store(work / "whole"))
 

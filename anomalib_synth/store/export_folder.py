@@ -57,7 +57,7 @@ class ExportPlan:
         """
         names = [*self.copies, *self.texts]
         folded = {name.casefold() for name in names}
-        if len(folded) < len(names) or not all(is_inside(name) for name in names):
+        if len(folded) < len(names) or not all(_is_portable(name) for name in names):
             msg = "The manifest of the store has ids or digests that cannot name files. Run `anomalib-synth check`."
             raise StoreError(msg)
         return names
@@ -168,7 +168,7 @@ def _recognise(out: Path, head: dict[str, Any]) -> dict[str, Any]:
         raise StoreError(msg)
     for name, digest in found["files"].items():
         path = out / name
-        if not is_inside(name) or not path.is_file() or hash_bytes(path.read_bytes()) != digest:
+        if not _is_portable(name) or not path.is_file() or hash_bytes(path.read_bytes()) != digest:
             msg = (
                 f"`out` = {str(out)!r} holds this export, but {name!r} was changed or removed since. Choose another "
                 "folder, or remove that one."
@@ -240,3 +240,8 @@ def _read_marker(folder: Path) -> dict[str, Any] | None:
 def _describe(request: dict[str, Any]) -> str:
     options = request.get("options") or {}
     return " ".join([str(request.get("layout")), *(f"--{name} {value}" for name, value in options.items())])
+
+
+def _is_portable(name: str) -> bool:
+    """Return whether a name stays inside the export on any system."""
+    return is_inside(name) and "\\" not in name and ":" not in name
