@@ -73,7 +73,7 @@ class Worker:
 
     def __init__(self, job: Job, *, put: Put | None = None) -> None:
         self.job = job
-        self.generator = build_generator(job.generator)
+        self.generator = build_generator(job.generator, imports=True)
         self.generator.use_prepared(job.prepared)
         self._put = put or SampleStore(job.store).put
         self._sources: dict[str, tuple[str, str]] = {}

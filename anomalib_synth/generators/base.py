@@ -319,20 +319,21 @@ class AnomalyGenerator(ABC):
         return self._part_mask.to(images.device).expand(len(images), -1, -1, -1)
 
 
-def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
+def build_generator(config: dict[str, Any], *, imports: bool = False) -> AnomalyGenerator:
     """Build the generator a :class:`Provenance`, or a config, describes.
 
-    Nothing is imported but this package: a config may come out of somebody else's store. Import the module of a
-    generator of your own before.
+    By default nothing is imported but this package: a config may come out of somebody else's store. Import the module
+    of a generator of your own before.
 
     Args:
         config: ``{"class_path": ..., "init_args": {...}}``.
+        imports: Import the modules it names, for a config of a generator that the user has built in another process.
 
     Raises:
         ValueError: If the class is not a generator, or in a module that is not imported.
     """
     module, _, name = str(config["class_path"]).rpartition(".")
-    if module.partition(".")[0] == "anomalib_synth":
+    if imports or module.partition(".")[0] == "anomalib_synth":
         with suppress(ImportError):
             importlib.import_module(module)
     cls = getattr(sys.modules.get(module), name, None)
@@ -348,9 +349,9 @@ def build_generator(config: dict[str, Any]) -> AnomalyGenerator:
     if isinstance(arguments.get("sampling"), dict):
         arguments["sampling"] = Sampling(**arguments["sampling"])
     if isinstance(arguments.get("generator"), dict):
-        arguments["generator"] = build_generator(arguments["generator"])
+        arguments["generator"] = build_generator(arguments["generator"], imports=imports)
     if "generators" in arguments:
-        arguments["generators"] = [build_generator(child) for child in arguments["generators"]]
+        arguments["generators"] = [build_generator(child, imports=imports) for child in arguments["generators"]]
     return cls(**arguments)
 
 
