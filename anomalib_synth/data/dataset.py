@@ -17,7 +17,7 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
 from anomalib_synth.functional.field_of_view import CoverageMask, in_view, sees_all
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
-from anomalib_synth.images import read_mask, read_tensor
+from anomalib_synth.images import decode_mask, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,4 +220,4 @@ def _read_row(row: Any) -> tuple[Image, Mask, bool]:
 
 def _read_mask(path: str) -> CoverageMask:
     """Read a mask: (H, W) uint8."""
-    return CoverageMask(torch.from_numpy(np.ascontiguousarray(read_mask(Path(path), "data"))).to(torch.uint8))
+    return CoverageMask(torch.from_numpy(np.ascontiguousarray(decode_mask(Path(path), "data"))).to(torch.uint8))

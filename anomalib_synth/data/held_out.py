@@ -11,7 +11,7 @@ import pandas as pd
 from anomalib.data.utils import LabelName
 
 from anomalib_synth.generators.seeding import hash64
-from anomalib_synth.images import digest_file
+from anomalib_synth.images import digest_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ def leave_copies_out(base: AnomalibDataModule, splits: Sequence[str]) -> int:
         if dataset is None or (split != "train" and split not in splits):
             continue
         copies = set()
-        for place, path in normal_rows(dataset).image_path.items():
-            content = digest_file(path)
+        rows = normal_rows(dataset).image_path
+        for place, content in zip(rows.index, digest_images(rows, description="Looking for copies"), strict=True):
             if content in known:
                 copies.add(place)
             known.add(content)

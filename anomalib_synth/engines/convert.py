@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, list_images, read_mask
+from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, decode_mask, list_images, read_mask
 from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
 
@@ -25,8 +25,9 @@ def convert(
 ) -> None:
     """Write copies of images, or of masks, that anomalib reads as they are: upright 8-bit PNG.
 
-    Files keep their folders and names. 12- and 16-bit images get one white point, smoothed or JPEG masks the two levels
-    0 and 255. A run that was stopped goes on with the same command; images that were already written are kept.
+    Files keep their folders and names but for the suffix; where two differ in that alone, it goes into the name. Images
+    of 12 and 16 bits get one white point, smoothed or JPEG masks the two levels 0 and 255. A mask that marks nothing
+    stays so; one that looks inverted, and any file that cannot be read, is named and left out.
 
     Args:
         images: Folder with images, searched recursively; or name masks.
@@ -54,7 +55,7 @@ def convert(
     targets = _name_copies(listing.files, out)
     left_out = dict(listing.foreign)
     if masks is not None:
-        _write(_read_masks(listing.files), targets)
+        written = _write(_read_masks(listing.files, left_out), targets)
     else:
         reading = ImageFolder(
             listing.files,
@@ -64,12 +65,15 @@ def convert(
         )
         if str(reading.reader.white_point):
             print(f"White is {reading.reader.white_point}.")
-        _write(iter(reading), targets)
+        written = _write(iter(reading), targets)
         left_out |= reading.left_out
     for name, reason in left_out.items():
-        print(f"Left out {name}: {reason}.")
-    written = sum(path.is_file() for path in targets.values())
-    print(f"{written} of {len(targets)} files are in {out}.")
+        stale = targets[name].is_file() if name in targets else False
+        print(f"Left out {name}: {reason}.{' The copy of an earlier run is still there.' if stale else ''}")
+    print(f"{written} of {len(targets) + len(listing.foreign)} files were converted; the copies are in {out}.")
+    if not written:
+        msg = f"`{'masks' if masks is not None else 'images'}` must hold a file that can be read, got none."
+        raise ValueError(msg)
 
 
 def _name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
@@ -92,15 +96,27 @@ def _name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
     return targets
 
 
-def _read_masks(files: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
+def _read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and levels of each mask, also of those that mark nothing; name what cannot be told."""
     from rich.progress import track
 
     for name, path in track(files.items(), "Converting", transient=True, disable=len(files) < 64):
-        yield name, read_mask(path, "masks", of_defect=False).astype(np.uint8) * 255
+        try:
+            inside = decode_mask(path, "masks")
+            if inside.any():
+                read_mask(path, "masks")
+        except ValueError as error:
+            left_out[name] = str(error).rstrip(".")
+            continue
+        yield name, inside.astype(np.uint8) * 255
 
 
-def _write(pixels: Iterator[tuple[str, np.ndarray]], targets: dict[str, Path]) -> None:
+def _write(pixels: Iterator[tuple[str, np.ndarray]], targets: dict[str, Path]) -> int:
+    """Write the copies that are not there yet, and return how many are there now."""
+    written = 0
     for name, each in pixels:
         data = encode_png(each)
         if not (targets[name].is_file() and targets[name].read_bytes() == data):
             write_whole(targets[name], data)
+        written += 1
+    return written

@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +21,11 @@ from anomalib_synth.images import (
     Normal,
     UnreadableImageError,
     WhitePoint,
+    find_white_point,
     hash_bytes,
     read_bytes,
     to_tensor,
 )
-from anomalib_synth.images.reading import measure_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     import torch
 
     from anomalib_synth.generators import AnomalyGenerator
-    from anomalib_synth.images.white_point import Brightness
     from anomalib_synth.store import Record
 
 _PROBES = 8
@@ -161,16 +159,11 @@ class _Trial:
         self.unreadable: dict[str, str] = {}
         self.seconds = 0.0
         if reader.white_point == WhitePoint():
-            self.reader = replace(reader, white_point=WhitePoint.find(self._measure()))
+            self.reader = replace(reader, white_point=find_white_point(files.values()))
 
     @property
     def tried(self) -> int:
         return len(self.normals) + len(self.unreadable)
-
-    def _measure(self) -> Iterator[Brightness | None]:
-        for _, path in self.chosen:
-            with suppress(UnreadableImageError):  # named below
-                yield measure_image(read_bytes(path))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         for name, path in self.chosen:

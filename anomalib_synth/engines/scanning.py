@@ -143,9 +143,11 @@ def scan(
 
 def _choose_white(given: WhitePoint, known: dict[str, Any] | None, deep: list[Brightness]) -> WhitePoint:
     """Return the white point that the user gave, or the earlier scan found, or that of the images."""
-    if given != WhitePoint():
-        return given
-    return WhitePoint.from_dict(known.get("white_point") or {}) if known else WhitePoint.find(deep)
+    found = WhitePoint.from_dict(known.get("white_point") or {}) if known else WhitePoint.find(deep)
+    if given == WhitePoint():
+        return found
+    kinds = found if known else WhitePoint.find([replace(each, brightest=1.0, stated=None) for each in deep])
+    return given.only(kinds)
 
 
 def require_readable(found: Scan) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.engines.plan import PlannedSample
+    from anomalib_synth.generators import AnomalyGenerator
     from anomalib_synth.generators.prepared import PreparedNormals
     from anomalib_synth.images import ImageReader
     from anomalib_synth.sample import AnomalySample
@@ -105,6 +106,8 @@ class Worker:
     def _draw_batch(self, batch: list[PlannedSample], pixels: list[np.ndarray]) -> Iterator[Record]:
         started = time.perf_counter()
         tiles = [Tile.choose(each, planned.seed) for planned, each in zip(batch, pixels, strict=True)]
+        if tiles[0].share_of(pixels[0]) < 1:
+            _refuse_foreground_mask(self.generator)
         cut = np.stack([tile.cut(each) for tile, each in zip(tiles, pixels, strict=True)])
         images = to_tensor(cut)
         try:
@@ -212,6 +215,16 @@ def to_levels(image: torch.Tensor) -> np.ndarray:
     """Turn (C, H, W) in [0, 1] into (H, W, C) uint8; levels that were 8-bit before come back exactly."""
     levels = (image.detach().cpu().float() * 255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+def _refuse_foreground_mask(generator: AnomalyGenerator) -> None:
+    """Refuse a mask of the part, which is the whole image's, for a tile of it."""
+    if getattr(generator, "foreground", None) not in {None, "auto"}:
+        msg = (
+            f"`foreground` must be auto or null for images of more than 33 megapixels, which are drawn in tiles, got "
+            f"{str(generator.foreground)!r}. Set it so, or set `image_size`."
+        )
+        raise ValueError(msg)
 
 
 def _describe(batch: list[PlannedSample]) -> str:

@@ -5,7 +5,7 @@ from anomalib_synth.images.digests import digest_file, digest_image, digest_imag
 from anomalib_synth.images.folder import ImageFolder, find_white_point
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
 from anomalib_synth.images.listing import Listing, list_images
-from anomalib_synth.images.masks import check_same_aspect, read_mask
+from anomalib_synth.images.masks import check_same_aspect, decode_mask, read_mask
 from anomalib_synth.images.normals import ImageReader, Normal
 from anomalib_synth.images.reading import (
     allow_large_images,
@@ -32,6 +32,7 @@ __all__ = [
     "check_host_masks",
     "check_same_aspect",
     "decode_image",
+    "decode_mask",
     "digest_file",
     "digest_image",
     "digest_images",

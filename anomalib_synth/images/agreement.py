@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.progress import track
 
-from anomalib_synth.images.formats import UnreadableImageError
-from anomalib_synth.images.masks import read_mask
-from anomalib_synth.images.reading import allow_large_images, open_image
-from anomalib_synth.images.samples import is_deep, orientation
+from anomalib_synth.images.formats import MIN_SIDE, UnreadableImageError
+from anomalib_synth.images.masks import decode_mask
+from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
+from anomalib_synth.images.samples import is_deep, orientation, tells_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_PNG = b"\x89PNG"
 _HEAD = 2**16  # bytes that hold the header of nearly every file
 _QUIET = 2000
 _DEEP = "more than 8 bits a channel, which anomalib clips to white"
@@ -27,7 +28,7 @@ _TURNED = "an EXIF orientation, which anomalib ignores"
 
 
 def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
-    """Refuse images that anomalib would read differently; only their headers are read.
+    """Refuse images that anomalib would read differently; little more than their headers is read.
 
     Args:
         paths: The image files.
@@ -56,11 +57,14 @@ def find_difference(path: Path) -> str:
     """Return why anomalib would read a file differently, ``""`` if it would not."""
     try:
         with path.open("rb") as file:
-            data = file.read(_HEAD)
+            head = file.read(_HEAD)
+            may_turn = not head.startswith(_PNG) or tells_orientation(file)
         try:
-            return _compare(data)
+            if not head.startswith(_PNG) or not may_turn:
+                return _compare(head, may_turn=may_turn)
         except UnreadableImageError:
-            return _compare(path.read_bytes())  # a long header, as with thumbnails and colour profiles
+            pass  # a long header, as with thumbnails and colour profiles
+        return _compare(read_bytes(path), may_turn=may_turn)
     except UnreadableImageError as error:
         return f"cannot be read ({error})"
     except OSError as error:
@@ -77,20 +81,25 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
 
     listed = sorted({str(path) for path in paths})
     for path in track(listed, "Checking masks", transient=True, disable=len(listed) < _QUIET // 10):
-        ours = read_mask(Path(path), argument)
+        ours = decode_mask(Path(path), argument)
         theirs = np.asarray(read_host_mask(path)) > 0
         if theirs.shape != ours.shape or (theirs != ours).any():
             counts = f"{int(theirs.sum())} pixels for {int(ours.sum())}"
             msg = (
                 f"`{argument}` must hold masks that anomalib reads as they are, but it marks whatever is not zero: "
-                f"{counts} in {path!r}, whose outline has many levels. Write copies of two levels: "
+                f"{counts} in {path!r}, whose outline has several levels or whose palette is not black first. Write "
+                "copies of two levels: "
                 "`anomalib-synth convert --masks FOLDER --out COPIES`."
             )
             raise ValueError(msg)
 
 
-def _compare(data: bytes) -> str:
+def _compare(data: bytes, *, may_turn: bool) -> str:
     with open_image(data) as image:
         if is_deep(image, data):
             return _DEEP
-        return _TURNED if orientation(image) != 1 else ""
+        if min(image.size) < MIN_SIDE:
+            return f"smaller than {MIN_SIDE} pixels a side"
+        if image.format == "PNG" and may_turn:
+            image.load()  # what tells may lie behind the pixels
+        return _TURNED if may_turn and image.format != "TIFF" and orientation(image) != 1 else ""

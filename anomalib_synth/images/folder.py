@@ -9,7 +9,8 @@ from rich.progress import track
 
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.normals import ImageReader
-from anomalib_synth.images.reading import allow_large_images, measure_image, read_bytes
+from anomalib_synth.images.reading import allow_large_images, measure_image, open_image, read_bytes
+from anomalib_synth.images.samples import is_deep
 from anomalib_synth.images.white_point import WhitePoint
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from anomalib_synth.images.sizes import ImageSize
 
 _QUIET = 64
+_HEAD = 2**16  # bytes that hold the header of nearly every file
 
 
 class ImageFolder:
@@ -81,6 +83,18 @@ def find_white_point(paths: Iterable[Path]) -> WhitePoint:
     """Return the white of the files of more than 8 bits; what cannot be read says nothing."""
     found = []
     for path in paths:
-        with suppress(UnreadableImageError), allow_large_images():
-            found.append(measure_image(read_bytes(path)))
+        with suppress(UnreadableImageError, OSError), allow_large_images():
+            if _may_be_deep(path):
+                found.append(measure_image(read_bytes(path)))
     return WhitePoint.find(found)
+
+
+def _may_be_deep(path: Path) -> bool:
+    """Return whether a file has more than 8 bits, as far as its first bytes tell."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    try:
+        with open_image(head) as image:
+            return is_deep(image, head)
+    except UnreadableImageError:
+        return True  # a long header

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.images.formats import FOREIGN_SUFFIXES, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Listing:
         """Say how many images of formats that are not read were left out; ``""`` for none."""
         if not self.foreign:
             return ""
-        kinds = Counter(name[name.rfind(".") :].lower() for name in self.foreign)
+        kinds = Counter(Path(name).suffix.lower() or "folders" for name in self.foreign)
         counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
         return (
             f"Left out {len(self.foreign)} images of formats that are not read ({counted}), such as "
@@ -56,17 +57,23 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
-    for path in folder.rglob("*"):
-        suffix = path.suffix.lower()
-        if suffix not in SUFFIXES and suffix not in FOREIGN_SUFFIXES:
-            continue
-        parts = path.relative_to(folder).parts
-        if is_hidden(parts) or not path.is_file():
-            continue
-        if suffix in SUFFIXES:
-            found.append(("/".join(parts), path))
-        else:
-            foreign.append(("/".join(parts), f"the format {suffix} is not read; convert it to PNG"))
+
+    def name_folder(error: OSError) -> None:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        foreign.append((name, f"the folder cannot be read ({error.strerror})"))
+
+    for place, folders, names in os.walk(folder, onerror=name_folder):
+        parts = Path(place).relative_to(folder).parts
+        folders[:] = [name for name in folders if not is_hidden([name])]
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if is_hidden([name]) or suffix not in SUFFIXES | FOREIGN_SUFFIXES:
+                continue
+            relative = "/".join([*parts, name])
+            if suffix in FOREIGN_SUFFIXES:
+                foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
+            else:
+                found.append((relative, Path(place, name)))
     if not found:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))

@@ -1,7 +1,8 @@
 """Reading masks: which pixels are marked; or a reason why that cannot be told.
 
-- A mask of two levels, or of a few small class indices, marks what is not zero.
-- One of many levels, as a JPEG or a smoothed outline has, marks what is at least half of its maximum.
+- A colour counts as its brightest channel; a palette as its indices where black has index 0, else as its colours.
+- Two levels, class indices, and levels that fill areas of their own mark what is not zero.
+- Levels that lie between others, as a JPEG or a smoothed outline has, mark from half of the maximum on.
 - Painted into the alpha channel, inverted, or with the border value 255 of class indices: refused by name.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
@@ -19,16 +21,17 @@ from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FEW = 4  # levels; smoothing an outline makes more
 _LARGEST_INDEX = 64
 _BORDER = 255
+_FLAT_SHARE = 0.25  # of a level's pixels whose neighbours are alike: an area of its own, and no slope
+_BETWEEN = (0.1, 0.9)  # of the maximum: slopes lie here too
 _INVERTED_SHARE = 0.5
 _FRAME_SHARE = 0.9
 _ASPECT_TOLERANCE = 0.02
 
 
 def read_mask(path: Path, argument: str, *, of_defect: bool = True) -> np.ndarray:
-    """Read a mask.
+    """Read a mask that has to mark something.
 
     Args:
         path: The file.
@@ -41,27 +44,46 @@ def read_mask(path: Path, argument: str, *, of_defect: bool = True) -> np.ndarra
     Raises:
         ValueError: If it cannot be read, marks nothing, or does not look like a mask.
     """
-    try:
-        inside = _to_bool(_read_values(path))
-        if of_defect:
-            _check_extent(inside)
-    except UnreadableImageError as error:
-        msg = f"`{argument}` needs a usable mask, {str(path)!r} is none: {error}."
-        raise ValueError(msg) from error
+    inside = decode_mask(path, argument)
+    reason = ""
+    if not inside.any():
+        reason = "it is zero everywhere; paint what it marks non-zero"
+    elif of_defect and inside.all():
+        reason = "it marks every pixel, as an image without a mask does; paint what it does not mark zero"
+    elif of_defect and _looks_inverted(inside):
+        reason = (
+            f"it marks {inside.mean():.0%} of the image and its frame, so it looks inverted. Mark the defect, not what "
+            "is around it"
+        )
+    if reason:
+        raise ValueError(_describe(path, argument, reason))
     return inside
+
+
+def decode_mask(path: Path, argument: str) -> np.ndarray:
+    """Read a mask as it is: (H, W) bool, also where it marks nothing or everything.
+
+    Raises:
+        ValueError: If it cannot be read, or what it marks cannot be told.
+    """
+    try:
+        return _to_bool(*_read_values(path))
+    except UnreadableImageError as error:
+        raise ValueError(_describe(path, argument, str(error))) from error
 
 
 def check_same_aspect(mask: tuple[int, int], image: tuple[int, int], what: str) -> None:
     """Refuse a mask whose sides have another ratio than the image's, both given as (height, width).
 
+    A square image takes any: it may have been squeezed, as models want it.
+
     Raises:
         ValueError: Naming both sizes.
     """
     ratio = (mask[0] * image[1]) / (mask[1] * image[0])
-    if abs(np.log(ratio)) > _ASPECT_TOLERANCE:
-        turned = (
-            " It looks turned by a quarter." if abs(np.log(mask[1] * image[1] / (mask[0] * image[0]))) < 0.02 else ""
-        )
+    if image[0] != image[1] and abs(np.log(ratio)) > _ASPECT_TOLERANCE:
+        crossed = (mask[1] * image[1]) / (mask[0] * image[0])
+        turned = " It looks turned by a quarter." if abs(np.log(crossed)) < _ASPECT_TOLERANCE else ""
         msg = (
             f"{what} must have the shape of its image, got {mask[1]} x {mask[0]} pixels for an image of {image[1]} x "
             f"{image[0]}.{turned} Export it at the image's size."
@@ -69,18 +91,25 @@ def check_same_aspect(mask: tuple[int, int], image: tuple[int, int], what: str) 
         raise ValueError(msg)
 
 
-def _read_values(path: Path) -> np.ndarray:
-    """Return the values of a mask, (H, W), upright: palette indices, grey levels, or what they are in RGB."""
+def _describe(path: Path, argument: str, reason: str) -> str:
+    return f"`{argument}` needs a usable mask, {str(path)!r} is none: {reason}."
+
+
+def _read_values(path: Path) -> tuple[np.ndarray, bool]:
+    """Return the values of a mask (H, W), upright, and whether its format may have changed them."""
     data = read_bytes(path)
     with allow_large_images(), open_image(data) as image:
+        is_lossy = image.format in {"JPEG", "MPO"} or (image.format == "WEBP" and b"VP8L" not in data[:64])
         if is_deep(image, data):
             samples = read_samples(image, data)
-            return samples if samples.ndim == 2 else samples.max(2)
-        if image.mode == "P":
-            return turn_upright(np.asarray(image), image)
+            return samples if samples.ndim == 2 else samples.max(2), is_lossy
+        if image.mode == "P" and not any((image.getpalette() or [0])[:3]):
+            return turn_upright(np.asarray(image), image), is_lossy
         if "A" in image.getbands():
             _check_alpha(image)
-        return turn_upright(np.asarray(image.convert("L")), image)
+        grey = image.mode in {"1", "L", "LA"}
+        values = np.asarray(image.convert("L")) if grey else np.asarray(image.convert("RGB")).max(2)
+        return turn_upright(values, image), is_lossy
 
 
 def _check_alpha(image: Image.Image) -> None:
@@ -94,49 +123,62 @@ def _check_alpha(image: Image.Image) -> None:
         raise UnreadableImageError(msg)
 
 
-def _to_bool(values: np.ndarray) -> np.ndarray:
+def _to_bool(values: np.ndarray, is_lossy: bool) -> np.ndarray:
     """Return where a mask marks.
 
     Raises:
-        UnreadableImageError: If it marks nothing or everything, or mixes class indices and a border.
+        UnreadableImageError: If it mixes class indices and a border, or has no value for what it does not mark.
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         msg = "its values are no numbers"
         raise UnreadableImageError(msg)
     levels = np.unique(values)
-    if levels[-1] <= 0:
-        msg = "it is zero everywhere; paint what it marks non-zero"
+    if levels[0] < 0:
+        msg = f"it has negative values, down to {levels[0]:g}"
         raise UnreadableImageError(msg)
     if levels.size == 1:
-        msg = f"it is {levels[0]:g} everywhere; paint what it does not mark zero"
-        raise UnreadableImageError(msg)
+        return values > 0
+    if is_lossy:
+        return values >= levels[-1] / 2
+    if levels[0] > 0:  # no value for what it does not mark: limited range, or something else
+        if levels[0] >= levels[-1] / 2 or levels[-1] <= _LARGEST_INDEX:
+            msg = f"it has no zero, but values from {levels[0]:g} to {levels[-1]:g}. Save what it does not mark as 0"
+            raise UnreadableImageError(msg)
+        return values >= levels[-1] / 2
+    if levels.size == 2:
+        return values > 0
+    flat = _flat_levels(values)
     if values.dtype.kind != "f" and levels[-1] == _BORDER:
-        _check_border(levels[levels > 0][:-1])
-    if levels.size <= _FEW or (values.dtype.kind != "f" and levels[-1] <= _LARGEST_INDEX):
+        _check_border([level for level in flat if 0 < level < _BORDER])
+    low, high = (share * levels[-1] for share in _BETWEEN)
+    is_classes = any(low < level < high for level in flat)
+    if is_classes or (values.dtype.kind != "f" and levels[-1] <= _LARGEST_INDEX):
         return values > 0
     return values >= levels[-1] / 2
 
 
-def _check_border(indices: np.ndarray) -> None:
-    """Refuse class indices beside the value of a border, as VOC has them; ``indices`` are the levels between."""
-    if indices.size and indices[-1] <= _LARGEST_INDEX and (indices.size <= _FEW or indices[-1] == indices.size):
+def _flat_levels(values: np.ndarray) -> list[float]:
+    """Return the levels that fill areas of their own, rather than lie on the slope between two others."""
+    alike = minimum_filter(values, 3, mode="nearest") == maximum_filter(values, 3, mode="nearest")
+    levels, places = np.unique(values, return_inverse=True)
+    places = places.reshape(-1)
+    counts = np.bincount(places, minlength=levels.size)
+    inner = np.bincount(places, weights=alike.reshape(-1), minlength=levels.size)
+    return [float(level) for level, share in zip(levels, inner / counts, strict=True) if share >= _FLAT_SHARE]
+
+
+def _check_border(indices: list[float]) -> None:
+    """Refuse class indices beside the value of a border, as VOC has them; ``indices`` are the areas between."""
+    if indices and indices[-1] <= _LARGEST_INDEX:
+        listed = ", ".join(f"{index:g}" for index in indices[:4])
         msg = (
-            f"it holds class indices ({', '.join(map(str, indices[:_FEW]))}) and {_BORDER}, which is a border in some "
-            "data sets and a defect in others. Save what it marks as white, all else as black"
+            f"it holds class indices ({listed}) and {_BORDER}, which is a border in some data sets and a defect in "
+            "others. Save what it marks as white, all else as black"
         )
         raise UnreadableImageError(msg)
 
 
-def _check_extent(inside: np.ndarray) -> None:
-    """Refuse a mask that marks most of the image and nearly all of its frame: an inverted one.
-
-    Raises:
-        UnreadableImageError: Saying so.
-    """
+def _looks_inverted(inside: np.ndarray) -> bool:
+    """Return whether a mask marks most of the image and nearly all of its frame."""
     frame = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-    if inside.mean() > _INVERTED_SHARE and frame.mean() > _FRAME_SHARE:
-        msg = (
-            f"it marks {inside.mean():.0%} of the image and its frame, so it looks inverted. Mark the defect, not what "
-            "is around it"
-        )
-        raise UnreadableImageError(msg)
+    return bool(inside.mean() > _INVERTED_SHARE and frame.mean() > _FRAME_SHARE)

@@ -29,7 +29,7 @@ from anomalib_synth.images.formats import (
     MAX_PIXELS,
     UnreadableImageError,
 )
-from anomalib_synth.images.samples import is_deep, read_samples, stated_white, turn_upright
+from anomalib_synth.images.samples import is_deep, orientation, read_samples, stated_white, turn_upright
 from anomalib_synth.images.white_point import Brightness, WhitePoint, measure_brightness
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.images.sizes import ImageSize
+
+_LAST_UNSWAPPED = 4  # EXIF orientations above it swap height and width
 
 
 def read_bytes(path: Path) -> bytes:
@@ -78,8 +80,8 @@ def decode_image(
     """
     with open_image(data) as image:
         if is_deep(image, data):
-            samples = read_samples(image, data)
-            levels = (white_point or _own_white(image, samples, data)).to_levels(samples)
+            samples, brightness = _measure(image, data)
+            levels = (white_point or WhitePoint.find([brightness])).to_levels(samples)
         else:
             levels = _read_levels(image, image_size)
     if image_size is not None:
@@ -100,7 +102,7 @@ def measure_image(data: bytes) -> Brightness | None:
     with open_image(data) as image:
         if not is_deep(image, data):
             return None
-        return measure_brightness(read_samples(image, data), stated_white(image, data))
+        return _measure(image, data)[1]
 
 
 def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = None) -> torch.Tensor:
@@ -156,17 +158,24 @@ def allow_large_images() -> Iterator[None]:
         yield
 
 
-def _own_white(image: Image.Image, samples: np.ndarray, data: bytes) -> WhitePoint:
-    return WhitePoint.find([measure_brightness(samples, stated_white(image, data))])
+def _measure(image: Image.Image, data: bytes) -> tuple[np.ndarray, Brightness]:
+    """Return the samples of an image of more than 8 bits, and how bright they are."""
+    stated = stated_white(image)  # before the samples are decoded: Pillow forgets how it scaled them
+    samples = read_samples(image, data)
+    return samples, measure_brightness(samples, stated)
 
 
 def _read_levels(image: Image.Image, image_size: ImageSize | None) -> np.ndarray:
-    """Return the 8-bit image, upright: (H, W, 3) uint8."""
+    """Return the 8-bit image, upright and resized: (H, W, 3) uint8."""
     if image_size is not None and image.format == "JPEG" and image.width * image.height > MAX_NATIVE_PIXELS:
         height, width = image_size.of(image.height, image.width)
         longer = max(height, width)  # the image may still lie on its side
         image.draft(None, (longer, longer))
-    orientation_from = image
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB warns
-    return turn_upright(np.asarray(image.convert("RGB")), orientation_from)
+    converted = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+    rgb = converted.convert("RGB")  # straight from such a palette it warns
+    if image_size is not None:  # before it becomes an array: a large one would be there twice
+        lies = orientation(image) > _LAST_UNSWAPPED
+        height, width = image_size.of(*((rgb.width, rgb.height) if lies else (rgb.height, rgb.width)))
+        size = (height, width) if lies else (width, height)
+        rgb = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR)
+    return turn_upright(np.asarray(rgb), image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _ORIENTATION = 0x0112  # EXIF
-_BITS_PER_SAMPLE, _MAX_SAMPLE = 258, 281  # TIFF
-_PNG_DEPTH, _PNG_CHUNKS = 24, 33  # place of the bit depth, and of the chunk after the header
+_PHOTOMETRIC, _BITS_PER_SAMPLE, _MAX_SAMPLE, _PLANAR = 262, 258, 281, 284  # TIFF
+_PNG_DEPTH, _PNG_CHUNKS = 24, 8  # place of the bit depth, and of the first chunk
 _TURNS = {  # orientation: quarter turns to the left, then mirrored from left to right
     2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
 }  # fmt: skip
@@ -25,7 +25,7 @@ def is_deep(image: Image.Image, data: bytes) -> bool:
         return True
     if image.format == "PNG":
         return data[_PNG_DEPTH] == 16
-    return image.format == "TIFF" and max(_bits_per_sample(image)) > 8
+    return image.format == "TIFF" and max(_tag(image, _BITS_PER_SAMPLE, 1)) > 8
 
 
 def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
@@ -34,66 +34,83 @@ def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
     Raises:
         UnreadableImageError: If they are in a form that is not read.
     """
+    if image.format == "TIFF" and _tag(image, _PHOTOMETRIC, 1)[0] == 0:
+        msg = "TIFF of more than 8 bits in which zero is white; convert it to 16-bit PNG"
+        raise UnreadableImageError(msg)
     if image.mode[0] in {"I", "F"}:
-        return turn_upright(np.asarray(image), image)
+        scaled_from = _largest_of_ppm(image)
+        upright = turn_upright(np.asarray(image), image)
+        return (upright.astype(np.int64) * scaled_from + 2**15 - 1) // (2**16 - 1) if scaled_from else upright
     import cv2
 
+    if image.format == "TIFF" and _tag(image, _PLANAR, 1)[0] != 1:
+        msg = "TIFF of more than 8 bits whose colours lie in planes; convert it to 16-bit PNG"
+        raise UnreadableImageError(msg)
+    turn = image.getexif().get(_ORIENTATION, 1) if image.format == "TIFF" else None  # Pillow forgets it on loading
     image.load()  # Pillow's errors about damage are better, and OpenCV reads half an image without one
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype.kind not in "uf":
         msg = f"{image.format} with more than 8 bits a channel in a form that is not read; convert it to 16-bit PNG"
         raise UnreadableImageError(msg)
     if samples.ndim == 3:
         samples = samples[..., 0] if samples.shape[2] == 2 else samples[..., 2::-1]
-    return turn_upright(samples, image)
+    return turn_upright(samples, image) if turn is None else _turn(samples, turn)
 
 
-def stated_white(image: Image.Image, data: bytes) -> float | None:
-    """Return white as the file states it: significant bits of a PNG, largest sample of a TIFF; None if it does not."""
+def stated_white(image: Image.Image) -> float | None:
+    """Return white as the file states it: largest sample or bits of a TIFF, maximum of a PGM; None if it does not."""
     if image.format == "PPM":
-        return 2.0**16 - 1  # the decoder has scaled it
+        return float(_largest_of_ppm(image) or 2**16 - 1)
     if image.format == "TIFF":
-        values = image.tag_v2.get(_MAX_SAMPLE) or ()  # type: ignore[attr-defined]
-        largest = max(values if isinstance(values, tuple) else (values,), default=0)
-        bits = max(_bits_per_sample(image))
+        largest, bits = max(_tag(image, _MAX_SAMPLE, 0)), max(_tag(image, _BITS_PER_SAMPLE, 1))
         if 255 <= largest < 2**16:
             return float(largest)
         return 2.0**bits - 1 if 8 < bits < 16 else None
-    if image.format == "PNG":
-        bits = _significant_bits(data)
-        return 2.0**bits - 1 if 8 <= bits <= 16 else None
     return None
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, without decoding the image; 1 where there is none."""
-    told = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1")
-    if image.format == "PNG" and not any(name in image.info for name in told):
-        return 1  # Pillow would decode it to look behind the pixels
+    """Return the EXIF orientation, 1 to 8, of an opened image; 1 where there is none."""
     found = image.getexif().get(_ORIENTATION, 1)
     return found if found in _TURNS else 1
 
 
+def tells_orientation(png: BinaryIO) -> bool:
+    """Say whether a PNG file has a chunk that may tell an orientation, before its pixels or behind them."""
+    png.seek(_PNG_CHUNKS)
+    while len(head := png.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"eXIf":
+            return True
+        if kind in {b"tEXt", b"zTXt", b"iTXt"} and length < 2**24:
+            text = png.read(length)
+            if text.startswith(b"Raw profile type") or b"rientation" in text:
+                return True
+            length = 0
+        png.seek(length + 4, 1)
+    return False
+
+
 def turn_upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Return pixels (H, W, ...) turned as the EXIF orientation of their image says."""
-    turns, mirrored = _TURNS.get(image.getexif().get(_ORIENTATION, 1), (0, False))
+    """Return pixels (H, W, ...) of a loaded image turned as its EXIF orientation says."""
+    return _turn(pixels, image.getexif().get(_ORIENTATION, 1))
+
+
+def _turn(pixels: np.ndarray, orientation_tag: int) -> np.ndarray:
+    turns, mirrored = _TURNS.get(orientation_tag, (0, False))
     pixels = np.rot90(pixels, turns)
     return pixels[:, ::-1] if mirrored else pixels
 
 
-def _bits_per_sample(image: Image.Image) -> tuple[int, ...]:
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
-    return bits if isinstance(bits, tuple) else (bits,)
+def _largest_of_ppm(image: Image.Image) -> int:
+    """Return the maximum that a PGM or PPM names where Pillow scales its samples to 16 bits; 0 if it does not."""
+    tiles = getattr(image, "tile", None)  # what is still to be decoded
+    if image.format != "PPM" or image.mode != "I" or not tiles:
+        return 0
+    arguments = tiles[0][3]
+    return int(arguments[-1]) if isinstance(arguments, tuple) and isinstance(arguments[-1], int) else 0
 
 
-def _significant_bits(png: bytes) -> int:
-    """Return the largest entry of a PNG's sBIT chunk, 0 if there is none before the pixels."""
-    place = _PNG_CHUNKS
-    while place + 8 <= len(png):
-        length, kind = int.from_bytes(png[place : place + 4], "big"), png[place + 4 : place + 8]
-        if kind == b"sBIT":
-            return max(png[place + 8 : place + 8 + min(length, 3)], default=0)
-        if kind == b"IDAT":
-            return 0
-        place += length + 12
-    return 0
+def _tag(image: Image.Image, number: int, default: int) -> tuple[Any, ...]:
+    values = image.tag_v2.get(number, default)  # type: ignore[attr-defined]
+    return values if isinstance(values, tuple) and values else (values or default,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_LARGEST = 10_000
 _PAIR = re.compile(r"(\d+)\s*[xX]\s*(\d+)")
 
 
@@ -40,10 +41,10 @@ class ImageSize:
         text = str(value).strip()
         pair = _PAIR.fullmatch(text)
         sides = [int(side) for side in pair.groups()] if pair else [int(text)] if text.isdecimal() else []
-        if isinstance(value, bool) or not sides or min(sides) < least:
+        if isinstance(value, bool) or not sides or min(sides) < least or max(sides) > _LARGEST:
             msg = (
                 f"`{argument}` must be a long side in pixels, such as 512, or height x width, such as 384x512, with "
-                f"sides >= {least}, got {value!r}."
+                f"sides >= {least} and <= {_LARGEST}, got {value!r}."
             )
             raise ValueError(msg)
         return cls(long_side=sides[0]) if len(sides) == 1 else cls(height=sides[0], width=sides[1])

@@ -1,7 +1,7 @@
 """White: which value of an image with more than 8 bits is as bright as it gets.
 
 A 16-bit file says little about it: cameras put 10, 12 or 14 bits into it. White is one value for a whole folder, so
-that a pixel has one meaning: what the files state (significant bits of a PNG, largest sample of a TIFF), else the
+that a pixel has one meaning: what the files state (largest sample or bits of a TIFF, maximum of a PGM), else the
 least usual depth that holds the brightest image (its 99.9 % quantile, against hot pixels).
 """
 
@@ -23,6 +23,8 @@ _LARGEST = 2**16 - 1
 _QUANTILE = 0.999
 _ENOUGH = 2**21  # pixels that tell the quantile
 _ROUNDING = 1e-3
+_OVERSHOOT = 1.25  # what sharpening and resizing may add to floating-point white
+_LEAST_OF_255 = 16  # floating-point images that are no brighter have white neither at 1 nor at 255
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,24 @@ class WhitePoint:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> WhitePoint:
-        """Return what :meth:`to_dict` gave."""
+        """Return what :meth:`to_dict` gave.
+
+        Raises:
+            ValueError: If it did not give that.
+        """
+        kinds = {"integer": int, "floating": float}
+        if not isinstance(values, dict) or not set(values) <= set(kinds):
+            raise ValueError(_describe(values))
+        for name, kind in kinds.items():
+            value = values.get(name)
+            if value is not None and not (type(value) in {kind, int} and 1 <= value <= _LARGEST):
+                raise ValueError(_describe(values))
         return cls(**values)
+
+    def only(self, other: WhitePoint) -> WhitePoint:
+        """Return it for the kinds of values that another one has."""
+        integer = None if other.integer is None else self.integer
+        return WhitePoint(integer, None if other.floating is None else self.floating)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -91,8 +109,11 @@ class WhitePoint:
         """
         if samples.dtype.kind == "f":
             return self._float_levels(samples)
-        if self.integer is None or samples.min() < 0 or samples.max() > _LARGEST:
-            msg = "32-bit integers below 0 or above 65535 have no known white; convert the image to 8 or 16 bits"
+        if samples.min() < 0 or samples.max() > _LARGEST:
+            msg = "integers below 0 or above 65535 have no known white; convert the image to 8 or 16 bits"
+            raise UnreadableImageError(msg)
+        if self.integer is None:
+            msg = "integers of more than 8 bits whose white is not known; give `bit_depth`"
             raise UnreadableImageError(msg)
         values = np.minimum(samples, self.integer).astype(np.uint32)
         return (values * 256 // (self.integer + 1)).astype(np.uint8)
@@ -101,8 +122,10 @@ class WhitePoint:
         if not (np.isfinite(samples).all() and samples.min() >= -_ROUNDING):
             msg = "floating-point values that are negative or no numbers; convert the image to 8 or 16 bits"
             raise UnreadableImageError(msg)
-        if self.floating is None or samples.max() > _LARGEST + _ROUNDING:
-            msg = "floating-point values above 65535 have no known white; convert the image to 8 or 16 bits"
+        if self.floating is None or samples.max() > _LARGEST * _OVERSHOOT:
+            msg = (
+                "floating-point values whose white is not known; give `bit_depth`, or convert the image to 8 or 16 bits"
+            )
             raise UnreadableImageError(msg)
         return (np.clip(samples / self.floating, 0, 1) * 255).round().astype(np.uint8)
 
@@ -130,8 +153,17 @@ def _least_white(images: list[Brightness], whites: list[float]) -> float | None:
     """Return the least of the whites that holds the brightest image; None if there is none."""
     if not images:
         return None
-    stated = [image.stated for image in images if image.stated]
+    stated = [image.stated for image in images if image.stated and image.brightest <= image.stated]
     if len(stated) == len(images):
         return max(stated)
-    known = [image.brightest for image in images if image.brightest <= whites[-1] + _ROUNDING]
-    return next((white for white in whites if max(known) <= white + _ROUNDING), None) if known else None
+    overshoot = _OVERSHOOT if images[0].floating else 1.0
+    known = [image.brightest for image in images if image.brightest <= whites[-1] * overshoot]
+    white = next((white for white in whites if max(known) <= white * overshoot), None) if known else None
+    return None if white and whites[0] == 1 < white and max(known) < _LEAST_OF_255 else white
+
+
+def _describe(values: object) -> str:
+    return (
+        "The white point of a store's settings must have `integer` and `floating`, numbers in 1..65535 or null, got "
+        f"{values!r}. Restore store.json from a copy."
+    )

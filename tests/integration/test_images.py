@@ -67,6 +67,7 @@ def test_a_camera_of_more_than_8_bits_gives_the_same_picture_everywhere(tmp_path
     preview(tmp_path / "normals", tmp_path / "preview.png", generator=RuleBasedGenerator(["nsa"]), image_size=None)
     assert f"White is {2**bits - 1}" in capsys.readouterr().out
     generate(tmp_path / "normals", out=tmp_path / "store", num_samples=8)  # goes on with the white it has
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=9, bit_depth=bits)  # which may be said
 
 
 def test_the_user_has_the_last_word_on_white(tmp_path) -> None:
@@ -74,9 +75,7 @@ def test_the_user_has_the_last_word_on_white(tmp_path) -> None:
     generate(tmp_path / "normals", out=tmp_path / "store", num_samples=1, bit_depth=14)
     store = SampleStore.open(tmp_path / "store")
     np.testing.assert_array_equal(store.read_source(store.records[0])[..., 0], expected[0] >> 2)
-    with pytest.raises(
-        ValueError, match=r"other settings \(normals.white_point.*integer: 16383 in the store"
-    ):
+    with pytest.raises(ValueError, match=r"other settings \(normals.white_point.*integer: 16383 in the store"):
         generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2, bit_depth=12)
 
 

@@ -47,6 +47,37 @@ def test_masks_get_two_levels(tmp_path) -> None:
     check_host_masks([tmp_path / "out" / "m.png"], "data")
 
 
+def test_masks_that_mark_nothing_stay_so_and_inverted_ones_are_named(tmp_path, capsys) -> None:
+    (tmp_path / "in").mkdir()
+    mask = np.zeros((64, 64), np.uint8)
+    Image.fromarray(mask).save(tmp_path / "in" / "empty.png")
+    mask[20:30, 20:40] = 255
+    Image.fromarray(255 - mask).save(tmp_path / "in" / "inverted.png")
+    Image.fromarray(mask).save(tmp_path / "in" / "good.png")
+    convert(masks=tmp_path / "in", out=tmp_path / "out")
+    assert not np.asarray(Image.open(tmp_path / "out" / "empty.png")).any()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "good.png")), mask)
+    assert not (tmp_path / "out" / "inverted.png").exists()
+    printed = capsys.readouterr().out
+    assert "Left out inverted.png:" in printed
+    assert "2 of 3 files were converted" in printed
+
+
+def test_a_copy_that_is_out_of_date_is_named_and_not_counted(tmp_path, capsys) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(colours()).save(tmp_path / "in" / name)
+    convert(tmp_path / "in", out=tmp_path / "out")
+    (tmp_path / "in" / "a.png").write_bytes(b"broken")
+    convert(tmp_path / "in", out=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "Left out a.png: not an image of a known format. The copy of an earlier run is still there." in printed
+    assert "1 of 2 files were converted" in printed
+    (tmp_path / "in" / "b.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="`images` must hold a file that can be read"):
+        convert(tmp_path / "in", out=tmp_path / "out")
+
+
 def test_names_that_differ_in_their_suffix_stay_apart(tmp_path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.png", "a.bmp", "A.tif", "b.png"):

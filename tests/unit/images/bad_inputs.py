@@ -83,7 +83,7 @@ def write_unreadable(folder: Path) -> dict[str, str]:
         "empty.png": "empty",
         "text.jpg": "not an image",
         **dict.fromkeys(("cut.png", "cut.jpg", "cut.bmp", "cut.webp", "cut.tif"), "damaged"),
-        "integers.tif": "32-bit integers",
+        "integers.tif": "no known white",
         "nan.tif": "floating-point",
         "thin.png": "smaller than 16 pixels",
         "bomb.png": "megapixels",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from anomalib_synth.images import list_images
@@ -39,3 +41,20 @@ def test_a_folder_called_like_an_image_is_no_image(tmp_path) -> None:
     (tmp_path / "parts.png").mkdir()
     (tmp_path / "parts.png" / "0.png").write_bytes(b"x")
     assert list(list_images(tmp_path).files) == ["parts.png/0.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch) -> None:
+    for name in ("a/0.png", "b/0.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    original = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    listing = list_images(tmp_path)
+    assert list(listing.files) == ["a/0.png"]
+    assert listing.foreign == {"b": "the folder cannot be read (Permission denied)"}

@@ -66,15 +66,59 @@ def test_colours_of_16_bits_are_read_in_full_when_a_camera_fills_12(suffix) -> N
     np.testing.assert_array_equal(decode_image(data), colours >> 4)
 
 
-def test_the_file_decides_when_it_states_its_depth() -> None:
-    dark = ramp(900)
-    stated = save(dark, "png")
-    chunk = b"sBIT" + bytes([12])
-    stated = stated[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + stated[33:]
-    assert WhitePoint.find([measure_image(stated)]).integer == 4095
-    assert WhitePoint.find([measure_image(save(dark, "png"))]).integer == 1023
+def test_the_file_decides_when_it_states_its_white(tmp_path) -> None:
     pgm = b"P5 64 32 4095\n" + ramp(900).astype(">u2").tobytes()
-    np.testing.assert_allclose(decode_image(pgm)[..., 0], ramp(900) >> 4, atol=1)
+    np.testing.assert_array_equal(decode_image(pgm)[..., 0], ramp(900) >> 4)
+    (tmp_path / "a.pgm").write_bytes(pgm)
+    (tmp_path / "b.png").write_bytes(save(ramp(4000), "png"))
+    assert find_white_point(sorted(tmp_path.iterdir())).integer == 4095
+    packed = BytesIO()
+    Image.fromarray(ramp(900)).save(packed, "TIFF", tiffinfo={281: 4095})
+    assert WhitePoint.find([measure_image(packed.getvalue())]).integer == 4095
+    Image.fromarray(ramp(9000)).save(packed := BytesIO(), "TIFF", tiffinfo={281: 4095})  # it cannot be
+    assert WhitePoint.find([measure_image(packed.getvalue())]).integer == 16383
+
+
+def test_significant_bits_of_a_png_do_not_change_it_as_its_samples_are_scaled() -> None:
+    full = save(ramp(65535), "png")
+    chunk = b"sBIT" + bytes([12])
+    stated = full[:33] + struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk)) + full[33:]
+    np.testing.assert_array_equal(decode_image(stated), decode_image(full))
+
+
+@pytest.mark.parametrize(("top", "white"), [(1.05, 1.0), (1.2, 1.0), (260.0, 255.0)])
+def test_a_little_overshoot_does_not_make_a_folder_black(top, white) -> None:
+    image = np.full((32, 64), 0.5 * white, np.float32)
+    image[:8] = top
+    assert WhitePoint.find([measure_image(save(image, "tif"))]).floating == white
+    assert decode_image(save(image, "tif"))[20, 20, 0] in {127, 128}
+
+
+def test_floats_between_the_usual_whites_are_refused() -> None:
+    with pytest.raises(UnreadableImageError, match="white is not known; give `bit_depth`"):
+        decode_image(save(np.full((32, 32), 5, np.float32), "tif"))
+
+
+def test_tiffs_that_would_be_read_inverted_are_refused(tmp_path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", ramp(4000), photometric="miniswhite")
+    with pytest.raises(UnreadableImageError, match="zero is white"):
+        decode_image((tmp_path / "a.tif").read_bytes())
+
+
+def test_colours_in_planes_are_refused_when_they_have_16_bits(tmp_path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint16), photometric="rgb", planarconfig="separate")
+    with pytest.raises(UnreadableImageError, match=r"lie in planes|not an image"):
+        decode_image((tmp_path / "a.tif").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "values", [{"foo": 1}, 5, [1], {"integer": "x"}, {"integer": 0}, {"integer": -1}, {"integer": True}]
+)
+def test_a_damaged_white_point_is_refused(values) -> None:
+    with pytest.raises(ValueError, match="white point of a store's settings must have"):
+        WhitePoint.from_dict(values)
 
 
 @pytest.mark.parametrize("array", [np.full((20, 20), 70_000, np.int32), np.full((20, 20), -3, np.int32)])
