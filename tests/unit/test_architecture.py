@@ -83,8 +83,8 @@ def test_files_stay_small(file) -> None:
 
 # Names with an underscore that their packages document, a key of diffusers' files, and the ending of MVTec's masks.
 DOCUMENTED = {"_asdict", "_replace", "_exit", "_class_name", "_mask"}
-# Methods of ours that a host calls by a private name: anomalib's datamodules must list their files in ``_setup``, and
-# PyTorch has no other place than ``_load_from_state_dict`` for buffers whose size only the checkpoint knows.
+# Methods of ours that a host calls by a private name: a datamodule of anomalib must list its files in ``_setup``, and
+# PyTorch calls ``_load_from_state_dict`` on each module of a model, ``load_state_dict`` on the outermost one only.
 HOOKS = {
     ("SyntheticDataModule", "_setup"),
     ("DemoParts", "_setup"),
@@ -147,8 +147,7 @@ def find_private(source: str) -> Iterator[str]:
             names = [] if node.attr in (reachable if is_self else own) else [node.attr]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             names = node.value.split(".") if re.fullmatch(r"[\w.]+", node.value) else []
-            # a class path or a slot; one word alone may be an argument or a key of ours
-            names = [name for name in names if name not in own and (PRIVATE.fullmatch(name) or len(names) > 1)]
+            names = [name for name in names if name not in own and (PRIVATE.fullmatch(name) or name in SLOTS)]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
             texts = [arg.values[0] if isinstance(arg, ast.JoinedStr) else arg for arg in node.args]
             names = [text.value for text in texts if isinstance(text, ast.Constant) and isinstance(text.value, str)]
