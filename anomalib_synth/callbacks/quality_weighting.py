@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anomalib_synth.adapters import ModuleSwap, draws_by_itself, find_losses, glass_parts
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
+from anomalib_synth.host.augmenters import draws_by_itself
+from anomalib_synth.host.loss_sites import find_losses, glass_parts
+from anomalib_synth.host.swapping import ModuleSwap
 from anomalib_synth.losses import (
     SPLITS,
     GlassPatches,
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from anomalib.data import ImageBatch
     from lightning.pytorch import LightningModule, Trainer
 
-    from anomalib_synth.adapters import LossSite
+    from anomalib_synth.host.loss_sites import LossSite
 
 
 class QualityWeightingCallback(RestoringCallback):

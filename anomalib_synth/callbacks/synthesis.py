@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from PIL import Image
 
-from anomalib_synth.adapters import Intake, SlotSwap, find_intake, label_from_mask, write_labels
+from anomalib_synth.callbacks.labels import label_from_mask, write_labels
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
@@ -20,6 +20,7 @@ from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
+from anomalib_synth.host.augmenters import Intake, SlotSwap, find_intake
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:

@@ -12,10 +12,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_synth.callbacks.freezing import FrozenParts, match_parameters
-from anomalib_synth.callbacks.optimizers import renew_optimizers
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
-from anomalib_synth.callbacks.resuming import complete_last_epoch, renew_first_iterator
 from anomalib_synth.callbacks.schedule import (
     Order,
     Progress,
@@ -30,6 +28,8 @@ from anomalib_synth.callbacks.schedule import (
 )
 from anomalib_synth.callbacks.synthesis import SynthesisCallback
 from anomalib_synth.generators.base import AnomalyGenerator
+from anomalib_synth.host.optimizers import renew_optimizers
+from anomalib_synth.host.resuming import complete_last_epoch, renew_first_iterator
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer

@@ -21,6 +21,14 @@ from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
 from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.host.splits import (
+    SPLITS,
+    forget_splits,
+    hand_on_augmentations,
+    list_files,
+    split_test,
+    split_validation,
+)
 from anomalib_synth.images import read_tensor
 
 if TYPE_CHECKING:
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SPLITS = ("train", "val", "test")
 _MAX_NORMALS = 256
 _FROM_TEST = (ValSplitMode.FROM_TEST, ValSplitMode.SAME_AS_TEST)
 
@@ -118,8 +125,7 @@ class SyntheticDataModule(AnomalibDataModule):
         self.held_out_ratio = {"val": val_ratio, "test": test_ratio}
         self.root = Path(root)
         self.external_collate_fn = base.external_collate_fn
-
-    _is_setup: bool  # anomalib's
+        self._has_splits = False
 
     @property
     def name(self) -> str:
@@ -144,20 +150,20 @@ class SyntheticDataModule(AnomalibDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Make the splits, once; then append the model's resize to the augmentations."""
-        if not self._is_setup:
+        if not self._has_splits:
             self._setup(stage)
-            self._is_setup = True
+            self._has_splits = True
             for split in ("val", "test"):
                 if hasattr(self, f"{split}_data") and not getattr(self, f"{split}_data").has_anomalous:
                     msg = "The %s split of %s has no anomalous image. Add %r to `splits` to give it synthetic ones."
                     logger.warning(msg, split, self.name, split)
-        self._update_augmentations()
+        hand_on_augmentations(self)
         self._label_what_is_seen()
 
     def _label_what_is_seen(self) -> None:
         """Let the labels of synthetic splits follow the transform of the model that is trained or tested."""
         transform = model_transform(getattr(self.trainer, "lightning_module", None))
-        for split in _SPLITS:
+        for split in SPLITS:
             dataset = getattr(self, f"{split}_data", None)
             if not isinstance(dataset, SyntheticDataset):
                 continue
@@ -177,7 +183,7 @@ class SyntheticDataModule(AnomalibDataModule):
         base = self._open_base(stage)
         held_out = hold_out(base, self.splits, self.held_out_ratio, self.seed)
         if "test" not in self.splits:
-            base._create_test_split()
+            split_test(base)
         makes_val = "val" not in self.splits
         if makes_val and base.val_split_mode in _FROM_TEST and not len(base.test_data) and "test" not in self.splits:
             msg = (
@@ -186,13 +192,13 @@ class SyntheticDataModule(AnomalibDataModule):
             )
             raise ValueError(msg)
         if makes_val and base.val_split_mode not in _FROM_TEST:
-            base._create_val_split()
+            split_validation(base)
         normals = _NormalImages(evenly_spread(sorted(normal_rows(base.train_data).image_path), _MAX_NORMALS))
         generator = _Prepared(self.generator, normals)
         for split, paths in held_out.items():
             setattr(base, f"{split}_data", self._keep(split, paths, normals, generator))
         if makes_val and base.val_split_mode in _FROM_TEST:
-            base._create_val_split()
+            split_validation(base)
         if "train" in self.splits:
             base.train_data = SyntheticTrainDataset(
                 base.train_data.samples,
@@ -209,10 +215,9 @@ class SyntheticDataModule(AnomalibDataModule):
         base = copy.copy(self.base)
         base.trainer = self.trainer
         base.seed = self.seed if base.seed is None else base.seed
-        for split in _SPLITS:
-            base.__dict__.pop(f"{split}_data", None)
+        forget_splits(base)
         try:
-            base._setup(stage)
+            list_files(base, stage)
         except (OSError, RuntimeError, ValueError) as error:
             msg = f"`base` {self.base.name} must find its images, but: {error} Check its folders and file extensions."
             raise ValueError(msg) from error
@@ -243,7 +248,7 @@ class SyntheticDataModule(AnomalibDataModule):
 
     def _take_over(self, base: AnomalibDataModule) -> None:
         """Take the finished splits; normal images get an empty mask, also where the base had no masks at all."""
-        for split in _SPLITS:
+        for split in SPLITS:
             dataset = getattr(base, f"{split}_data", None)
             if dataset is None:
                 continue
@@ -327,8 +332,8 @@ def _check_types(base: object, generator: object) -> None:
 
 def _check_splits(splits: Sequence[str]) -> tuple[str, ...]:
     listed = (splits,) if isinstance(splits, str) else tuple(splits)
-    unknown = [split for split in listed if split not in _SPLITS]
+    unknown = [split for split in listed if split not in SPLITS]
     if unknown or not listed:
-        msg = f"`splits` must name at least one of {', '.join(_SPLITS)}, got {list(listed)}."
+        msg = f"`splits` must name at least one of {', '.join(SPLITS)}, got {list(listed)}."
         raise ValueError(msg)
-    return tuple(split for split in _SPLITS if split in listed)
+    return tuple(split for split in SPLITS if split in listed)

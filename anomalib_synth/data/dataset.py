@@ -48,7 +48,7 @@ class SyntheticDataset(AnomalibDataset):
         self._name = name
         self.category = category
         self.samples = samples
-        self._samples.attrs["task"] = "segmentation"
+        self.samples.attrs["task"] = "segmentation"
         self._transform: Callable | None = None
 
     def look_through(self, transform: Callable | None) -> int:
@@ -59,13 +59,13 @@ class SyntheticDataset(AnomalibDataset):
         """
         self._transform = transform
         resizes = extract_transforms_by_type(transform, Resize)  # anomalib's datamodules apply the first when they read
-        drawn = self._samples.mask_path.fillna("") != ""
+        drawn = self.samples.mask_path.fillna("") != ""
         seen = drawn.copy()
         for place in [] if sees_all(transform) else seen.index[drawn]:
-            mask = _read_mask(self._samples.mask_path[place])
+            mask = _read_mask(self.samples.mask_path[place])
             seen[place] = self._sees(resizes[0](mask) if resizes else mask)
-        self._samples.loc[drawn, "label_index"] = seen[drawn].map({True: LabelName.ABNORMAL, False: LabelName.NORMAL})
-        self._samples.loc[drawn, "label"] = seen[drawn].map({True: "abnormal", False: "normal"})
+        self.samples.loc[drawn, "label_index"] = seen[drawn].map({True: LabelName.ABNORMAL, False: LabelName.NORMAL})
+        self.samples.loc[drawn, "label"] = seen[drawn].map({True: "abnormal", False: "normal"})
         return int((drawn & ~seen).sum())
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from torchvision.tv_tensors import Image as TvImage
 
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.validation import to_unit_range
+from anomalib_synth.host.loaders import fresh_loader
 from anomalib_synth.images import (
     ImageFolder,
     ImageSize,
@@ -119,11 +119,9 @@ def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
     if loader is None:
         trainer.fit_loop.setup_data()
         loader = trainer.train_dataloader
-    loader = copy.copy(loader)
-    loader._iterator = None  # persistent workers would reset the iterator that the first epoch is to use
     count = 0
     with torch.random.fork_rng():
-        for batch in loader:
+        for batch in fresh_loader(loader):
             images = batch.image if batch.gt_label is None else batch.image[~batch.gt_label.bool()]
             for image in to_unit_range(images):
                 yield image

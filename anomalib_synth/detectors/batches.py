@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Resize
+
+from anomalib_synth.host.loaders import fresh_loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> It
     writers = label_writers(trainer)
     if module.pre_processor is not None:
         writers.append(module.pre_processor)
-    yield from _prepared(trainer, module, _fresh(trainer.train_dataloader), writers, limit=limit)
+    yield from _prepared(trainer, module, fresh_loader(trainer.train_dataloader), writers, limit=limit)
 
 
 def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBatch]:
@@ -53,7 +54,7 @@ def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBa
             loader.dataset, batch_size=loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         )
     else:
-        loader = _fresh(loader)
+        loader = fresh_loader(loader)
     yield from _prepared(trainer, module, loader, [] if module.pre_processor is None else [module.pre_processor])
 
 
@@ -78,13 +79,6 @@ def may_bring_defects(trainer: Trainer) -> bool:
     augmentations = getattr(dataset, "augmentations", None)  # with the model's own resize, which anomalib adds
     steps = augmentations.modules() if isinstance(augmentations, nn.Module) else [augmentations]
     return any(not isinstance(step, Resize | Compose | None) for step in steps)
-
-
-def _fresh(loader: DataLoader) -> DataLoader:
-    """Return a loader of its own: persistent workers would reset the iterator that the first epoch is to use."""
-    loader = copy.copy(loader)
-    loader._iterator = None
-    return loader
 
 
 def _prepared(

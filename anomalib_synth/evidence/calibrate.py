@@ -92,8 +92,8 @@ def calibrate(
     from anomalib_synth.evidence.outcome import evaluate
     from anomalib_synth.evidence.planning import Plan, check_known, measure_rounding
     from anomalib_synth.evidence.scoring import describe_order, score_items
-    from anomalib_synth.evidence.thresholds import check_post_processor, has_pixel_threshold
     from anomalib_synth.evidence.training_run import read_inference, tile
+    from anomalib_synth.host.thresholds import check_post_processor, has_pixel_threshold
 
     strengths = tuple(sorted(set(strengths)))
     _check_numbers(false_alarm_rate, min_recall, strengths, per_cell, max_normals, batch_size)
@@ -154,7 +154,7 @@ def _finish(
     from anomalib_synth.evidence.checkpoints import save_checkpoint
     from anomalib_synth.evidence.recall_plot import draw_calibration
     from anomalib_synth.evidence.results import print_results, write_results
-    from anomalib_synth.evidence.thresholds import write_thresholds
+    from anomalib_synth.host.thresholds import write_thresholds
 
     changes = write_thresholds(loaded, image=outcome.image, pixel=outcome.pixel)
     loaded["anomalib_synth_calibration"] = {**settings, **outcome.to_dict()}

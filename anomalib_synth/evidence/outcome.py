@@ -12,7 +12,7 @@ import numpy as np
 from anomalib_synth.evidence.real_defects import RealDefects, judge_real_defects
 from anomalib_synth.evidence.recall import CellResult, above, measure_recall
 from anomalib_synth.evidence.statistics import Faintest, Proportion, conformal_threshold, faintest_strength
-from anomalib_synth.evidence.thresholds import Level
+from anomalib_synth.host.thresholds import Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from anomalib_synth.evidence.statistics import Comparison, Proportion, compare_s
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.evidence.thresholds import Level
+    from anomalib_synth.host.thresholds import Level
 
 _ALIKE = 0.2  # how far from one half the share of pairs may be before it is called a difference
 _FEW = 5  # fewer visible defects do not make a cell to compare with

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomalib_synth.evidence.scoring import Row
-    from anomalib_synth.evidence.thresholds import Level
+    from anomalib_synth.host.thresholds import Level
 
 
 @dataclass(frozen=True, kw_only=True)

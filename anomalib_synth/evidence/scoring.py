@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.adapters import watch_memory
-from anomalib_synth.evidence.thresholds import give_raw_scores
 from anomalib_synth.functional.field_of_view import cover
+from anomalib_synth.host.memory import watch_memory
+from anomalib_synth.host.thresholds import give_raw_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.host.splits import find_datasets, list_files, lists_in_order
+
 if TYPE_CHECKING:
-    from anomalib.data import AnomalibDataModule
     from lightning.pytorch import Callback
 
 _LEVELS = 4  # <run>/weights/lightning/model.ckpt and <run>/config.yaml, with a folder to spare
@@ -173,10 +174,10 @@ def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
     while isinstance(getattr(datamodule, "base", None), AnomalibDataModule):
         datamodule = datamodule.base
     try:
-        datamodule._setup()  # lists the files; anomalib draws its splits afterwards, in `setup`
+        list_files(datamodule)  # anomalib draws its splits afterwards
         train = datamodule.train_data
-        everything = not known_folder and not _lists_in_order(datamodule)
-        datasets = _datasets(datamodule) if everything else [train]
+        everything = not known_folder and not lists_in_order(datamodule)
+        datasets = find_datasets(datamodule) if everything else [train]
         paths = {str(path) for each in datasets for path in each.samples.image_path[each.samples.label_index == 0]}
     except Exception as error:  # whatever a datamodule of any package raises
         msg = f"the images of {config} could not be listed ({error})"
@@ -185,16 +186,3 @@ def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
         msg = f"the images of {config} could not be listed ({'a video' if paths else 'no normal image'} was found)"
         raise ValueError(msg)
     return sorted(paths)
-
-
-def _lists_in_order(datamodule: AnomalibDataModule) -> bool:
-    """Return whether a datamodule's listing and splitting are known: its training images come from one listing."""
-    steps = ("setup", "_setup", "_create_test_split", "_create_val_split")
-    packages = {getattr(type(datamodule), step).__module__.split(".")[0] for step in steps}
-    return packages <= {"anomalib", "anomalib_synth"}
-
-
-def _datasets(datamodule: AnomalibDataModule) -> list[Any]:
-    from anomalib.data import AnomalibDataset
-
-    return [value for value in vars(datamodule).values() if isinstance(value, AnomalibDataset)]

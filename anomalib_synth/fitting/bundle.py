@@ -13,6 +13,7 @@ import torch
 
 from anomalib_synth._version import __version__
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
+from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
 from anomalib_synth.fitting.training import Schedule, mark_time
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from anomalib_synth.fitting.diffusion import DiffusionFitSettings
     from anomalib_synth.generators.base import AnomalyGenerator
 
     Advance = Callable[[str, int, int, str], None]
@@ -116,7 +116,7 @@ def fit_bundle(
     tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
     read_by = None if tower is None else {"name": tower.name, "weights_hash": tower.encoder.weights_hash}
     digest = hash_images(normals)
-    kept, held = split_normals(normals, settings)
+    kept, held = split_normals(normals, held_out=settings.held_out, seed=settings.seed)
     sampler = WindowSampler(kept, generator, size=settings.window, seed=hash64(settings.seed, "train"))
     held_sampler = WindowSampler(held, generator, size=settings.window, seed=hash64(settings.seed, "held out"))
     work = (
@@ -221,15 +221,6 @@ def _make_token_model(
     )
 
 
-def split_normals(
-    normals: Sequence[torch.Tensor], settings: FitSettings | DiffusionFitSettings
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return what is trained on and what is held out, chosen by the seed; at least one image each."""
-    order = sorted(range(len(normals)), key=lambda index: hash64(settings.seed, "split", index))
-    count = min(len(normals) - 1, max(1, round(settings.held_out * len(normals))))
-    return [normals[index] for index in order[count:]], [normals[index] for index in order[:count]]
-
-
 def find_vocabulary(sampler: WindowSampler, *, advance: Callable[[int, str], None]) -> CaptionVocabulary:
     """Return the words of several thousand captions."""
     captions = [_GOOD]
@@ -237,15 +228,6 @@ def find_vocabulary(sampler: WindowSampler, *, advance: Callable[[int, str], Non
         captions += sampler.draw(HELD_OUT_STEP + step, 64).captions
         advance(step + 64, "")
     return CaptionVocabulary.from_captions(captions)
-
-
-def hash_images(images: Sequence[torch.Tensor]) -> str:
-    """Return a digest of images, which does not depend on their order."""
-    digests = sorted(
-        blake2b(image.numpy().tobytes(), digest_size=16, key=str(tuple(image.shape)).encode()).digest()
-        for image in images
-    )
-    return blake2b(b"".join(digests), digest_size=16).hexdigest()
 
 
 class _seeded:  # noqa: N801

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth._version import __version__
-from anomalib_synth.fitting.bundle import hash_images, split_normals
 from anomalib_synth.fitting.byte_pairs import make_clip_tokenizer
 from anomalib_synth.fitting.denoiser import (
     TEXT_LENGTH,
@@ -29,6 +28,7 @@ from anomalib_synth.fitting.image_autoencoder import (
     measure_reconstruction,
     train_autoencoder,
 )
+from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.pairs import draw_pairs
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
 from anomalib_synth.fitting.training import Schedule, mark_time
@@ -145,7 +145,7 @@ def fit_pipeline(
     diffusers = import_diffusers()
     started = time.monotonic()
     digest = hash_images(normals)
-    kept, held = split_normals(normals, settings)
+    kept, held = split_normals(normals, held_out=settings.held_out, seed=settings.seed)
     work = out / ".fit" / blake2b(repr((digest, settings, generator.config)).encode(), digest_size=8).hexdigest()
     work.mkdir(parents=True, exist_ok=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.progress import track
 
@@ -21,14 +21,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.store.record import Record
-    from anomalib_synth.store.store import SampleStore
 
 _QUIET = 1000
 _LOGS = {"normals.jsonl": INPUT, "decisions.jsonl": DECISION, "quarantine.jsonl": QUARANTINED}
 _WAIT = 10.0
 
 
-def find_problems(store: SampleStore) -> dict[str, str]:
+class OpenStore(Protocol):
+    """What is looked at of a :class:`~anomalib_synth.store.SampleStore`, whose own file imports this one."""
+
+    path: Path
+
+    @property
+    def records(self) -> list[Record]: ...  # noqa: D102
+
+    @property
+    def problems(self) -> list[str]: ...  # noqa: D102
+
+    @property
+    def is_ordered(self) -> bool: ...  # noqa: D102
+
+    def reload(self, *, strict: bool = True) -> None: ...  # noqa: D102
+
+    def check_file(self, record: Record, place: str, digest: str) -> bytes: ...  # noqa: D102
+
+
+def find_problems(store: OpenStore) -> dict[str, str]:
     """Return what is wrong with the files of each damaged sample, by id."""
     problems = {}
     is_quick = len(store.records) < _QUIET
@@ -38,7 +56,7 @@ def find_problems(store: SampleStore) -> dict[str, str]:
     return problems
 
 
-def verify(store: SampleStore) -> list[str]:
+def verify(store: OpenStore) -> list[str]:
     """Return every problem of a store as a sentence; none when it is sound."""
     store.reload(strict=False)
     problems = list(store.problems)
@@ -51,7 +69,7 @@ def verify(store: SampleStore) -> list[str]:
     return problems
 
 
-def repair(store: SampleStore) -> list[str]:
+def repair(store: OpenStore) -> list[str]:
     """Put what is damaged aside, line by line, and keep the rest; return what was done.
 
     Lines that are no row, rows of a sample that is there already and rows whose files are missing or edited go to
@@ -75,13 +93,13 @@ def repair(store: SampleStore) -> list[str]:
     return done
 
 
-def set_aside(store: SampleStore, samples: Iterable[str]) -> list[str]:
+def set_aside(store: OpenStore, samples: Iterable[str]) -> list[str]:
     """Take the rows of some samples out of the manifest, so that they are drawn again; only while holding its lock."""
     unwanted = set(samples)
     return _report(store.path / "manifest.jsonl", mend_log(store.path / "manifest.jsonl", RECORD, unwanted=unwanted))
 
 
-def put_in_order(store: SampleStore) -> None:
+def put_in_order(store: OpenStore) -> None:
     """Write the manifest's lines in the order of their index, where gaps were filled; only while holding its lock."""
     if not store.is_ordered:
         path = store.path / "manifest.jsonl"
@@ -102,7 +120,7 @@ def _count_unfinished(path: Path) -> int:
     return 0 if is_row(tail) else len(tail)
 
 
-def _find_problem(store: SampleStore, record: Record) -> str:
+def _find_problem(store: OpenStore, record: Record) -> str:
     """Return what is wrong with a sample's files, "" when nothing is."""
     files = [
         (record.source_file, record.source_file_hash),

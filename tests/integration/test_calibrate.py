@@ -20,8 +20,8 @@ from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.evidence.checkpoints import read_checkpoint, save_checkpoint
-from anomalib_synth.evidence.thresholds import Level, write_thresholds
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
+from anomalib_synth.host.thresholds import Level, write_thresholds
 from anomalib_synth.models import DiscriminativePadim
 from tests.integration.models import BACKBONE, QUIET, normalising
 

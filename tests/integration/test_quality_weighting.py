@@ -13,10 +13,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from anomalib_synth.adapters import find_losses
 from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.host.loss_sites import find_losses
 from anomalib_synth.losses import QualityWeights, WeightedLoss
 from tests.integration.models import (
     QUIET,

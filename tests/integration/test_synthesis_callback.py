@@ -14,9 +14,10 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize
 
-from anomalib_synth.adapters import AugmenterSlot
 from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.callbacks.labels import write_labels
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.host.augmenters import AugmenterSlot
 from tests.integration.models import (
     BACKBONE,
     QUIET,
@@ -92,8 +93,6 @@ def test_label_follows_what_is_left_when_the_model_crops(parts_root, tmp_path) -
 
 
 def test_thin_defect_keeps_its_mask_when_the_pre_processor_resizes() -> None:
-    from anomalib_synth.adapters import write_labels
-
     images = torch.rand(6, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 0.02 + 0.5
     sample = RuleBasedGenerator(["fibre"], foreground=None)(images, seeds=list(range(6)))
     transform = Resize((6, 6), antialias=True)
@@ -117,8 +116,6 @@ def test_label_is_normal_when_a_transform_s_defect_is_cropped_away() -> None:
 
 
 def test_real_defect_is_none_when_the_model_crops_it_away() -> None:
-    from anomalib_synth.adapters import write_labels
-
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[0, :4, :4] = masks[1, 30:34, 30:34] = True
@@ -293,8 +290,6 @@ def test_labels_follow_masks_when_a_transform_drew_them() -> None:
 
 
 def test_real_defects_keep_their_image_mask_and_label() -> None:
-    from anomalib_synth.adapters import write_labels
-
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(2, 32, 32, dtype=torch.bool)
     mask[1, :4, :4] = True
@@ -312,8 +307,6 @@ def test_real_defects_keep_their_image_mask_and_label() -> None:
 
 
 def test_real_defects_without_masks_are_refused() -> None:
-    from anomalib_synth.adapters import write_labels
-
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = ImageBatch(image=images, gt_label=torch.tensor([False, True]))
     with pytest.raises(ValueError, match="without masks"):

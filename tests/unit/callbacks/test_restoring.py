@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from anomalib_synth.adapters import ModuleSwap
 from anomalib_synth.callbacks import (
     LearningRateDecayCallback,
     QualityWeightingCallback,
@@ -17,6 +16,7 @@ from anomalib_synth.callbacks import (
 from anomalib_synth.callbacks.freezing import FrozenParts
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.host.swapping import ModuleSwap
 
 
 class Swapping(RestoringCallback):

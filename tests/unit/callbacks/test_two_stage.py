@@ -14,7 +14,6 @@ from torch.optim import SGD, lr_scheduler
 
 from anomalib_synth.callbacks import TwoStageTrainingCallback
 from anomalib_synth.callbacks.freezing import FrozenParts
-from anomalib_synth.callbacks.optimizers import renew_optimizers
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.callbacks.schedule import (
     Progress,
@@ -26,6 +25,7 @@ from anomalib_synth.callbacks.schedule import (
     stage_two_share,
 )
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.host.optimizers import renew_optimizers
 
 ORDERS = ["two_stage", "reverse", "mixed", "rule_only", "fine_only"]
 FINE = RuleBasedGenerator(["scratch"])

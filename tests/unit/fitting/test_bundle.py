@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from anomalib_synth.fitting import bundle as fitting
-from anomalib_synth.fitting.bundle import FitSettings, fit_bundle, split_normals
+from anomalib_synth.fitting.bundle import FitSettings, fit_bundle
+from anomalib_synth.fitting.normals import split_normals
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from tests.contract import render_normals
 
@@ -72,10 +73,10 @@ def test_a_stopped_fit_ends_with_the_same_weights(normals, tmp_path, monkeypatch
 
 
 def test_held_out_normals_are_chosen_by_the_seed_and_never_all(normals) -> None:
-    kept, held = split_normals(normals, SMALL)
+    kept, held = split_normals(normals, held_out=SMALL.held_out, seed=SMALL.seed)
     assert len(kept) == 5
     assert len(held) == 1
-    assert len(split_normals(normals[:2], FitSettings(held_out=0.9))[0]) == 1
+    assert len(split_normals(normals[:2], held_out=0.9, seed=0)[0]) == 1
 
 
 def test_too_few_or_too_small_normals_are_refused(normals, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Resuming at an epoch's end exactly as if there had been no interruption: where Lightning's fit loop needs help.
 
-The only file that names private parts of that loop; ``tests/integration/test_resume.py`` fails when they change.
+Touches ``_restarting`` and ``_resuming_from_checkpoint`` of ``FitLoop`` in Lightning 2.6;
+``tests/integration/test_resume.py`` fails when they change.
 """
 
 from __future__ import annotations

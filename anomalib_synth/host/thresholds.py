@@ -1,4 +1,4 @@
-"""The only file that names the internals of anomalib's post-processor, and where a checkpoint keeps them.
+"""The thresholds of anomalib's post-processor, and where a checkpoint keeps them.
 
 anomalib 2.7 labels an image by ``(score - threshold) / (max - min) + 0.5 > 1 - sensitivity``, with the threshold and
 the range as buffers of ``PostProcessor`` and the sensitivity as its attribute; without normalisation, or without a

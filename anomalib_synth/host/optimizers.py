@@ -1,4 +1,8 @@
-"""Fresh optimisers in the midst of a run."""
+"""Fresh optimisers in the midst of a run.
+
+Touches ``Strategy.setup_optimizers`` of Lightning 2, and of PyTorch 2's learning rate schedulers ``base_lrs``,
+``max_lrs`` and ``_schedulers``, where a chain or a sequence keeps the schedulers that it is made of.
+"""
 
 from __future__ import annotations
 

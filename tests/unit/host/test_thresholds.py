@@ -10,7 +10,7 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.post_processing import MEBinPostProcessor, PostProcessor
 
-from anomalib_synth.evidence.thresholds import Level, give_raw_scores, has_pixel_threshold, write_thresholds
+from anomalib_synth.host.thresholds import Level, give_raw_scores, has_pixel_threshold, write_thresholds
 
 NAN = float("nan")
 

@@ -1,0 +1,115 @@
+"""Labels, masks and quality of training batches, as the model sees them after its own transform."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torchvision.tv_tensors import Image
+
+from anomalib_synth.functional.field_of_view import CoverageMask, in_view
+from anomalib_synth.host.batches import set_unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anomalib.data import ImageBatch
+
+    from anomalib_synth.sample import AnomalySample
+
+
+def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable | None) -> None:
+    """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``, ``synthetic``.
+
+    Rows that already carry a real defect keep their image, mask and label. The model's pre-processor transforms
+    ``image`` and ``gt_mask`` after this; ``source``, which it does not know, is transformed here. A defect of which
+    that leaves nothing is none: its image is normal.
+
+    Args:
+        batch: The batch, changed in place.
+        sample: One row for each image of the batch; rows that are not accepted change nothing.
+        pre_process: The transform of the model's pre-processor, or None.
+
+    Raises:
+        ValueError: If a real anomalous image comes without a mask.
+    """
+    real = torch.zeros(len(sample), dtype=torch.bool, device=sample.mask.device)
+    if batch.gt_label is not None:
+        real = batch.gt_label.to(real.device).bool()
+    if batch.gt_mask is None and bool(real.any()):
+        msg = (
+            "A training batch holds real anomalous images without masks, so their `gt_mask` cannot be set. Give the "
+            "datamodule a mask_dir, or train on normal images only."
+        )
+        raise ValueError(msg)
+    image = torch.where(real.view(-1, 1, 1, 1), batch.image.as_subclass(torch.Tensor), sample.image)
+    mask = sample.mask[:, 0] > 0
+    if batch.gt_mask is not None:
+        mask = torch.where(real.view(-1, 1, 1), batch.gt_mask.as_subclass(torch.Tensor) > 0, mask)
+    seen = _follow_mask(mask, real, pre_process)
+    source = _transform(pre_process, sample.source)
+    if bool(real.any()):
+        own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
+        own = _transform(pre_process, batch.image) if own is None else own
+        source = torch.where(real.view(-1, 1, 1, 1), own, source)
+    batch.source = Image(source)
+    known = getattr(batch, "quality", None)
+    quality = torch.ones_like(sample.quality) if known is None else known
+    known = getattr(batch, "synthetic", None)
+    synthetic = torch.zeros_like(real) if known is None else known
+    batch.image = Image(image)
+    _set_mask(batch, mask)
+    drawn = sample.accepted & ~real
+    batch.gt_label = seen & (real | drawn)
+    batch.quality = torch.where(real, quality, torch.where(seen, sample.quality, 1.0))
+    batch.synthetic = torch.where(real, synthetic, drawn) & seen
+
+
+def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
+    """Set ``gt_label`` of a batch whose masks a transform changed; a label that came without a mask stays set.
+
+    A mask of which the model's pre-processor leaves nothing is no defect. Where the batch has none, ``quality`` is 1,
+    and ``synthetic`` is True where a mask came without a label.
+
+    Args:
+        batch: The batch, changed in place.
+        pre_process: The transform of the model's pre-processor, or None.
+
+    Raises:
+        ValueError: If the batch has no masks.
+    """
+    if batch.gt_mask is None:
+        msg = (
+            "SynthesisCallback(generator=None) sets labels from masks, but the batch has no `gt_mask`: a "
+            "classification datamodule makes none. Use `anomalib_synth.data.SyntheticDataModule`, or pass a generator."
+        )
+        raise ValueError(msg)
+    mask = batch.gt_mask.as_subclass(torch.Tensor) > 0
+    labelled = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+    labelled = labelled if batch.gt_label is None else batch.gt_label.bool()
+    seen = _follow_mask(mask, labelled, pre_process)
+    _set_mask(batch, mask)
+    batch.gt_label = seen
+    if getattr(batch, "quality", None) is None:
+        batch.quality = torch.ones(len(mask), device=mask.device)
+    if getattr(batch, "synthetic", None) is None:
+        batch.synthetic = seen & ~labelled
+
+
+def _follow_mask(mask: torch.Tensor, labelled: torch.Tensor, pre_process: Callable | None) -> torch.Tensor:
+    """Return (B,) bool: which images are anomalous to the model; one that is labelled without a mask stays so."""
+    return in_view(mask, pre_process) | (labelled & ~mask.flatten(1).any(1))
+
+
+def _set_mask(batch: ImageBatch, mask: torch.Tensor) -> None:
+    """Set ``gt_mask`` with the type under which resizing loses no defect."""
+    batch.gt_mask = mask
+    set_unchecked(batch, "gt_mask", CoverageMask(batch.gt_mask))
+
+
+def _transform(pre_process: Callable | None, images: torch.Tensor) -> torch.Tensor:
+    """Return images as the model's pre-processor will leave them; a random transform draws the same then."""
+    if pre_process is None:
+        return images
+    with torch.random.fork_rng(devices=[]):
+        return pre_process(Image(images))
