@@ -113,4 +113,6 @@ def _largest_of_ppm(image: Image.Image) -> int:
 
 def _tag(image: Image.Image, number: int, default: int) -> tuple[Any, ...]:
     values = image.tag_v2.get(number, default)  # type: ignore[attr-defined]
-    return values if isinstance(values, tuple) and values else (values or default,)
+    if isinstance(values, tuple):
+        return values or (default,)
+    return (values,)
