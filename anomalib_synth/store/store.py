@@ -53,9 +53,6 @@ class SampleStore:
     Attributes:
         path: The directory.
         settings: What the run that made it was asked for.
-        records: The samples, in the order of their index.
-        decisions: What people decided, by id: True to keep, False to leave out.
-        verdicts: What a filter said of samples, by id: ``reason`` ("" to keep) and its scores.
     """
 
     def __init__(self, path: Path | str, settings: dict[str, Any] | None = None) -> None:

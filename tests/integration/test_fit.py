@@ -77,7 +77,7 @@ def test_diffusion_trains_a_pipeline_in_place_of_the_bundle(normals, tmp_path, c
         (["--diffusion=true", "--settings.window=64"], "`settings` has no effect with `diffusion` true"),
         (["--diffusion_settings.width=8"], "`diffusion_settings` has no effect with `diffusion` false"),
         (["--max_normals=1"], "`max_normals` must be >= 2"),
-        (["--image_size=32"], "`image_size` must be a long side .* sides >= 64"),
+        (["--image_size=32"], "sides >= 64 and <= 10000, got 32"),
         (["--settings.window=65"], "`window` must be a multiple of 64"),
         (["--settings.tokens=65"], "tokens"),
     ],
