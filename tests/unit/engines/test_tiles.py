@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.engines.tiles import Tile
+from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.store import SampleStore, encode_png
 from tests.contract import render_normals
 
@@ -49,3 +51,18 @@ def test_samples_have_the_native_size_and_change_only_their_tile(tmp_path, monke
         assert np.ptp(rows) < 64
         assert np.ptp(columns) < 64
         assert abs(record.area - (mask > 0).mean()) < 1e-6
+
+
+def test_a_foreground_mask_is_refused_where_a_tile_would_get_all_of_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.engines.tiles.MAX_NATIVE_PIXELS", 2**12)
+    monkeypatch.setattr("anomalib_synth.engines.tiles._SIDE", 64)
+    (tmp_path / "normals").mkdir()
+    for position, image in enumerate(render_normals(2, 3, 96, 128)):
+        levels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        (tmp_path / "normals" / f"{position}.png").write_bytes(encode_png(levels))
+    part = np.zeros((96, 128), np.uint8)
+    part[:, :40] = 255
+    (tmp_path / "part.png").write_bytes(encode_png(part))
+    generator = RuleBasedGenerator(["stain"], foreground=tmp_path / "part.png")
+    with pytest.raises(ValueError, match=r"`foreground` must be auto or null for images of more than 33 megapixels"):
+        generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2, generator=generator)
