@@ -69,7 +69,7 @@ def preview(
     from anomalib_synth.callbacks.sample_grid import draw_cells
     from anomalib_synth.generators.prepared import evenly_spread
     from anomalib_synth.generators.seeding import derive_seeds
-    from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, find_white_point, list_images, to_tensor
+    from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images, to_tensor
 
     for name, value, limit in (("per_family", per_family, 1), ("max_normals", max_normals, 1)):
         if value < limit:
@@ -82,7 +82,7 @@ def preview(
     folder = ImageFolder(
         dict(evenly_spread(list(listing.files.items()), max_normals)),
         image_size=ImageSize.parse(image_size),
-        white_point=find_white_point(listing.paths) if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
+        white_point=choose_white_point(bit_depth, listing.paths),
     )
     images = [to_tensor(pixels) for _, pixels in folder]
     folder.require(1, "normals")

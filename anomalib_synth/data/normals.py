@@ -42,7 +42,7 @@ def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.
         limit: Largest number of images, evenly spread over the sorted paths.
 
     Raises:
-        ValueError: If the folder does not exist, or holds no readable image.
+        ValueError: If the folder does not exist, holds no image, or one that cannot be read.
     """
     files = dict(evenly_spread(list(list_images(folder).files.items()), limit))
     images = ImageFolder(files, image_size=ImageSize(height=image_size, width=image_size))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, decode_mask, list_images, read_mask
+from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, decode_mask, find_implausible, list_images
 from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
 
@@ -46,8 +46,7 @@ def convert(
     if masks is not None and (bit_depth is not None or image_size is not None):
         msg = "`bit_depth` and `image_size` have no effect on `masks`. Leave them out."
         raise ValueError(msg)
-    folder = images if images is not None else masks
-    assert folder is not None
+    folder = cast("Path", images if images is not None else masks)
     if out.resolve().is_relative_to(folder.resolve()):
         msg = f"`out` must lie outside the folder it is made from, got {str(out)!r} inside {str(folder)!r}."
         raise ValueError(msg)
@@ -60,7 +59,7 @@ def convert(
         reading = ImageFolder(
             listing.files,
             image_size=ImageSize.parse(image_size),
-            white_point=None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
+            white_point=choose_white_point(bit_depth, listing.paths),
             description="Converting",
         )
         if str(reading.reader.white_point):
@@ -103,10 +102,11 @@ def _read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tu
     for name, path in track(files.items(), "Converting", transient=True, disable=len(files) < 64):
         try:
             inside = decode_mask(path, "masks")
-            if inside.any():
-                read_mask(path, "masks")
         except ValueError as error:
             left_out[name] = str(error).rstrip(".")
+            continue
+        if inside.any() and (reason := find_implausible(inside)):
+            left_out[name] = reason
             continue
         yield name, inside.astype(np.uint8) * 255
 

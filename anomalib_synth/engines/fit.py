@@ -17,7 +17,7 @@ from anomalib_synth.fitting.diffusion import estimate_minutes as estimate_pipeli
 from anomalib_synth.generators import AnomalyGenerator, MixtureGenerator, RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.prepared import evenly_spread
-from anomalib_synth.images import ImageFolder, ImageSize, WhitePoint, find_white_point, list_images
+from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def fit(
     folder = ImageFolder(
         dict(evenly_spread(list(listing.files.items()), max_normals)),
         image_size=size,
-        white_point=find_white_point(listing.paths) if bit_depth is None else WhitePoint.of_bit_depth(bit_depth),
+        white_point=choose_white_point(bit_depth, listing.paths),
     )
     images = read_images(folder, least=SAMPLED_WINDOW if diffusion else settings.window)
     for name, reason in {**listing.foreign, **folder.left_out}.items():

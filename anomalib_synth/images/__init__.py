@@ -2,10 +2,10 @@
 
 from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
 from anomalib_synth.images.digests import digest_file, digest_image, digest_images, hash_bytes
-from anomalib_synth.images.folder import ImageFolder, find_white_point
+from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
 from anomalib_synth.images.listing import Listing, list_images
-from anomalib_synth.images.masks import check_same_aspect, decode_mask, read_mask
+from anomalib_synth.images.masks import check_same_aspect, decode_mask, find_implausible, read_mask
 from anomalib_synth.images.normals import ImageReader, Normal
 from anomalib_synth.images.reading import (
     allow_large_images,
@@ -31,11 +31,13 @@ __all__ = [
     "check_host_agrees",
     "check_host_masks",
     "check_same_aspect",
+    "choose_white_point",
     "decode_image",
     "decode_mask",
     "digest_file",
     "digest_image",
     "digest_images",
+    "find_implausible",
     "find_white_point",
     "hash_bytes",
     "list_images",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.progress import track
 
-from anomalib_synth.images.formats import MIN_SIDE, UnreadableImageError
+from anomalib_synth.images.formats import HEAD_BYTES, MIN_SIDE, UnreadableImageError
 from anomalib_synth.images.masks import decode_mask
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep, orientation, tells_orientation
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PNG = b"\x89PNG"
-_HEAD = 2**16  # bytes that hold the header of nearly every file
 _QUIET = 2000
 _DEEP = "more than 8 bits a channel, which anomalib clips to white"
 _TURNED = "an EXIF orientation, which anomalib ignores"
@@ -57,7 +56,7 @@ def find_difference(path: Path) -> str:
     """Return why anomalib would read a file differently, ``""`` if it would not."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD_BYTES)
             may_turn = not head.startswith(_PNG) or tells_orientation(file)
         try:
             if not head.startswith(_PNG) or not may_turn:
@@ -88,8 +87,7 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
             msg = (
                 f"`{argument}` must hold masks that anomalib reads as they are, but it marks whatever is not zero: "
                 f"{counts} in {path!r}, whose outline has several levels or whose palette is not black first. Write "
-                "copies of two levels: "
-                "`anomalib-synth convert --masks FOLDER --out COPIES`."
+                "copies of two levels: `anomalib-synth convert --masks FOLDER --out COPIES`."
             )
             raise ValueError(msg)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import track
 
-from anomalib_synth.images.formats import UnreadableImageError
+from anomalib_synth.images.formats import HEAD_BYTES, UnreadableImageError
 from anomalib_synth.images.normals import ImageReader
 from anomalib_synth.images.reading import allow_large_images, measure_image, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anomalib_synth.images.sizes import ImageSize
 
 _QUIET = 64
-_HEAD = 2**16  # bytes that hold the header of nearly every file
 
 
 class ImageFolder:
@@ -79,6 +78,15 @@ class ImageFolder:
             raise ValueError(msg)
 
 
+def choose_white_point(bit_depth: int | None, paths: Iterable[Path]) -> WhitePoint:
+    """Return the white that the user gave as a bit depth, else that of the files.
+
+    Raises:
+        ValueError: If the bit depth is out of its range.
+    """
+    return find_white_point(paths) if bit_depth is None else WhitePoint.of_bit_depth(bit_depth)
+
+
 def find_white_point(paths: Iterable[Path]) -> WhitePoint:
     """Return the white of the files of more than 8 bits; what cannot be read says nothing."""
     found = []
@@ -92,7 +100,7 @@ def find_white_point(paths: Iterable[Path]) -> WhitePoint:
 def _may_be_deep(path: Path) -> bool:
     """Return whether a file has more than 8 bits, as far as its first bytes tell."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD_BYTES)
     try:
         with open_image(head) as image:
             return is_deep(image, head)

@@ -26,6 +26,7 @@ FOREIGN_SUFFIXES = frozenset(
     }
 )
 
+HEAD_BYTES = 2**16  # hold the header of nearly every file
 MAX_PIXELS = 2**27
 MAX_NATIVE_PIXELS = 2**25
 MAX_FILE_BYTES = 2**30

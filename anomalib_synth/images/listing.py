@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_LISTED = SUFFIXES | FOREIGN_SUFFIXES
+
+
 @dataclass(frozen=True)
 class Listing:
     """What a folder holds.
@@ -67,7 +70,7 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
         folders[:] = [name for name in folders if not is_hidden([name])]
         for name in names:
             suffix = Path(name).suffix.lower()
-            if is_hidden([name]) or suffix not in SUFFIXES | FOREIGN_SUFFIXES:
+            if is_hidden([name]) or suffix not in _LISTED:
                 continue
             relative = "/".join([*parts, name])
             if suffix in FOREIGN_SUFFIXES:

@@ -45,19 +45,24 @@ def read_mask(path: Path, argument: str, *, of_defect: bool = True) -> np.ndarra
         ValueError: If it cannot be read, marks nothing, or does not look like a mask.
     """
     inside = decode_mask(path, argument)
-    reason = ""
-    if not inside.any():
-        reason = "it is zero everywhere; paint what it marks non-zero"
-    elif of_defect and inside.all():
-        reason = "it marks every pixel, as an image without a mask does; paint what it does not mark zero"
-    elif of_defect and _looks_inverted(inside):
-        reason = (
-            f"it marks {inside.mean():.0%} of the image and its frame, so it looks inverted. Mark the defect, not what "
-            "is around it"
-        )
+    reason = find_implausible(inside) if of_defect or not inside.any() else ""
     if reason:
         raise ValueError(_describe(path, argument, reason))
     return inside
+
+
+def find_implausible(inside: np.ndarray) -> str:
+    """Return why a mask (H, W) bool cannot be that of a defect, ``""`` if it can."""
+    if not inside.any():
+        return "it is zero everywhere; paint what it marks non-zero"
+    if inside.all():
+        return "it marks every pixel, as an image without a mask does; paint what it does not mark zero"
+    if _looks_inverted(inside):
+        return (
+            f"it marks {inside.mean():.0%} of the image and its frame, so it looks inverted. Mark the defect, not what "
+            "is around it"
+        )
+    return ""
 
 
 def decode_mask(path: Path, argument: str) -> np.ndarray:
