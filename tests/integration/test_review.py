@@ -218,6 +218,20 @@ def test_before_and_after(visit, site) -> None:
     assert page.locator("#viewer").is_hidden()
 
 
+def test_viewer_has_its_size_however_late_the_image_before_comes(visit, site) -> None:
+    page = visit.open(site)
+    held = []
+    page.route("**/source.png", lambda route: held.append(route))  # noqa: PLW0108  (its name is set)
+    page.locator(".card .picture").first.click()
+    sync_api.expect(page.locator("#viewer .after")).to_have_js_property("naturalWidth", 64)
+    sync_api.expect(page.locator("#scale")).not_to_have_text("0 %")
+    sync_api.expect(page.locator("#scale")).not_to_have_text("")
+    assert page.locator(".sheet").bounding_box()["width"] > 64
+    assert len(held) == 1
+    held[0].continue_()
+    sync_api.expect(page.locator("#viewer .before")).to_have_js_property("naturalWidth", 64)
+
+
 def test_viewer_goes_on_after_a_decision(visit, site, store) -> None:
     page = visit.open(site)
     page.keyboard.press("Enter")

@@ -33,16 +33,15 @@ export class Viewer {
   show(sample) {
     this.sample = sample;
     const layer = (name, kind) => make("img", { class: kind, alt: "", draggable: false, src: picture(sample.id, name) });
+    const before = layer("source.png", "before");
+    this.sheet = make("div", { class: "sheet" }, before);
+    this.measure = before; // whose size is the sheet's; it has one once it is loaded
     if (sample.drawn) {
-      const after = layer("image.png", "after");
-      after.addEventListener("load", () => this.fit());
-      after.addEventListener("error", () => this.tellDamage(sample));
-      this.sheet = make("div", { class: "sheet" }, layer("source.png", "before"), after, layer("border.svg", "outline"));
-    } else {
-      const only = layer("source.png", "before");
-      only.addEventListener("load", () => this.fit());
-      this.sheet = make("div", { class: "sheet" }, only);
+      this.measure = layer("image.png", "after");
+      this.measure.addEventListener("error", () => this.tellDamage(sample));
+      this.sheet.append(this.measure, layer("border.svg", "outline"));
     }
+    this.measure.addEventListener("load", () => this.fit());
     $("compare").replaceChildren(this.sheet);
     $("split-at").value = 100;
     this.divide();
@@ -83,14 +82,14 @@ export class Viewer {
   }
 
   fitting() {
-    const { naturalWidth: width, naturalHeight: height } = this.sheet.querySelector("img");
+    const { naturalWidth: width, naturalHeight: height } = this.measure;
     const room = $("compare");
     return width ? Math.min(room.clientWidth / width, room.clientHeight / height, LARGEST) : 1;
   }
 
   resize() {
     const scale = this.scale ?? this.fitting();
-    const { naturalWidth: width, naturalHeight: height } = this.sheet.querySelector("img");
+    const { naturalWidth: width, naturalHeight: height } = this.measure;
     const room = $("compare");
     const x = (room.scrollLeft + room.clientWidth / 2) / (this.sheet.offsetWidth || 1);
     const y = (room.scrollTop + room.clientHeight / 2) / (this.sheet.offsetHeight || 1);
