@@ -132,6 +132,11 @@ class AnomalyGenerator(ABC):
         """The files that samples depend on beside the images: a mask of the part, textures."""
         return [] if self.foreground in {None, "auto"} else [Path(self.foreground)]
 
+    @property
+    def defect_images(self) -> list[Path]:
+        """Images of real defects that samples show: who trains on the samples has seen them."""
+        return []
+
     @cached_property
     def files_digest(self) -> str:
         """Digest of the contents of :attr:`files`, read once; ``""`` when there are none."""

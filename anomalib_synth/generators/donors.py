@@ -1,29 +1,32 @@
-"""Real defects of a folder, cut out of their images by their masks."""
+"""Real defects of a folder, cut out of their images along the pixels that are marked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from anomalib_synth.defects import RealDefect, list_defects
 from anomalib_synth.images import (
-    SUFFIXES,
     UnreadableImageError,
     WhitePoint,
     allow_large_images,
     decode_image,
     find_white_point,
-    list_images,
     read_bytes,
-    read_mask,
 )
 
-_GOOD = "good"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _MARGIN_SHARE = 16  # of the image's shorter side; components nearer than half of it are one defect
+_KINDS = {"box": "a box", "scribble": "a line", "point": "a click"}
+_REMEDY = "Mark it with `anomalib-synth review --images FOLDER`, or let a detector outline it: `anomalib-synth learn`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,40 +54,48 @@ class Donor:
 
 
 class DefectFolder:
-    """Images of real defects and their masks, read on first use and kept.
+    """Images of real defects and the pixels that are marked in them, read on first use and kept.
 
     Args:
-        defects: The folder; the folder an image lies in names its type. What lies in a folder ``good`` is skipped.
-        masks: The folder with masks, laid out alike: ``<name>_mask.<suffix>`` or ``<name>.<suffix>``. None takes the
-            ``ground_truth`` that belongs to a ``test`` folder, or to a folder in it.
+        defects: The folder, or images; the folder an image lies in names its type, unless its annotation does. What
+            lies in a folder ``good`` is skipped.
+        masks: A folder of masks, or of annotations that outline pixels, laid out alike; or one COCO or CVAT file. None
+            looks for them as :func:`~anomalib_synth.defects.list_defects` does.
+        skip_unmarked: Leave out images that are not outlined by pixels, instead of refusing them.
     """
 
-    def __init__(self, defects: Path | str, masks: Path | str | None = None) -> None:
-        self.defects = Path(defects)
+    def __init__(
+        self,
+        defects: Path | str | Sequence[Path | str],
+        masks: Path | str | None = None,
+        *,
+        skip_unmarked: bool = False,
+    ) -> None:
+        self.defects = Path(defects) if isinstance(defects, (str, Path)) else [Path(file) for file in defects]
         self.masks = None if masks is None else Path(masks)
+        self.skip_unmarked = skip_unmarked
 
     @cached_property
-    def pairs(self) -> list[tuple[Path, Path]]:
-        """Each image with its mask, sorted.
+    def listed(self) -> list[RealDefect]:
+        """Each image with what marks its pixels, sorted.
 
         Raises:
-            ValueError: If there is no folder, no image, or no mask of an image.
+            ValueError: If there is no folder or no image, or an image is not marked by pixels.
         """
-        if not self.defects.is_dir():
+        found = list_defects(self.defects, marks=self.masks, argument="masks")
+        if self.skip_unmarked and any(defect.kind == "mask" for defect in found):
+            return [defect for defect in found if defect.kind == "mask"]
+        if self.masks is None and all(defect.kind == "image" for defect in found):
             msg = (
-                f"`defects` must be a folder with images of real defects, got {str(self.defects)!r}. "
-                "Give `<category>/test`, or a folder of images and their `masks`."
+                f"`masks` must be given: there is no folder `ground_truth` beside `defects` {str(self.defects)!r}, nor "
+                f"any mark of {str(found[0].image)!r}. Masks say which pixels are the defect: non-zero where it is. "
+                f"{_REMEDY}"
             )
             raise ValueError(msg)
-        masks = self._mask_folder()
-        images = [file for file in list_images(self.defects, "defects").paths if self._is_image(file, masks)]
-        if not images:
-            msg = (
-                f"`defects` {str(self.defects)!r} holds no image of a defect ({', '.join(sorted(SUFFIXES))}; a folder "
-                f"`{_GOOD}` does not count). Put some there, in a folder for each type."
-            )
-            raise ValueError(msg)
-        return [(image, self._find_mask(image, masks)) for image in images]
+        for defect in found:
+            if defect.kind != "mask":
+                raise ValueError(_describe_unusable(defect))
+        return found
 
     @cached_property
     def donors(self) -> dict[str, list[list[Donor]]]:
@@ -94,66 +105,36 @@ class DefectFolder:
             ValueError: If an image or a mask is unreadable, a mask is empty, or not of its image's size.
         """
         found: dict[str, list[list[Donor]]] = {}
-        white = find_white_point(image for image, _ in self.pairs)
-        for image, mask in self.pairs:
-            family = image.parent.resolve().name
-            found.setdefault(family, []).append(_cut_donors(family, *_read_pair(image, mask, white)))
+        white = find_white_point(defect.image for defect in self.listed)
+        for defect in self.listed:
+            pixels = _read_image(defect.image, white)
+            for family, inside in defect.read_masks().items():
+                found.setdefault(family, []).append(_cut_donors(family, pixels, inside))
         return found
 
-    def _mask_folder(self) -> Path:
-        if self.masks is not None:
-            if not self.masks.is_dir():
-                msg = f"`masks` must be a folder with masks of the defects, got {str(self.masks)!r}."
-                raise ValueError(msg)
-            return self.masks
-        parent, name = self.defects.resolve().parent, self.defects.resolve().name
-        for folder in (parent / "ground_truth", parent.parent / "ground_truth" / name):
-            if folder.is_dir():
-                return folder
-        msg = (
-            f"`masks` must be given: there is no folder `ground_truth` beside `defects` {str(self.defects)!r}. "
-            "Masks say which pixels are the defect: non-zero where it is."
+
+def _describe_unusable(defect: RealDefect) -> str:
+    """Say why the defect of an image cannot be cut out."""
+    image = defect.image
+    if defect.kind == "image":
+        return (
+            f"`masks` must hold a mask of every image in `defects`, but there is neither {image.stem}_mask.png nor "
+            f"{image.stem}.png for {str(image)!r}. Add it, or take the image away. {_REMEDY}"
         )
-        raise ValueError(msg)
-
-    def _is_image(self, file: Path, masks: Path) -> bool:
-        folders = file.relative_to(self.defects).parts[:-1]
-        if file.stem.endswith("_mask") or _GOOD in folders:
-            return False
-        return masks.resolve() == self.defects.resolve() or masks.resolve() not in file.resolve().parents
-
-    def _find_mask(self, image: Path, masks: Path) -> Path:
-        """Return the mask of an image."""
-        folder = masks / image.relative_to(self.defects).parent
-        for stem in (f"{image.stem}_mask", image.stem):
-            for suffix in sorted(SUFFIXES):
-                mask = folder / f"{stem}{suffix}"
-                if mask.is_file() and mask.resolve() != image.resolve():
-                    return mask
-        msg = (
-            f"`masks` must hold a mask of every image in `defects`, but {str(folder)!r} has neither "
-            f"{image.stem}_mask.png nor {image.stem}.png for {str(image)!r}. Add it, or take the image away."
-        )
-        raise ValueError(msg)
+    return (
+        f"`defects` must be outlined by pixels to be pasted, but {str(image)!r} is marked by {_KINDS[defect.kind]} in "
+        f"{str(defect.files[1])!r}, which does not say where the defect ends. {_REMEDY}"
+    )
 
 
-def _read_pair(image: Path, mask: Path, white: WhitePoint) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image as (H, W, 3) uint8 and its mask as (H, W) bool."""
+def _read_image(image: Path, white: WhitePoint) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8."""
     try:
         with allow_large_images():
-            pixels = decode_image(read_bytes(image), white_point=white)
+            return decode_image(read_bytes(image), white_point=white)
     except UnreadableImageError as error:
         msg = f"`defects` holds an unreadable image, {str(image)!r}: {error}. Replace it, or take it away."
         raise ValueError(msg) from error
-    inside = read_mask(mask, "masks")
-    if inside.shape != pixels.shape[:2]:
-        sizes = [f"{shape[1]} x {shape[0]}" for shape in (inside.shape, pixels.shape)]
-        msg = (
-            f"`masks` must have the sizes of their images, but {str(mask)!r} is {sizes[0]} pixels and {str(image)!r} "
-            f"is {sizes[1]}. Export the mask at the image's size."
-        )
-        raise ValueError(msg)
-    return pixels, inside
 
 
 def _cut_donors(family: str, pixels: np.ndarray, inside: np.ndarray) -> list[Donor]:

@@ -85,6 +85,11 @@ class MixtureGenerator(AnomalyGenerator):
         return [file for generator in self.generators for file in generator.files]
 
     @property
+    def defect_images(self) -> list[Path]:
+        """Images of real defects that samples of any of the generators show."""
+        return [image for generator in self.generators for image in generator.defect_images]
+
+    @property
     def weights_hash(self) -> str:
         """Digest of the generators' weights, ``""`` when none has any."""
         hashes = [getattr(generator, "weights_hash", "") for generator in self.generators]

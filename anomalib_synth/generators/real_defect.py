@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -24,8 +25,7 @@ from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.validation import check_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from anomalib_synth.generators.checks import SampleChecks
 
@@ -58,11 +58,14 @@ class RealDefectGenerator(AnomalyGenerator):
     A defect used here has been learned: take its image out of the test set, or the test says nothing.
 
     Args:
-        defects: Folder of images with defects, a folder for each type (``<category>/test`` in MVTec layout; ``good``
-            is skipped), or of one type. The folder's name is the type, which is the samples' ``family``. Read on first
-            use.
+        defects: Images with defects, or a folder of them: with a folder for each type (``<category>/test`` in MVTec
+            layout; ``good`` is skipped), or of one type. The label of an annotation, else the folder's name, is the
+            type, which is the samples' ``family``. Read on first use.
         masks: Folder of masks, laid out like ``defects``: ``<name>_mask.png`` or ``<name>.png``, non-zero where the
-            defect is. None takes ``ground_truth`` beside ``test``.
+            defect is; or of LabelMe or YOLO files with polygons; or one COCO or CVAT file. None looks beside the
+            images, such as in ``ground_truth`` beside ``test`` (``docs/real_defects.md``). Boxes, lines and clicks are
+            refused: they do not say where a defect ends.
+        skip_unmarked: Leave out images that are not outlined by pixels, as long as some are, instead of refusing them.
         blend: ``"poisson"`` clones the differences between neighbouring pixels, so that no edge and no change of tone
             is left around the defect; ``"mixed"`` does so where they are larger than the image's own, whose texture
             shows through; ``"feather"`` pastes the pixels with a soft edge, shifted to the mean of the new
@@ -78,7 +81,7 @@ class RealDefectGenerator(AnomalyGenerator):
 
     Raises:
         ValueError: If an argument is out of its range; on first use, if a folder, an image or a mask is missing,
-            unreadable, empty, or of another size than its image.
+            unreadable, empty, or of another size than its image, or a defect is not outlined by pixels.
 
     Example:
         >>> generator = RealDefectGenerator("parts/bracket/test", blend="feather", scale=(1.0, 1.0))
@@ -88,9 +91,10 @@ class RealDefectGenerator(AnomalyGenerator):
 
     def __init__(
         self,
-        defects: Path | str,
+        defects: Path | str | Sequence[Path | str],
         masks: Path | str | None = None,
         *,
+        skip_unmarked: bool = False,
         blend: Blend = "poisson",
         strength: tuple[float, float] = (0.7, 1.0),
         scale: tuple[float, float] = (0.8, 1.25),
@@ -112,14 +116,16 @@ class RealDefectGenerator(AnomalyGenerator):
         self.scale = check_range("scale", scale, largest=4.0)
         self.turn = turn
         self.mirror = mirror
-        self._folder = DefectFolder(defects, masks)
+        self.skip_unmarked = skip_unmarked
+        self._folder = DefectFolder(defects, masks, skip_unmarked=skip_unmarked)
 
     @property
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
         return {
-            "defects": str(self.defects),
+            "defects": str(self.defects) if isinstance(self.defects, (str, Path)) else list(map(str, self.defects)),
             "masks": None if self.masks is None else str(self.masks),
+            "skip_unmarked": self.skip_unmarked,
             "blend": self.blend,
             "strength": list(self.strength),
             "scale": list(self.scale),
@@ -130,15 +136,21 @@ class RealDefectGenerator(AnomalyGenerator):
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: a mask of the part, the defects and their masks."""
-        return [*super().files, *(file for pair in self._folder.pairs for file in pair)]
+        """The files that samples depend on beside the images: a mask of the part, the defects and what marks them."""
+        listed = dict.fromkeys(file for defect in self._folder.listed for file in defect.files)
+        return [*super().files, *listed]
+
+    @property
+    def defect_images(self) -> list[Path]:
+        """The images the defects are cut from."""
+        return [defect.image for defect in self._folder.listed]
 
     @cached_property
     def files_digest(self) -> str:
-        """Digest of the contents of :attr:`files` and of the types that the folders' names give the defects."""
+        """Digest of the contents of :attr:`files` and of the types that folders or annotations give the defects."""
         digest = blake2b(super().files_digest.encode(), digest_size=16)
-        for image, _ in self._folder.pairs:
-            digest.update(f"\x1f{image.parent.resolve().name}".encode())
+        for defect in self._folder.listed:
+            digest.update(f"\x1f{defect.family}".encode())
         return digest.hexdigest()
 
     def make_params(self, seed: int) -> tuple[Donor, Params]:

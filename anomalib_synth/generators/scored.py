@@ -83,6 +83,11 @@ class ScoredGenerator(AnomalyGenerator):
         return self.generator.files
 
     @property
+    def defect_images(self) -> list[Path]:
+        """Images of real defects that the generator's samples show."""
+        return self.generator.defect_images
+
+    @property
     def files_digest(self) -> str:
         """Digest of what the generator reads."""
         return self.generator.files_digest

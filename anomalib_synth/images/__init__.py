@@ -12,6 +12,7 @@ from anomalib_synth.images.reading import (
     decode_image,
     measure_image,
     read_bytes,
+    read_size,
     read_tensor,
     to_tensor,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "measure_image",
     "read_bytes",
     "read_mask",
+    "read_size",
     "read_tensor",
     "to_tensor",
 ]

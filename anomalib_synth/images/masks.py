@@ -65,14 +65,19 @@ def find_implausible(inside: np.ndarray) -> str:
     return ""
 
 
-def decode_mask(path: Path, argument: str) -> np.ndarray:
+def decode_mask(path: Path, argument: str, data: bytes | None = None) -> np.ndarray:
     """Read a mask as it is: (H, W) bool, also where it marks nothing or everything.
+
+    Args:
+        path: The file.
+        argument: Name of the argument, for the error.
+        data: Its bytes, where they have been read already.
 
     Raises:
         ValueError: If it cannot be read, or what it marks cannot be told.
     """
     try:
-        return _to_bool(*_read_values(path))
+        return _to_bool(*_read_values(read_bytes(path) if data is None else data))
     except UnreadableImageError as error:
         raise ValueError(_describe(path, argument, str(error))) from error
 
@@ -100,9 +105,11 @@ def _describe(path: Path, argument: str, reason: str) -> str:
     return f"`{argument}` needs a usable mask, {str(path)!r} is none: {reason}."
 
 
-def _read_values(path: Path) -> tuple[np.ndarray, bool]:
+def _read_values(data: bytes) -> tuple[np.ndarray, bool]:
     """Return the values of a mask (H, W), upright, and whether its format may have changed them."""
-    data = read_bytes(path)
+    if not data:
+        msg = "the file is empty"
+        raise UnreadableImageError(msg)
     with allow_large_images(), open_image(data) as image:
         is_lossy = image.format in {"JPEG", "MPO"} or (image.format == "WEBP" and b"VP8L" not in data[:64])
         if is_deep(image, data):

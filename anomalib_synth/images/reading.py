@@ -24,12 +24,20 @@ from torchvision.transforms.v2.functional import to_dtype
 
 from anomalib_synth.images.formats import (
     FORMATS,
+    HEAD_BYTES,
     MAX_FILE_BYTES,
     MAX_NATIVE_PIXELS,
     MAX_PIXELS,
     UnreadableImageError,
 )
-from anomalib_synth.images.samples import is_deep, orientation, read_samples, stated_white, turn_upright
+from anomalib_synth.images.samples import (
+    is_deep,
+    orientation,
+    read_samples,
+    stated_white,
+    tells_orientation,
+    turn_upright,
+)
 from anomalib_synth.images.white_point import Brightness, WhitePoint, measure_brightness
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.images.sizes import ImageSize
 
+_PNG = b"\x89PNG"
 _LAST_UNSWAPPED = 4  # EXIF orientations above it swap height and width
 
 
@@ -105,6 +114,27 @@ def measure_image(data: bytes) -> Brightness | None:
         return _measure(image, data)[1]
 
 
+def read_size(path: Path, argument: str) -> tuple[int, int, bool]:
+    """Return the height and width of a file's image as it stands upright, and whether the file has it otherwise.
+
+    Raises:
+        ValueError: If it cannot be read, naming the argument and the file.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            may_turn = not head.startswith(_PNG) or tells_orientation(file)
+        try:
+            return _measure_size(head, may_turn=may_turn)
+        except UnreadableImageError:  # a long header, or an orientation behind the pixels
+            return _measure_size(read_bytes(path), may_turn=may_turn)
+    except UnreadableImageError as error:
+        raise ValueError(_describe_unreadable(path, argument, error)) from error
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+        raise ValueError(_describe_unreadable(path, argument, reason)) from error
+
+
 def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = None) -> torch.Tensor:
     """Return the image of a file, (3, H, W) float32 in [0, 1].
 
@@ -115,8 +145,7 @@ def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = N
         with allow_large_images():
             return to_tensor(decode_image(read_bytes(path), white_point=white_point))
     except UnreadableImageError as error:
-        msg = f"`{argument}` holds an unreadable image, {str(path)!r}: {error}. Replace it, or take it away."
-        raise ValueError(msg) from error
+        raise ValueError(_describe_unreadable(path, argument, error)) from error
 
 
 def to_tensor(levels: np.ndarray) -> torch.Tensor:
@@ -156,6 +185,18 @@ def allow_large_images() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
+
+
+def _describe_unreadable(path: Path, argument: str, reason: Exception | str) -> str:
+    return f"`{argument}` holds an unreadable image, {str(path)!r}: {reason}. Replace it, or take it away."
+
+
+def _measure_size(data: bytes, *, may_turn: bool) -> tuple[int, int, bool]:
+    with allow_large_images(), open_image(data) as image:
+        width, height = image.size
+        turn = orientation(image) if may_turn else 1
+        lies = turn > _LAST_UNSWAPPED and image.format != "TIFF"  # whose size Pillow has turned already
+        return (width, height, True) if lies else (height, width, turn != 1)
 
 
 def _measure(image: Image.Image, data: bytes) -> tuple[np.ndarray, Brightness]:

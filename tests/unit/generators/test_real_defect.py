@@ -434,3 +434,96 @@ def test_a_datamodule_keeps_samples_of_it(parts_root, tmp_path) -> None:
     assert bool(item.gt_mask.any())
     batch = next(iter(datamodule.train_dataloader()))
     assert torch.equal(batch.gt_label.bool(), batch.gt_mask.flatten(1).any(1))
+
+
+def write_annotated(folder: Path, kind: str) -> RealDefectGenerator:
+    """An image whose defect, BOX, is marked by an annotation of a kind."""
+    top, bottom, left, right = BOX[0].start, BOX[0].stop, BOX[1].start, BOX[1].stop
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    flat = [value for corner in corners for value in corner]
+    image = contract.render_normals(1, 3, 96, 96, seed=5)[0]
+    save(folder / "dent" / "a.png", to_levels(image))
+    shapes = {
+        "labelme": {"shape_type": "polygon", "points": corners},
+        "box": {"shape_type": "rectangle", "points": [corners[0], corners[2]]},
+        "scribble": {"shape_type": "line", "points": corners[:2]},
+        "point": {"shape_type": "point", "points": corners[:1]},
+    }
+    if kind == "mask":
+        mask = np.zeros((96, 96), np.uint8)
+        mask[BOX] = 255
+        save(folder / "dent" / "a_mask.png", mask)
+    elif kind == "coco":
+        content = {
+            "images": [{"id": 1, "file_name": "a.png"}],
+            "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [flat]}],
+            "categories": [{"id": 1, "name": "dent"}],
+        }
+        (folder / "dent" / "annotations.json").write_text(json.dumps(content))
+    elif kind == "cvat":
+        points = ";".join(f"{x},{y}" for x, y in corners)
+        shape = f'<image name="a.png"><polygon label="dent" points="{points}"/></image>'
+        (folder / "dent" / "annotations.xml").write_text(f"<annotations>{shape}</annotations>")
+    elif kind == "yolo":
+        (folder / "dent" / "labels").mkdir()
+        shares = " ".join(str(value / 96) for value in flat)
+        (folder / "dent" / "labels" / "a.txt").write_text(f"0 {shares}\n")
+    elif kind in shapes:
+        shape = {"label": "dent", **shapes[kind]}
+        (folder / "dent" / "a.json").write_text(json.dumps({"shapes": [shape]}))
+    return RealDefectGenerator(folder / "dent")
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat", "yolo", "labelme"])
+def test_samples_are_those_of_a_mask_when_an_annotation_outlines_the_pixels(tmp_path, kind) -> None:
+    images = contract.render_normals(3, 3, 64, 64)
+    masked = write_annotated(tmp_path / "mask", "mask")(images, seeds=[1, 2, 3])
+    sample = write_annotated(tmp_path / kind, kind)(images, seeds=[1, 2, 3])
+    assert torch.equal(sample.image, masked.image)
+    assert bool(sample.accepted.any())
+    assert sample.caption == masked.caption
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("box", "'.*a.png' is marked by a box in '.*a.json', which does not say where the defect ends"),
+        ("scribble", "'.*a.png' is marked by a line in '.*a.json'"),
+        ("point", "'.*a.png' is marked by a click in '.*a.json'"),
+        ("none", "`masks` must be given: .* nor any mark of '.*a.png'"),
+    ],
+)
+def test_the_remedy_is_named_when_a_defect_is_not_outlined(tmp_path, kind, message) -> None:
+    generator = write_annotated(tmp_path, kind)
+    remedy = ".* `anomalib-synth review --images FOLDER`, or let a detector outline it: `anomalib-synth learn`"
+    with pytest.raises(ValueError, match=message + remedy):
+        generator(contract.render_normals(1, 3, 64, 64), seeds=[0])
+
+
+def test_each_type_is_cut_out_on_its_own_when_an_image_has_two(tmp_path) -> None:
+    save(tmp_path / "parts" / "a.png", np.full((80, 80, 3), 90, np.uint8))
+    shapes = [
+        {"label": label, "points": [[x, 10], [x + side, 10], [x + side, 10 + side], [x, 10 + side]]}
+        for label, x, side in (("dent", 10, 12), ("oil stain", 50, 20))
+    ]
+    (tmp_path / "parts" / "a.json").write_text(json.dumps({"shapes": shapes}))
+    generator = RealDefectGenerator(tmp_path / "parts")
+    donors = [generator.make_params(seed)[0] for seed in range(20)]
+    assert {(donor.family, int(donor.mask.sum())) for donor in donors} == {("dent", 144), ("oil stain", 400)}
+
+
+def test_a_file_is_in_the_digest_once_when_it_is_of_many_images(tmp_path) -> None:
+    rows = []
+    for number in range(3):
+        save(tmp_path / "parts" / f"{number}.png", np.full((80, 80, 3), 90, np.uint8))
+        rows.append({"image_id": number, "segmentation": [[10, 10, 30, 10, 30, 30]]})
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(3)]
+    file = tmp_path / "parts" / "annotations.json"
+    file.write_text(json.dumps({"images": images, "annotations": rows}))
+    generator = RealDefectGenerator(tmp_path / "parts")
+    assert generator.files.count(file) == 1
+    assert len(generator.files) == 4
+    before = generator.files_digest
+    rows[2]["segmentation"] = [[10, 10, 40, 10, 40, 30]]
+    file.write_text(json.dumps({"images": images, "annotations": rows}))
+    assert RealDefectGenerator(tmp_path / "parts", file).files_digest != before

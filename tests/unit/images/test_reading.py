@@ -19,6 +19,7 @@ from anomalib_synth.images import (
     decode_image,
     hash_bytes,
     read_bytes,
+    read_size,
 )
 from tests.unit.images.bad_inputs import blank_png, colours, write_readable, write_unreadable
 
@@ -40,6 +41,26 @@ def test_jpegs_are_close_and_upright_when_they_are_rotated_or_cmyk(tmp_path) -> 
     assert abs(turned - colours(64)[::-1, ::-1].astype(int)).mean() < 3
     cmyk = decode_image(read_bytes(tmp_path / "cmyk.jpg")).astype(int)
     assert abs(cmyk - colours(64).astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_size_is_that_of_the_upright_image_when_exif_turns_it(tmp_path, suffix, orientation) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"a{suffix}"
+    Image.fromarray(colours(64)[:40]).save(file, exif=exif)
+    height, width, turned = read_size(file, "defects")
+    assert (height, width) == decode_image(read_bytes(file)).shape[:2] == ((40, 64) if orientation < 5 else (64, 40))
+    assert turned is (orientation != 1)
+
+
+def test_a_size_is_refused_when_the_file_is_no_image(tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"`defects` holds an unreadable image, '.*a.png': not an image"):
+        read_size(tmp_path / "a.png", "defects")
+    with pytest.raises(ValueError, match=r"`defects` holds an unreadable image, '.*b.png': cannot be read"):
+        read_size(tmp_path / "b.png", "defects")
 
 
 def test_a_reason_is_given_when_an_input_cannot_be_read(tmp_path) -> None:

@@ -1,0 +1,140 @@
+"""Which files are images of real defects, before anything is read of how they are marked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib_synth.defects.annotation_files import AnnotationFile
+from anomalib_synth.defects.layout import MASK_FOLDERS, Places, find_beside, find_said_beside, find_within
+from anomalib_synth.defects.no_defect import find_no_defect
+from anomalib_synth.images import SUFFIXES, list_images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GOOD = "good"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The images that were asked for, and where.
+
+    Args:
+        chosen: Those with a defect.
+        known: All that are there, good ones too; the same where files were given.
+        base: The folder, None for files.
+    """
+
+    chosen: list[Path]
+    known: list[Path]
+    base: Path | None
+
+
+def list_defect_images(defects: Path | str, *, name: str = "defects") -> list[Path]:
+    """Return the images of a folder that have a defect, whatever says where; no annotation is read for it.
+
+    Args:
+        defects: A folder, searched recursively. Masks are left out, and what lies in a folder ``good``; so is what a
+            person said to have no defect on the page where defects are marked, unless it was marked since.
+        name: What the caller calls ``defects``, for errors.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    images = find_image_files(defects, None, name)
+    places = find_places(images, None)
+    said_good = find_no_defect({image: place.said for image, place in places.items()}, is_given=False)
+    found = [image for image in images.chosen if image not in said_good or _is_marked(image, places[image])]
+    if not found:
+        raise ValueError(describe_empty(defects, name))
+    return found
+
+
+def find_places(images: ImageFiles, marks: Path | None) -> dict[Path, Places]:
+    """Return where to look for the marks of each image, good ones too.
+
+    Args:
+        images: The images.
+        marks: A folder or file of marks that was given, None to look beside the images.
+    """
+    one_each = {image.parent: image for image in images.known}
+    of_folder = {folder: _places_of(image, images.base or folder, marks) for folder, image in one_each.items()}
+    return {image: of_folder[image.parent] for image in images.known}
+
+
+def _places_of(image: Path, base: Path, marks: Path | None) -> Places:
+    if marks is None:
+        return find_beside(image, base)
+    return find_within(image, base, marks) if marks.is_dir() else Places(said=find_said_beside(image, base))
+
+
+def _is_marked(image: Path, places: Places) -> bool:
+    """Return whether there is a mask or a shape of LabelMe for an image."""
+    return bool(places.find_masks(image)) or any(map(_has_shapes, places.find_labelme(image)))
+
+
+def _has_shapes(path: Path) -> bool:
+    try:
+        content = AnnotationFile(path, "marks").read_json()
+    except ValueError:
+        return False
+    return type(content) is dict and bool(content.get("shapes"))
+
+
+def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | None, name: str) -> ImageFiles:
+    """Return the images of a folder, or those given.
+
+    Args:
+        defects: A folder, searched recursively, or files.
+        marks: Folder of the marks, None where they are beside.
+        name: What the caller calls ``defects``, for errors.
+
+    Raises:
+        ValueError: If there is none, or a file is no image.
+    """
+    if isinstance(defects, (str, Path)) and not Path(defects).is_file():
+        folder = Path(defects)
+        if not folder.is_dir():
+            msg = (
+                f"`{name}` must be a folder with images of real defects, got {str(folder)!r}. Give `<category>/test`, "
+                "a folder of images and their masks, or images."
+            )
+            raise ValueError(msg)
+        images = [file for file in list_images(folder, name).paths if _is_image(file, folder, marks)]
+        chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
+        if not chosen:
+            raise ValueError(describe_empty(defects, name))
+        return ImageFiles(chosen, images, folder)
+    listed = [Path(defects)] if isinstance(defects, (str, Path)) else [Path(file) for file in defects]
+    for file in listed:
+        if not file.is_file() or file.suffix.lower() not in SUFFIXES:
+            state = "is a folder" if file.is_dir() else "is no image" if file.is_file() else "is not there"
+            msg = (
+                f"`{name}` must be one folder, or images ({', '.join(sorted(SUFFIXES))}), but {str(file)!r} {state}. "
+                "Give the images one by one."
+            )
+            raise ValueError(msg)
+    if not listed:
+        raise ValueError(describe_empty(defects, name))
+    unique = list({file.resolve(): file for file in listed}.values())
+    return ImageFiles(unique, unique, None)
+
+
+def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:
+    """Return whether a file is an image and not a mask of one."""
+    if file.stem.endswith("_mask"):
+        return False
+    if marks is None:
+        return not set(MASK_FOLDERS) & set(file.relative_to(folder).parts[:-1])
+    return marks.resolve() == folder.resolve() or marks.resolve() not in file.resolve().parents
+
+
+def describe_empty(defects: object, name: str) -> str:
+    """Return what to say where there is no image of a defect."""
+    named = f" {str(defects)!r}" if isinstance(defects, (str, Path)) else ""
+    return (
+        f"`{name}`{named} holds no image of a defect ({', '.join(sorted(SUFFIXES))}; a folder `{_GOOD}` does not "
+        "count, nor what annotations name without a mark). Put some there, in a folder for each type."
+    )

@@ -1,0 +1,162 @@
+"""Where the marks of an image lie: beside it, in a folder beside its own, or in one file for many images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib_synth.defects.no_defect import NO_DEFECT_FILE
+from anomalib_synth.images import SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MASK_FOLDERS = ("ground_truth", "masks")
+LABEL_FOLDER = "labels"
+NAME_FILES = ("data.yaml", "classes.txt")
+_ABOVE = 2  # folders above the one that was given in which marks are looked for
+_DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
+
+
+@dataclass
+class Places:
+    """Folders in which the marks of an image may lie.
+
+    Args:
+        masks: Folders of masks, ``<stem>_mask.png`` or ``<stem>.png``.
+        own: Folders in which the images lie too: ``<stem>_mask.png`` alone.
+        labelme: Folders of LabelMe files, ``<stem>.json``.
+        yolo: Folders of YOLO labels, ``<stem>.txt``.
+        datasets: Folders that may hold one file for many images.
+        said: Folders with a file of the images without a defect, each with the folder in or below it in which the
+            marks of this image would lie.
+    """
+
+    masks: list[Path] = field(default_factory=list)
+    own: list[Path] = field(default_factory=list)
+    labelme: list[Path] = field(default_factory=list)
+    yolo: list[Path] = field(default_factory=list)
+    datasets: list[Path] = field(default_factory=list)
+    said: list[tuple[Path, Path]] = field(default_factory=list)
+
+    def find_masks(self, image: Path) -> list[Path]:
+        """Return the masks of an image, at most one a folder."""
+        stems: list[tuple[Path, tuple[str, ...]]] = []
+        stems += [(folder, (f"{image.stem}_mask", image.stem)) for folder in self.masks]
+        stems += [(folder, (f"{image.stem}_mask",)) for folder in self.own]
+        found = []
+        for folder, names in stems:
+            candidates = (folder / f"{name}{suffix}" for name in names for suffix in sorted(SUFFIXES))
+            mask = next((each for each in candidates if each.is_file() and each.resolve() != image.resolve()), None)
+            if mask is not None:
+                found.append(mask)
+        return _unique(found)
+
+    def find_labelme(self, image: Path) -> list[Path]:
+        """Return the JSON files that have an image's name."""
+        return _unique(file for folder in self.labelme if (file := folder / f"{image.stem}.json").is_file())
+
+    def find_yolo(self, image: Path) -> list[Path]:
+        """Return the text files that have an image's name."""
+        return _unique(
+            file
+            for folder in self.yolo
+            if (file := folder / f"{image.stem}.txt").is_file() and file.name not in NAME_FILES
+        )
+
+
+def find_beside(image: Path, base: Path) -> Places:
+    """Return where the marks of an image are looked for when nobody says.
+
+    Args:
+        image: The image.
+        base: The folder that was given, or that of the file.
+    """
+    folder = base.resolve() / image.parent.relative_to(base)
+    above = list(_parents(folder, base.resolve()))
+    mirrored = list(_mirrored(folder, above, MASK_FOLDERS))
+    masks = _existing(mirrored)
+    return Places(
+        masks=masks,
+        own=[image.parent],
+        labelme=_unique([image.parent, *masks]),
+        yolo=_existing(_mirrored(folder, above, (LABEL_FOLDER,))),
+        datasets=_existing(place for parent in above for place in (parent, parent / "annotations")),
+        said=_find_said([folder, *mirrored], base),
+    )
+
+
+def find_said_beside(image: Path, base: Path) -> list[tuple[Path, Path]]:
+    """Return where it may be said that an image has no defect, in its own folder and above; see :class:`Places`.
+
+    Args:
+        image: The image.
+        base: The folder that was given, or that of the file.
+    """
+    return _find_said([base.resolve() / image.parent.relative_to(base)], base)
+
+
+def find_within(image: Path, base: Path, marks: Path) -> Places:
+    """Return where the marks of an image are looked for in a folder of marks: laid out like the images, or flat.
+
+    Args:
+        image: The image.
+        base: The folder that was given, or that of the file.
+        marks: The folder of marks.
+    """
+    below = image.parent.relative_to(base)
+    possible = [marks / below, marks / image.parent.resolve().name, marks]
+    folders = _existing(possible)
+    beside = [folder for folder in folders if folder.resolve() == image.parent.resolve()]
+    apart = [folder for folder in folders if folder not in beside]
+    datasets = _existing([marks, marks / "annotations"])
+    said = [*_find_said([folder.resolve() for folder in possible], marks), *find_said_beside(image, base)]
+    return Places(masks=apart, own=beside, labelme=folders, yolo=folders, datasets=datasets, said=said)
+
+
+def find_datasets(folders: Iterable[Path]) -> list[Path]:
+    """Return the files for many images in some folders."""
+    patterns = ((folder, pattern) for folder in _unique(folders) for pattern in _DATASETS)
+    found = (file for folder, pattern in patterns for file in sorted(folder.glob(pattern)))
+    return _unique(file for file in found if file.is_file() and not file.name.startswith("."))
+
+
+def find_names(labels: Path) -> Path | None:
+    """Return the file that names the classes of a YOLO label file, from its folder or the nearest of two above."""
+    folders = (labels.parent, *list(labels.resolve().parent.parents)[:_ABOVE])
+    return next((file for folder in folders for name in NAME_FILES if (file := folder / name).is_file()), None)
+
+
+def _parents(folder: Path, base: Path) -> list[Path]:
+    """Return a folder and those above it, up to some above the one that was given."""
+    last = base.parents[min(_ABOVE, len(base.parents)) - 1] if base.parents else base
+    return [each for each in (folder, *folder.parents) if each == last or last in each.parents]
+
+
+def _find_said(folders: Iterable[Path], base: Path) -> list[tuple[Path, Path]]:
+    """Return the folders with a file of images without a defect: folders of marks, there or not, and those above."""
+    pairs = ((above, folder) for folder in folders for above in _parents(folder, base.resolve()))
+    return [(above, folder) for above, folder in pairs if (above / NO_DEFECT_FILE).is_file()]
+
+
+def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterator[Path]:
+    """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``."""
+    for parent in above:
+        parts = folder.relative_to(parent).parts
+        for name in names:
+            yield parent / name / Path(*parts)
+            if parts:
+                yield parent / name / Path(*parts[1:])
+
+
+def _existing(folders: Iterable[Path]) -> list[Path]:
+    return _unique(folder for folder in folders if folder.is_dir())
+
+
+def _unique(paths: Iterable[Path]) -> list[Path]:
+    """Return each path once, whatever it is called."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
