@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -10,23 +9,22 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from anomalib_synth._version import __version__
+from anomalib_synth.report.answers import PageFiles, read_json, refuse, send
 from anomalib_synth.report.desk import OutdatedError, ReviewDesk, UnknownSampleError
 from anomalib_synth.report.guard import Guard
 from anomalib_synth.report.pictures import Pictures
 from anomalib_synth.report.query import DECISIONS
-from anomalib_synth.report.templates import PAGE, load_templates
+from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store import SampleStore, StoreError
 from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, or_none, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_LARGEST_BODY = 16 * 2**20
 _FULL_OUTLINE = 2048
 _IDS = Rule("a list of text", lambda value: type(value) is list and all(type(each) is str for each in value))
 _VERSIONS = Rule(
@@ -57,7 +55,7 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
     endpoints = _Endpoints(store, price_per_hour)
     routes = [
         Route("/", endpoints.show_page),
-        Route("/page/{name}", endpoints.send_file),
+        Route("/page/{name}", PageFiles().send),
         Route("/api/samples", endpoints.list_samples),
         Route("/api/samples/{sample}", endpoints.describe_sample),
         Route("/api/samples/{sample}/{picture}", endpoints.send_picture),
@@ -65,11 +63,11 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
         Route("/api/undo", endpoints.undo, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {
-        UnknownSampleError: lambda _, error: _refuse(error, 404),
-        StoreError: lambda _, error: _refuse(error, 503),
-        OutdatedError: lambda _, error: _refuse(error, 409, error.present),
+        UnknownSampleError: lambda _, error: refuse(error, 404),
+        StoreError: lambda _, error: refuse(error, 503),
+        OutdatedError: lambda _, error: refuse(error, 409, error.present),
         ClientDisconnect: lambda *_: PlainTextResponse("The request was cut off.", status_code=400),
-        ValueError: lambda _, error: _refuse(error, 400),
+        ValueError: lambda _, error: refuse(error, 400),
     }
     return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Guard, host=host)])
 
@@ -82,25 +80,17 @@ class _Endpoints:
         self.desk = ReviewDesk(store, price_per_hour=price_per_hour)
         self.pictures = Pictures(store)
         self.template = load_templates().get_template("review.html")
-        self.files = {file.name: file.read_bytes() for file in PAGE.iterdir() if file.name.endswith(tuple(_TYPES))}
 
     def show_page(self, _: Request) -> Response:
         name = self.store.path.resolve().name
         page = self.template.render(name=name, version=__version__, decisions=DECISIONS.items())
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
-    def send_file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self.files:
-            return PlainTextResponse("There is no such file.", status_code=404)
-        kind = _TYPES[name[name.rindex(".") :]]
-        return Response(self.files[name], media_type=kind, headers={"cache-control": "no-cache"})
-
     def list_samples(self, request: Request) -> Response:
-        return _send(self.desk.page(request.url.query))
+        return send(self.desk.page(request.url.query))
 
     def describe_sample(self, request: Request) -> Response:
-        return _send(self.desk.detail(request.path_params["sample"]))
+        return send(self.desk.detail(request.path_params["sample"]))
 
     def send_picture(self, request: Request) -> Response:
         """Send a thumbnail, an original or an outline; 404 if there is no such sample, 422 if its file is broken."""
@@ -118,7 +108,7 @@ class _Endpoints:
         try:
             data, kind = draw()
         except _BROKEN as error:
-            return _refuse(error, 422)
+            return refuse(error, 422)
         return Response(data, media_type=kind, headers={"cache-control": "private, max-age=60"})
 
     async def decide(self, request: Request) -> Response:
@@ -128,12 +118,12 @@ class _Endpoints:
         "accepted": true, "version": version}``. The versions are those that the page was given, and say what its reader
         saw: 409 and the present state if somebody has decided since. Without them the last word counts.
         """
-        body = await _read_json(request)
+        body = await read_json(request, "Decide by `query` instead.")
         form = _BY_QUERY if "query" in body else _BY_IDS
         if fault := form.find_fault(body):
             msg = f"The body {fault}."
             raise ValueError(msg)
-        return _send(await run_in_threadpool(self._write, body))
+        return send(await run_in_threadpool(self._write, body))
 
     def _write(self, body: dict[str, Any]) -> dict[str, Any]:
         if "query" not in body:
@@ -143,37 +133,4 @@ class _Endpoints:
         )
 
     async def undo(self, _: Request) -> Response:
-        return _send(await run_in_threadpool(self.desk.undo))
-
-
-async def _read_json(request: Request) -> dict[str, Any]:
-    """Return the body of a request.
-
-    Raises:
-        ValueError: If it is too large, or is not an object.
-    """
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > _LARGEST_BODY:
-            msg = f"The body must be at most {_LARGEST_BODY} bytes. Decide by `query` instead."
-            raise ValueError(msg)
-    try:
-        body = json.loads(data)
-    except RecursionError as error:
-        msg = "The body must be an object, but it is nested too deeply."
-        raise ValueError(msg) from error
-    if not isinstance(body, dict):
-        msg = "The body must be an object."
-        raise ValueError(msg)
-    return body
-
-
-def _send(content: dict[str, Any]) -> JSONResponse:
-    return JSONResponse(content, headers={"cache-control": "no-store"})
-
-
-def _refuse(error: Exception, status: int, present: dict[str, Any] | None = None) -> JSONResponse:
-    text = str(error) or type(error).__name__
-    content = {**(present or {}), "error": text.encode("utf-8", "replace").decode()}
-    return JSONResponse(content, status_code=status, headers={"cache-control": "no-store"})
+        return send(await run_in_threadpool(self.desk.undo))

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from anomalib_synth.images import ImageReader
 from anomalib_synth.report.application import build_application
+from anomalib_synth.report.marking_application import build_marking
+from anomalib_synth.report.marking_files import MarkedFolder
 from anomalib_synth.report.review import listen
 from anomalib_synth.report.server import make_server
 from anomalib_synth.store import SampleStore
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
+    from starlette.types import ASGIApp
+
+    from anomalib_synth.report.marking_outline import Proposer
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 REQUIRED = "ANOMALIB_SYNTH_BROWSER_REQUIRED"
@@ -47,8 +53,22 @@ def open_browser() -> Iterator[Browser]:
 @contextmanager
 def serve_store(path: Path) -> Iterator[str]:
     """Serve the review of a store from a thread; gives its address."""
+    with serve_application(build_application(SampleStore.open(path))) as address:
+        yield address
+
+
+@contextmanager
+def serve_marking(images: Path, out: Path | None = None, *, proposer: Proposer | None = None) -> Iterator[str]:
+    """Serve the page that marks the images of a folder from a thread; gives its address."""
+    with serve_application(build_marking(MarkedFolder.open(images, out), ImageReader(), proposer=proposer)) as address:
+        yield address
+
+
+@contextmanager
+def serve_application(application: ASGIApp) -> Iterator[str]:
+    """Serve an application from a thread; gives its address."""
     with listen("127.0.0.1", 0) as listener:
-        server = make_server(build_application(SampleStore.open(path)))
+        server = make_server(application)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

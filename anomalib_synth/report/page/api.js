@@ -1,6 +1,6 @@
 // What the page asks the server.
 
-async function ask(address, options) {
+export async function ask(address, options) {
   let answer;
   try {
     answer = await fetch(address, options);
@@ -13,7 +13,7 @@ async function ask(address, options) {
   return body;
 }
 
-const post = (address, body) =>
+export const post = (address, body) =>
   ask(address, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 export const listSamples = (query) => ask(`/api/samples?${query}`);

@@ -1,0 +1,73 @@
+"""``anomalib-synth review --images``: mark the defects of real images in the browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import track
+
+from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.images import ImageFolder, ImageReader, ImageSize, find_white_point, list_images
+from anomalib_synth.report.marking_application import build_marking
+from anomalib_synth.report.marking_files import MarkedFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+
+    from anomalib_synth.images import WhitePoint
+    from anomalib_synth.report.marking_outline import Proposer
+
+_MOST_NORMALS = 64
+_SIDE = 256
+
+
+def prepare_marking(
+    images: Path, *, out: Path | None, normals: Path | None, detector: Path | None, host: str
+) -> tuple[Starlette, str]:
+    """Return the application that marks the images of a folder, and what to call it.
+
+    Args:
+        images: Folder with images of defects, searched recursively.
+        out: Folder of the marks, None for that of the images.
+        normals: Folder with good images, to propose where a defect may be; None for no such proposal.
+        detector: Folder of a trained detector, to propose it in their place.
+        host: The address it will be bound to.
+
+    Raises:
+        ValueError: If the folders cannot be used.
+        OSError: If the weights that `normals` needs cannot be read.
+    """
+    folder = MarkedFolder.open(images, out)
+    good = [] if normals is None else list_images(normals, "normals").paths
+    white = find_white_point([*(image.path for image in folder.listed.values()), *good])
+    for name, reason in folder.left_out.items():
+        print(f"Left out {name}: {reason}.")
+    proposer: Proposer | None = None
+    if detector is not None:
+        from anomalib_synth.learning.detector_map import DetectorMap
+
+        proposer = DetectorMap(detector)
+    elif normals is not None:
+        proposer = fit_proposer(normals, white)
+    application = build_marking(folder, ImageReader(white_point=white), proposer=proposer, host=host)
+    return application, f"Marking {images} ({len(folder.listed)} images), saved to {folder.out}"
+
+
+def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
+    """Return what says where an image differs most from good ones, fitted to at most 64 of them.
+
+    Raises:
+        ValueError: If there are too few good images.
+        OSError: If the weights of the backbone cannot be read.
+    """
+    from anomalib_synth.detectors.discriminative_padim.normality_map import NormalityMap
+
+    files = dict(evenly_spread(list(list_images(normals, "normals").files.items()), _MOST_NORMALS))
+    good = ImageFolder(files, image_size=ImageSize(height=_SIDE, width=_SIDE), white_point=white)
+    shown = track(good, "Looking at the good images", total=len(files), transient=True)
+    fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in shown)
+    for name, reason in good.left_out.items():
+        print(f"Left out {name} of the good images: {reason}.")
+    return fitted
