@@ -112,7 +112,7 @@ def score(model: AnomalibModule, loader: Any) -> Iterator[tuple[dict[str, tuple[
         with torch.inference_mode():
             images = model.pre_processor.transform(batch.image)
             if isinstance(model, DiscriminativePadim):
-                groups = model.model.group_maps(images)
+                groups = model.model.group_maps(model.model.see(images))
                 n, h = (model.model.standardise_maximum(maps, place) for place, maps in enumerate(groups))
                 found = {
                     "discriminative_padim": (n + h, groups[0] + model.model.trust * groups[1]),

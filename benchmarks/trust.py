@@ -67,9 +67,10 @@ import anomalib_synth  # noqa: F401  (registers the backbone)
 from anomalib_synth.detectors.backbone import FrozenBackbone
 from anomalib_synth.detectors.discriminative_padim.cross_fitting import leave_out
 from anomalib_synth.detectors.discriminative_padim.features import GridFeatures
-from anomalib_synth.detectors.discriminative_padim.heads import Head, cover_cells, focal_losses
+from anomalib_synth.detectors.discriminative_padim.heads import Head
 from anomalib_synth.detectors.discriminative_padim.normality import PositionGaussian, PositionMoments, distance
 from anomalib_synth.detectors.discriminative_padim.scales import make_resize, make_upsampling
+from anomalib_synth.detectors.discriminative_padim.targets import Targets, cover_cells, focal_losses
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread
 
@@ -306,10 +307,12 @@ def train_heads(task: Task, held: torch.Tensor, *, steps: int, seed: int = 0, ch
         for level, pair in enumerate(heads):
             cover = task.cover[level][defect]
             cover = torch.cat([torch.zeros_like(cover), cover]).flip(flips)
+            positive, negative = Targets(cover, torch.zeros_like(cover, dtype=torch.uint8)).split()
             for key, head in pair.items():
                 values = getattr(task, key)[level]
                 rows = torch.where(is_changed, values["changed"][normal], values["good"][normal])
-                loss = loss + focal_losses(head(torch.cat([rows, values["drawn"][defect]]).flip(flips)), cover).mean()
+                logits = head(torch.cat([rows, values["drawn"][defect]]).flip(flips))
+                loss = loss + focal_losses(logits, positive, positive | negative).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -101,7 +101,7 @@ def show_maps(figure: mpl.figure.Figure, model: DiscriminativePadim, data: DemoP
     batch = next(iter(data.test_dataloader()))
     rows = batch.gt_label.nonzero().flatten()[[1, 7]]
     with torch.inference_mode():
-        normality, defect = model.model.group_maps(model.pre_processor.transform(batch.image[rows]))
+        normality, defect = model.model.group_maps(model.model.see(model.pre_processor.transform(batch.image[rows])))
     places = iter(range(10))
     for row in range(2):
         panels = {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torchvision.tv_tensors import Image
 
-from anomalib_synth.functional.field_of_view import CoverageMask, in_view
+from anomalib_synth.defects import DEFECT
+from anomalib_synth.functional.field_of_view import CoverageMask, in_view, see_marks
 from anomalib_synth.host.batches import set_unchecked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anomalib.data import ImageBatch
 
@@ -63,6 +64,70 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     batch.gt_label = seen & (real | drawn)
     batch.quality = torch.where(real, quality, torch.where(seen, sample.quality, 1.0))
     batch.synthetic = torch.where(real, synthetic, drawn) & seen
+
+
+class RealRow(NamedTuple):
+    """A real defect that takes the place of a row of a batch.
+
+    Args:
+        row: Which row.
+        image: (3, H, W) in [0, 1], of the batch's size.
+        source: (3, H, W), the good image that the defect was pasted on; None for a photograph of the defect.
+        marks: (H, W) uint8, how it is marked; see :mod:`anomalib_synth.defects`.
+        path: File of the image.
+    """
+
+    row: int
+    image: torch.Tensor
+    source: torch.Tensor | None
+    marks: torch.Tensor
+    path: str
+
+
+def write_real_rows(batch: ImageBatch, rows: Sequence[RealRow], pre_process: Callable | None) -> None:
+    """Write real defects into a batch: the fields of :func:`write_labels`, and ``marks`` (B, H, W) uint8.
+
+    ``gt_mask`` is what is certain, ``marks`` are as the model sees them after its own transform, 0 for all other rows.
+    A defect of which that leaves nothing does not take its row. :func:`write_labels` may be called before or after.
+
+    Args:
+        batch: The batch, changed in place.
+        rows: The defects.
+        pre_process: The transform of the model's pre-processor, or None.
+    """
+    image = batch.image.as_subclass(torch.Tensor)
+    no = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+    marks = torch.zeros(len(image), *image.shape[-2:], dtype=torch.uint8, device=image.device)
+    for each in rows:
+        marks[each.row] = each.marks
+    seen = see_marks(marks, pre_process)
+    rows = [each for each in rows if bool(seen[each.row].any())]
+    places = torch.tensor([each.row for each in rows], dtype=torch.long, device=image.device)
+    known = {name: getattr(batch, name, None) for name in ("source", "quality", "synthetic")}
+    source = _transform(pre_process, batch.image) if known["source"] is None else known["source"]
+    quality = torch.ones(len(image), device=image.device) if known["quality"] is None else known["quality"]
+    synthetic = no if known["synthetic"] is None else known["synthetic"].bool()
+    label = no if batch.gt_label is None else batch.gt_label.bool()
+    mask = marks > DEFECT if batch.gt_mask is None else batch.gt_mask.as_subclass(torch.Tensor) > 0
+    if rows:
+        pasted = torch.tensor([each.source is not None for each in rows], device=image.device)
+        before = torch.stack([each.image if each.source is None else each.source for each in rows])
+        image = image.index_copy(0, places, torch.stack([each.image for each in rows]))
+        source = source.as_subclass(torch.Tensor).index_copy(0, places, _transform(pre_process, before))
+        mask = mask.index_copy(0, places, marks[places] == DEFECT)
+        quality = quality.index_fill(0, places, 1.0)
+        synthetic = synthetic.index_copy(0, places, pasted)
+        label = label.index_fill(0, places, True)
+    if batch.image_path is not None:
+        paths = list(batch.image_path)
+        for each in rows:
+            paths[each.row] = each.path
+        batch.image_path = paths
+    shown = torch.zeros_like(seen)
+    shown[places] = seen[places]
+    batch.image, batch.source = Image(image), Image(source)
+    _set_mask(batch, mask)
+    batch.gt_label, batch.quality, batch.synthetic, batch.marks = label, quality, synthetic, shown
 
 
 def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:

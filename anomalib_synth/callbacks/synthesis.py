@@ -15,12 +15,14 @@ from PIL import Image
 from anomalib_synth.callbacks.labels import label_from_mask, write_labels
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
+from anomalib_synth.data.held_out import check_not_held_out
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
 from anomalib_synth.host.augmenters import Intake, SlotSwap, find_intake
+from anomalib_synth.images import digest_images
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ class SynthesisCallback(RestoringCallback):
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
         self._batch: ImageBatch | None = None
+        self._learned: list[str] = []
         self._reasons: Counter[str] = Counter()
         self._shown: AnomalySample | None = None
         self._collects = False
@@ -142,6 +145,8 @@ class SynthesisCallback(RestoringCallback):
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:
             return
+        check_not_held_out(trainer.datamodule, self.generator.defect_images, "generator")
+        self._learned = sorted(digest_images(self.generator.defect_images))
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)
@@ -197,6 +202,10 @@ class SynthesisCallback(RestoringCallback):
         self._reasons.clear()
         if self._shown is not None and trainer.is_global_zero:
             self._log_grid(trainer)
+
+    def state_dict(self) -> dict[str, list[str]]:
+        """Return the digests of the real defects that the samples show, so that a checkpoint says what was learned."""
+        return {"images": self._learned} if self._learned else {}
 
     def restore(self) -> None:
         """Put the model's own augmenter back."""

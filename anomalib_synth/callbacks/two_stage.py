@@ -27,6 +27,7 @@ from anomalib_synth.callbacks.schedule import (
     stage_two_share,
 )
 from anomalib_synth.callbacks.synthesis import SynthesisCallback
+from anomalib_synth.data.held_out import check_not_held_out
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.host.optimizers import renew_optimizers
 from anomalib_synth.host.resuming import complete_last_epoch, renew_first_iterator
@@ -175,6 +176,7 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._stage_two = stage_two_share(self.switch, self.switch_unit, limits)
         if self.frozen:
             match_parameters(pl_module, self.frozen)
+        check_not_held_out(trainer.datamodule, self.fine_generator.defect_images, "fine_generator")
         if self._shares_normals:
             self.fine_generator.use_prepared(cast("PreparedNormals", self._driven[1].prepared))
         self._choose_generator()

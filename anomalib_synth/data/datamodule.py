@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
-from anomalib_synth.data.held_out import hold_out, leave_copies_out, normal_rows
+from anomalib_synth.data.held_out import check_not_held_out, hold_out, leave_copies_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
@@ -208,6 +208,7 @@ class SyntheticDataModule(AnomalibDataModule):
                 name=base.train_data.name,
                 category=base.train_data.category,
             )
+        check_not_held_out(base, self.generator.defect_images, "generator", splits=("val", "test"))
         self._take_over(base)
 
     def _open_base(self, stage: str | None) -> AnomalibDataModule:

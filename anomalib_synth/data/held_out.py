@@ -99,6 +99,42 @@ def hold_out(
     return held_out
 
 
+def check_not_held_out(
+    datamodule: object, files: Sequence[Path], argument: str, *, splits: Sequence[str] = ("train", "val", "test")
+) -> None:
+    """Refuse to learn from images that a run holds out to validate or test, or shows as good, under whatever name.
+
+    Args:
+        datamodule: The run's datamodule, set up; what is none cannot be looked at.
+        files: The images that are to be learned.
+        argument: Name of the argument that names them.
+        splits: The splits to look at.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    if not files:
+        return
+    own = dict(zip(digest_images(files), files, strict=True))
+    for split in splits:
+        samples = getattr(getattr(datamodule, f"{split}_data", None), "samples", None)
+        if samples is None or "image_path" not in samples:
+            continue
+        held = samples if split != "train" else samples[samples.label_index == LabelName.NORMAL]
+        columns = [held[name] for name in ("image_path", "source_path") if name in held]
+        paths = sorted({path for column in columns for path in column if isinstance(path, str) and path})
+        contents = dict(zip(digest_images(paths, description=f"Comparing with the {split} set"), paths, strict=True))
+        leaked = [(own[content], contents[content]) for content in own if content in contents]
+        if leaked:
+            what = "shown as good in training" if split == "train" else f"in the run's {split} set"
+            names = ", ".join(f"{str(file)!r} (there {path!r})" for file, path in leaked[:3])
+            msg = (
+                f"`{argument}` must not hold images that are {what}, got {len(leaked)} of {len(files)}: {names}"
+                f"{', ...' if len(leaked) > 3 else ''}. Take them out of one of the two."
+            )
+            raise ValueError(msg)
+
+
 def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:
     """Return the normal samples of a dataset, indexed by their positions; none if there is no dataset."""
     if dataset is None:

@@ -139,6 +139,15 @@ def mask_of(batch: ImageBatch, model: str) -> torch.Tensor:
     return torch.zeros(len(batch.image), *batch.image.shape[-2:], dtype=torch.bool, device=batch.image.device)
 
 
+def marks_of(batch: ImageBatch) -> torch.Tensor | None:
+    """Return (B, H, W) uint8: how real defects are marked (:mod:`anomalib_synth.defects`); None where none are.
+
+    What is not certain about them; their ``gt_mask`` holds what is.
+    """
+    marks = getattr(batch, "marks", None)
+    return None if marks is None or not bool(marks.any()) else marks.as_subclass(torch.Tensor)
+
+
 def drawn_rows(batch: ImageBatch) -> torch.Tensor:
     """Return (B,) bool: the rows with a synthetic defect, whose source is a normal image."""
     synthetic = getattr(batch, "synthetic", None)

@@ -88,7 +88,14 @@ def calibrate(
         ValueError: If an argument is wrong, before any work; or, at the end, if the model is unfit.
     """
     from anomalib_synth.evidence.checkpoints import load_model, read_checkpoint
-    from anomalib_synth.evidence.held_out import check_count, check_not_trained_on, list_normals, list_readable
+    from anomalib_synth.evidence.held_out import (
+        check_count,
+        check_normals_not_learned,
+        check_not_trained_on,
+        list_normals,
+        list_readable,
+        list_real,
+    )
     from anomalib_synth.evidence.outcome import evaluate
     from anomalib_synth.evidence.planning import Plan, check_known, measure_rounding
     from anomalib_synth.evidence.scoring import describe_order, score_items
@@ -107,7 +114,8 @@ def calibrate(
     check_not_trained_on(held_out, train_normals, config)
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
-    real = [] if defects is None else list_readable("defects", defects)
+    check_normals_not_learned(held_out, loaded)
+    real = [] if defects is None else list_real(defects, loaded)
     trained: list[Path] = []
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):
         trained = evenly_spread(list_readable("train_normals", train_normals), _SHOWN)
@@ -152,12 +160,13 @@ def _finish(
 ) -> None:
     """Write the new checkpoint and the results, and print them."""
     from anomalib_synth.evidence.checkpoints import save_checkpoint
+    from anomalib_synth.evidence.held_out import CALIBRATION
     from anomalib_synth.evidence.recall_plot import draw_calibration
     from anomalib_synth.evidence.results import print_results, write_results
     from anomalib_synth.host.thresholds import write_thresholds
 
     changes = write_thresholds(loaded, image=outcome.image, pixel=outcome.pixel)
-    loaded["anomalib_synth_calibration"] = {**settings, **outcome.to_dict()}
+    loaded[CALIBRATION] = {**settings, **outcome.to_dict()}
     save_checkpoint(loaded, out / "calibrated.ckpt")
     write_results(outcome, rows, settings, out)
     draw_calibration(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.defects import list_defect_images
 from anomalib_synth.evidence.statistics import least_count
 from anomalib_synth.evidence.training_run import training_images
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import Normal, check_host_agrees, digest_images, list_images
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
+LEARNED = "anomalib_synth_learned"  # in a checkpoint: the digests of the real images that `learn` has shown it
 _LEAST = 10
 
 
@@ -41,6 +45,42 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
         distinct.setdefault(content, path)
     normals = [Normal(path=path, name=path.name, content=content) for content, path in distinct.items()]
     return normals, len(paths) - len(distinct)
+
+
+def list_real(folder: Path, checkpoint: dict[str, Any]) -> list[Path]:
+    """Return the images of real defects in a folder: no masks, and none that the model has learned.
+
+    Raises:
+        ValueError: If there is none, or the model has learned one of them, by :class:`RealDefectsCallback` or `learn`.
+    """
+    paths = list_defect_images(folder)
+    check_host_agrees(paths, "defects")
+    _check_not_learned(paths, checkpoint, "defects")
+    return paths
+
+
+def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, Any]) -> None:
+    """Refuse normals that the model has learned as false alarms.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    _check_not_learned([normal.path for normal in normals], checkpoint, "normals")
+
+
+def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
+    states = [state for state in (checkpoint.get("callbacks") or {}).values() if isinstance(state, dict)]
+    learned = {*(checkpoint.get(LEARNED) or []), *(each for state in states for each in state.get("images") or [])}
+    if not learned:
+        return
+    seen = [path for path, content in zip(paths, digest_images(paths), strict=True) if content in learned]
+    if seen:
+        msg = (
+            f"`{argument}` must not hold images that the model has learned, got {len(seen)} of {len(paths)}: "
+            f"{', '.join(repr(str(path)) for path in seen[:3])}. It knows them, so they would say nothing about new "
+            "ones. Take them away."
+        )
+        raise ValueError(msg)
 
 
 def check_count(count: int, rate: float) -> None:

@@ -13,6 +13,7 @@ from torchvision.tv_tensors import Image, Mask, wrap
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_BENT = 0.05  # of half an image: how far pixels may lie from where an affine transform has them
 _WHOLE = (Grayscale, Normalize, Pad, Resize, ToDtype)  # what they are given is all there afterwards
 
 
@@ -106,6 +107,22 @@ def see_masks(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
     return seen.as_subclass(torch.Tensor)
 
 
+def see_marks(marks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
+    """Return marks of several values as a model sees them after its transform, as :func:`see_masks` does for masks.
+
+    Where they get smaller, a pixel has the largest value in its area: of what is certain nothing is lost.
+
+    Shape:
+        - marks: (B, H, W) uint8; returns (B, H', W') uint8
+    """
+    if transform is None:
+        return marks
+    blank = Image(torch.zeros(len(marks), 3, *marks.shape[-2:], device=marks.device))
+    with torch.random.fork_rng(devices=[]):
+        _, seen = transform(blank, CoverageMask(marks))
+    return seen.as_subclass(torch.Tensor)
+
+
 def in_view(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
     """Return whether any pixel of each mask is left after the model's transform: (B, H, W) to (B,) bool."""
     return see_masks(masks, transform).flatten(1).any(1)
@@ -116,3 +133,45 @@ def sees_all(transform: Callable | None) -> bool:
     if isinstance(transform, Compose):
         return all(sees_all(step) for step in transform.transforms)
     return transform is None or type(transform) in _WHOLE
+
+
+def find_view(prepare: Callable[[torch.Tensor], torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Return where the pixels of an image are in what a model is shown of it.
+
+    A ramp along each side is sent through the model's own transform, with a black and a white image, by which what that
+    does to brightness is taken out again.
+
+    Args:
+        prepare: The transform, from an image (1, 3, H, W) in [0, 1].
+        size: Height and width of the image.
+
+    Returns:
+        (2, 3) float32, as :func:`torch.nn.functional.affine_grid` takes it: from x, y in the image to x, y in the view,
+        both from -1 to 1. What lies beyond is not seen.
+
+    Raises:
+        ValueError: If the transform does more than move, scale, turn and crop.
+    """
+    height, width = size
+    across = ((torch.arange(width) + 0.5) / width).expand(height, width)
+    down = ((torch.arange(height) + 0.5) / height)[:, None].expand(height, width)
+    black, white = torch.zeros(1).expand(size), torch.ones(1).expand(size)
+    low, high, x, y = (
+        prepare(each.expand(1, 3, *size).clone()).float().mean((0, 1)).cpu().double()
+        for each in (black, white, across, down)
+    )
+    span = high - low
+    seen = span.abs() > 0.5 * span.abs().max()
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in span.shape)
+    v, u = torch.meshgrid((2 * rows + 1) / len(rows) - 1, (2 * columns + 1) / len(columns) - 1, indexing="ij")
+    view = torch.stack([u[seen], v[seen], torch.ones_like(u[seen])], 1)
+    image = torch.stack([2 * (each - low)[seen] / span[seen] - 1 for each in (x, y)], 1)
+    fit = torch.linalg.lstsq(view, image).solution
+    errors = (view @ fit - image).abs().amax(1)
+    inner = errors <= errors.mean()
+    fit = torch.linalg.lstsq(view[inner], image[inner]).solution  # without the border, where a ramp is cut off
+    whole = torch.cat([fit.T, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
+    if not bool(torch.isfinite(whole).all()) or (view[inner] @ fit - image[inner]).abs().max() > _BENT:
+        msg = "`detector` must move, scale, turn or crop its images, but its transform bends them. Give `normals`."
+        raise ValueError(msg)
+    return torch.linalg.inv(whole)[:2].float()

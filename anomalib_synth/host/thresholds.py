@@ -8,6 +8,7 @@ and, as the post-processor is a Lightning callback too, in ``callbacks``, which 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,45 @@ def give_raw_scores(model: AnomalibModule) -> None:
 def has_pixel_threshold(checkpoint: dict[str, Any]) -> bool:
     """Return whether masks are made with a threshold; anomalib's MEBin, told by its settings, finds one an image."""
     return "min_interval_len" not in (checkpoint.get(_CONFIG) or {})
+
+
+def post_processor_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a checkpoint, plain data, with the sensitivities and what the post-processor does."""
+    return {_CONFIG: dict(checkpoint[_CONFIG])} if checkpoint.get(_CONFIG) else {}
+
+
+def read_image_threshold(checkpoint: dict[str, Any]) -> float:
+    """Return the raw image score above which a checkpoint that was read calls an image anomalous.
+
+    Raises:
+        ValueError: If it has no threshold.
+    """
+    config = checkpoint.get(_CONFIG) or {}
+    sensitivity = config.get("image_sensitivity", 0.5)
+    for state, prefix in _states(checkpoint):
+        if not config.get("enable_normalization", True):
+            return 1 - float(sensitivity)
+        threshold = float(state[f"{prefix}_image_threshold"])
+        span = float(state[f"{prefix}image_max"]) - float(state[f"{prefix}image_min"])
+        if not math.isnan(threshold) and not math.isnan(span):
+            return threshold + (0.5 - float(sensitivity)) * span
+    msg = (
+        "The checkpoint must hold a threshold of anomalib's post-processor, got none. Validate the model when it is "
+        "trained, or calibrate it."
+    )
+    raise ValueError(msg)
+
+
+def lower_pixel_threshold(model: AnomalibModule, limit: float) -> None:
+    """Lower the threshold of a model's anomaly maps to a limit, where it has one that is higher.
+
+    Args:
+        model: A model whose validation has just ended.
+        limit: The largest threshold wanted, on raw maps.
+    """
+    threshold = getattr(model.post_processor, "_pixel_threshold", None)
+    if threshold is not None:  # NaN, where none was computed, stays
+        threshold.clamp_(max=limit)
 
 
 def write_thresholds(checkpoint: dict[str, Any], *, image: Level, pixel: Level | None) -> list[str]:

@@ -119,6 +119,7 @@ def test_there_are_configs() -> None:
         "literature",
         "mixture",
         "real_defects",
+        "few_real_defects",
         *ADDITIONS,
     }
     compared = set((CONFIGS / "compare").glob("*.yaml"))  # test_compare.py runs these
@@ -166,7 +167,9 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "file", [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "stored"}], ids=lambda file: file.stem
+    "file",
+    [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "stored", "few_real_defects"}],
+    ids=lambda file: file.stem,
 )
 def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monkeypatch) -> None:
     from anomalib.engine import Engine
@@ -194,6 +197,26 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
     assert {"LearningRateMonitor", "SynthesisCallback", ADDITIONS.get(file.stem, "SynthesisCallback")} <= set(seen)
     if file.stem != "diffusion_retrieval":  # random weights draw nothing that is visible
         assert list((tmp_path / "results").rglob("synthesis/epoch_0000.png"))
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_few_real_defects_are_learned_with_and_without_masks(masks, parts_root, tmp_path, monkeypatch) -> None:
+    shutil.copytree(parts_root / "train" / "good", tmp_path / "parts" / "good")
+    shutil.copytree(parts_root / "test", tmp_path / "real_defects" / "test")
+    if masks:
+        shutil.copytree(parts_root / "ground_truth", tmp_path / "real_defects" / "ground_truth")
+    monkeypatch.chdir(tmp_path)
+    run_cli(
+        "train", "--config", str(CONFIGS / "train" / "folder.yaml"),
+        "--config", str(CONFIGS / "synthesis" / "few_real_defects.yaml"), "--model.init_args.scales=[64]",
+        "--default_root_dir", str(tmp_path / "results"), "--data.init_args.base.init_args.num_workers=0",
+        *short(limit_train_batches=2, val_check_interval=1.0),
+    )  # fmt: skip
+    checkpoint = next((tmp_path / "results").rglob("*.ckpt"))
+    state = torch.load(checkpoint, weights_only=False)
+    learned = state["callbacks"]["RealDefectsCallback"]["images"]
+    assert len(learned) == len([path for path in (parts_root / "test").rglob("*.png") if path.parent.name != "good"])
+    assert bool(state["state_dict"]["model.has_heads"])
 
 
 def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatch) -> None:

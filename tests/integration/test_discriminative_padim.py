@@ -124,7 +124,7 @@ def test_held_out_normals_train_no_head(parts_root, tmp_path) -> None:
     def step(batch: ImageBatch, *args: Any) -> Any:
         training = model._training
         held = [
-            bool(training._held_out[training._normals.find(each, digest_pixels(each))])
+            bool(training._measured.held_out[training._normals.find(each, digest_pixels(each))])
             for each in batch.source.as_subclass(torch.Tensor)
         ]
         values = training.sample_losses(batch, step=0)
@@ -220,7 +220,9 @@ def test_augmented_images_of_held_out_normals_train_no_head(parts_root, tmp_path
     def step(batch: ImageBatch, *args: Any) -> Any:
         training = model._training
         values = training.sample_losses(batch, step=0)
-        held.extend(bool(training._held_out[training._normals.find_name(image_key(path))]) for path in batch.image_path)
+        held.extend(
+            bool(training._measured.held_out[training._normals.find_name(image_key(path))]) for path in batch.image_path
+        )
         losses.extend(values.tolist())
         return {"loss": values.mean()}
 
@@ -282,7 +284,7 @@ def test_scores_grow_slowly_when_defects_are_gross(trained) -> None:
     network = trained[0].model.eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        (normality, defect), found = network.group_maps(images), network(images)
+        (normality, defect), found = network.group_maps(network.see(images)), network(images)
         score = network.standardise_maximum(normality, 0) + network.standardise_maximum(defect, 1)
     np.testing.assert_allclose(np.sinh(found.anomaly_map), normality + network.trust * defect, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.sinh(found.pred_score), score, rtol=1e-3, atol=1e-4)
@@ -384,6 +386,23 @@ def test_validation_sees_the_score_of_its_moment(parts_root, tmp_path) -> None:
         again = model.eval().model(normalising(64).transform(batch.image)).pred_score
     assert len(compare.scores) == 1
     torch.testing.assert_close(compare.scores[0], again)
+
+
+def test_masks_begin_no_higher_than_good_images_reach(parts_root, tmp_path, monkeypatch) -> None:
+    base = make_folder(parts_root, val_split_mode="from_train")
+    datamodule = SyntheticDataModule(base, RuleBasedGenerator(["cutout"]), splits=["val"], root=tmp_path / "kept")
+    seed_everything(3, verbose=False)
+    model = make_model()
+    metric = model.post_processor._pixel_threshold_metric
+    monkeypatch.setattr(metric, "compute", lambda: torch.tensor(1e3))  # as where drawn defects are gross
+    make_engine(tmp_path, [make_callback()], max_epochs=2, limit_val_batches=1.0).fit(model, datamodule=datamodule)
+    model.eval()
+    highest = []
+    for batch in datamodule.val_dataloader():
+        with torch.inference_mode():
+            maps = model.model(model.pre_processor.transform(batch.image)).anomaly_map.flatten(1).amax(1)
+        highest += maps[~batch.gt_label.bool()].tolist()
+    assert float(model.post_processor.pixel_threshold) == pytest.approx(max(highest))
 
 
 def test_a_model_can_be_copied_and_trained_after_a_run_that_broke_off(parts_root, tmp_path) -> None:

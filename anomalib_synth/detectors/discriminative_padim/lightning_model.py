@@ -26,8 +26,10 @@ from anomalib_synth.detectors.discriminative_padim.torch_model import Discrimina
 from anomalib_synth.detectors.discriminative_padim.training import HeadTraining
 from anomalib_synth.detectors.numerics import check_loss, check_precision, check_state
 from anomalib_synth.detectors.reduction import MeanOverSamples
+from anomalib_synth.host.thresholds import lower_pixel_threshold
 
 logger = logging.getLogger(__name__)
+_LOOKS_FROM = 0.4  # of the steps: the heads know by then what to look for where a defect has no mask
 
 
 class DiscriminativePadim(AnomalibModule):
@@ -77,6 +79,7 @@ class DiscriminativePadim(AnomalibModule):
     """
 
     learns_from_labels = True
+    learns_from_marks = True  # boxes, clicks, or nothing, in place of a mask
     distinct_samples = 800  # asked of SynthesisCallback, where it is not told a number
 
     def __init__(
@@ -115,6 +118,7 @@ class DiscriminativePadim(AnomalibModule):
         self.sample_reduction = MeanOverSamples()
         self._training: HeadTraining | None = None
         self._learns = True
+        self._highest_good = float("-inf")  # value of the map in a good validation image
 
     def setup(self, stage: str) -> None:
         """Refuse precisions but 32-true: in lower ones features of the same image differ from step to step.
@@ -148,7 +152,8 @@ class DiscriminativePadim(AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Return the mean over samples of the heads' losses."""
         del args, kwargs
-        losses = self._materials.sample_losses(batch, step=self.global_step)
+        looks = self.global_step >= _LOOKS_FROM * self.trainer.estimated_stepping_batches
+        losses = self._materials.sample_losses(batch, step=self.global_step, looks=looks)
         loss = self.sample_reduction(losses)
         check_loss(loss, losses, self, batch)
         self.log("train_loss", loss.detach(), on_epoch=True, prog_bar=True, batch_size=len(losses))
@@ -164,6 +169,7 @@ class DiscriminativePadim(AnomalibModule):
         """Bring the score up to date before anything is scored."""
         super().on_validation_start()
         self._update_score()
+        self._highest_good = float("-inf")
 
     def on_train_epoch_end(self) -> None:
         """Bring the score up to date."""
@@ -196,7 +202,21 @@ class DiscriminativePadim(AnomalibModule):
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Add the predictions to the batch."""
         del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
+        batch.update(**self.model(batch.image)._asdict())
+        if batch.gt_label is not None and not bool(batch.gt_label.all()):
+            self._highest_good = max(self._highest_good, float(batch.anomaly_map[~batch.gt_label.bool()].max()))
+        return batch
+
+    def on_validation_epoch_end(self) -> None:
+        """Have masks begin no higher than good images reach.
+
+        The threshold that anomalib has found by then serves the F1 of the validation set's defects. Where those are
+        drawn, and stronger than real ones, it lies far above all that a faint defect reaches.
+        """
+        super().on_validation_epoch_end()
+        highest = self.trainer.strategy.reduce(torch.tensor(self._highest_good, device=self.device), reduce_op="max")
+        if torch.isfinite(highest):
+            lower_pixel_threshold(self, float(highest))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW over the heads, its learning rate in one cycle over what is left of the run.

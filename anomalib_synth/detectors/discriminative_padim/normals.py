@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _THUMBNAIL = 16
 _ROUNDING = 0.006  # an 8-bit copy of a normalised image differs by less, averaged over a cell of the thumbnail
@@ -54,8 +54,7 @@ class TrainingNormals:
 
     def fingerprint(self) -> int:
         """Return a number that tells sets of normals apart: by their names, or by content where they have none."""
-        parts = sorted(name.encode() for name in self._names) or sorted(self._places)
-        return int.from_bytes(blake2b(b"\0".join(parts), digest_size=8).digest(), "little") >> 1
+        return fingerprint(self._names) if self._names else _hash(sorted(self._places))
 
     def find(self, image: torch.Tensor, key: bytes) -> int:
         """Return which normal a (3, H, W) image with this digest is, -1 for none of them."""
@@ -67,6 +66,15 @@ class TrainingNormals:
         gaps = (self._stacked - _thumbnail(image[None])).abs().amax(1)
         nearest = int(gaps.argmin())
         return nearest if float(gaps[nearest]) <= _ROUNDING else -1
+
+
+def fingerprint(names: Iterable[str]) -> int:
+    """Return the number of a set of normals, by what identifies their files; see :func:`.fitting.image_names`."""
+    return _hash(sorted({name.encode() for name in names}))
+
+
+def _hash(parts: Sequence[bytes]) -> int:
+    return int.from_bytes(blake2b(b"\0".join(parts), digest_size=8).digest(), "little") >> 1
 
 
 def _thumbnail(images: torch.Tensor) -> torch.Tensor:

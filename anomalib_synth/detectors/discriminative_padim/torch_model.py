@@ -165,19 +165,31 @@ class DiscriminativePadimModel(nn.Module):
                 f"got {images.shape[-2]} x {images.shape[-1]}. Give it the pre-processor it was trained with."
             )
             raise ValueError(msg)
-        normality, defect = self.group_maps(images)
+        return self.predict_from(self.see(images))
+
+    def see(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return standardised features and whitened residuals of images, (B, C, h, w) each, one pair a scale."""
+        pairs = []
+        for branch in self.branches:
+            features = branch.standardise(branch.raw_features(images))
+            pairs.append((features, branch.gaussian(features)))
+        return pairs
+
+    def predict_from(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> InferenceBatch:
+        """Return the anomaly map and the score of images of which features and residuals are known."""
+        normality, defect = self.group_maps(views)
         score = self.standardise_maximum(normality, 0)
         if defect is not None:
             normality = normality + self.trust * defect
             score = score + self.standardise_maximum(defect, 1)
         return InferenceBatch(anomaly_map=torch.asinh(normality), pred_score=torch.asinh(score))
 
-    def group_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def group_maps(
+        self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; None for H without heads."""
         normality, defect = self.offset.split(1)
-        for branch, weights in zip(self.branches, self.map_weights, strict=True):
-            features = branch.standardise(branch.raw_features(images))
-            residuals = branch.gaussian(features)
+        for branch, weights, (features, residuals) in zip(self.branches, self.map_weights, views, strict=True):
             normality = normality + branch.upsample(distance(residuals) * weights[0])
             if self._uses_heads:
                 on_features, on_residuals = branch.heads(features, residuals)

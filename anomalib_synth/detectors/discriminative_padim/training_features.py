@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 
+from anomalib_synth.detectors.discriminative_padim.cache import RAW
 from anomalib_synth.detectors.discriminative_padim.cross_fitting import leave_out
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ class TrainingFeatures:
     @torch.no_grad()
     def raw(self, image: torch.Tensor, key: bytes) -> list[torch.Tensor]:
         """Return the raw features (C, h, w) of a (3, H, W) image with this digest, one tensor a scale."""
-        vector = self._cache.get(b"raw" + key)
+        vector = self._cache.get(RAW + key)
         if vector is None:
-            vector = self._keep(b"raw" + key, [branch.raw_features(image[None])[0] for branch in self._model.branches])
+            vector = self._keep(RAW + key, [branch.raw_features(image[None])[0] for branch in self._model.branches])
         return self._unpack(vector)
 
     def has_raw(self, key: bytes) -> bool:
         """Return whether the raw features of an image are kept."""
-        return b"raw" + key in self._cache
+        return RAW + key in self._cache
 
     @torch.no_grad()
     def views(self, requests: Sequence[Request], *, count: int) -> list[Views]:

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
-from anomalib_synth.evidence.held_out import check_count, check_not_trained_on, list_normals, list_readable
+from anomalib_synth.evidence.held_out import check_count, check_not_trained_on, list_normals, list_readable, list_real
 from tests.conftest import save_images
 from tests.contract import render_normals
+from tests.unit.report.defect_images import make_parts
 
 
 @pytest.fixture
@@ -73,3 +74,27 @@ def test_training_images_are_refused_when_the_configuration_names_them(folder, t
         check_not_trained_on(normals, None, config)
     save_images(tmp_path / "other", render_normals(6, 3, 16, 16, seed=2))
     check_not_trained_on(list_normals(tmp_path / "other", 9)[0], None, config)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        "annotations.json",
+        "lines/labels/z.txt",
+        "lines/real/dent/z_mask.png",
+        "lines/real/dent/a_mask.png",  # cannot be read
+        "masks/z.png",
+    ],
+)
+def test_real_defects_are_found_when_annotations_about_others_lie_around(tmp_path, stray) -> None:
+    real = make_parts(tmp_path / "lines" / "real", ("dent/a.png", "dent/b.png", "good/c.png"))
+    (real / ".no_defect.json").write_text('{"no_defect": ["dent/b.png"]}')
+    (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / stray).write_text("{ 0 0.5 0.5 0.1 0.1")
+    assert list_real(real, {}) == [real / "dent" / "a.png"]
+
+
+def test_real_defects_are_refused_when_none_is_left(tmp_path) -> None:
+    make_parts(tmp_path, ("good/a.png",))
+    with pytest.raises(ValueError, match=r"`defects` '.*' holds no image of a defect"):
+        list_real(tmp_path, {})

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
 from anomalib_synth.detectors.discriminative_padim.features import GridFeatures, bring_to_grid, draw_projection
-from anomalib_synth.detectors.discriminative_padim.heads import Head, cover_cells, focal_losses
+from anomalib_synth.detectors.discriminative_padim.heads import Head
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals, hold_out
 from anomalib_synth.detectors.discriminative_padim.scales import (
     blur_matrix,
@@ -26,6 +26,7 @@ from anomalib_synth.detectors.discriminative_padim.scales import (
 )
 from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
 from anomalib_synth.detectors.discriminative_padim.score import measure_scale
+from anomalib_synth.detectors.discriminative_padim.targets import Targets, cover_cells, focal_losses
 
 
 class Pyramid(nn.Module):
@@ -113,7 +114,8 @@ def test_focal_loss_by_hand() -> None:
 
     first = one(0.0, positive=False) + one(2.0, positive=True) + one(3.0, positive=True)  # 20 % is ignored
     second = sum(one(logit, positive=False) for logit in (1.0, -2.0, 0.5, 0.0))
-    losses = focal_losses(logits, cover)
+    positive, negative = Targets(cover, torch.zeros_like(cover, dtype=torch.uint8)).split()
+    losses = focal_losses(logits, positive, positive | negative)
     torch.testing.assert_close(losses, torch.tensor([first, second]) * 2 / (2 + 1))
     torch.testing.assert_close(losses.mean(), torch.tensor((first + second) / 3))
 

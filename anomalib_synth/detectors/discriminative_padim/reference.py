@@ -1,0 +1,98 @@
+"""The normals that the score is measured by: what it gives for them is what it calls normal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.detectors.discriminative_padim.losses import CellScale
+from anomalib_synth.detectors.discriminative_padim.normality import distance
+from anomalib_synth.detectors.discriminative_padim.normals import hold_out
+from anomalib_synth.detectors.discriminative_padim.score import GroupScale, measure_scale
+from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures, Views
+from anomalib_synth.generators.prepared import evenly_spread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+
+_HELD_OUT = 0.2
+_CHUNK = 8
+_MOST_SCORED = 64  # held-out normals that the score's scale is measured on
+
+
+class ReferenceNormals:
+    """Puts the score of a network on the scale of its normals: the distances by all, the heads by those held out.
+
+    Args:
+        model: The network, its Gaussians fitted.
+        features: Keeps the features of the normals.
+        keys: Digests of the normals the Gaussians were fitted to.
+
+    Attributes:
+        held_out: (n,) bool, the normals that may train no head.
+        cell_scales: How far normals are from normal at most, one a scale.
+
+    Raises:
+        ValueError: If the features of none of them are kept.
+    """
+
+    def __init__(self, model: DiscriminativePadimModel, features: TrainingFeatures, keys: Sequence[bytes]) -> None:
+        self._model = model
+        self._features = features
+        self._keys = list(keys)
+        self.held_out = hold_out(self._keys, share=_HELD_OUT)
+        scored = self._views_of(evenly_spread(range(len(self._keys)), most_scored(model.size.tolist())))
+        self._distances = measure_scale(
+            [model.smooth_maps([distance(view.residuals) for view in views]) for views in scored]
+        )
+        self.cell_scales = [
+            CellScale.measure([view.residuals for view in level]) for level in zip(*scored, strict=True)
+        ]
+        held_out = evenly_spread(self.held_out.nonzero().flatten().tolist(), _MOST_SCORED)
+        self._reference = [
+            [Views(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)
+        ]
+
+    @torch.no_grad()
+    def set_score(self, *, with_heads: bool) -> None:
+        """Set the scale of the network's score, with its heads as they are now or without them."""
+        self._model.set_score(self._distances, self._measure_heads() if with_heads else None)
+
+    def _measure_heads(self) -> GroupScale:
+        """Measure the heads' maps on the held-out normals."""
+        branches = self._model.branches
+        modes = [branch.training for branch in branches]
+        branches.eval()
+        maps = [
+            self._model.smooth_maps(
+                [
+                    torch.cat(branch.heads(*(part.float() for part in view)), 1)
+                    for branch, view in zip(branches, views, strict=True)
+                ]
+            )
+            for views in self._reference
+        ]
+        for branch, mode in zip(branches, modes, strict=True):
+            branch.train(mode)
+        return measure_scale(maps)
+
+    def _views_of(self, places: list[int]) -> list[list[Views]]:
+        """Return the views of those normals whose features are still kept, some at a time, one pair a scale."""
+        kept = [self._keys[place] for place in places if self._features.has_raw(self._keys[place])]
+        if not kept:
+            msg = (
+                "DiscriminativePadim puts its score on the scale of normals whose features it keeps, but the cache is "
+                "too small for any. Raise `cache_memory` or `cache_disk`."
+            )
+            raise ValueError(msg)
+        requests = [Request(None, key, None, key) for key in kept]
+        groups = [requests[start : start + _CHUNK] for start in range(0, len(requests), _CHUNK)]
+        return [self._features.views(group, count=len(self._keys)) for group in groups]
+
+
+def most_scored(size: Sequence[int]) -> int:
+    """Return how many normals of this height and width the scale is measured on: their maps are held all at once."""
+    return max(16, min(_MOST_SCORED, _MOST_SCORED * 256**2 // (size[0] * size[1])))
