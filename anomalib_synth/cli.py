@@ -16,6 +16,7 @@ from anomalib_synth.engines.fit import fit
 from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
+from anomalib_synth.learning.learn import learn
 from anomalib_synth.report import review
 from anomalib_synth.report.compare import compare
 from anomalib_synth.report.doctor import doctor
@@ -192,6 +193,7 @@ def main(args: list[str] | None = None) -> None:
                 "check": check,
                 "export": export,
                 "calibrate": calibrate,
+                "learn": learn,
                 "compare": compare,
                 "doctor": doctor,
             },

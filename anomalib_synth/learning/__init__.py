@@ -1,0 +1,1 @@
+"""Teaches a trained DiscriminativePadim what it missed, in seconds: from features that are kept."""

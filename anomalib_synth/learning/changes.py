@@ -1,0 +1,177 @@
+"""What a detector says before it learned and after, and what it lost by that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.evidence.statistics import Proportion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.learning.examples import Example
+    from anomalib_synth.learning.scoring import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a detector says at one moment.
+
+    Args:
+        threshold: Of image scores; what is above it alarms.
+        scores: One for each of the examples that are compared.
+    """
+
+    threshold: float
+    scores: Sequence[Score]
+
+    def alarms(self) -> list[bool]:
+        """Return which examples alarm."""
+        return [score.image > self.threshold for score in self.scores]
+
+    def margin(self, place: int) -> float:
+        """Return how far an example is above the threshold; below, if it is negative."""
+        return self.scores[place].image - self.threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Two readings of the same examples.
+
+    Args:
+        examples: The examples.
+        before: The reading before.
+        after: The reading after.
+        new: Digests of those that were learned now.
+        rate: Target share of false alarms of the new threshold.
+    """
+
+    examples: Sequence[Example]
+    before: Reading
+    after: Reading
+    new: frozenset[bytes]
+    rate: float
+
+    def of_new(self) -> list[tuple[Example, float, float]]:
+        """Return each image that was learned now, with its margins before and after."""
+        return [
+            (example, self.before.margin(place), self.after.margin(place))
+            for place, example in enumerate(self.examples)
+            if example.key in self.new
+        ]
+
+    def false_alarms(self, measured: frozenset[bytes]) -> tuple[Proportion, Proportion]:
+        """Return the share of held-out good images that alarm, before and after; of those that set no threshold."""
+        places = [place for place, example in enumerate(self.examples) if example.key in measured]
+        before, after = (
+            Proportion(sum(reading.alarms()[place] for place in places), len(places))
+            for reading in (self.before, self.after)
+        )
+        return before, after
+
+    def families(self) -> dict[str, tuple[Proportion, Proportion]]:
+        """Return the share found of each family of drawn defects on held-out images, before and after."""
+        grouped: dict[str, list[int]] = defaultdict(list)
+        for place, example in enumerate(self.examples):
+            if example.role == "probe":
+                grouped[example.name].append(place)
+        found = [reading.alarms() for reading in (self.before, self.after)]
+        return {
+            family: (
+                Proportion(sum(found[0][place] for place in places), len(places)),
+                Proportion(sum(found[1][place] for place in places), len(places)),
+            )
+            for family, places in sorted(grouped.items())
+        }
+
+    def lost(self) -> list[Example]:
+        """Return the defects that were found before and are not now."""
+        defects = {"probe", "defect", "trained_defect"}
+        pairs = zip(self.examples, self.before.alarms(), self.after.alarms(), strict=True)
+        return [example for example, before, after in pairs if example.role in defects and before and not after]
+
+    def again(self) -> list[Example]:
+        """Return the good images that were learned earlier, did not alarm before and do now."""
+        pairs = zip(self.examples, self.before.alarms(), self.after.alarms(), strict=True)
+        return [example for example, before, after in pairs if example.role == "false_alarm" and after and not before]
+
+    def to_dict(self, measured: frozenset[bytes]) -> dict[str, Any]:
+        """Return plain data."""
+        alarms = self.false_alarms(measured)
+        return {
+            "threshold": {"before": self.before.threshold, "after": self.after.threshold},
+            "learned": [
+                {
+                    "image": example.name,
+                    "role": example.role,
+                    "key": example.key.hex(),
+                    "before": before,
+                    "after": after,
+                }
+                for example, before, after in self.of_new()
+            ],
+            "false_alarms": {"before": alarms[0].to_dict(), "after": alarms[1].to_dict()},
+            "families": {
+                family: {"before": before.to_dict(), "after": after.to_dict()}
+                for family, (before, after) in self.families().items()
+            },
+            "lost": [example.name for example in self.lost()],
+        }
+
+
+def print_changes(changes: Changes, measured: frozenset[bytes]) -> None:
+    """Print what changed: the images, false alarms, recall by family, and what was lost."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="What it learned", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("image", "as", "before", "after"):
+        table.add_column(column, overflow="fold")
+    for example, *margins in changes.of_new():
+        table.add_row(example.name, "defect" if example.role == "defect" else "good", *map(_describe, margins))
+    console.print(table)
+    before, after = changes.false_alarms(measured)
+    console.print(
+        f"False alarms on {after.of} held-out good images: {_share(before)} before, {_share(after)} after; the new "
+        f"threshold is set on others, for at most {changes.rate:.1%}."
+    )
+    table = Table(title="Recall of drawn defects", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("family", "of", "before", "after", ""):
+        table.add_column(column, justify="left" if column == "family" else "right")
+    for family, (old, new) in changes.families().items():
+        sign = "" if new.count == old.count else f"{new.count - old.count:+d}"
+        table.add_row(family, str(new.of), str(old.count), str(new.count), sign)
+    sums = [sum(pair[which].count for pair in changes.families().values()) for which in (0, 1)]
+    total = sum(pair[1].of for pair in changes.families().values())
+    table.add_row("all", str(total), str(sums[0]), str(sums[1]), f"{sums[1] - sums[0]:+d}", style="bold")
+    console.print(table)
+    _print_lost(console, changes)
+
+
+def _print_lost(console: Any, changes: Changes) -> None:
+    lost = changes.lost()
+    real = [example.name for example in lost if example.role != "probe"]
+    drawn = [example for example in lost if example.role == "probe"]
+    if real:
+        console.print(f"[bold]LOST[/bold] {len(real)} real defects it had found: {', '.join(real)}", soft_wrap=True)
+    if drawn:
+        console.print(
+            f"[bold]LOST[/bold] {len(drawn)} drawn defects that it had found are missed now, by family above."
+        )
+    if again := changes.again():
+        names = ", ".join(example.name for example in again)
+        console.print(f"[bold]AGAIN[/bold] {len(again)} good images alarm that had not: {names}", soft_wrap=True)
+    if not lost:
+        console.print("Nothing that it had found is lost.")
+
+
+def _describe(margin: float) -> str:
+    return f"{'alarm' if margin > 0 else 'no alarm'} ({margin:+.2f})"
+
+
+def _share(share: Proportion) -> str:
+    return f"{share.count} ({share.value:.1%}, 95 % interval {share.low:.1%} to {share.high:.1%})"

@@ -1,0 +1,230 @@
+"""Collects what a detector is taught from, by the configuration it was trained with: what takes longest, done once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torchvision.transforms.v2 import Resize
+
+from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
+from anomalib_synth.data.held_out import normal_rows
+from anomalib_synth.data.normals import model_transform
+from anomalib_synth.defects import DEFECT, RealDefect
+from anomalib_synth.detectors.discriminative_padim.normals import fingerprint
+from anomalib_synth.evidence.training_run import instantiate, read_config
+from anomalib_synth.functional.field_of_view import cover
+from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
+from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.generators.seeding import derive_seeds, image_key
+from anomalib_synth.images import digest_images, list_images, read_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from anomalib.data import AnomalibDataModule
+    from lightning.pytorch import Callback
+
+    from anomalib_synth.detectors.discriminative_padim.lightning_model import DiscriminativePadim
+    from anomalib_synth.learning.memory import Memory
+
+_DRAWN, _PROBES = 400, 144
+_MAX_NORMALS = 256  # to prepare the generator with
+_CHUNK = 8
+_TRIES = 3
+
+
+@dataclass
+class Materials:
+    """What a run's configuration says there is to be taught from.
+
+    Args:
+        normals: Images it was trained on.
+        good: Good images it was not trained on.
+        generator: What drew its defects.
+        defects: Real defects that were in its batches.
+        known: Digests of the images it was trained on.
+        datamodule: The run's data.
+    """
+
+    normals: list[Path]
+    good: list[Path]
+    generator: AnomalyGenerator
+    defects: list[RealDefect] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+    datamodule: AnomalibDataModule | None = None
+
+
+def find_materials(config: Path, module: DiscriminativePadim, normals: Path | None) -> Materials:
+    """Read a run's configuration.
+
+    Args:
+        config: The configuration of `anomalib train`.
+        module: The detector.
+        normals: Folder of good images that were held out, None for the validation set of the run.
+
+    Raises:
+        ValueError: If it names no images, others than the detector was trained on, or none are held out.
+    """
+    from anomalib.data import AnomalibDataModule
+    from lightning.pytorch import Callback
+
+    content = read_config(config)
+    datamodule = instantiate(AnomalibDataModule, "data", content.get("data"))
+    datamodule.prepare_data()
+    datamodule.setup()
+    callbacks = [
+        instantiate(Callback, "callbacks", section)
+        for section in _ours((content.get("trainer") or {}).get("callbacks"))
+    ]
+    trained = [Path(path) for path in sorted(set(normal_rows(datamodule.train_data).image_path))]
+    if fingerprint(image_key(path) for path in trained) != int(module.model.fingerprint):
+        msg = (
+            f"`detector` was trained on other images than {config} names now: they were added, taken away or moved, or "
+            "its datamodule splits them at random (it has no `seed`), so that nobody knows which were held out. Put "
+            "them back, or train again with a `seed` in the datamodule."
+        )
+        raise ValueError(msg)
+    good = list_images(normals, "normals").paths if normals is not None else _held_out(datamodule)
+    known = set(digest_images(trained))
+    good = _distinct(good, known)
+    if not good:
+        msg = (
+            f"`normals` must name a folder of good images that the detector was not trained on: the run of {config} "
+            "held none out. The threshold is set, and false alarms are counted, on them."
+        )
+        raise ValueError(msg)
+    real = _find(callbacks, RealDefectsCallback)
+    defects = [] if real is None else real.list_defects()
+    return Materials(trained, good, _find_generator(callbacks), defects, known, datamodule)
+
+
+def count_work(materials: Materials) -> int:
+    """Return the number of images that :func:`collect` looks at."""
+    return len(materials.normals) + len(materials.good) + len(materials.defects) + _DRAWN + _PROBES
+
+
+def collect(
+    memory: Memory, module: DiscriminativePadim, materials: Materials, *, seed: int, advance: Callable[[int], None]
+) -> None:
+    """Fill a memory; what is in it already is not computed again.
+
+    Args:
+        memory: The memory.
+        module: The detector.
+        materials: What there is.
+        seed: Seed of what is drawn.
+        advance: Called with a number of images when they are done.
+    """
+    read = _Reader(module)
+    for path in materials.normals:
+        memory.add("normal", path.name, read(path))
+        advance(1)
+    for path in materials.good:
+        memory.add("good", str(path), read(path))
+        advance(1)
+    for defect in materials.defects:
+        image = read(defect.image)
+        marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))
+        memory.add("trained_defect", str(defect.image), image, marks=marks, certain=defect.kind == "mask")
+        advance(1)
+    shown = evenly_spread(materials.normals, _MAX_NORMALS)
+    materials.generator.prepare(read(path) for path in shown)
+    for image, source, mask, *_ in draw(materials.generator, materials.normals, _DRAWN, read, seed, advance=advance):
+        memory.add("drawn", "", image, marks=mask * DEFECT, source=source)
+    found = draw(materials.generator, materials.good, _PROBES, read, seed + 1, advance=advance)
+    for image, _, mask, family, path in found:
+        memory.add("probe", family, image, marks=mask * DEFECT, drawn_on=str(path))
+    memory.mark_complete()
+
+
+def draw(
+    generator: AnomalyGenerator,
+    files: Sequence[Path],
+    count: int,
+    read: Callable[[Path], torch.Tensor],
+    seed: int,
+    *,
+    advance: Callable[[int], None],
+) -> Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, Path]]:
+    """Yield image, source (3, H, W), mask (H, W) uint8 in {0, 1} family and file of defects drawn on files, in turn.
+
+    Those that fail their checks are left out, so they may be fewer than ``count``.
+    """
+    order = [files[place % len(files)] for place in range(count)]
+    for start in range(0, count, _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        for path, repeat in zip(chunk, range(start, start + len(chunk)), strict=True):
+            source = read(path)
+            for attempt in range(_TRIES):
+                seeds = derive_seeds(seed, attempt, [image_key(path)], repeat)
+                sample = generator(source[None], seeds=seeds)
+                if bool(sample.accepted[0]):
+                    mask = (sample.mask[0, 0] > 0).to(torch.uint8)
+                    yield sample.image[0], sample.source[0], mask, sample.provenance[0].family, path
+                    break
+        advance(len(chunk))
+
+
+class _Reader:
+    """Reads images at the size at which the run drew defects on them: after the resize of the model's transform."""
+
+    def __init__(self, module: DiscriminativePadim) -> None:
+        from anomalib.data.transforms.utils import extract_transforms_by_type
+
+        found = extract_transforms_by_type(model_transform(module), Resize)
+        self._resize = found[0] if found else None
+
+    def __call__(self, path: Path) -> torch.Tensor:
+        from torchvision.tv_tensors import Image
+
+        image = Image(read_tensor(path, "data"))
+        image = image if self._resize is None else self._resize(image)
+        return image.as_subclass(torch.Tensor).clamp(0, 1)
+
+
+def make_reader(module: DiscriminativePadim) -> Callable[[Path], torch.Tensor]:
+    """Return what reads images as the detector's training did, (3, H, W) in [0, 1]."""
+    return _Reader(module)
+
+
+def _ours(listed: Any) -> list[Any]:
+    """Return the sections of callbacks that bring defects."""
+    sections = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    names = {SynthesisCallback.__name__, RealDefectsCallback.__name__}
+    return [
+        section
+        for section in sections
+        if isinstance(section, dict) and str(section.get("class_path")).rpartition(".")[2] in names
+    ]
+
+
+def _find(callbacks: Iterable[Callback], kind: type) -> Any:
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
+
+
+def _find_generator(callbacks: Iterable[Callback]) -> AnomalyGenerator:
+    synthesis = _find(callbacks, SynthesisCallback)
+    return RuleBasedGenerator() if synthesis is None or synthesis.generator is None else synthesis.generator
+
+
+def _held_out(datamodule: AnomalibDataModule) -> list[Path]:
+    """Return the good images of a run's validation set, and those that defects were drawn on for it."""
+    samples = getattr(getattr(datamodule, "val_data", None), "samples", None)
+    if samples is None:
+        return []
+    good = set(samples.image_path[samples.label_index == 0])
+    if "source_path" in samples:
+        good |= {path for path in samples.source_path if isinstance(path, str) and path}
+    return sorted(map(Path, good))
+
+
+def _distinct(files: Sequence[Path], known: set[str]) -> list[Path]:
+    """Return files of which no two show the same, and none what is known."""
+    contents: dict[str, Path] = {}
+    for content, path in zip(digest_images(files), files, strict=True):
+        if content not in known:
+            contents.setdefault(content, path)
+    return list(contents.values())

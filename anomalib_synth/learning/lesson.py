@@ -1,0 +1,265 @@
+"""A detector that is being taught: its memory, what it says of it, and the version that comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anomalib_synth.data.held_out import check_not_held_out
+from anomalib_synth.defects import list_defects
+from anomalib_synth.detectors.discriminative_padim import DiscriminativePadim
+from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
+from anomalib_synth.evidence.checkpoints import load_model
+from anomalib_synth.evidence.held_out import CALIBRATION, LEARNED
+from anomalib_synth.evidence.statistics import conformal_threshold, least_count
+from anomalib_synth.functional.field_of_view import cover
+from anomalib_synth.host.thresholds import (
+    Level,
+    post_processor_settings,
+    read_image_threshold,
+    write_thresholds,
+)
+from anomalib_synth.images import check_host_agrees, digest_images, list_images
+from anomalib_synth.learning.changes import Changes, Reading
+from anomalib_synth.learning.collecting import collect, count_work, find_materials, make_reader
+from anomalib_synth.learning.memory import Memory
+from anomalib_synth.learning.scoring import score_examples
+from anomalib_synth.learning.training import Lesson, train_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rich.progress import Progress
+
+    from anomalib_synth.defects import RealDefect
+    from anomalib_synth.learning.examples import Example, Role
+    from anomalib_synth.learning.versions import DetectorFolder, Version
+
+_DEFAULT_RATE = 0.05
+_LEARNING_RATE = 0.0005  # a quarter of that of the first training
+
+
+class Pupil:
+    """A detector of a folder, at its current version.
+
+    Args:
+        folder: The folder.
+        accelerator: Device: auto, cpu, gpu.
+        seed: Seed of the order, of the drawn defects and of the halves of the held-out images.
+
+    Raises:
+        ValueError: If the detector is not a trained DiscriminativePadim.
+    """
+
+    def __init__(self, folder: DetectorFolder, *, accelerator: str, seed: int) -> None:
+        self._folder = folder
+        self._seed = seed
+        self._checkpoint = folder.read_current()
+        module, _ = load_model(str(folder.config), folder.current, self._checkpoint)
+        if not isinstance(module, DiscriminativePadim):
+            msg = (
+                f"`detector` must be a DiscriminativePadim, got {type(module).__name__}: others do not learn from kept "
+                "features. Train them again with RealDefectsCallback or RealDefectGenerator."
+            )
+            raise ValueError(msg)
+        module.load_state_dict(self._checkpoint["state_dict"])
+        self._module = module.to(_device(accelerator)).eval()
+        self._memory = Memory(folder.memory, module)
+        self._halves: tuple[list[Example], list[Example]] = ([], [])
+        self._missed: list[RealDefect] = []
+        self._false_alarms: list[Path] = []
+        self._digests: list[str] = []  # of both
+        self.forgotten = 0  # images of earlier versions that the memory has lost
+
+    @property
+    def calibrated_rate(self) -> float | None:
+        """The false-alarm rate that the detector was calibrated for, None if it was not."""
+        return (self._checkpoint.get(CALIBRATION) or {}).get("target_false_alarm_rate")
+
+    @property
+    def measured(self) -> frozenset[bytes]:
+        """Digests of the held-out good images that set no threshold."""
+        return frozenset(example.key for example in self._halves[1])
+
+    def collect(self, normals: Path | None, progress: Progress) -> None:
+        """Fill the memory, the first time."""
+        self._materials = find_materials(self._folder.config, self._module, normals)
+        task = progress.add_task("Looking at what it was taught from", total=count_work(self._materials))
+        there = {example.name for example in self._memory.of("good")}
+        if not self._memory.is_complete or not there.issuperset(map(str, self._materials.good)):
+            collect(
+                self._memory, self._module, self._materials, seed=self._seed,
+                advance=lambda count: progress.advance(task, count),
+            )  # fmt: skip
+        progress.update(task, visible=False)
+        good = set(map(str, self._materials.good))  # of another call's `normals`, nothing is measured on
+        self._memory.forget("good", {each.key for each in self._memory.of("good") if each.name not in good})
+        self._memory.forget("probe", {each.key for each in self._memory.of("probe") if each.drawn_on not in good})
+        self._split()
+
+    def list_new(self, missed: Path | None, marks: Path | None, false_alarms: Path | None) -> None:
+        """List the images to learn, before anything that takes long.
+
+        Raises:
+            ValueError: If there are none, one cannot be read, or a mark is none.
+        """
+        for argument, place in (("missed", missed), ("false_alarms", false_alarms), ("marks", marks)):
+            if place is not None and not place.exists():
+                msg = f"`{argument}` must be a file or a folder, got {str(place)!r}, which is not there."
+                raise ValueError(msg)
+        if missed is not None:
+            self._missed = list_defects([missed] if missed.is_file() else missed, marks=marks, name="missed")
+        if false_alarms is not None:
+            is_file = false_alarms.is_file()
+            self._false_alarms = [false_alarms] if is_file else list_images(false_alarms, "false_alarms").paths
+        check_host_agrees([defect.image for defect in self._missed], "missed")
+        check_host_agrees(self._false_alarms, "false_alarms")
+
+    def look(self, progress: Progress) -> list[Example]:
+        """Return the examples of the images to learn.
+
+        Raises:
+            ValueError: If the detector knows one of the defects as good.
+        """
+        missed = [defect.image for defect in self._missed]
+        self._digests = [*digest_images(missed), *digest_images(self._false_alarms)]
+        self._check_new(missed)
+        read, examples = make_reader(self._module), []
+        for defect in progress.track(self._missed, description="Looking at what it missed"):
+            image, certain = read(defect.image), defect.kind == "mask"
+            marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))
+            examples.append(self._memory.add("defect", str(defect.image), image, marks=marks, certain=certain))
+        shown = progress.track(self._false_alarms, description="Looking at false alarms")
+        return [*examples, *(self._memory.add("false_alarm", str(path), read(path)) for path in shown)]
+
+    def forget_measured(self, new: Sequence[Example]) -> list[Example]:
+        """Take what is to be learned out of what is measured on; return what that was."""
+        learned = {example.key for example in [*new, *self.earlier()]}
+        found = [example for example in self._memory.of("good") if example.key in learned]
+        self._memory.forget("good", {example.key for example in found})
+        self._split()
+        return found
+
+    def choose_rate(self, wanted: float | None) -> float:
+        """Return the false-alarm rate to set the threshold for: the one asked for, or calibrated, or what there is for.
+
+        Raises:
+            ValueError: If the rate that was asked for takes more held-out images than there are.
+        """
+        count = len(self._halves[0])
+        least = 1 / (count + 1)
+        if wanted is None:
+            return max(self.calibrated_rate or _DEFAULT_RATE, least)
+        if count < least_count(wanted):
+            msg = (
+                f"`false_alarm_rate` {wanted:g} takes {2 * least_count(wanted)} held-out good images (half of them set "
+                f"the threshold, half measure it), got {count + len(self._halves[1])}. Give more `normals`, or ask for "
+                f"a rate of at least {least + 5e-4:.3f}."
+            )
+            raise ValueError(msg)
+        return wanted
+
+    def learn(self, new: Sequence[Example], *, rate: float, steps: int, progress: Progress) -> Changes:
+        """Train the heads, set the threshold, and compare."""
+        network, memory = self._module.model, self._memory
+        defects = [*memory.of("trained_defect"), *self._together("defect", new)]
+        alarms = self._together("false_alarm", new)
+        examples = [*defects, *alarms, *memory.of("good", "probe")]
+        task = progress.add_task("Learning", total=steps + 2 * len(examples))
+
+        def scores() -> list[Any]:
+            return score_examples(network, memory, examples, advance=lambda count: progress.advance(task, count))
+
+        before = Reading(threshold=read_image_threshold(self._checkpoint), scores=scores())
+        reference = ReferenceNormals(network, memory.features, memory.normals())
+        looks_from = 0.0 if bool(network.has_heads) else 0.4
+        lesson = Lesson(steps=steps, learning_rate=_LEARNING_RATE, seed=self._seed, looks_from=looks_from)
+        train_heads(
+            network, memory, reference, lesson,
+            defects=defects, false_alarms=alarms, advance=lambda: progress.advance(task),
+        )  # fmt: skip
+        found = scores()
+        by_key = {example.key: score for example, score in zip(examples, found, strict=True)}
+        chosen = [by_key[example.key] for example in self._halves[0]]
+        levels = {
+            kind: Level(
+                threshold=conformal_threshold([getattr(score, name) for score in chosen], rate),
+                low=min(getattr(score, name) for score in found),
+                high=max(getattr(score, name) for score in found),
+            )
+            for kind, name in (("image", "image"), ("pixel", "peak"))
+        }
+        self._checkpoint["state_dict"] = {
+            name: value.detach().cpu().clone() for name, value in self._module.state_dict().items()
+        }
+        write_thresholds(self._checkpoint, image=levels["image"], pixel=levels["pixel"])
+        after = Reading(threshold=levels["image"].threshold, scores=found)
+        new_keys = frozenset(example.key for example in new)
+        return Changes(examples=examples, before=before, after=after, new=new_keys, rate=rate)
+
+    def save(self, changes: Changes) -> Version:
+        """Write the new version."""
+        known = self._checkpoint.get(LEARNED) or []
+        own = {
+            LEARNED: sorted({*known, *self._digests}),
+            CALIBRATION: {"target_false_alarm_rate": changes.rate, "by": "learn"},
+            **post_processor_settings(self._checkpoint),
+        }
+        self._checkpoint |= own
+        about = {**changes.to_dict(self.measured), "checkpoint": own}
+        return self._folder.save(self._checkpoint["state_dict"], self._checkpoint, about)
+
+    def _split(self) -> None:
+        """Halve the held-out good images: one half sets the threshold, the other measures it."""
+        good = sorted(self._memory.of("good"), key=lambda example: example.key)
+        self._halves = (good[::2], good[1::2])
+
+    def earlier(self) -> list[Example]:
+        """Return what versions up to the current one have learned; what an image was said to be last counts."""
+        learned: dict[bytes, Role] = {}
+        for version in self._folder.versions:
+            for row in version.about["learned"]:
+                learned[bytes.fromhex(row["key"])] = row["role"]
+        found = [each for each in self._memory.of("defect", "false_alarm") if learned.get(each.key) == each.role]
+        self.forgotten = len(learned) - len(found)
+        return found
+
+    def _together(self, role: Role, new: Sequence[Example]) -> list[Example]:
+        again = {example.key for example in new}
+        earlier = [example for example in self.earlier() if example.key not in again]
+        return [example for example in [*earlier, *new] if example.role == role]
+
+    def _check_new(self, missed: Sequence[Path]) -> None:
+        """Refuse defects that the run shows as good or is tested on, and images that are to be both.
+
+        Raises:
+            ValueError: Naming them.
+        """
+        count = len(missed)
+        both = [str(file) for file, each in zip(missed, self._digests, strict=False) if each in self._digests[count:]]
+        if both:
+            names = ", ".join(both[:3])
+            msg = f"`missed` and `false_alarms` must not hold the same image, got {names}. Leave it in one of them."
+            raise ValueError(msg)
+        good = self._materials.known | set(digest_images(self._materials.good))
+        shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in good]
+        if shown:
+            msg = (
+                f"`missed` must not hold images that the detector knows as good, got {len(shown)}: "
+                f"{', '.join(shown[:3])}. Take them out of one of the two."
+            )
+            raise ValueError(msg)
+        check_not_held_out(self._materials.datamodule, missed, "missed", splits=("val", "test"))
+        check_not_held_out(self._materials.datamodule, self._false_alarms, "false_alarms", splits=("test",))
+
+
+def _device(accelerator: str) -> str:
+    if accelerator not in {"auto", "cpu", "gpu"}:
+        msg = f"`accelerator` must be auto, cpu or gpu, got {accelerator!r}."
+        raise ValueError(msg)
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        msg = "`accelerator` is gpu, but there is none. Give cpu or auto."
+        raise ValueError(msg)
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

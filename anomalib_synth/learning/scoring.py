@@ -1,0 +1,45 @@
+"""What a detector says of examples, from their kept features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+    from anomalib_synth.learning.examples import Example
+    from anomalib_synth.learning.memory import Memory
+
+_CHUNK = 8
+
+
+class Score(NamedTuple):
+    """Raw image score, and the largest value of the raw map."""
+
+    image: float
+    peak: float
+
+
+@torch.no_grad()
+def score_examples(
+    model: DiscriminativePadimModel,
+    memory: Memory,
+    examples: Sequence[Example],
+    *,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[Score]:
+    """Return what the detector says, with its heads as they are."""
+    model.branches.eval()
+    scores: list[Score] = []
+    count = len(memory.normals())
+    for start in range(0, len(examples), _CHUNK):
+        chunk = examples[start : start + _CHUNK]
+        views = memory.features.views([example.to_request() for example in chunk], count=count)
+        prediction = model.predict_from([tuple(view) for view in views])
+        peaks = prediction.anomaly_map.amax((1, 2, 3))
+        scores += [Score(*pair) for pair in zip(prediction.pred_score.tolist(), peaks.tolist(), strict=True)]
+        advance(len(chunk))
+    return scores

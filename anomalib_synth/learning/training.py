@@ -1,0 +1,132 @@
+"""Trains the heads from kept features: no image is read, so a step costs what the heads cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.detectors.discriminative_padim.losses import head_losses
+from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
+from anomalib_synth.detectors.discriminative_padim.training import mirrored_axes
+from anomalib_synth.learning.examples import stack_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
+    from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+    from anomalib_synth.learning.examples import Example
+    from anomalib_synth.learning.memory import Memory
+
+_UNCERTAIN = 0.25  # weight of a defect without a mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """How the heads are trained.
+
+    Args:
+        steps: Number of steps.
+        learning_rate: Largest learning rate of AdamW, in one cycle.
+        batch: Images a step, half of them good.
+        share: Share of the defective half that is real, where there are real defects with masks. Others count a
+            quarter: what they teach is right less often.
+        pasted: Share of the real defects that are pasted on good images, where there are such examples, in [0, 1).
+        seed: Seed of the order.
+        looks_from: Share of the steps from which defects without a mask are looked for; 0 for heads that know defects.
+    """
+
+    steps: int
+    learning_rate: float = 0.002
+    batch: int = 8
+    share: float = 0.5
+    pasted: float = 0.5
+    seed: int = 0
+    looks_from: float = 0.0
+
+
+def train_heads(
+    model: DiscriminativePadimModel,
+    memory: Memory,
+    reference: ReferenceNormals,
+    lesson: Lesson,
+    *,
+    defects: Sequence[Example] = (),
+    false_alarms: Sequence[Example] = (),
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Train the heads as they are on from what is in the memory, and put the score on its new scale.
+
+    Good images are training normals, every fourth of them a false alarm; defective ones are drawn, and a share of them
+    real. Normals that are held out of the heads' training stay so, with what was drawn on them.
+
+    Args:
+        model: The network.
+        memory: Normals and drawn defects, with their features.
+        reference: The normals that the score is measured by.
+        lesson: How.
+        defects: Real defects.
+        false_alarms: Good images that alarmed.
+        advance: Called after each step.
+    """
+    keys = memory.normals()
+    held_out = {key for key, held in zip(keys, reference.held_out.tolist(), strict=True) if held}
+    good = [example for example in memory.of("normal") if example.key not in held_out]
+    drawn = [example for example in memory.of("drawn") if example.behind not in held_out]
+    generator = torch.Generator().manual_seed(lesson.seed)
+    heads = [p for branch in model.branches for p in branch.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(heads, lr=lesson.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(lesson.steps))
+    half = lesson.batch // 2
+    weights, certain = weigh(defects, lesson.pasted)
+    real = lesson.share * half * certain if defects and drawn else half if defects else 0.0
+    alarms = min(half / 4, len(false_alarms))
+    model.branches.train()
+    for step in range(lesson.steps):
+        counts = [_round(each, generator) for each in (real, alarms)]
+        rows = [
+            *_draw(good, half - counts[1], generator),
+            *_draw(false_alarms, counts[1], generator),
+            *_draw(drawn, half - counts[0], generator),
+            *_draw(defects, counts[0], generator, weights),
+        ]
+        views = memory.features.views([row.to_request() for row in rows], count=len(keys))
+        targets = [each.to(model.size.device) for each in stack_targets(rows, memory.grids)]
+        axes = mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))
+        looks = step >= lesson.looks_from * lesson.steps
+        loss = head_losses(model.branches, views, targets, reference.cell_scales, axes=axes, looks=looks).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        advance()
+    model.branches.eval()
+    reference.set_score(with_heads=True)
+
+
+def weigh(defects: Sequence[Example], pasted: float) -> tuple[torch.Tensor, float]:
+    """Return how often each real defect comes, up to a factor, and the share of the rows for them that they take."""
+    on_good = torch.tensor([example.behind is not None for example in defects], dtype=torch.bool)
+    weights = torch.tensor([1.0 if example.certain else _UNCERTAIN for example in defects])
+    photographs = weights[~on_good]
+    if bool(on_good.any()) and len(photographs):
+        with_masks = float((photographs == 1).sum())
+        weights[on_good] = with_masks * pasted / (1 - pasted) / float(on_good.sum())
+    return weights, float(photographs.mean()) if len(photographs) else 1.0
+
+
+def _draw(
+    examples: Sequence[Example], count: int, generator: torch.Generator, weights: torch.Tensor | None = None
+) -> list[Example]:
+    if not examples or not count:
+        return []
+    weights = torch.ones(len(examples)) if weights is None else weights
+    return [examples[place] for place in torch.multinomial(weights, count, True, generator=generator).tolist()]
+
+
+def _round(number: float, generator: torch.Generator) -> int:
+    """Round up as often as the fraction says, so that the mean is the number."""
+    whole = int(number)
+    return whole + int(float(torch.rand(1, generator=generator)) < number - whole)
