@@ -12,9 +12,16 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.deploy import ExportType, TorchInferencer
 from lightning.pytorch import Callback, seed_everything
+from PIL import Image as PILImage
+from PIL import ImageOps
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
+from anomalib_synth.callbacks import (
+    QualityWeightingCallback,
+    RealDefectsCallback,
+    SynthesisCallback,
+    TwoStageTrainingCallback,
+)
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
@@ -300,8 +307,15 @@ def test_checkpoint_predicts_the_same(trained) -> None:
     assert torch.equal(expected.pred_score, found.pred_score)
 
 
-def test_resumed_run_equals_the_whole_run(parts_root, tmp_path) -> None:
+@pytest.mark.parametrize("real", ["none", "masks", "unmarked"])
+def test_resumed_run_equals_the_whole_run(parts_root, tmp_path, real) -> None:
     from anomalib.callbacks import ModelCheckpoint
+
+    for name in ("000", "001"):  # mirrored: the folder's test set has them as they are
+        for part, end in (("test", ""), ("ground_truth", "_mask")) if real == "masks" else (("test", ""),):
+            target = tmp_path / "defects" / part / "spot" / f"{name}{end}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ImageOps.mirror(PILImage.open(parts_root / part / "spot" / f"{name}{end}.png")).save(target)
 
     def run(name: str, checkpoint: Path | None = None, seed: int = 3) -> DiscriminativePadim:
         seed_everything(seed, verbose=False)
@@ -309,7 +323,8 @@ def test_resumed_run_equals_the_whole_run(parts_root, tmp_path) -> None:
         save = ModelCheckpoint(dirpath=tmp_path / name, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
         synthesis = make_callback(distinct_samples=12)
         two_stage = TwoStageTrainingCallback(RuleBasedGenerator(["scratch"]), switch=2, switch_unit="epoch")
-        engine = make_engine(tmp_path, [synthesis, save, two_stage], max_epochs=4, limit_val_batches=0)
+        own = [] if real == "none" else [RealDefectsCallback(tmp_path / "defects" / "test", share=0.5)]
+        engine = make_engine(tmp_path, [*own, synthesis, save, two_stage], max_epochs=4, limit_val_batches=0)
         engine.fit(model, datamodule=make_folder(parts_root), ckpt_path=checkpoint)
         return model
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.torch_model import ScaleBranch
     from anomalib_synth.detectors.discriminative_padim.training_features import Views
 
+_MOST_DISTANT = 1.0  # deviations that count
+
 
 class CellScale(NamedTuple):
     """Mean and deviation, over good images, of the largest distance of their cells at one scale."""
@@ -65,13 +67,14 @@ def head_losses(
 def _suspect(
     targets: Targets, residuals: torch.Tensor, logits: tuple[torch.Tensor, torch.Tensor], scale: CellScale
 ) -> torch.Tensor:
-    """Return how conspicuous each cell is (B, 1, h, w): 0 is what the most conspicuous cell of a good image has.
+    """Return how conspicuous each cell is (B, 1, h, w): above 0 where the heads find it more so than good images.
 
-    What the heads' logit is above that of the good images of the batch, and half of what the distance from normal is
-    above that of good images, in its deviations: where the two differ the heads are right more often.
+    What their logit is above that of the good images of the batch. The distance from normal, in deviations of its
+    largest value in good images, decides between such cells, by one at most: alone it points to wear and dirt as well,
+    and may be any number of deviations away.
     """
-    conspicuous = (distance(residuals) - scale.mean) / scale.deviation
     mean = torch.stack(logits).mean(0)
     good = ~((targets.cover > 0) | (targets.boxes > 0)).flatten(1).any(1)
     usual = mean[good].amax((1, 2, 3)).mean() if bool(good.any()) else mean.amax()
-    return mean - usual + conspicuous / 2
+    distant = ((distance(residuals) - scale.mean) / scale.deviation).clamp(-_MOST_DISTANT, _MOST_DISTANT)
+    return torch.where(mean > usual, mean - usual + (distant + _MOST_DISTANT) / 2, mean - usual)

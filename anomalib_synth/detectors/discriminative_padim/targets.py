@@ -2,8 +2,8 @@
 
 Few people paint a mask. A box says that something in it is defective, a click that something around it is, and an image
 without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells that look
-most like a defect, by their distance from normal and by what the heads think of them so far, if they are more
-conspicuous than any cell of most good images; what is left of the box is not counted. The heads have to know what a
+most like a defect, by what the heads think of them so far, if that is more than of any cell of most good images; their
+distance from normal decides between such cells. What is left of the box is not counted. The heads have to know what a
 defect is first, from synthetic ones and from those with masks: boxes join in after 40 % of the steps.
 """
 

@@ -102,17 +102,35 @@ def test_cells_that_are_unknown_count_for_nothing() -> None:
 @pytest.mark.parametrize("looks", [True, False])
 def test_loss_of_an_unmarked_image_by_hand(looks) -> None:
     branch, views = make_branch().eval(), make_views(2)
-    views.residuals[0, :, 2, 3] = 9.0  # far from normal
     boxes = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
     boxes[0] = 1
-    scale = CellScale(float(distance(views.residuals[1:]).max()), 0.5)
+    views.features[0] *= 4
+    scale = CellScale(2.0, 0.5)
     targets = Targets(torch.zeros(2, 1, 6, 6), boxes)
     losses = head_losses([branch], [views], [targets], [scale], axes=[], looks=looks)
+    logit = sum(branch.heads(*views)).detach() / 2
+    above = logit[0, 0] - logit[1].max()  # the second image is good
+    distant = ((distance(views.residuals)[0, 0] - 2.0) / 0.5).clamp(-1, 1)
+    found = above + (distant + 1) / 2
+    found[above <= 0] = -1
+    assert (above > 0).sum() > 1
     positive, counted = torch.zeros_like(boxes, dtype=torch.bool), boxes == 0
-    positive[0, 0, 2, 3] = looks
+    positive[0, 0] = (found >= 0.7 * found.max()) & looks
     expected = sum(focal_losses(each, positive, counted | positive) for each in branch.heads(*views))
     torch.testing.assert_close(losses, expected)
     assert (losses[0] > 0) == looks
+
+
+def test_what_is_far_from_normal_alone_teaches_nothing() -> None:
+    branch, views = make_branch().eval(), make_views(2)
+    views.residuals[0, :, 2, 3] = 1e3
+    with torch.no_grad():
+        for head in (branch.feature_head, branch.residual_head):
+            head[-1].weight.zero_()  # the heads see no difference
+    boxes = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
+    boxes[0] = 1
+    targets = Targets(torch.zeros(2, 1, 6, 6), boxes)
+    assert head_losses([branch], [views], [targets], [CellScale(2.0, 0.5)], axes=[])[0] == 0
 
 
 def test_cell_scale_is_of_the_largest_distance_in_each_image() -> None:
