@@ -57,7 +57,9 @@ def head_losses(
         logits = branch.heads(view.features.flip(axes), residuals)
         positive, counted = known.split()
         if looks and bool(known.boxes.any()):
-            positive = positive | find_in_boxes(known, _suspect(known, residuals, logits, scale))
+            suspicion = _suspect(known, residuals, logits, scale)
+            positive = positive | find_in_boxes(known, suspicion)
+            counted = counted | (known.is_boxed() & (suspicion <= 0))
         for each in logits:
             total = total + focal_losses(each, positive, counted | positive)
     return total

@@ -3,7 +3,8 @@
 Few people paint a mask. A box says that something in it is defective, a click that something around it is, and an image
 without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells that look
 most like a defect, by what the heads think of them so far, if that is more than of any cell of most good images; their
-distance from normal decides between such cells. What is left of the box is not counted. The heads have to know what a
+distance from normal decides between such cells. What is no more conspicuous than good images counts as good, or the
+heads would come to see a defect in all that such an image has of its own; what is left of the box is not counted. The heads have to know what a
 defect is first, from synthetic ones and from those with masks: boxes join in after 40 % of the steps.
 """
 
@@ -18,7 +19,7 @@ from anomalib_synth.defects import DEFECT, UNKNOWN
 
 _LEAST_COVER = 0.25  # of a cell, from which it is positive
 _NEAR = 0.7  # of the largest suspicion in a box, from which a cell is taken for the defect
-_LARGEST_SHARE = 0.25  # of a box that is taken at most
+_LARGEST_SHARE = 0.05  # of a box that is taken at most
 
 
 class Targets(NamedTuple):
@@ -41,6 +42,10 @@ class Targets(NamedTuple):
         unknown = self.boxes > 0
         positive = (self.cover >= _LEAST_COVER) | ((self.cover > 0) & unknown)
         return positive, (self.cover == 0) & ~unknown
+
+    def is_boxed(self) -> torch.Tensor:
+        """Return (B, 1, h, w) bool: the cells of boxes."""
+        return (self.boxes > 0) & (self.boxes < UNKNOWN)
 
     def flip(self, axes: list[int]) -> Targets:
         """Mirror along some axes."""
