@@ -4,8 +4,9 @@ Few people paint a mask. A box says that something in it is defective, a click t
 without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells that look
 most like a defect, by what the heads think of them so far, if that is more than of any cell of most good images; their
 distance from normal decides between such cells. What is no more conspicuous than good images counts as good, or the
-heads would come to see a defect in all that such an image has of its own; what is left of the box is not counted. The heads have to know what a
-defect is first, from synthetic ones and from those with masks: boxes join in after 40 % of the steps.
+heads would come to see a defect in all that such an image has of its own. What is left of the box is not counted. The
+heads have to know what a defect is first, from synthetic ones and from those with masks: boxes join in after 40 % of
+the steps.
 """
 
 from __future__ import annotations
