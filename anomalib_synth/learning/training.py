@@ -96,7 +96,7 @@ def train_heads(
         targets = [each.to(model.size.device) for each in stack_targets(rows, memory.grids)]
         axes = mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))
         looks = step >= lesson.looks_from * lesson.steps
-        loss = head_losses(model.branches, views, targets, reference.cell_scales, axes=axes, looks=looks).mean()
+        loss = head_losses(model.branches, views, targets, axes=axes, looks=looks).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anomalib_synth.detectors.discriminative_padim.losses import CellScale
 from anomalib_synth.detectors.discriminative_padim.normality import distance
 from anomalib_synth.detectors.discriminative_padim.normals import hold_out
 from anomalib_synth.detectors.discriminative_padim.score import GroupScale, measure_scale
@@ -33,7 +32,6 @@ class ReferenceNormals:
 
     Attributes:
         held_out: (n,) bool, the normals that may train no head.
-        cell_scales: How far normals are from normal at most, one a scale.
 
     Raises:
         ValueError: If the features of none of them are kept.
@@ -48,9 +46,6 @@ class ReferenceNormals:
         self._distances = measure_scale(
             [model.smooth_maps([distance(view.residuals) for view in views]) for views in scored]
         )
-        self.cell_scales = [
-            CellScale.measure([view.residuals for view in level]) for level in zip(*scored, strict=True)
-        ]
         held_out = evenly_spread(self.held_out.nonzero().flatten().tolist(), _MOST_SCORED)
         self._reference = [
             [Views(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)

@@ -1,12 +1,12 @@
 """What the heads learn of a cell: defective, good, not counted, or one of a box somewhere in which a defect is.
 
 Few people paint a mask. A box says that something in it is defective, a click that something around it is, and an image
-without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells that look
-most like a defect, by what the heads think of them so far, if that is more than of any cell of most good images; their
-distance from normal decides between such cells. What is no more conspicuous than good images counts as good, or the
-heads would come to see a defect in all that such an image has of its own. What is left of the box is not counted. The
-heads have to know what a defect is first, from synthetic ones and from those with masks: boxes join in after 40 % of
-the steps.
+without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells in which
+they see most of a defect so far, if that is more than in any cell of most good images; cells in which they see much
+less count as good, or they would come to see a defect in all that such an image has of its own; what lies between is
+not counted. The heads have to know what a defect is first, from synthetic ones and from those with masks: boxes join in
+after 40 % of the steps. The distance from normal is part of what the heads see; taken by itself to choose the cells it
+points to wear and to whatever else is new.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from anomalib_synth.defects import DEFECT, UNKNOWN
 
 _LEAST_COVER = 0.25  # of a cell, from which it is positive
-_NEAR = 0.7  # of the largest suspicion in a box, from which a cell is taken for the defect
+_NEAR, _FAR = 0.7, 0.4  # of the largest suspicion in a box: from here on the defect, below that good
 _LARGEST_SHARE = 0.05  # of a box that is taken at most
 
 
@@ -43,10 +43,6 @@ class Targets(NamedTuple):
         unknown = self.boxes > 0
         positive = (self.cover >= _LEAST_COVER) | ((self.cover > 0) & unknown)
         return positive, (self.cover == 0) & ~unknown
-
-    def is_boxed(self) -> torch.Tensor:
-        """Return (B, 1, h, w) bool: the cells of boxes."""
-        return (self.boxes > 0) & (self.boxes < UNKNOWN)
 
     def flip(self, axes: list[int]) -> Targets:
         """Mirror along some axes."""
@@ -78,29 +74,33 @@ def make_targets(mask: torch.Tensor, marks: torch.Tensor | None, grid: tuple[int
     return Targets(cover, F.adaptive_max_pool2d(open_marks[:, None], tuple(grid)).to(torch.uint8))
 
 
-def find_in_boxes(targets: Targets, suspicion: torch.Tensor) -> torch.Tensor:
-    """Return (B, 1, h, w) bool: the cells of each box that are taken for its defect.
+def guess_in_boxes(targets: Targets, suspicion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (B, 1, h, w) bool each: the cells of boxes that are taken for the defect, and those taken for good.
 
-    Those with at least 70 % of the suspicion of the most suspicious one. A box in which nothing is more conspicuous
-    than in good images teaches nothing, and one with cells that are positive for certain needs no other.
+    Defective are those with at least 70 % of the suspicion of the most suspicious one, a twentieth of the box at most;
+    good are those with less than 40 %. A box in which nothing is more conspicuous than in good images is all good as
+    far as can be told, and teaches nothing; one with cells that are positive for certain needs no others.
 
     Args:
         targets: What is known.
         suspicion: (B, 1, h, w), above 0 where a cell is more conspicuous than any in most good images.
     """
-    chosen = torch.zeros_like(targets.boxes, dtype=torch.bool)
+    defect, good = (torch.zeros_like(targets.boxes, dtype=torch.bool) for _ in range(2))
     positive, _ = targets.split()
     for row in (targets.boxes.flatten(1) > 0).any(1).nonzero().flatten().tolist():
-        numbers = targets.boxes[row].unique().tolist()
-        for number in numbers:
+        for number in targets.boxes[row].unique().tolist():
             inside = targets.boxes[row] == number
             if number in {0, UNKNOWN} or bool((positive[row] & inside).any()):
                 continue
             values = suspicion[row].masked_fill(~inside, -torch.inf)
+            top = values.max()
+            if not bool(top > 0):
+                continue
             most = max(1, round(_LARGEST_SHARE * int(inside.sum())))
-            limit = torch.maximum(_NEAR * values.max(), values.flatten().topk(most).values[-1])
-            chosen[row] = chosen[row] | ((values >= limit) & (values > 0))
-    return chosen
+            limit = torch.maximum(_NEAR * top, values.flatten().topk(most).values[-1])
+            defect[row] = defect[row] | (values >= limit)
+            good[row] = good[row] | (inside & (values < _FAR * top))
+    return defect, good
 
 
 def focal_losses(

@@ -71,8 +71,7 @@ class HeadTraining:
         rows = None if marks is None else marks[trained]
         targets = [make_targets(mask[trained], rows, branch.grid) for branch in branches]
         self.seen_defects = self.seen_defects or any(bool((each.cover + each.boxes > 0).any()) for each in targets)
-        scales, axes = self._measured.cell_scales, mirrored_axes(step)
-        own = head_losses(branches, views, targets, scales, axes=axes, looks=looks)
+        own = head_losses(branches, views, targets, axes=mirrored_axes(step), looks=looks)
         return losses.index_put((trained,), own * len(mask) / trained.sum())
 
     def _view(self, batch: ImageBatch) -> tuple[torch.Tensor, list[Views]]:

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from anomalib_synth.defects import DEFECT, UNKNOWN
-from anomalib_synth.detectors.discriminative_padim.losses import CellScale, head_losses
-from anomalib_synth.detectors.discriminative_padim.normality import distance
+from anomalib_synth.detectors.discriminative_padim.losses import head_losses
 from anomalib_synth.detectors.discriminative_padim.targets import (
     Targets,
-    find_in_boxes,
     focal_losses,
+    guess_in_boxes,
     make_targets,
 )
 from anomalib_synth.detectors.discriminative_padim.torch_model import ScaleBranch
@@ -69,25 +68,26 @@ def test_the_most_conspicuous_cells_of_each_box_are_taken() -> None:
     targets = boxed([[1, 1, 0, 2], [1, 1, 0, 2], *[[1, 1, 0, 2]] * 18])
     suspicion = torch.zeros(1, 1, 20, 4)
     suspicion[0, 0, :2] = torch.tensor([[5.0, 3.6, 9.0, 1.0], [3.4, 0.0, 0, 0.2]])
-    found = find_in_boxes(targets, suspicion)
+    found, good = guess_in_boxes(targets, suspicion)
+    assert good.sum() == 60 - 3 - 1  # 3.4 lies between, and so does nothing else
     assert found.nonzero()[:, 2:].tolist() == [[0, 0], [0, 1], [0, 3]]  # 70 % of 5 and of 1; 9 is in no box
 
 
 def test_a_box_teaches_nothing_when_good_images_are_as_conspicuous() -> None:
     targets = boxed([[1, 1], [1, 1]])
-    assert not bool(find_in_boxes(targets, torch.full((1, 1, 2, 2), -0.1)).any())
+    assert not any(bool(each.any()) for each in guess_in_boxes(targets, torch.full((1, 1, 2, 2), -0.1)))
 
 
 def test_at_most_a_twentieth_of_a_box_is_taken() -> None:
     targets = boxed([[1] * 10] * 8)
     suspicion = 10 + torch.arange(80.0).view(1, 1, 8, 10) / 100
-    assert find_in_boxes(targets, suspicion).sum() == 4
+    assert guess_in_boxes(targets, suspicion)[0].sum() == 4
 
 
 def test_a_box_with_certain_cells_needs_no_other() -> None:
     targets = boxed([[1, 1], [1, 1]])
     targets.cover[0, 0, 0, 0] = 0.1
-    assert not bool(find_in_boxes(targets, torch.ones(1, 1, 2, 2)).any())
+    assert not any(bool(each.any()) for each in guess_in_boxes(targets, torch.ones(1, 1, 2, 2)))
 
 
 def test_cells_that_are_unknown_count_for_nothing() -> None:
@@ -95,7 +95,7 @@ def test_cells_that_are_unknown_count_for_nothing() -> None:
     unknown = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
     unknown[0] = UNKNOWN
     targets = Targets(torch.zeros(2, 1, 6, 6), unknown)
-    losses = head_losses([branch], [views], [targets], [CellScale(0.0, 1.0)], axes=[])
+    losses = head_losses([branch], [views], [targets], axes=[])
     assert losses[0] == 0
     assert losses[1] > 0
 
@@ -106,41 +106,16 @@ def test_loss_of_an_unmarked_image_by_hand(looks) -> None:
     boxes = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
     boxes[0] = 1
     views.features[0] *= 4
-    scale = CellScale(2.0, 0.5)
     targets = Targets(torch.zeros(2, 1, 6, 6), boxes)
-    losses = head_losses([branch], [views], [targets], [scale], axes=[], looks=looks)
+    losses = head_losses([branch], [views], [targets], axes=[], looks=looks)
     logit = sum(branch.heads(*views)).detach() / 2
     above = logit[0, 0] - logit[1].max()  # the second image is good
-    distant = ((distance(views.residuals)[0, 0] - 2.0) / 0.5).clamp(-1, 1)
-    found = above + (distant + 1) / 2
-    found[above <= 0] = -1
-    assert (above > 0).sum() > 1
+    top = above.max()
+    most = above.flatten().topk(2).values[-1]  # 5 % of 36 cells
     positive, counted = torch.zeros_like(boxes, dtype=torch.bool), boxes == 0
-    most = found.flatten().topk(2).values[-1]  # 5 % of 36 cells
-    positive[0, 0] = (found >= 0.7 * found.max()) & (found >= most) & looks
-    counted[0, 0] = (above <= 0) & looks
+    positive[0, 0] = (above >= 0.7 * top) & (above >= most) & looks
+    counted[0, 0] = (above < 0.4 * top) & looks
+    assert top > 0
     expected = sum(focal_losses(each, positive, counted | positive) for each in branch.heads(*views))
     torch.testing.assert_close(losses, expected)
     assert (losses[0] > 0) == looks
-
-
-def test_what_is_far_from_normal_alone_teaches_nothing() -> None:
-    branch = make_branch().eval()
-    with torch.no_grad():
-        for head in (branch.feature_head, branch.residual_head):
-            head[-1].weight.zero_()  # the heads see no difference
-    boxes = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
-    boxes[0] = 1
-    targets = Targets(torch.zeros(2, 1, 6, 6), boxes)
-    far, near = make_views(2), make_views(2)
-    far.residuals[0, :, 2, 3] = 1e3
-    losses = [head_losses([branch], [each], [targets], [CellScale(2.0, 0.5)], axes=[]) for each in (far, near)]
-    torch.testing.assert_close(losses[0], losses[1])
-
-
-def test_cell_scale_is_of_the_largest_distance_in_each_image() -> None:
-    residuals = torch.zeros(3, 2, 2, 2)
-    residuals[:, 0, 1, 1] = torch.tensor([1.0, 2.0, 6.0])
-    scale = CellScale.measure([residuals[:2], residuals[2:]])
-    assert scale.mean == pytest.approx(3.0)
-    assert scale.deviation == pytest.approx((14 / 3) ** 0.5)
