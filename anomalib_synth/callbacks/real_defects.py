@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import Callback
@@ -14,7 +14,7 @@ from torchvision.tv_tensors import Image
 
 from anomalib_synth.callbacks.labels import RealRow, write_real_rows
 from anomalib_synth.callbacks.restoring import require_single
-from anomalib_synth.data.held_out import check_not_held_out
+from anomalib_synth.data.held_out import check_not_held_out, remember_learned
 from anomalib_synth.data.normals import model_transform, training_normals
 from anomalib_synth.defects import DEFECT, list_defects
 from anomalib_synth.functional.field_of_view import CoverageMask
@@ -172,9 +172,9 @@ class RealDefectsCallback(Callback):
         ]
         write_real_rows(batch, [row for row in rows if row is not None], model_transform(pl_module))
 
-    def state_dict(self) -> dict[str, list[str]]:
-        """Return the digests of the images, so that a checkpoint says what was learned."""
-        return {"images": self.digests}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down what was learned."""
+        remember_learned(checkpoint, self.digests)
 
     def _count(self, size: int) -> int:
         return max(1, round(self.share * size))

@@ -15,7 +15,7 @@ from PIL import Image
 from anomalib_synth.callbacks.labels import label_from_mask, write_labels
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
-from anomalib_synth.data.held_out import check_not_held_out
+from anomalib_synth.data.held_out import check_not_held_out, remember_learned
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
@@ -203,9 +203,9 @@ class SynthesisCallback(RestoringCallback):
         if self._shown is not None and trainer.is_global_zero:
             self._log_grid(trainer)
 
-    def state_dict(self) -> dict[str, list[str]]:
-        """Return the digests of the real defects that the samples show, so that a checkpoint says what was learned."""
-        return {"images": self._learned} if self._learned else {}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down which real defects the samples show."""
+        remember_learned(checkpoint, self._learned)
 
     def restore(self) -> None:
         """Put the model's own augmenter back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from anomalib.data.utils import LabelName
@@ -14,10 +14,11 @@ from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import digest_images
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anomalib.data import AnomalibDataModule, AnomalibDataset
 
+LEARNED = "anomalib_synth_learned"  # in a checkpoint: the digests of the real images that the model has learned
 _LEAST = 2  # one image to stay normal, one for a defect
 
 
@@ -133,6 +134,13 @@ def check_not_held_out(
                 f"{', ...' if len(leaked) > 3 else ''}. Take them out of one of the two."
             )
             raise ValueError(msg)
+
+
+def remember_learned(checkpoint: dict[str, Any], digests: Iterable[str]) -> None:
+    """Write down in a checkpoint, beside what is there, which real images the model has learned."""
+    known = {*checkpoint.get(LEARNED, []), *digests}
+    if known:
+        checkpoint[LEARNED] = sorted(known)
 
 
 def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.data.held_out import LEARNED
 from anomalib_synth.defects import list_defect_images
 from anomalib_synth.evidence.statistics import least_count
 from anomalib_synth.evidence.training_run import training_images
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
-LEARNED = "anomalib_synth_learned"  # in a checkpoint: the digests of the real images that `learn` has shown it
 _LEAST = 10
 
 
@@ -69,8 +69,7 @@ def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, A
 
 
 def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
-    states = [state for state in (checkpoint.get("callbacks") or {}).values() if isinstance(state, dict)]
-    learned = {*(checkpoint.get(LEARNED) or []), *(each for state in states for each in state.get("images") or [])}
+    learned = set(checkpoint.get(LEARNED) or [])
     if not learned:
         return
     seen = [path for path, content in zip(paths, digest_images(paths), strict=True) if content in learned]

@@ -214,7 +214,7 @@ def test_few_real_defects_are_learned_with_and_without_masks(masks, parts_root, 
     )  # fmt: skip
     checkpoint = next((tmp_path / "results").rglob("*.ckpt"))
     state = torch.load(checkpoint, weights_only=False)
-    learned = state["callbacks"]["RealDefectsCallback"]["images"]
+    learned = state["anomalib_synth_learned"]
     assert len(learned) == len([path for path in (parts_root / "test").rglob("*.png") if path.parent.name != "good"])
     assert bool(state["state_dict"]["model.has_heads"])
 

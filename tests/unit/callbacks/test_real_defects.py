@@ -192,8 +192,10 @@ def test_arguments_out_of_range_are_refused(argument, value) -> None:
 
 def test_a_checkpoint_says_what_was_learned(tmp_path) -> None:
     callback = RealDefectsCallback(make_defects(tmp_path))
-    start(callback, make_normals(tmp_path))
-    assert len(callback.state_dict()["images"]) == 2
+    trainer = start(callback, make_normals(tmp_path))
+    checkpoint = {"anomalib_synth_learned": ["other"]}
+    callback.on_save_checkpoint(trainer, trainer.lightning_module, checkpoint)
+    assert len(checkpoint["anomalib_synth_learned"]) == 3
 
 
 def test_nothing_is_pasted_over_a_drawn_defect(tmp_path) -> None:
