@@ -55,7 +55,7 @@ from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.images import decode_mask
-from anomalib_synth.learning.collecting import draw, make_reader
+from anomalib_synth.learning.collecting import TrainingReader, draw
 from anomalib_synth.learning.examples import Example
 from anomalib_synth.learning.memory import Memory
 from anomalib_synth.learning.training import Lesson, train_heads
@@ -93,7 +93,7 @@ class Bench:
             engine.fit(self.module, datamodule=datamodule)
         self.module.eval()
         self.memory = Memory(work / category, self.module)
-        self.read = make_reader(self.module)
+        self.read = TrainingReader(self.module)
         self.has_masks = (self.root / "ground_truth").is_dir()
         samples = {split: getattr(datamodule, f"{split}_data").samples for split in ("train", "val", "test")}
         self.normals = [Path(path) for path in samples["train"].image_path]
@@ -137,7 +137,7 @@ class Bench:
                 marks = mask.to(torch.uint8) * DEFECT if kind == "mask" else draw_boxes(mask.numpy())
             # not kept: the same image has other marks in other arms
             name = str(self.tested[place])
-            examples.append(self.memory.make("defect", name, image, marks=marks, certain=kind == "mask"))
+            examples.append(self.memory.add("defect", name, image, marks=marks, certain=kind == "mask", keep=False))
         if kind == "mask" and places:
             examples = [*examples, *self._paste(places, seed)]
         return examples
@@ -150,7 +150,7 @@ class Bench:
         order = random.Random(seed).sample(self.normals, min(len(self.normals), PASTED * len(files)))
         pasted = draw(generator, order, PASTED * len(files), self.read, seed, advance=lambda count: None)
         return [
-            self.memory.make("defect", "pasted", image, marks=mask * DEFECT, source=source)
+            self.memory.add("defect", "pasted", image, marks=mask * DEFECT, source=source, keep=False)
             for image, source, mask, *_ in pasted
         ]
 

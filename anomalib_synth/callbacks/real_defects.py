@@ -21,7 +21,7 @@ from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import RealDefectGenerator
 from anomalib_synth.generators.seeding import Draws, hash64, image_key
 from anomalib_synth.host.augmenters import find_intake
-from anomalib_synth.images import check_host_agrees, digest_images, read_tensor
+from anomalib_synth.images import check_host_agrees, read_tensor
 
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
@@ -103,7 +103,7 @@ class RealDefectsCallback(Callback):
         self._listed: list[RealDefect] = []
         self._generator: RealDefectGenerator | None = None
         self._repeats = 1  # epochs after which the pasted variants come again
-        self.digests: list[str] = []  # of the images, once they are listed
+        self._learned: list[str] = []  # digests of the images, once they are listed
         self._kept: dict[Path, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -142,8 +142,7 @@ class RealDefectsCallback(Callback):
         """Make sure that the run is not tested on the defects, and prepare what pastes them."""
         del pl_module
         files = [defect.image for defect in self._listed]
-        check_not_held_out(trainer.datamodule, files, "defects")
-        self.digests = sorted(digest_images(files))
+        self._learned = check_not_held_out(trainer.datamodule, files, "defects")
         self._kept.clear()
         masked = [defect.image for defect in self._listed if defect.kind == "mask"]
         self._generator = None
@@ -174,7 +173,7 @@ class RealDefectsCallback(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down what was learned."""
-        remember_learned(checkpoint, self.digests)
+        remember_learned(checkpoint, self._learned)
 
     def _count(self, size: int) -> int:
         return max(1, round(self.share * size))

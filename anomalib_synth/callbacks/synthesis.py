@@ -22,7 +22,6 @@ from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
 from anomalib_synth.host.augmenters import Intake, SlotSwap, find_intake
-from anomalib_synth.images import digest_images
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:
@@ -145,8 +144,7 @@ class SynthesisCallback(RestoringCallback):
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:
             return
-        check_not_held_out(trainer.datamodule, self.generator.defect_images, "generator")
-        self._learned = sorted(digest_images(self.generator.defect_images))
+        self._learned = check_not_held_out(trainer.datamodule, self.generator.defect_images, "generator")
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)

@@ -102,7 +102,7 @@ def hold_out(
 
 def check_not_held_out(
     datamodule: object, files: Sequence[Path], argument: str, *, splits: Sequence[str] = ("train", "val", "test")
-) -> None:
+) -> list[str]:
     """Refuse to learn from images that a run holds out to validate or test, or shows as good, under whatever name.
 
     Args:
@@ -111,11 +111,14 @@ def check_not_held_out(
         argument: Name of the argument that names them.
         splits: The splits to look at.
 
+    Returns:
+        The digests of the images, sorted.
+
     Raises:
         ValueError: Naming them.
     """
     if not files:
-        return
+        return []
     own = dict(zip(digest_images(files), files, strict=True))
     for split in splits:
         samples = getattr(getattr(datamodule, f"{split}_data", None), "samples", None)
@@ -134,6 +137,7 @@ def check_not_held_out(
                 f"{', ...' if len(leaked) > 3 else ''}. Take them out of one of the two."
             )
             raise ValueError(msg)
+    return sorted(own)
 
 
 def remember_learned(checkpoint: dict[str, Any], digests: Iterable[str]) -> None:

@@ -73,7 +73,7 @@ def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
     if not paths:
         msg = "The training set holds no normal image to prepare the generator with. Check the datamodule's normal_dir."
         raise ValueError(msg)
-    resize = model_resize(trainer)
+    resize = model_resize(trainer.lightning_module)
     for path in track(paths, "Preparing the generator", disable=len(paths) < _QUIET, transient=True):
         image = TvImage(read_tensor(Path(path), "data"))
         yield (resize(image) if resize else image).clamp(0, 1)
@@ -98,9 +98,9 @@ def check_images_of(datamodule: object, argument: str) -> None:
     check_host_masks(masks, argument)
 
 
-def model_resize(trainer: Trainer) -> Transform | None:
+def model_resize(model: LightningModule) -> Transform | None:
     """Return the resize of the model's pre-processor, which anomalib's datamodules apply when they read an image."""
-    found = extract_transforms_by_type(model_transform(trainer.lightning_module), Resize)
+    found = extract_transforms_by_type(model_transform(model), Resize)
     return found[0] if found else None
 
 

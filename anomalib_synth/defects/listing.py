@@ -74,9 +74,10 @@ def list_defects(
             found.append(defect)
     if good:
         _logger.warning(
-            "%d images of `defects` are annotated without a single mark, so they count as good and are left out, such "
+            "%d images of `%s` are annotated without a single mark, so they count as good and are left out, such "
             "as %r. Mark their defects, or take the annotation away.",
             len(good),
+            name,
             str(good[0]),
         )
     if not found:

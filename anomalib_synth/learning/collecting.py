@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torchvision.transforms.v2 import Resize
+from torchvision.tv_tensors import Image
 
 from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
 from anomalib_synth.data.held_out import normal_rows
-from anomalib_synth.data.normals import model_transform
+from anomalib_synth.data.normals import model_resize
 from anomalib_synth.defects import DEFECT, RealDefect
 from anomalib_synth.detectors.discriminative_padim.normals import fingerprint
 from anomalib_synth.evidence.training_run import instantiate, read_config
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
     from anomalib_synth.detectors.discriminative_padim.lightning_model import DiscriminativePadim
+    from anomalib_synth.learning.examples import Example, Role
     from anomalib_synth.learning.memory import Memory
 
 _DRAWN, _PROBES = 400, 144
 _MAX_NORMALS = 256  # to prepare the generator with
-_CHUNK = 8
 _TRIES = 3
 
 
@@ -45,7 +45,7 @@ class Materials:
         good: Good images it was not trained on.
         generator: What drew its defects.
         defects: Real defects that were in its batches.
-        known: Digests of the images it was trained on.
+        known: Digests of the images it was trained on, and of the good ones it was not.
         datamodule: The run's data.
     """
 
@@ -89,7 +89,8 @@ def find_materials(config: Path, module: DiscriminativePadim, normals: Path | No
         raise ValueError(msg)
     good = list_images(normals, "normals").paths if normals is not None else _held_out(datamodule)
     known = set(digest_images(trained))
-    good = _distinct(good, known)
+    held_out = _distinct(good, known)
+    good = list(held_out.values())
     if not good:
         msg = (
             f"`normals` must name a folder of good images that the detector was not trained on: the run of {config} "
@@ -98,7 +99,7 @@ def find_materials(config: Path, module: DiscriminativePadim, normals: Path | No
         raise ValueError(msg)
     real = _find(callbacks, RealDefectsCallback)
     defects = [] if real is None else real.list_defects()
-    return Materials(trained, good, _find_generator(callbacks), defects, known, datamodule)
+    return Materials(trained, good, _find_generator(callbacks), defects, known | {*held_out}, datamodule)
 
 
 def count_work(materials: Materials) -> int:
@@ -118,7 +119,7 @@ def collect(
         seed: Seed of what is drawn.
         advance: Called with a number of images when they are done.
     """
-    read = _Reader(module)
+    read = TrainingReader(module)
     for path in materials.normals:
         memory.add("normal", path.name, read(path))
         advance(1)
@@ -126,9 +127,7 @@ def collect(
         memory.add("good", str(path), read(path))
         advance(1)
     for defect in materials.defects:
-        image = read(defect.image)
-        marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))
-        memory.add("trained_defect", str(defect.image), image, marks=marks, certain=defect.kind == "mask")
+        add_defect(memory, "trained_defect", defect, read)
         advance(1)
     shown = evenly_spread(materials.normals, _MAX_NORMALS)
     materials.generator.prepare(read(path) for path in shown)
@@ -153,41 +152,36 @@ def draw(
 
     Those that fail their checks are left out, so they may be fewer than ``count``.
     """
-    order = [files[place % len(files)] for place in range(count)]
-    for start in range(0, count, _CHUNK):
-        chunk = order[start : start + _CHUNK]
-        for path, repeat in zip(chunk, range(start, start + len(chunk)), strict=True):
-            source = read(path)
-            for attempt in range(_TRIES):
-                seeds = derive_seeds(seed, attempt, [image_key(path)], repeat)
-                sample = generator(source[None], seeds=seeds)
-                if bool(sample.accepted[0]):
-                    mask = (sample.mask[0, 0] > 0).to(torch.uint8)
-                    yield sample.image[0], sample.source[0], mask, sample.provenance[0].family, path
-                    break
-        advance(len(chunk))
+    for repeat in range(count):
+        path = files[repeat % len(files)]
+        source = read(path)
+        for attempt in range(_TRIES):
+            sample = generator(source[None], seeds=derive_seeds(seed, attempt, [image_key(path)], repeat))
+            if bool(sample.accepted[0]):
+                mask = (sample.mask[0, 0] > 0).to(torch.uint8)
+                yield sample.image[0], sample.source[0], mask, sample.provenance[0].family, path
+                break
+        advance(1)
 
 
-class _Reader:
+def add_defect(memory: Memory, role: Role, defect: RealDefect, read: Callable[[Path], torch.Tensor]) -> Example:
+    """Add a real defect with its marks to a memory."""
+    image = read(defect.image)
+    marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))
+    return memory.add(role, str(defect.image), image, marks=marks, certain=defect.kind == "mask")
+
+
+class TrainingReader:
     """Reads images at the size at which the run drew defects on them: after the resize of the model's transform."""
 
     def __init__(self, module: DiscriminativePadim) -> None:
-        from anomalib.data.transforms.utils import extract_transforms_by_type
-
-        found = extract_transforms_by_type(model_transform(module), Resize)
-        self._resize = found[0] if found else None
+        self._resize = model_resize(module)
 
     def __call__(self, path: Path) -> torch.Tensor:
-        from torchvision.tv_tensors import Image
-
+        """Return an image, (3, H, W) in [0, 1]."""
         image = Image(read_tensor(path, "data"))
         image = image if self._resize is None else self._resize(image)
         return image.as_subclass(torch.Tensor).clamp(0, 1)
-
-
-def make_reader(module: DiscriminativePadim) -> Callable[[Path], torch.Tensor]:
-    """Return what reads images as the detector's training did, (3, H, W) in [0, 1]."""
-    return _Reader(module)
 
 
 def _ours(listed: Any) -> list[Any]:
@@ -221,10 +215,10 @@ def _held_out(datamodule: AnomalibDataModule) -> list[Path]:
     return sorted(map(Path, good))
 
 
-def _distinct(files: Sequence[Path], known: set[str]) -> list[Path]:
-    """Return files of which no two show the same, and none what is known."""
+def _distinct(files: Sequence[Path], known: set[str]) -> dict[str, Path]:
+    """Return files by their digests, of which no two show the same, and none what is known."""
     contents: dict[str, Path] = {}
     for content, path in zip(digest_images(files), files, strict=True):
         if content not in known:
             contents.setdefault(content, path)
-    return list(contents.values())
+    return contents

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anomalib_synth.data.held_out import LEARNED, check_not_held_out
+from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
 from anomalib_synth.defects import list_defects
 from anomalib_synth.detectors.discriminative_padim import DiscriminativePadim
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.evidence.checkpoints import load_model
 from anomalib_synth.evidence.held_out import CALIBRATION
 from anomalib_synth.evidence.statistics import conformal_threshold, least_count
-from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.host.thresholds import (
     Level,
     post_processor_settings,
@@ -22,7 +21,7 @@ from anomalib_synth.host.thresholds import (
 )
 from anomalib_synth.images import check_host_agrees, digest_images, list_images
 from anomalib_synth.learning.changes import Changes, Reading
-from anomalib_synth.learning.collecting import collect, count_work, find_materials, make_reader
+from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_materials
 from anomalib_synth.learning.memory import Memory
 from anomalib_synth.learning.scoring import score_examples
 from anomalib_synth.learning.training import Lesson, train_heads
@@ -71,12 +70,16 @@ class Pupil:
         self._missed: list[RealDefect] = []
         self._false_alarms: list[Path] = []
         self._digests: list[str] = []  # of both
-        self.forgotten = 0  # images of earlier versions that the memory has lost
 
     @property
     def calibrated_rate(self) -> float | None:
         """The false-alarm rate that the detector was calibrated for, None if it was not."""
         return (self._checkpoint.get(CALIBRATION) or {}).get("target_false_alarm_rate")
+
+    @property
+    def forgotten(self) -> int:
+        """Number of images of versions up to the current one that the memory has lost."""
+        return len(self._learned()) - len(self.earlier())
 
     @property
     def measured(self) -> frozenset[bytes]:
@@ -126,13 +129,13 @@ class Pupil:
         missed = [defect.image for defect in self._missed]
         self._digests = [*digest_images(missed), *digest_images(self._false_alarms)]
         self._check_new(missed)
-        read, examples = make_reader(self._module), []
-        for defect in progress.track(self._missed, description="Looking at what it missed"):
-            image, certain = read(defect.image), defect.kind == "mask"
-            marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))
-            examples.append(self._memory.add("defect", str(defect.image), image, marks=marks, certain=certain))
-        shown = progress.track(self._false_alarms, description="Looking at false alarms")
-        return [*examples, *(self._memory.add("false_alarm", str(path), read(path)) for path in shown)]
+        read = TrainingReader(self._module)
+        defects = progress.track(self._missed, description="Looking at what it missed")
+        good = progress.track(self._false_alarms, description="Looking at false alarms")
+        return [
+            *(add_defect(self._memory, "defect", defect, read) for defect in defects),
+            *(self._memory.add("false_alarm", str(path), read(path)) for path in good),
+        ]
 
     def forget_measured(self, new: Sequence[Example]) -> list[Example]:
         """Take what is to be learned out of what is measured on; return what that was."""
@@ -201,9 +204,9 @@ class Pupil:
 
     def save(self, changes: Changes) -> Version:
         """Write the new version."""
-        known = self._checkpoint.get(LEARNED) or []
+        remember_learned(self._checkpoint, self._digests)
         own = {
-            LEARNED: sorted({*known, *self._digests}),
+            LEARNED: self._checkpoint[LEARNED],
             CALIBRATION: {"target_false_alarm_rate": changes.rate, "by": "learn"},
             **post_processor_settings(self._checkpoint),
         }
@@ -218,13 +221,13 @@ class Pupil:
 
     def earlier(self) -> list[Example]:
         """Return what versions up to the current one have learned; what an image was said to be last counts."""
-        learned: dict[bytes, Role] = {}
-        for version in self._folder.versions:
-            for row in version.about["learned"]:
-                learned[bytes.fromhex(row["key"])] = row["role"]
-        found = [each for each in self._memory.of("defect", "false_alarm") if learned.get(each.key) == each.role]
-        self.forgotten = len(learned) - len(found)
-        return found
+        learned = self._learned()
+        return [each for each in self._memory.of("defect", "false_alarm") if learned.get(each.key) == each.role]
+
+    def _learned(self) -> dict[bytes, Role]:
+        """Return what each image was said to be last, by versions up to the current one."""
+        rows = [row for version in self._folder.versions for row in version.about["learned"]]
+        return {bytes.fromhex(row["key"]): row["role"] for row in rows}
 
     def _together(self, role: Role, new: Sequence[Example]) -> list[Example]:
         again = {example.key for example in new}
@@ -243,8 +246,8 @@ class Pupil:
             names = ", ".join(both[:3])
             msg = f"`missed` and `false_alarms` must not hold the same image, got {names}. Leave it in one of them."
             raise ValueError(msg)
-        good = self._materials.known | set(digest_images(self._materials.good))
-        shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in good]
+        known = self._materials.known
+        shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in known]
         if shown:
             msg = (
                 f"`missed` must not hold images that the detector knows as good, got {len(shown)}: "

@@ -95,6 +95,7 @@ class Memory:
         """Return the digests of the training normals."""
         return list(self._examples["normal"])
 
+    @torch.no_grad()
     def add(
         self,
         role: Role,
@@ -105,6 +106,7 @@ class Memory:
         source: torch.Tensor | None = None,
         certain: bool = True,
         drawn_on: str = "",
+        keep: bool = True,
     ) -> Example:
         """Add an image as the datamodule would hand it out, and return its example; one that is known stays as it was.
 
@@ -116,28 +118,8 @@ class Memory:
             source: (3, H, W), the training normal it was drawn on.
             certain: Whether a mask says where the defect is.
             drawn_on: File of the held-out image that a probe was drawn on.
+            keep: Whether to keep the example; False keeps nothing but its features.
         """
-        example = self.make(role, name, image, marks=marks, source=source, certain=certain, drawn_on=drawn_on)
-        known = self._examples[role].get(example.key)
-        if known is not None and (role != "defect" or known.to_line() == example.to_line()):
-            return known
-        append_lines(self._lines, example.to_line())
-        self._examples[role][example.key] = example
-        return example
-
-    @torch.no_grad()
-    def make(
-        self,
-        role: Role,
-        name: str,
-        image: torch.Tensor,
-        *,
-        marks: torch.Tensor | None = None,
-        source: torch.Tensor | None = None,
-        certain: bool = True,
-        drawn_on: str = "",
-    ) -> Example:
-        """Return the example of an image, as :meth:`add` does, and keep nothing but its features."""
         seen, seen_marks = self.look(image, marks)
         key = digest_pixels(seen)
         self.features.raw(seen, key)
@@ -146,9 +128,16 @@ class Memory:
             mask = (seen_marks == DEFECT)[None]
             targets = pack_targets([make_targets(mask, seen_marks[None], grid) for grid in self._grids])
         behind = None if source is None else digest_pixels(self.look(source)[0])
-        return Example(
+        example = Example(
             role=role, name=name, key=key, behind=behind, targets=targets, certain=certain, drawn_on=drawn_on
         )  # fmt: skip
+        known = self._examples[role].get(key)
+        if known is not None and keep and (role != "defect" or known.to_line() == example.to_line()):
+            return known
+        if keep:
+            append_lines(self._lines, example.to_line())
+            self._examples[role][key] = example
+        return example
 
     def forget(self, role: Role, keys: set[bytes]) -> None:
         """Take examples out of this object; what is on disk stays until the memory is made anew."""
