@@ -5,6 +5,8 @@ Importing the package, or naming any of its classes in a config, registers the t
 """
 
 from anomalib_synth._version import __version__
-from anomalib_synth.models.bundled_backbone import BACKBONE_NAME
+from anomalib_synth.registration import BACKBONE_NAME, register_backbone
 
 __all__ = ["BACKBONE_NAME", "__version__"]
+
+register_backbone()

@@ -44,10 +44,10 @@ from rich.console import Console
 from rich.progress import track
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
+from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.callbacks import LearningRateDecayCallback, SynthesisCallback
-from anomalib_synth.evidence.paired import estimate_gain
-from anomalib_synth.evidence.statistics import conformal_threshold, least_count
-from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels
+from anomalib_synth.comparison.paired import estimate_gain
+from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.models import DiscriminativePadim, RealNet
 

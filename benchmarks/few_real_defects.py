@@ -47,11 +47,11 @@ from rich.console import Console
 from scipy import ndimage
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
+from anomalib_synth.calibration.statistics import conformal_threshold, least_count
+from anomalib_synth.comparison.paired import estimate_gain
+from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels
 from anomalib_synth.defects import DEFECT
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
-from anomalib_synth.evidence.paired import estimate_gain
-from anomalib_synth.evidence.statistics import conformal_threshold, least_count
-from anomalib_synth.evidence.trial_metrics import measure_images, measure_pixels
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.images import decode_mask

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.generate import generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

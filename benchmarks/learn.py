@@ -21,7 +21,7 @@ from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 from sklearn.metrics import roc_auc_score
 
-from anomalib_synth.evidence.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.images import list_images
 
 CONFIGS = Path(__file__).parents[1] / "configs"

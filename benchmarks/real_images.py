@@ -71,7 +71,7 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.evidence.paired import estimate_gain
+from anomalib_synth.comparison.paired import estimate_gain
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator, StoredGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet

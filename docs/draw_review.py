@@ -18,7 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from anomalib_synth.engines.generate import generate  # noqa: E402
+from anomalib_synth.commands.generate import generate  # noqa: E402
 from anomalib_synth.generators import RuleBasedGenerator  # noqa: E402
 from anomalib_synth.store import SampleStore  # noqa: E402
 from tests.integration.review_site import Visit, open_browser, serve_store  # noqa: E402

@@ -18,7 +18,7 @@ from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth import BACKBONE_NAME
-from anomalib_synth.evidence.calibrate import calibrate
+from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.generators import RuleBasedGenerator
 
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
+from anomalib_synth.commands.fit import fit
 from anomalib_synth.data.normals import read_folder
-from anomalib_synth.engines.fit import fit
-from anomalib_synth.fitting.bundle import FitSettings
+from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator
 
 

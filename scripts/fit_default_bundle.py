@@ -21,7 +21,8 @@ from PIL import Image
 from rich.progress import Progress
 
 from anomalib_synth.data import DemoParts
-from anomalib_synth.fitting.bundle import FitSettings, fit_bundle
+from anomalib_synth.fitting.bundle import fit_bundle
+from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.seeding import Draws

@@ -18,12 +18,12 @@ import pandas as pd
 import PIL.Image
 import torch
 from anomalib.data.utils import LabelName
-from rich.progress import track
 
 from anomalib_synth._version import __version__
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import digest_file, read_tensor
 from anomalib_synth.images.formats import FORMATS
+from anomalib_synth.progress import track
 from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, between
 
 if TYPE_CHECKING:
@@ -294,6 +294,6 @@ def _show_progress(batches: list[list[HeldOut]], description: str) -> Iterator[l
         spent = time.monotonic() - started
         if done and spent / done * len(batches) > 2:
             rest = batches[done:]
-            yield from track(rest, description, total=len(batches), completed=done, transient=True)
+            yield from track(rest, description, total=len(batches), completed=done)
             return
         yield batch

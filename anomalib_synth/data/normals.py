@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
-from rich.progress import track
 from torchvision.transforms.v2 import Resize
 from torchvision.tv_tensors import Image as TvImage
 
@@ -23,6 +22,7 @@ from anomalib_synth.images import (
     read_tensor,
     to_tensor,
 )
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
         msg = "The training set holds no normal image to prepare the generator with. Check the datamodule's normal_dir."
         raise ValueError(msg)
     resize = model_resize(trainer.lightning_module)
-    for path in track(paths, "Preparing the generator", disable=len(paths) < _QUIET, transient=True):
+    for path in track(paths, "Preparing the generator", disable=len(paths) < _QUIET):
         image = TvImage(read_tensor(Path(path), "data"))
         yield (resize(image) if resize else image).clamp(0, 1)
 

@@ -1,13 +1,14 @@
-"""The command ``anomalib-synth convert``: copies of images, or of masks, that every reader reads the same."""
+"""Copies of images, or of masks, that every reader reads the same: what `anomalib-synth convert` reads and writes."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, decode_mask, find_implausible, list_images
+from anomalib_synth.images import decode_mask, find_implausible
+from anomalib_synth.progress import track
 from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
 
@@ -15,67 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def convert(
-    images: Path | None = None,
-    *,
-    out: Path,
-    masks: Path | None = None,
-    bit_depth: int | None = None,
-    image_size: int | str | None = None,
-) -> None:
-    """Write copies of images, or of masks, that anomalib reads as they are: upright 8-bit PNG.
-
-    Files keep their folders and names but for the suffix; where two differ in that alone, it goes into the name. Images
-    of 12 and 16 bits get one white point, smoothed or JPEG masks the two levels 0 and 255. A mask that marks nothing
-    stays so; one that looks inverted, and any file that cannot be read, is named and left out.
-
-    Args:
-        images: Folder with images, searched recursively; or name masks.
-        out: Folder for the copies, outside the other one.
-        masks: Folder with masks, in place of images.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
-            Give the one found for the training images when you convert images to predict on.
-        image_size: Long side in pixels, or height x width, such as 384x512; by default images keep their size.
-
-    Raises:
-        ValueError: If an argument is out of its range, or two files would become one.
-    """
-    if (images is None) == (masks is None):
-        msg = f"Give one of `images` and `masks`, got {'neither' if images is None else 'both'}."
-        raise ValueError(msg)
-    if masks is not None and (bit_depth is not None or image_size is not None):
-        msg = "`bit_depth` and `image_size` have no effect on `masks`. Leave them out."
-        raise ValueError(msg)
-    folder = cast("Path", images if images is not None else masks)
-    if out.resolve().is_relative_to(folder.resolve()):
-        msg = f"`out` must lie outside the folder it is made from, got {str(out)!r} inside {str(folder)!r}."
-        raise ValueError(msg)
-    listing = list_images(folder, "masks" if masks is not None else "images")
-    targets = _name_copies(listing.files, out)
-    left_out = dict(listing.foreign)
-    if masks is not None:
-        written = _write(_read_masks(listing.files, left_out), targets)
-    else:
-        reading = ImageFolder(
-            listing.files,
-            image_size=ImageSize.parse(image_size),
-            white_point=choose_white_point(bit_depth, listing.paths),
-            description="Converting",
-        )
-        if str(reading.reader.white_point):
-            print(f"White is {reading.reader.white_point}.")
-        written = _write(iter(reading), targets)
-        left_out |= reading.left_out
-    for name, reason in left_out.items():
-        stale = targets[name].is_file() if name in targets else False
-        print(f"Left out {name}: {reason}.{' The copy of an earlier run is still there.' if stale else ''}")
-    print(f"{written} of {len(targets) + len(listing.foreign)} files were converted; the copies are in {out}.")
-    if not written:
-        msg = f"`{'masks' if masks is not None else 'images'}` must hold a file that can be read, got none."
-        raise ValueError(msg)
-
-
-def _name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
+def name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
     """Return the file of each copy; names that differ in their suffix only keep it in the name."""
     stems: dict[str, list[str]] = {}
     for name in files:
@@ -95,11 +36,9 @@ def _name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
     return targets
 
 
-def _read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+def read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and levels of each mask, also of those that mark nothing; name what cannot be told."""
-    from rich.progress import track
-
-    for name, path in track(files.items(), "Converting", transient=True, disable=len(files) < 64):
+    for name, path in track(files.items(), "Converting", disable=len(files) < 64):
         try:
             inside = decode_mask(path, "masks")
         except ValueError as error:
@@ -111,7 +50,7 @@ def _read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tu
         yield name, inside.astype(np.uint8) * 255
 
 
-def _write(pixels: Iterator[tuple[str, np.ndarray]], targets: dict[str, Path]) -> int:
+def write_copies(pixels: Iterator[tuple[str, np.ndarray]], targets: dict[str, Path]) -> int:
     """Write the copies that are not there yet, and return how many are there now."""
     written = 0
     for name, each in pixels:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.engines.plan import PlannedSample, plan_sample
-from anomalib_synth.engines.progress import as_duration, as_size
+from anomalib_synth.engines.progress import as_size
 from anomalib_synth.engines.settings import weights_hash
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, Worker, single_thread
@@ -26,6 +26,7 @@ from anomalib_synth.images import (
     read_bytes,
     to_tensor,
 )
+from anomalib_synth.progress import as_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

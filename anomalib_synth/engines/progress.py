@@ -6,39 +6,13 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.progress import Task
 
     from anomalib_synth.store import Record
 
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 _SHOWN = 8
-
-
-class RateColumn(ProgressColumn):
-    """Steps per second."""
-
-    def render(self, task: Task) -> Text:
-        """Show the rate."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s" if speed >= 0.1 else f"{speed * 60:.1f}/min")
-
-
-def make_progress() -> Progress:
-    """Return a progress display with rate and time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    )
 
 
 def summarise(records: Iterable[Record], quarantined: dict[str, str]) -> str:
@@ -63,21 +37,6 @@ def summarise(records: Iterable[Record], quarantined: dict[str, str]) -> str:
         if len(quarantined) > _SHOWN:
             lines.append(f"  and {len(quarantined) - _SHOWN} more, see quarantine.jsonl")
     return "\n".join(lines)
-
-
-def as_duration(seconds: float) -> str:
-    """Write a time for people.
-
-    Example:
-        >>> as_duration(42), as_duration(150), as_duration(9000)
-        ('42 s', '2 min 30 s', '2 h 30 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def as_size(count: float) -> str:

@@ -7,9 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from anomalib_synth.images import ImageReader, Normal, UnreadableImageError, WhitePoint, hash_bytes, read_bytes
+from anomalib_synth.images import (
+    ImageReader,
+    Listing,
+    Normal,
+    UnreadableImageError,
+    WhitePoint,
+    hash_bytes,
+    list_images,
+    read_bytes,
+)
 from anomalib_synth.images.listing import sort_by_name
 from anomalib_synth.images.reading import measure_image
 
@@ -181,3 +190,24 @@ def _build_datamodule(config: Path) -> Any:
     except ArgumentError as error:
         msg = f"`datamodule` {str(config)!r} does not describe an anomalib datamodule: {error}"
         raise ValueError(msg) from error
+
+
+def list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Listing:
+    """Return the input files by name.
+
+    Raises:
+        ValueError: If not one of the two is given, or the store would lie among the normals.
+    """
+    if (normals is None) == (datamodule is None):
+        given = "neither" if normals is None else "both"
+        msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
+        raise ValueError(msg)
+    if normals is None:
+        return Listing(list_datamodule(cast("Path", datamodule)))
+    if out.resolve().is_relative_to(normals.resolve()):
+        msg = (
+            f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "
+            "the samples would be taken for normals."
+        )
+        raise ValueError(msg)
+    return list_images(normals)

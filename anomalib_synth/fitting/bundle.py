@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import torch
 from anomalib_synth._version import __version__
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.normals import hash_images, split_normals
+from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
 from anomalib_synth.fitting.training import Schedule, mark_time
@@ -37,51 +38,6 @@ if TYPE_CHECKING:
 _VOCABULARY_WINDOWS = 4096
 _GOOD = GOOD_CAPTIONS[0]
 _TIMED_STEPS = 5  # the first warms up, the last measures the held-out loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """How long to train, and how large.
-
-    Args:
-        window: Side in pixels of the windows that are learned from, a multiple of 64.
-        autoencoder_steps: Steps of the autoencoder at most, >= 1.
-        token_steps: Steps of the token transformer at most, >= 1.
-        dual_steps: Steps of the dual encoder, >= 1.
-        width: Channels inside the autoencoder.
-        dim: Width of the token transformer.
-        depth: Its layers.
-        codebook_size: Tokens a scale.
-        text_encoder: ``open_clip:MODEL:PRETRAINED`` has the token model read texts by a pretrained text tower, whose
-            weights must be there when it draws, too; None by an encoder of its own, which knows the captions' words.
-        held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
-        seed: Seed of everything.
-    """
-
-    window: int = 64
-    autoencoder_steps: int = 1500
-    token_steps: int = 1500
-    dual_steps: int = 1500
-    width: int = 64
-    dim: int = 128
-    depth: int = 5
-    codebook_size: int = 512
-    text_encoder: str | None = None
-    held_out: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Validate the settings."""
-        if self.window < 64 or self.window % 64:
-            msg = f"`window` must be a multiple of 64, got {self.window}."
-            raise ValueError(msg)
-        if not 0 < self.held_out < 1:
-            msg = f"`held_out` must be in (0, 1), got {self.held_out}."
-            raise ValueError(msg)
-        for name in ("autoencoder_steps", "token_steps", "dual_steps", "codebook_size", "width", "depth"):
-            if getattr(self, name) < 1:
-                msg = f"`{name}` must be >= 1, got {getattr(self, name)}."
-                raise ValueError(msg)
 
 
 def fit_bundle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from anomalib_synth.fitting.image_autoencoder import (
 )
 from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.pairs import draw_pairs
+from anomalib_synth.fitting.settings import DiffusionFitSettings
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
 from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.windows import WindowSampler
@@ -53,55 +54,6 @@ _BATCH = 16
 _HELD_OUT_PAIRS = 128
 _TIMED_STEPS = 4
 _GUIDANCE = {"guidance_scale": 1.5, "image_guidance_scale": 1.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffusionFitSettings:
-    """How long to train a pipeline, and how large.
-
-    Args:
-        pairs: Windows with a defect to learn from, >= 64.
-        autoencoder_steps: Steps of the autoencoder at most, >= 1.
-        diffusion_steps: Steps of denoiser and text encoder at most, >= 1.
-        autoencoder_width: Channels of the autoencoder at full resolution, a multiple of 8.
-        width: Channels of the denoiser at the resolution of the latents, a multiple of 8.
-        text_width: Width of the text encoder, a multiple of 8.
-        no_text: Share of pairs whose caption is withheld, in [0, 1).
-        no_image: Share of pairs whose caption and image are withheld, in [0, 1); with ``no_text`` below 1.
-        held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
-        seed: Seed of everything.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    pairs: int = 3072
-    autoencoder_steps: int = 1200
-    diffusion_steps: int = 1500
-    autoencoder_width: int = 16
-    width: int = 64
-    text_width: int = 64
-    no_text: float = 0.1
-    no_image: float = 0.05
-    held_out: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Validate the settings."""
-        for name, least in (("pairs", 64), ("autoencoder_steps", 1), ("diffusion_steps", 1)):
-            if getattr(self, name) < least:
-                msg = f"`{name}` must be >= {least}, got {getattr(self, name)}."
-                raise ValueError(msg)
-        for name in ("autoencoder_width", "width", "text_width"):
-            if getattr(self, name) < 8 or getattr(self, name) % 8:
-                msg = f"`{name}` must be a multiple of 8, got {getattr(self, name)}."
-                raise ValueError(msg)
-        if min(self.no_text, self.no_image) < 0 or self.no_text + self.no_image >= 1:
-            msg = f"`no_text` and `no_image` must be >= 0 and together < 1, got {self.no_text} and {self.no_image}."
-            raise ValueError(msg)
-        if not 0 < self.held_out < 1:
-            msg = f"`held_out` must be in (0, 1), got {self.held_out}."
-            raise ValueError(msg)
 
 
 def fit_pipeline(

@@ -29,7 +29,7 @@ from anomalib_synth.generators.windows import (
     surround,
 )
 from anomalib_synth.models.diffusion import DiffusionEditor, DiffusionSettings
-from anomalib_synth.retrieval.filter import FilterSettings
+from anomalib_synth.retrieval.settings import FilterSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

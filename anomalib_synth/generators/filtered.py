@@ -12,7 +12,8 @@ import torch
 
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.seeding import Draws, hash64
-from anomalib_synth.retrieval.filter import FilterSettings, RetrievalFilter
+from anomalib_synth.retrieval.filter import RetrievalFilter
+from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
 from anomalib_synth.images.formats import HEAD_BYTES, MIN_SIDE, UnreadableImageError
 from anomalib_synth.images.masks import decode_mask
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep, orientation, tells_orientation
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
     listed = sorted({str(path) for path in paths})
     found: dict[str, list[str]] = {}
     with allow_large_images():
-        for path in track(listed, "Checking images", transient=True, disable=len(listed) < _QUIET):
+        for path in track(listed, "Checking images", disable=len(listed) < _QUIET):
             if reason := find_difference(Path(path)):
                 found.setdefault(reason, []).append(path)
     if found:
@@ -79,7 +79,7 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
     from anomalib.data.utils import read_mask as read_host_mask
 
     listed = sorted({str(path) for path in paths})
-    for path in track(listed, "Checking masks", transient=True, disable=len(listed) < _QUIET // 10):
+    for path in track(listed, "Checking masks", disable=len(listed) < _QUIET // 10):
         ours = decode_mask(Path(path), argument)
         theirs = np.asarray(read_host_mask(path)) > 0
         if theirs.shape != ours.shape or (theirs != ours).any():

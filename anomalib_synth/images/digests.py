@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,4 +61,4 @@ def digest_images(paths: Iterable[str | Path], *, description: str = "Comparing 
     listed = list(paths)
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
         results = pool.map(digest_image, listed)
-        return list(track(results, description, total=len(listed), transient=True, disable=len(listed) < _QUIET))
+        return list(track(results, description, total=len(listed), disable=len(listed) < _QUIET))

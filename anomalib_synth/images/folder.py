@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from rich.progress import track
-
 from anomalib_synth.images.formats import HEAD_BYTES, UnreadableImageError
 from anomalib_synth.images.normals import ImageReader
 from anomalib_synth.images.reading import allow_large_images, measure_image, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep
 from anomalib_synth.images.white_point import WhitePoint
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -54,7 +53,7 @@ class ImageFolder:
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the name and the image (H, W, 3) uint8 of each readable file."""
-        shown = track(self.files.items(), self._description, disable=len(self.files) < _QUIET, transient=True)
+        shown = track(self.files.items(), self._description, disable=len(self.files) < _QUIET)
         for name, path in shown:
             try:
                 with allow_large_images():

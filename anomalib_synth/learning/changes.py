@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.evidence.statistics import Proportion
+from anomalib_synth.calibration.statistics import Proportion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

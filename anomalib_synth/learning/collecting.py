@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision.tv_tensors import Image
 
+from anomalib_synth.calibration.training_run import instantiate, read_config
 from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
 from anomalib_synth.data.held_out import normal_rows
 from anomalib_synth.data.normals import model_resize
 from anomalib_synth.defects import DEFECT, RealDefect
 from anomalib_synth.detectors.discriminative_padim.normals import fingerprint
-from anomalib_synth.evidence.training_run import instantiate, read_config
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread

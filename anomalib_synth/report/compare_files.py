@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from anomalib_synth.evidence.trial_metrics import METRICS, QUALITY
+from anomalib_synth.comparison.trial_metrics import METRICS, QUALITY
 from anomalib_synth.report.compare_plots import draw_plots
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store.files import write_whole
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from anomalib_synth.evidence.paired import Estimate
-    from anomalib_synth.evidence.summary import ArmSummary, Summary
+    from anomalib_synth.comparison.paired import Estimate
+    from anomalib_synth.comparison.summary import ArmSummary, Summary
 
 METHOD = (
     "Means: over seeds, then over data sets, each of the same weight; shares are times 100. The number after ± is half "

@@ -9,13 +9,13 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anomalib_synth.evidence.trial_metrics import METRICS
+from anomalib_synth.comparison.trial_metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from anomalib_synth.evidence.paired import Estimate
-    from anomalib_synth.evidence.summary import ArmSummary, Summary
+    from anomalib_synth.comparison.paired import Estimate
+    from anomalib_synth.comparison.summary import ArmSummary, Summary
 
 # Okabe and Ito's palette: told apart with any colour vision; markers differ too. Grey is the baseline's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00")

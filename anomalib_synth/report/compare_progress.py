@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from anomalib_synth.engines.progress import as_duration
+from anomalib_synth.progress import as_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,12 +1,11 @@
-"""``anomalib-synth doctor``: what works on this machine, and what to do for the rest."""
+"""What works on this machine, and what to do for the rest: what `anomalib-synth doctor` prints."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +15,7 @@ import timm
 import torch
 from packaging.requirements import Requirement
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
-from anomalib_synth._version import __version__
 from anomalib_synth.generators import AutoregressiveGenerator, FilteredGenerator, RuleBasedGenerator, ScoredGenerator
 
 if TYPE_CHECKING:
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
     from anomalib_synth.generators import AnomalyGenerator
 
 State = Literal["works", "optional", "broken"]
-_COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": "red"}
+COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": "red"}
 _EXTRAS = {
     "backbone": "ImageNet weights of EfficientNet-Lite0, for training and thresholds without a hub",
     "clip": "open_clip's encoders, for quality scores and texts",
@@ -63,41 +59,7 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(*, as_json: bool = False) -> None:
-    """Say what works on this machine, and what to do for the rest. Nothing is downloaded.
-
-    Args:
-        as_json: Print JSON instead of a table.
-
-    Raises:
-        SystemExit: With status 1, if something is broken that should work everywhere.
-    """
-    findings = list(examine())
-    if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
-    else:
-        table = Table(
-            Column("what", no_wrap=True),
-            "state",
-            Column("found", overflow="fold"),
-            title=f"anomalib-synth {__version__}",
-        )
-        previous = None
-        for finding in findings:
-            if finding.part != previous:
-                table.add_section()
-                table.add_row(f"[bold]{finding.part}")
-            state = f"[{_COLOURS[finding.state]}]{finding.state}"
-            table.add_row(finding.name, state, escape(finding.detail))
-            previous = finding.part
-        console = Console()
-        console.print(table)
-        _print_remedies(findings, console)
-    if any(finding.state == "broken" for finding in findings):
-        raise SystemExit(1)
-
-
-def _print_remedies(findings: list[Finding], console: Console) -> None:
+def print_remedies(findings: list[Finding], console: Console) -> None:
     """Print what to do, unbroken lines that can be copied; what is broken comes first."""
     to_do = sorted((finding for finding in findings if finding.remedy), key=lambda finding: finding.state != "broken")
     if to_do:

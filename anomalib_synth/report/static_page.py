@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
+from anomalib_synth.progress import track
 from anomalib_synth.report.catalogue import Catalogue
 from anomalib_synth.report.pictures import Pictures
 from anomalib_synth.report.query import Query
@@ -49,7 +49,7 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200, price_per_h
     catalogue = Catalogue(store, price_per_hour=price_per_hour)
     total = len(store.records)
     rows = sorted(set(np.linspace(0, total - 1, min(limit, total)).round().astype(int).tolist())) if total else []
-    samples = [_describe(store, catalogue, row) for row in track(rows, "Writing", transient=True)]
+    samples = [_describe(store, catalogue, row) for row in track(rows, "Writing")]
     histograms = [catalogue.select(Query(score=name)).histogram for name in catalogue.scores]
     text = (
         load_templates()

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.bundle import load_bundle
 from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
 from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
+from anomalib_synth.registration import BACKBONE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEFAULT_EMBEDDER = f"timm:{bundled_backbone.BACKBONE_NAME}"
+DEFAULT_EMBEDDER = f"timm:{BACKBONE_NAME}"
 TIMM, BUNDLE, OPEN_CLIP = "timm:", "bundle", "open_clip:"
 _STRIDES = (8, 16)
 _SIDE = 128
@@ -59,7 +59,7 @@ class TimmEmbedder:
         OSError: On first use, if the model or its weights cannot be loaded.
     """
 
-    def __init__(self, model_name: str = bundled_backbone.BACKBONE_NAME, *, pretrained: bool = True) -> None:
+    def __init__(self, model_name: str = BACKBONE_NAME, *, pretrained: bool = True) -> None:
         self.name = f"{TIMM}{model_name}"
         self.model_name = model_name
         self.pretrained = pretrained

@@ -14,8 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.retrieval.embedders import DEFAULT_EMBEDDER, Embedder, embed_rows, load_embedder
+from anomalib_synth.retrieval.embedders import Embedder, embed_rows, load_embedder
 from anomalib_synth.retrieval.index import WindowIndex
+from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.retrieval.windows import WindowGrid
 
 if TYPE_CHECKING:
@@ -24,58 +25,6 @@ if TYPE_CHECKING:
 ALGORITHM = 1  # raise it when the same inputs give other scores
 _TWO_LEVELS = 2 / 255
 _ROUND = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilterSettings:
-    """How samples are compared with real normals.
-
-    Args:
-        embedder: What turns windows into vectors, see :func:`anomalib_synth.retrieval.load_embedder`.
-        window_share: Side of a window as a share of the image's shorter side, in (0, 1]. About the size of the
-            generator's edits, or larger: a defect is a small part of such a window, a bad edit a large one.
-        top_k: Number of nearest windows whose cosines are averaged, >= 1.
-        quantile: Share of the normals' windows that may be less similar to other normals than a sample must be, in
-            (0, 1). It sets the lower bound.
-        upper_quantile: Share of the normals' windows that must be less similar than a sample may be, in (0, 1); None:
-            no upper bound.
-        min_visibility: Least change in the mask, as a multiple of the source's local noise (mean absolute high-pass
-            response there) plus two grey levels, >= 0; 0 switches the check off. The change is smoothed over 3 x 3
-            pixels first, which leaves a third of what is mere noise. The floor is raised to what a null edit of the
-            normals reaches (half the resolution, a quarter of that of colours: what a codec or an autoencoder does to
-            an image when nothing is asked for), but for a share of ``quantile`` of their windows.
-        max_normals: Largest number of normals in the index, >= 2.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-    """
-
-    embedder: str = DEFAULT_EMBEDDER
-    window_share: float = 0.5
-    top_k: int = 5
-    quantile: float = 0.01
-    upper_quantile: float | None = None
-    min_visibility: float = 0.6
-    max_normals: int = 256
-
-    def __post_init__(self) -> None:
-        """Validate the arguments."""
-        rules = (
-            ("window_share", 0 < self.window_share <= 1, "in (0, 1]"),
-            ("top_k", self.top_k >= 1, ">= 1"),
-            ("quantile", 0 < self.quantile < 1, "in (0, 1)"),
-            ("upper_quantile", self.upper_quantile is None or 0 < self.upper_quantile < 1, "in (0, 1) or None"),
-            ("min_visibility", self.min_visibility >= 0, ">= 0"),
-            ("max_normals", self.max_normals >= 2, ">= 2"),
-        )
-        for name, is_right, rule in rules:
-            if not is_right:
-                msg = f"`{name}` must be {rule}, got {getattr(self, name)}."
-                raise ValueError(msg)
-        if self.upper_quantile is not None and self.upper_quantile <= self.quantile:
-            msg = f"`upper_quantile` must be > `quantile` ({self.quantile}), got {self.upper_quantile}."
-            raise ValueError(msg)
-        load_embedder(self.embedder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import track
-
+from anomalib_synth.progress import track
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import raise_when_full, write_whole
 from anomalib_synth.store.identity import hash_bytes
@@ -122,10 +121,10 @@ def _fill(
     _mark(work, {**head, "finished": False, "files": dict.fromkeys(names, "")})
     digests = {}
     quiet = len(names) < _QUIET
-    for name, (record, place, digest) in track(plan.copies.items(), "Copying", disable=quiet, transient=True):
+    for name, (record, place, digest) in track(plan.copies.items(), "Copying", disable=quiet):
         _write(work / name, store.check_file(record, place, digest))
         digests[name] = digest
-    texts = track(render(), "Labelling", total=len(plan.texts), disable=quiet, transient=True)
+    texts = track(render(), "Labelling", total=len(plan.texts), disable=quiet)
     for name, data in zip(plan.texts, texts, strict=True):
         _write(work / name, data)
         digests[name] = hash_bytes(data)

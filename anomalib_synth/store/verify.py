@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Protocol
 
-from rich.progress import track
-
+from anomalib_synth.progress import track
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import end_last_line, is_row, side_file, write_whole
 from anomalib_synth.store.forms import DECISION, INPUT, QUARANTINED
@@ -50,7 +49,7 @@ def find_problems(store: OpenStore) -> dict[str, str]:
     """Return what is wrong with the files of each damaged sample, by id."""
     problems = {}
     is_quick = len(store.records) < _QUIET
-    for record in store.records if is_quick else track(store.records, "Checking", transient=True):
+    for record in store.records if is_quick else track(store.records, "Checking"):
         if found := _find_problem(store, record):
             problems[record.id] = found
     return problems

@@ -20,14 +20,14 @@ from lightning.pytorch import Callback, seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import CenterCrop, Compose, GaussianBlur, Normalize, Resize, Transform
 
+from anomalib_synth.calibration.cells import KeptImages
+from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
+from anomalib_synth.calibration.planning import measure_rounding
+from anomalib_synth.calibration.scoring import Item, Row, score_items
+from anomalib_synth.calibration.training_run import Inference
 from anomalib_synth.cli import main
+from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
-from anomalib_synth.evidence.calibrate import calibrate
-from anomalib_synth.evidence.cells import KeptImages
-from anomalib_synth.evidence.checkpoints import read_checkpoint, save_checkpoint
-from anomalib_synth.evidence.planning import measure_rounding
-from anomalib_synth.evidence.scoring import Item, Row, score_items
-from anomalib_synth.evidence.training_run import Inference
 from anomalib_synth.generators import RuleBasedGenerator
 from tests.integration.models import BACKBONE, QUIET, normalising
 

@@ -19,11 +19,11 @@ import pytest
 import yaml
 
 from anomalib_synth.cli import main
+from anomalib_synth.commands.compare import compare
+from anomalib_synth.comparison.spec import ComparisonSpec
+from anomalib_synth.comparison.trial import run_cell
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.engines.trials import Trial, TrialEvent
-from anomalib_synth.evidence.comparison import ComparisonSpec
-from anomalib_synth.evidence.trial import run_cell
-from anomalib_synth.report.compare import compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,7 +124,7 @@ def test_killed_comparison_goes_on_where_it_was(demo, tmp_path, capsys, monkeypa
     (first,) = read_rows(out)
     with (out / "runs.jsonl").open("ab") as file:
         file.write(b'{"half a row')
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     compare(**settings, out=out)
     rows = read_rows(out)
     assert rows[0] == first
@@ -145,7 +145,7 @@ def test_killed_comparison_goes_on_where_it_was(demo, tmp_path, capsys, monkeypa
 
 
 def test_failing_run_is_reported_and_tried_again(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     marker, out = tmp_path / "marker", tmp_path / "out"
     settings = make_settings(demo, marker, title=EVIL)
     settings["models"] = {EVIL: PADIM}
@@ -168,7 +168,7 @@ def test_failing_run_is_reported_and_tried_again(demo, tmp_path, monkeypatch) ->
 
 
 def test_failing_baseline_and_missing_data_are_reported(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     out = tmp_path / "out"
     settings = make_settings(demo, tmp_path / "no_marker", baseline=["padim", "other"], seeds=[0])
     folder = {"name": "gone", "root": str(tmp_path / "gone"), "normal_dir": "good", "val_split_mode": "from_train"}
@@ -282,7 +282,7 @@ def shrink(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "quick.yaml").read_text(encoding="utf-8"))
     settings = shrink(settings, tmp_path)
     compare(**settings, out=tmp_path / "out")
@@ -293,7 +293,7 @@ def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "choose.yaml").read_text(encoding="utf-8"))
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "good").symlink_to(demo / "printed_cap" / "train" / "good")
@@ -309,7 +309,7 @@ def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) ->
 
 @pytest.mark.slow
 def test_folder_preset_runs_on_a_users_images(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "folder.yaml").read_text(encoding="utf-8"))
     product = tmp_path / "my_product"
     product.mkdir()

@@ -13,7 +13,7 @@ import yaml
 from anomalib.models import Dsr
 from PIL import Image
 
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.generators import StoredGenerator
 from tests.contract import render_normals
 from tests.unit.models.small_diffusion import make_pipeline

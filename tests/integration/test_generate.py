@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalib_synth.cli import check
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.check import check
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.engines.local import WorkerDiedError
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator, SampleChecks, build_generator
 from anomalib_synth.generators.prepared import PreparedNormals
@@ -28,7 +28,7 @@ COUNT = 26
 COMMAND = """
 from pathlib import Path
 from jsonargparse import auto_cli
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.generate import generate
 if __name__ == "__main__":
     auto_cli({"generate": generate}, as_positional=False)
 """

@@ -13,10 +13,11 @@ from anomalib.data.utils import read_image
 from PIL import Image
 
 from anomalib_synth.callbacks import SynthesisCallback
-from anomalib_synth.cli import main, preview
+from anomalib_synth.cli import main
+from anomalib_synth.commands.convert import convert
+from anomalib_synth.commands.generate import generate
+from anomalib_synth.commands.preview import preview
 from anomalib_synth.data import SyntheticDataModule
-from anomalib_synth.engines.convert import convert
-from anomalib_synth.engines.generate import generate
 from anomalib_synth.generators import RuleBasedGenerator, StoredGenerator
 from anomalib_synth.store import SampleStore
 from tests.contract import render_normals

@@ -15,17 +15,17 @@ from anomalib.engine import Engine
 from lightning.pytorch import seed_everything
 from PIL import Image as PILImage
 
+from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint, save_checkpoint
 from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.commands.calibrate import calibrate
+from anomalib_synth.commands.learn import learn
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
-from anomalib_synth.evidence.calibrate import calibrate
-from anomalib_synth.evidence.checkpoints import load_model, read_checkpoint, save_checkpoint
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.thresholds import read_image_threshold
 from anomalib_synth.images import digest_image
 from anomalib_synth.learning import collecting
 from anomalib_synth.learning.detector_map import DetectorMap
-from anomalib_synth.learning.learn import learn
 from anomalib_synth.learning.lesson import Pupil
 from anomalib_synth.learning.versions import DetectorFolder
 from anomalib_synth.models import DiscriminativePadim

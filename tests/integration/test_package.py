@@ -52,6 +52,11 @@ def test_the_wheel_works_outside_of_the_checkout(built, tmp_path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     shown = run(sys.executable, "-c", CODE, cwd=tmp_path, env=environment)
     assert Path(shown.split()[-1]).is_relative_to(tmp_path / "site")
+    listed = run(sys.executable, "-m", "anomalib_synth.cli", "configs", cwd=tmp_path, env=environment)
+    assert len(listed.splitlines()) == len(list((ROOT / "configs").rglob("*.yaml")))
+    named = ("-m", "anomalib_synth.cli", "configs", "--name", "train/quickstart", "--where")
+    where = run(sys.executable, *named, cwd=tmp_path, env=environment)
+    assert Path(where.strip()).is_relative_to(tmp_path / "site")
 
 
 def test_the_wheel_holds_the_models_and_the_pages(built) -> None:

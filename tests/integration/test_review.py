@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_synth.report import review
+from anomalib_synth.commands.review import review
 from anomalib_synth.store import SampleStore
 from tests.integration.review_site import Visit, open_browser, serve_store
 from tests.unit.store.samples import make_record, reject

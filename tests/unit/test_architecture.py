@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
-    {"_version", "sample"},
+    {"registration", "_version", "progress", "sample"},
     {"images"},
     {"functional", "models", "store", "host"},
     {"defects"},
@@ -31,9 +31,11 @@ LAYERS = [
     {"generators"},
     {"transforms", "data", "losses", "fitting"},
     {"callbacks", "detectors"},
-    {"engines", "evidence"},
+    {"engines", "calibration"},
+    {"comparison"},
     {"learning"},
     {"report"},
+    {"commands"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import track
 
 from anomalib_synth.detectors.batches import drawn_rows
 from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
@@ -13,6 +12,7 @@ from anomalib_synth.detectors.discriminative_padim.normality import PositionMome
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
 from anomalib_synth.detectors.statistics import ChannelStatistics
 from anomalib_synth.generators.seeding import image_key
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,7 +76,7 @@ def fit_normality(
     fits = not model.is_fitted
     moments = [PositionMoments() for _ in model.branches]
     statistics = [ChannelStatistics(model.features.channels) for _ in model.branches]
-    bar = track(batches, "DiscriminativePadim: looking at the normals", total=total, transient=True, disable=not show)
+    bar = track(batches, "DiscriminativePadim: looking at the normals", total=total, disable=not show)
     for raw in _chunks(_raw_features(model, features, bar, normals, fits=fits)):
         if not fits:
             continue

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import track
 
 from anomalib_synth.detectors.batches import drawn_rows, label_writers, mask_of, source_of
 from anomalib_synth.detectors.realnet.selection import selection_loss
 from anomalib_synth.detectors.statistics import ChannelStatistics
+from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
     losses = [torch.zeros(count, dtype=torch.float64) for count in channels]
     statistics = [ChannelStatistics(count) for count in channels]
     seen, images = torch.zeros(1, dtype=torch.float64), 0
-    bar = track(batches, "RealNet: selecting features", total=total, transient=True, disable=not trainer.is_global_zero)
+    bar = track(batches, "RealNet: selecting features", total=total, disable=not trainer.is_global_zero)
     for batch in bar:
         rows = drawn_rows(batch)
         normal = model.extract(source_of(batch))

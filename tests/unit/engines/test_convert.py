@@ -7,7 +7,7 @@ import pytest
 from anomalib.data.utils import read_image
 from PIL import Image
 
-from anomalib_synth.engines.convert import convert
+from anomalib_synth.commands.convert import convert
 from anomalib_synth.images import check_host_agrees, check_host_masks
 from tests.unit.images.bad_inputs import colours, ramp, write_readable, write_unreadable
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from anomalib_synth.cli import main
-from anomalib_synth.engines.filtering import filter_store
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.filter import filter_store
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.report.catalogue import Catalogue
 from anomalib_synth.report.desk import ReviewDesk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.store import SampleStore, encode_png

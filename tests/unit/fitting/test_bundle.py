@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from anomalib_synth.fitting import bundle as fitting
-from anomalib_synth.fitting.bundle import FitSettings, fit_bundle
+from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.normals import split_normals
+from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from tests.contract import render_normals
 

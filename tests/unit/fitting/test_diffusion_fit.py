@@ -10,8 +10,9 @@ import torch
 from anomalib_synth.fitting import denoiser as denoising
 from anomalib_synth.fitting import training
 from anomalib_synth.fitting.denoiser import Lessons, make_denoiser, make_optimizer, make_scheduler, train_denoiser
-from anomalib_synth.fitting.diffusion import DiffusionFitSettings, estimate_minutes, fit_pipeline
+from anomalib_synth.fitting.diffusion import estimate_minutes, fit_pipeline
 from anomalib_synth.fitting.pairs import draw_pairs
+from anomalib_synth.fitting.settings import DiffusionFitSettings
 from anomalib_synth.fitting.training import Schedule
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators import DiffusionGenerator, RuleBasedGenerator

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_synth.fitting.bundle import FitSettings, fit_bundle
+from anomalib_synth.fitting.bundle import fit_bundle
+from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from anomalib_synth.generators.encoders import TextTower
 from tests.contract import render_normals

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomalib_synth.engines.generate import generate
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.functional.changes import fade_border, find_change
 from anomalib_synth.functional.masks import box_blur
 from anomalib_synth.generators import (
@@ -21,7 +21,7 @@ from anomalib_synth.generators import (
 )
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models.diffusion import DiffusionSettings
-from anomalib_synth.retrieval.filter import FilterSettings
+from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.store import SampleStore
 from tests import contract
 from tests.unit.models.small_diffusion import make_pipeline

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_synth.commands.review import review
 from anomalib_synth.report.guard import Guard, is_loopback
-from anomalib_synth.report.review import listen, review
+from anomalib_synth.report.review import listen
 from anomalib_synth.store import SampleStore
 from tests.integration.review_site import serve_store
 from tests.unit.store.samples import make_store

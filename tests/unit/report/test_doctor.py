@@ -7,8 +7,9 @@ from importlib import metadata
 
 import pytest
 
+from anomalib_synth.commands.doctor import doctor
 from anomalib_synth.report import doctor as module
-from anomalib_synth.report.doctor import doctor, examine, examine_packages, examine_strategies, examine_weights
+from anomalib_synth.report.doctor import examine, examine_packages, examine_strategies, examine_weights
 
 
 def test_everything_that_must_work_works_here() -> None:

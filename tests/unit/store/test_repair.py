@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from anomalib_synth.cli import check
-from anomalib_synth.evidence.trial_log import TrialLog
+from anomalib_synth.commands.check import check
+from anomalib_synth.comparison.trial_log import TrialLog
 from anomalib_synth.store import SampleStore, StoreError
 from anomalib_synth.store.files import append_lines
 from benchmarks.fuzz_stores import fuzz

@@ -1,0 +1,141 @@
+"""The good images a calibration may use: none that the model was trained on, none twice, and enough of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.calibration.statistics import least_count
+from anomalib_synth.calibration.training_run import training_images
+from anomalib_synth.data.held_out import LEARNED
+from anomalib_synth.defects import list_defect_images
+from anomalib_synth.generators.prepared import evenly_spread
+from anomalib_synth.images import Normal, check_host_agrees, digest_images, list_images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
+_LEAST = 10
+
+
+def list_readable(argument: str, folder: Path) -> list[Path]:
+    """Return the image files of a folder, searched recursively, sorted.
+
+    Raises:
+        ValueError: If there is none, or the model would be shown another picture of one than is in it.
+    """
+    listing = list_images(folder, argument)
+    check_host_agrees(listing.paths, argument)
+    if note := listing.note():
+        print(note)
+    return listing.paths
+
+
+def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
+    """Return the distinct normals of a folder, and how many copies of others were left out.
+
+    Args:
+        folder: The folder.
+        limit: Largest number of them, evenly spread over the sorted files.
+    """
+    paths = evenly_spread(list_readable("normals", folder), limit)
+    distinct: dict[str, Path] = {}
+    for path, content in zip(paths, digest_images(paths), strict=True):
+        distinct.setdefault(content, path)
+    normals = [Normal(path=path, name=path.name, content=content) for content, path in distinct.items()]
+    return normals, len(paths) - len(distinct)
+
+
+def list_real(folder: Path, checkpoint: dict[str, Any]) -> list[Path]:
+    """Return the images of real defects in a folder: no masks, and none that the model has learned.
+
+    Raises:
+        ValueError: If there is none, or the model has learned one of them, by :class:`RealDefectsCallback` or `learn`.
+    """
+    paths = list_defect_images(folder)
+    check_host_agrees(paths, "defects")
+    _check_not_learned(paths, checkpoint, "defects")
+    return paths
+
+
+def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, Any]) -> None:
+    """Refuse normals that the model has learned as false alarms.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    _check_not_learned([normal.path for normal in normals], checkpoint, "normals")
+
+
+def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
+    learned = set(checkpoint.get(LEARNED) or [])
+    if not learned:
+        return
+    seen = [path for path, content in zip(paths, digest_images(paths), strict=True) if content in learned]
+    if seen:
+        msg = (
+            f"`{argument}` must not hold images that the model has learned, got {len(seen)} of {len(paths)}: "
+            f"{', '.join(repr(str(path)) for path in seen[:3])}. It knows them, so they would say nothing about new "
+            "ones. Take them away."
+        )
+        raise ValueError(msg)
+
+
+def check_count(count: int, rate: float) -> None:
+    """Refuse fewer normals than the rate takes; half of them set the threshold.
+
+    Raises:
+        ValueError: Naming the least number, and the least rate for this number.
+    """
+    if count < _LEAST:
+        msg = f"`normals` must hold at least {_LEAST} different images to say anything about a rate, got {count}."
+        raise ValueError(msg)
+    if count // 2 < least_count(rate):
+        least_rate = 1 / (count // 2 + 1)
+        msg = (
+            f"`false_alarm_rate` {rate:g} takes at least {2 * least_count(rate)} different normals (half of them set "
+            f"the threshold, half measure it), got {count}. Add normals, or ask for a rate of at least "
+            f"{_round_up(least_rate):g}."
+        )
+        raise ValueError(msg)
+
+
+def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> None:
+    """Refuse normals that have the content of an image the model may have been trained on, under whatever name.
+
+    Args:
+        normals: The held-out normals.
+        folder: Folder with the training images, if the user named it.
+        config: Configuration the model was trained with, if there is one.
+
+    Raises:
+        ValueError: If any is, or nothing tells which images those are.
+    """
+    trained: list[str] | list[Path] = [] if folder is None else list_images(folder, "train_normals").paths
+    unknown = "no training configuration was found"
+    if config is not None:
+        try:
+            trained = [*map(str, trained), *training_images(config, known_folder=folder is not None)]
+        except ValueError as error:
+            unknown = str(error)
+    if not trained:
+        msg = (
+            f"`train_normals` must name the folder with the training images, as {unknown}: a threshold set on images "
+            "that the model was trained on would be too low."
+        )
+        raise ValueError(msg)
+    known = set(digest_images(trained))
+    seen = [normal for normal in normals if normal.content in known]
+    if seen:
+        msg = (
+            f"`normals` must not hold training images, got {len(seen)} of {len(normals)} that are, or may be, such as "
+            f"{str(seen[0].path)!r}. A model scores what it was trained on lower than any new image, so the threshold "
+            "would be too low. Give images that were kept out of the training folder; what the run itself held out of "
+            "it at random cannot be told from what it trained on."
+        )
+        raise ValueError(msg)
+
+
+def _round_up(rate: float) -> float:
+    return -(-rate * 1000 // 1) / 1000

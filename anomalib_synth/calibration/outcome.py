@@ -1,0 +1,175 @@
+"""What the scores of a calibration say: thresholds, false alarms, recall, and whether the model is fit for use."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomalib_synth.calibration.real_defects import RealDefects, judge_real_defects
+from anomalib_synth.calibration.recall import CellResult, above, measure_recall
+from anomalib_synth.calibration.statistics import Faintest, Proportion, conformal_threshold, faintest_strength
+from anomalib_synth.host.thresholds import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.calibration.scoring import Row
+
+LEVELS = (0.5, 0.9)
+NO_ROUNDING = (0.0, 0.0)
+_ENOUGH = 20  # defects from which an interval decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of a calibration.
+
+    Args:
+        rate: Target false-alarm rate.
+        image: Threshold of the image scores.
+        pixel: Threshold of the anomaly maps, None where the model gives none: a normal image has any pixel above it as
+            rarely as it is called anomalous.
+        chosen_on: Number of normals that set the thresholds.
+        alarms: False alarms among the other normals.
+        pixel_alarms: Those of them with any pixel above the pixel threshold.
+        cells: Recall by family and strength.
+        min_recall: Least share of the strongest defects that a model fit for use finds.
+        real: Findings on real defects, if there are any.
+    """
+
+    rate: float
+    image: Level
+    pixel: Level | None
+    chosen_on: int
+    alarms: Proportion
+    pixel_alarms: Proportion | None
+    cells: list[CellResult]
+    real: RealDefects | None
+    min_recall: float = 0.0
+
+    def families(self) -> dict[str, list[CellResult]]:
+        """Return the cells by family, by rising strength."""
+        grouped: dict[str, list[CellResult]] = defaultdict(list)
+        for cell in self.cells:
+            grouped[cell.family].append(cell)
+        return {name: sorted(cells, key=lambda cell: cell.strength or 0.0) for name, cells in grouped.items()}
+
+    @property
+    def out_of_view(self) -> int:
+        """Number of drawn defects of which the model's own transform leaves nothing."""
+        return sum(cell.out_of_view for cell in self.cells)
+
+    @property
+    def strongest(self) -> Proportion:
+        """Share found of the visible defects of all families, each at its highest strength."""
+        found = [cells[-1].found for cells in self.families().values()]
+        return Proportion(sum(share.count for share in found), sum(share.of for share in found))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the share found of the strongest defects may be no larger than the target rate of false alarms."""
+        return not self.strongest.low > self.rate
+
+    @property
+    def unfit(self) -> str:
+        """Why the model is not fit for use, in words; ``""`` if it is.
+
+        It must find ``min_recall`` of the strongest defects, and a larger share of them than of the good images it may
+        call anomalous, which any threshold gives; surely larger, by the lower end of the interval, if there are enough.
+        """
+        share = self.strongest
+        if not share.of:
+            drawn = sum(cell.drawn for cell in self.cells)
+            return f"none of the {drawn} drawn defects was there to be found, so nothing is known of what it finds."
+        found = f"it finds {share.count} of {share.of} defects at the highest strength"
+        if share.value <= self.rate or (self.undecided and share.of >= _ENOUGH):
+            interval = f"95 % interval {share.low:.1%} to {share.high:.1%}"
+            return f"{found} ({interval}), not surely more than it may call good images anomalous ({self.rate:.1%})."
+        if share.value < self.min_recall:
+            return f"{found} ({share.value:.1%}), less than `min_recall` {self.min_recall:.1%}."
+        return ""
+
+    def faintest(self, family: str, level: float) -> Faintest | None:
+        """Return the faintest strength of a family found with a recall; None for a kind without strengths."""
+        cells = self.families()[family]
+        strengths = [cell.strength for cell in cells if cell.strength is not None]
+        if not strengths:
+            return None
+        return faintest_strength(strengths, [cell.found for cell in cells], level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for JSON."""
+        faintest = {}
+        for family in self.families():
+            found = {f"recall_{level:g}": self.faintest(family, level) for level in LEVELS}
+            faintest[family] = {name: None if value is None else vars(value) for name, value in found.items()}
+        return {
+            "fit": not self.unfit,
+            "unfit_because": self.unfit,
+            "min_recall": self.min_recall,
+            "recall_at_strongest": self.strongest.to_dict(),
+            "out_of_view": self.out_of_view,
+            "target_false_alarm_rate": self.rate,
+            "image_threshold": self.image.threshold,
+            "pixel_threshold": None if self.pixel is None else self.pixel.threshold,
+            "normals_to_choose": self.chosen_on,
+            "false_alarms": self.alarms.to_dict(),
+            "pixel_false_alarms": None if self.pixel_alarms is None else self.pixel_alarms.to_dict(),
+            "faintest": faintest,
+            "real_defects": None if self.real is None else self.real.to_dict(),
+            "cells": [cell.to_dict() for cell in self.cells],
+        }
+
+
+def evaluate(
+    rows: Sequence[Row],
+    rate: float,
+    *,
+    with_pixels: bool = True,
+    rounding: tuple[float, float] = NO_ROUNDING,
+    min_recall: float = 0.0,
+) -> Outcome:
+    """Turn scores into thresholds and shares.
+
+    Args:
+        rows: The scored images.
+        rate: Target false-alarm rate in (0, 1).
+        with_pixels: Whether the model's masks are made with a threshold.
+        rounding: How far image scores and peaks of maps move from one batch size to another: the thresholds stand so
+            far above the normals that set them.
+        min_recall: Least share of the strongest defects that a model fit for use finds.
+    """
+    by_role = defaultdict(list)
+    for row in rows:
+        by_role[row.role].append(row)
+    scored = [row for row in rows if row.visible and row.role != "train"]
+    choose, measure = by_role["choose"], by_role["measure"]
+    image = _level([row.score for row in choose], rate, rounding[0], [row.score for row in scored])
+    pixel = None
+    if with_pixels and not any(math.isnan(row.peak) for row in scored):
+        pixel = _level([row.peak for row in choose], rate, rounding[1], [row.peak for row in scored])
+    cells = measure_recall(by_role["synthetic"], image, pixel)
+    real = [row.score for row in by_role["real"]]
+    return Outcome(
+        rate=rate,
+        image=image,
+        pixel=pixel,
+        chosen_on=len(choose),
+        alarms=above([row.score for row in measure], image),
+        pixel_alarms=None if pixel is None else above([row.peak for row in measure], pixel),
+        cells=cells,
+        real=judge_real_defects(real, cells, image) if real else None,
+        min_recall=min_recall,
+    )
+
+
+def _level(choose: Sequence[float], rate: float, rounding: float, scores: Sequence[float]) -> Level:
+    threshold = conformal_threshold(choose, rate) + rounding
+    stored = np.float32(threshold)  # as the checkpoint holds it
+    if stored < threshold:
+        stored = np.nextafter(stored, np.float32(np.inf))
+    return Level(threshold=float(stored), low=min(scores), high=max(scores))

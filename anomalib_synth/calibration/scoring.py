@@ -1,0 +1,258 @@
+"""Raw scores of a model for images made on the way, through the same loop that `anomalib predict` runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+from anomalib_synth.functional.field_of_view import cover
+from anomalib_synth.host.memory import watch_memory
+from anomalib_synth.host.thresholds import give_raw_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from anomalib.data import ImageBatch
+    from anomalib.models import AnomalibModule
+    from torchvision.transforms.v2 import Transform
+
+    from anomalib_synth.calibration.training_run import Inference
+
+
+Role = Literal["choose", "measure", "synthetic", "real", "train"]
+_LOUD = ("anomalib", "lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One image that was scored.
+
+    Args:
+        role: ``"choose"`` and ``"measure"``: normals that set the threshold and that it is measured on; ``"synthetic"``
+            and ``"real"``: defects; ``"train"``: images the model was trained on.
+        path: File of the normal, or of the real defect.
+        family: Family of a synthetic defect.
+        strength: Its strength, None where the generator has none.
+        visibility: Its mean change over the noise of normals, as the generator's checks measured it.
+        area: Share of the image's pixels in its mask.
+        visible: False for a synthetic defect that failed the generator's checks: it was not scored.
+        in_view: False for a synthetic defect of which the model's own transform leaves nothing.
+        score: Raw image score.
+        peak: Largest value of the raw anomaly map, NaN without a map.
+        inside: Largest value of the map within the mask, NaN without a map or a mask.
+        nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
+    """
+
+    role: Role
+    path: str
+    family: str = ""
+    strength: float | None = None
+    visibility: float = math.nan
+    area: float = math.nan
+    visible: bool = True
+    in_view: bool = True
+    score: float = math.nan
+    peak: float = math.nan
+    inside: float = math.nan
+    nearest: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An image to score: (3, H, W) in [0, 1], its mask (1, H, W) in {0, 1} or None, and where the score goes."""
+
+    row: Row
+    image: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
+def score_items(
+    model: AnomalibModule,
+    checkpoint: Path,
+    items: Iterable[Item],
+    *,
+    inference: Inference,
+    batch_size: int,
+    accelerator: str,
+) -> None:
+    """Score images and write what the model says into their rows.
+
+    Args:
+        model: The model.
+        checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does.
+        items: The images; drawn from while the loop runs, so they need not exist at once.
+        inference: What else the run changed about predictions.
+        batch_size: Images scored at once.
+        accelerator: Lightning's name of the device: ``"auto"``, ``"cpu"``, ``"gpu"``.
+
+    Raises:
+        ValueError: If the checkpoint does not fit the model, or the model gives no usable score.
+    """
+    from anomalib.engine import Engine
+    from torch.utils.data import DataLoader
+
+    model.visualizer = model.evaluator = None  # one would write pictures, the other would measure labels
+    pending: list[list[Item]] = []
+    loader = DataLoader(_Batches(model, items, batch_size, pending), batch_size=None, collate_fn=_same)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        engine = Engine(
+            callbacks=[*inference.callbacks, _make_collector(pending)],
+            precision=inference.precision,
+            default_root_dir=folder,
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            with watch_memory(model, partial(_remember, pending)):
+                engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            msg = (
+                f"`model` {type(model).__name__} does not fit the checkpoint {str(checkpoint)!r}: "
+                f"{str(error).splitlines()[1].strip()} Give the class or the configuration it was trained with."
+            )
+            raise ValueError(msg) from error
+
+
+class _Batches(torch.utils.data.IterableDataset):
+    """Groups consecutive images of one size into batches; a transform that begins with a resize has that done here."""
+
+    def __init__(self, model: AnomalibModule, items: Iterable[Item], batch_size: int, pending: list) -> None:
+        self._model = model
+        self._items = items
+        self._batch_size = batch_size
+        self._pending = pending
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        from anomalib_synth.data.normals import model_transform
+
+        resize = _first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
+        group: list[tuple[Item, torch.Tensor]] = []
+        for item in self._items:
+            image = resize(item.image) if resize else item.image
+            if group and (image.shape != group[0][1].shape or len(group) == self._batch_size):
+                yield self._collate(group)
+                group = []
+            group.append((item, image))
+        if group:
+            yield self._collate(group)
+
+    def _collate(self, group: list[tuple[Item, torch.Tensor]]) -> ImageBatch:
+        from torchvision.tv_tensors import Image, Mask
+
+        from anomalib_synth.data.items import SyntheticImageBatch
+
+        self._pending.append([item for item, _ in group])
+        size = (group[0][1].shape[-2], group[0][1].shape[-1])
+        masks = [
+            torch.zeros(size, dtype=torch.bool) if item.mask is None else cover(item.mask, size)[0] > 0
+            for item, _ in group
+        ]
+        return SyntheticImageBatch(  # its masks are made smaller by any overlap, or a thin scratch vanishes
+            image=Image(torch.stack([image for _, image in group])),
+            gt_mask=Mask(torch.stack(masks)),
+            image_path=[item.row.path for item, _ in group],
+        )
+
+
+def describe_order(model: AnomalibModule) -> str:
+    """Return a warning where a prediction from files crops otherwise than the training did, ``""`` if it does not."""
+    from anomalib.data.transforms.utils import extract_transforms_by_type
+    from torchvision.transforms.v2 import Resize
+
+    from anomalib_synth.data.normals import model_transform
+
+    transform = model_transform(model)
+    if _first_resize(transform) or not extract_transforms_by_type(transform, Resize):
+        return ""
+    return (
+        "The model's transform does something before it resizes. A prediction from files keeps that order, and so did "
+        "this; anomalib's datamodules resize first, so the training saw other images. Put Resize first."
+    )
+
+
+def _first_resize(transform: Transform | None) -> Transform | None:
+    """Return the resize that a transform begins with: it may be done to each image alone, before there is a batch."""
+    from torchvision.transforms.v2 import Compose, Resize
+
+    first = _first_resize(transform.transforms[0]) if isinstance(transform, Compose) else transform
+    return first if isinstance(first, Resize) else None
+
+
+def _remember(pending: list[list[Item]], nearest: torch.Tensor) -> None:
+    for item, distance in zip(pending[0], nearest.tolist(), strict=True):
+        item.row.nearest = distance
+
+
+def _make_collector(pending: list[list[Item]]) -> object:
+    """Return the callback that takes raw scores out of the loop; Lightning is imported only now."""
+    from lightning.pytorch import Callback
+
+    class Collector(Callback):
+        def on_predict_start(self, trainer: object, pl_module: AnomalibModule) -> None:
+            give_raw_scores(pl_module)
+
+        def on_predict_batch_end(
+            self, trainer: object, pl_module: AnomalibModule, outputs: ImageBatch, batch: object, batch_idx: int
+        ) -> None:
+            _collect(type(pl_module).__name__, outputs, pending.pop(0))
+
+    return Collector()
+
+
+def _collect(name: str, outputs: ImageBatch, items: list[Item]) -> None:
+    """Write the scores of a batch into the rows."""
+    if outputs.pred_label is not None:
+        msg = f"{name} labels images by itself, so it has no threshold to calibrate."
+        raise ValueError(msg)
+    scores = None if outputs.pred_score is None else outputs.pred_score.detach().float().flatten().cpu()
+    if scores is None or len(scores) != len(items) or not bool(torch.isfinite(scores).all()):
+        got = "none" if scores is None else f"{len(scores)} for {len(items)} images: {scores[:4].tolist()}"
+        msg = f"{name} must give one finite score an image, got {got}. Train it longer, or calibrate another model."
+        raise ValueError(msg)
+    maps = None if outputs.anomaly_map is None else outputs.anomaly_map.detach().float().cpu()
+    maps = None if maps is None else maps.reshape(len(items), *maps.shape[-2:])
+    for n, item in enumerate(items):
+        item.row.score = float(scores[n])
+        item.row.in_view = item.mask is None or bool(outputs.gt_mask[n].any())
+        if maps is None:
+            continue
+        item.row.peak = float(maps[n].max())
+        if item.mask is not None:
+            mask = F.adaptive_max_pool2d(outputs.gt_mask[n : n + 1].float().cpu(), maps.shape[-2:])[0] > 0
+            item.row.inside = float(maps[n][mask].max()) if bool(mask.any()) else math.nan
+
+
+def _same(batch: ImageBatch) -> ImageBatch:
+    return batch
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's and anomalib's remarks on a run of the trainer off the screen, but no error."""
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for category in (UserWarning, FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(lightning|torchmetrics|anomalib)\b")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

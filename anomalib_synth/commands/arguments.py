@@ -1,0 +1,152 @@
+"""Reads the arguments of a command from its signature and its docstring."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import sys
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from anomalib_synth.commands.names import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+GENERATOR = "generator"  # read by itself: its class decides which arguments it takes, and importing that takes seconds
+_WORDS = {"true", "false", "yes", "no"}
+_ALONE = {"help", "print_config"}
+
+
+def parse_arguments(function: Callable[..., None], name: str, given: Sequence[str]) -> dict[str, Any]:
+    """Return what a command is called with.
+
+    Hyphens in the names of options are underscores; a switch needs no value; a configuration is a file or the name of
+    one that comes with the package.
+
+    Args:
+        function: The command.
+        name: Its name.
+        given: The arguments of the command line.
+
+    Raises:
+        SystemExit: With status 2 and a message if they cannot be read, 0 after help.
+        ValueError: If the generator cannot be built.
+    """
+    parameters = inspect.signature(function, eval_str=True).parameters
+    with _refusing(name):
+        tokens = list(_tidy(given, parameters))
+        mine = [token for token in tokens if not token.startswith((f"--{GENERATOR}=", f"--{GENERATOR}."))]
+        others = [token for token in tokens if token not in mine] if GENERATOR in parameters else []
+        if any(token.startswith(f"--{GENERATOR}.help") for token in others):
+            _read_generator(others)  # prints and ends
+        _check_required(tokens, parameters)
+        parser = _make_parser(function, name)
+        found = parser.parse_args(mine if others else tokens)
+        arguments = {key: getattr(parser.instantiate_classes(found), key) for key in parameters}
+        section = arguments.get(GENERATOR)
+        if section is not None:
+            others.insert(0, f"--{GENERATOR}={section if isinstance(section, str) else json.dumps(section)}")
+        reading = _read_generator(others) if others else None
+    if reading is not None:
+        parser, found = reading
+        arguments[GENERATOR] = getattr(parser.instantiate_classes(found), GENERATOR)
+    return arguments
+
+
+def _check_required(tokens: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Name what is missing, unless a configuration may have it.
+
+    Raises:
+        ArgumentError: If something is.
+    """
+    given = {token[2:].partition("=")[0].partition(".")[0] for token in tokens}
+    if given & {"config", *_ALONE}:
+        return
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise ArgumentError(None, f"`--{name}` must be given.")
+
+
+def _make_parser(function: Callable[..., None], name: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=f"anomalib-synth {name}", exit_on_error=False)
+    text = "YAML file with any of these options, or the name of one that `anomalib-synth configs` lists."
+    parser.add_argument("--config", action="config", help=text)
+    parser.add_function_arguments(function, as_positional=False)
+    return parser
+
+
+def _read_generator(tokens: Sequence[str]) -> tuple[ArgumentParser, Any]:
+    """Return the parser of generators and what it has read."""
+    from anomalib_synth.generators import AnomalyGenerator
+
+    parser = ArgumentParser(prog="anomalib-synth", exit_on_error=False)
+    parser.add_argument(f"--{GENERATOR}", type=AnomalyGenerator, enable_path=True)
+    return parser, parser.parse_args(list(tokens))
+
+
+@contextlib.contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """Turn what the parser says of wrong arguments into one message.
+
+    Raises:
+        SystemExit: With status 2.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        print(f"anomalib-synth {name}: {error}\n`anomalib-synth {name} --help` lists its options.", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _tidy(given: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """Yield every option as one token, by its real name, with a value.
+
+    Raises:
+        ArgumentError: Naming what is no option of the command.
+    """
+    left = list(given)
+    while left:
+        token = left.pop(0)
+        if token == "-h":
+            token = "--help"
+        if not token.startswith("--"):
+            raise ArgumentError(None, f"{token!r} belongs to no option. Options are written `--name value`.")
+        name, has_value, value = token[2:].partition("=")
+        name = _find_name(name, parameters)
+        if name in _ALONE:
+            yield token
+            continue
+        if not has_value:
+            if _is_switch(name, parameters) and (not left or left[0].lower() not in _WORDS):
+                value = "true"
+            elif left and not left[0].startswith("--"):
+                value = left.pop(0)
+            else:
+                raise ArgumentError(None, f"`--{name}` must have a value, got none.")
+        if name == "config":
+            from anomalib_synth.commands.configs import find_config
+
+            value = str(find_config(value))
+        yield f"--{name}={value}"
+
+
+def _find_name(given: str, parameters: Mapping[str, inspect.Parameter]) -> str:
+    first, dot, rest = given.partition(".")
+    name = first.replace("-", "_")
+    known = [*parameters, "config", *_ALONE]
+    if name not in known:
+        raise ArgumentError(None, f"there is no option `--{first}`.{suggest(name, known)}")
+    return name + dot + (rest if _is_mapping(name, parameters) else rest.replace("-", "_"))
+
+
+def _is_mapping(name: str, parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Return whether what follows the option's name is a key of the user's."""
+    kind = parameters[name].annotation if name in parameters else None
+    return dict in {get_origin(each) for each in (kind, *get_args(kind))}
+
+
+def _is_switch(name: str, parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return name in parameters and parameters[name].annotation is bool

@@ -1,0 +1,129 @@
+"""The command ``anomalib-synth compare``: does synthesis help, and by how much?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from anomalib_synth.commands.preconditions import check_writable_folder, require_extra
+
+
+def compare(
+    models: dict[str, dict],  # not dict[str, Any]: jsonargparse would build what has a class_path
+    data: dict[str, dict],
+    arms: list[list[str]],
+    baseline: list[str],
+    *,
+    out: Path,
+    synthesis: dict[str, list[dict]],
+    seeds: list[int] = [0, 1, 2],  # noqa: B006  (never changed; jsonargparse shows it)
+    steps: int = 400,
+    image_size: int | str | None = None,
+    false_alarm_rate: float | None = 0.05,
+    test_defects: Literal["real", "synthetic"] = "real",
+    metric: Literal["image_auroc", "pixel_auroc", "pixel_ap", "aupro", "recall"] = "image_auroc",
+    title: str = "Does synthesis help?",
+    workers: int = 1,
+    engine: Literal["local", "ray"] = "local",
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+    devices: list[int] = [0],  # noqa: B006
+    threads: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Train several models with and without synthesis, and say whether it helped.
+
+    Every arm (a model with a synthesis) is trained on every data set with every seed, for the same number of optimiser
+    steps, in a process of its own; what the last step leaves is tested. No checkpoint, threshold or setting is chosen
+    on test images. Each run is kept as it ends: the same command goes on where a stopped one was, and tries failed runs
+    again. Take a configuration with --config, such as configs/compare/quick.yaml.
+
+    Writes to the folder `out`: runs.jsonl (as they come), results.csv and results.parquet (a row a run), table.md,
+    plots (PNG and SVG), index.html (all of it in one file), spec.yaml, and logs.
+
+    Args:
+        models: Name -> {class_path, init_args} of any anomalib model; normalise: {mean, std} beside them replaces the
+            statistics of its pre-processor.
+        data: Name -> {class_path, init_args} of any anomalib datamodule, with a seed and val_split_mode: from_train or
+            from_dir; categories: [...] beside them makes one data set a category.
+        arms: List of [model, synthesis] pairs.
+        baseline: The arm that the others are compared with.
+        out: Folder for the results; kept results in it are used.
+        synthesis: Name -> list of callbacks {class_path, init_args}; an empty list leaves the model as it comes. A
+            callback that takes a seed gets the run's, unless it is given one.
+        seeds: Seeds of the runs; an interval takes at least two, better three or more.
+        steps: Optimiser steps of every arm that trains; models that fix their epochs, as PatchCore, keep them.
+        image_size: Size in pixels that every model sees: the side of a square, or height x width, such as 384x512;
+            null leaves each model's own pre-processor.
+        false_alarm_rate: Share of good images that may be called anomalous, in (0, 1): one half of the good validation
+            images sets the threshold for it, the other measures it; null leaves thresholds out.
+        test_defects: "synthetic" allows data whose test set is synthetic, to choose among models without a real defect;
+            every verdict then says so.
+        metric: What the verdict is about.
+        title: Heading of the page.
+        workers: Runs at the same time, >= 1.
+        engine: "local" runs on this machine, "ray" on the Ray cluster that RAY_ADDRESS names, or else on a local one.
+        accelerator: Device of the training: auto, cpu, gpu.
+        devices: Numbers of the GPUs that runs are spread over.
+        threads: CPU threads of a run; by default the machine's, divided by the workers.
+        dry_run: Check everything, list the runs, and train nothing.
+
+    Raises:
+        ValueError: If an argument is out of its range, unknown, or would choose on test data; after all others are
+            done, if a run failed.
+        StoreError: If another run writes to the folder.
+    """
+    require_extra("compare", "compare", "pyarrow")
+    check_writable_folder("out", out)
+    from anomalib_synth.comparison.spec import ComparisonSpec
+    from anomalib_synth.comparison.summary import summarise_rows
+    from anomalib_synth.comparison.trial import failure
+    from anomalib_synth.comparison.trial_log import TrialLog
+    from anomalib_synth.report.compare_files import print_summary, write_outputs
+    from anomalib_synth.report.compare_run import check_runtime, describe_cell, prepare_data, run_cells
+    from anomalib_synth.store.locking import exclusive
+
+    check_runtime(workers, threads, devices, engine, accelerator=None if dry_run else accelerator)
+    spec = ComparisonSpec(
+        models=models, synthesis=synthesis, data=data, arms=arms, baseline=baseline, seeds=seeds, steps=steps,
+        image_size=image_size, false_alarm_rate=false_alarm_rate, test_defects=test_defects,
+    )  # fmt: skip
+    if metric == "recall" and false_alarm_rate is None:
+        msg = "`metric` recall takes a threshold, got `false_alarm_rate` null. Set a rate, or choose another metric."
+        raise ValueError(msg)
+    cells = spec.cells()
+    if dry_run:
+        print("\n".join(describe_cell(cell) for cell in cells), f"{len(cells)} runs", sep="\n")
+        return
+    if out.exists() and not out.is_dir():
+        msg = f"`out` must be a folder, got the file {str(out)!r}."
+        raise ValueError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    runtime = {"accelerator": accelerator, "threads": threads, "workers": workers}
+    with exclusive(out / ".lock", wait=0.0):
+        log = TrialLog(out / "runs.jsonl")
+        done = {row["config_hash"] for row in log.done(cells)}
+        todo = [cell for cell in cells if cell["config_hash"] not in done]
+        unusable = prepare_data(spec, [cell["data"] for cell in todo])
+        for cell in todo:
+            if cell["data"] in unusable:
+                log.append(failure(cell, unusable[cell["data"]]))
+        todo = [cell for cell in todo if cell["data"] not in unusable]
+        options = {"workers": workers, "engine": engine, "devices": devices}
+        try:
+            if todo:
+                run_cells(todo, log, cells, out, runtime, options)
+        finally:
+            rows, failed = log.done(cells), log.failed(cells)
+            if rows:
+                summary = summarise_rows(rows, cells, baseline=spec.baseline_name, metric=metric)
+                settings = {"title": title, "metric": metric, "spec": spec, "cells": cells, "failed": failed}
+                written = write_outputs(summary, settings, out)
+        if rows:
+            print_summary(summary, written, out)
+    if failed:
+        lines = "".join(f"\n  {describe_cell(row)}: {row['error']}" for row in failed)
+        again = f"the same command tries them again. Logs: {out / 'logs'}"
+        msg = f"{len(failed)} of {len(cells)} runs failed; {again}{lines}"
+        raise ValueError(msg)

@@ -1,0 +1,16 @@
+"""The command `anomalib-synth families`: what rule-based defects there are."""
+
+from __future__ import annotations
+
+
+def families() -> None:
+    """List the families of rule-based defects, and where each comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from anomalib_synth.generators.families import REGISTRY
+
+    table = Table("family", "kind", "source")
+    for family in REGISTRY.values():
+        table.add_row(family.name, "physical" if family.physical else "literature", family.source)
+    Console().print(table)

@@ -1,0 +1,94 @@
+"""The command `anomalib-synth filter`: which samples of a store still look like the product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from anomalib_synth.commands.preconditions import check_writable_folder, require_extra
+from anomalib_synth.retrieval.settings import FilterSettings
+
+Mode = Literal["filter", "random_keep"]
+
+
+def filter_store(
+    store: Path,
+    *,
+    normals: Path,
+    out: Path | None = None,
+    retrieval: FilterSettings | None = None,
+    mode: Mode = "filter",
+    seed: int = 0,
+    dry_run: bool = False,
+) -> None:
+    """Compare the samples of a store with real normals, and leave out those that no longer look like the product.
+
+    What the filter says is kept in the store: the next training, export or count leaves out what it refused, and the
+    review page shows its scores and reasons. A person's decision goes before the filter's. Run it again after
+    `generate` added samples; what it said before is replaced.
+
+    Args:
+        store: Folder of the store.
+        normals: Folder with good images of the product, searched recursively; those the samples were drawn on will do.
+        out: Folder for the table, the scores, the picture and the index; by default `filter` in the store.
+        retrieval: How samples are compared.
+        mode: "filter", or the control "random_keep": as many samples are kept as the filter would keep, at random.
+        seed: Seed of "random_keep".
+        dry_run: Report only; the store stays as it is.
+
+    Raises:
+        ValueError: If an argument is out of its range, or fewer than two normals can be read.
+        StoreError: If there is no store, or a file of it is damaged.
+    """
+    check_writable_folder("out", out or store)
+    require_extra("filter", "filter", "faiss")
+    from dataclasses import asdict
+
+    from anomalib_synth.engines.filtering import (
+        judge_sample,
+        keep_at_random,
+        read_normals,
+        scores_by_outcome,
+        write_scores,
+    )
+    from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.progress import track
+    from anomalib_synth.retrieval.filter import RetrievalFilter
+    from anomalib_synth.retrieval.report import count_by_family, describe_counts, draw_scores
+    from anomalib_synth.store import SampleStore
+
+    if mode not in get_args(Mode):
+        msg = f"`mode` must be one of {', '.join(get_args(Mode))}, got {mode!r}."
+        raise ValueError(msg)
+    opened = SampleStore.open(store)
+    out = store / "filter" if out is None else out
+    settings = retrieval or FilterSettings()
+    keeper = RetrievalFilter(settings, folder=out / "index")
+    prepared = PreparedNormals.from_images(read_normals(normals, opened.settings, limit=settings.max_normals))
+    keeper.fit(
+        prepared.donors,
+        digest=prepared.digest,
+        track=lambda each: track(each, "Indexing the normals"),
+    )
+    drawn = [record for record in opened.records if record.image_file]
+    verdicts = {record.id: judge_sample(opened, record, keeper) for record in track(drawn, "Comparing")}
+    scores = scores_by_outcome(verdicts)
+    if mode == "random_keep":
+        keep_at_random(verdicts, seed)
+    outcomes = [(record.family, verdicts.get(record.id, {}).get("reason", record.reason)) for record in opened.records]
+    table = describe_counts(count_by_family(outcomes))
+    write_scores(drawn, verdicts, out / "scores.csv")
+    draw_scores(keeper.normal_scores, scores, lower=keeper.lower, upper=keeper.upper, out=out / "scores.png")
+    (out / "acceptance.txt").write_text(table + "\n", encoding="utf-8")
+    if not dry_run:
+        facts = {
+            "retrieval": asdict(settings), "lower": keeper.lower, "floor": keeper.floor, "mode": mode, "seed": seed,
+            "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
+        }  # fmt: skip
+        opened.write_verdicts(verdicts, facts)
+    kept = sum(not verdict["reason"] for verdict in verdicts.values())
+    print(table)
+    print(
+        f"Kept {kept} of {len(drawn)} drawn samples; similarity at least {keeper.lower:.4f}, set by "
+        f"{len(keeper.normal_scores)} windows of {keeper.index.num_images} normals. Report: {out}"
+    )

@@ -1,0 +1,20 @@
+"""Names that were misspelt."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return what to add to an error about an unknown name.
+
+    Example:
+        >>> suggest("previw", ["preview", "export"]), suggest("x", ["preview"])
+        (" Did you mean 'preview'?", '')
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,37 @@
+"""What must be true before a command begins its work."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def require_extra(extra: str, command: str, *modules: str) -> None:
+    """Refuse to begin without the libraries of an extra.
+
+    Raises:
+        ValueError: Naming what is missing, and how to install it.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        msg = f"`{command}` needs {', '.join(missing)}, not installed here: pip install 'anomalib-synth[{extra}]'"
+        raise ValueError(msg)
+
+
+def check_writable_folder(name: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to; nothing is made.
+
+    Raises:
+        ValueError: Naming the argument and what stands in the way.
+    """
+    place = Path(os.path.abspath(folder))  # noqa: PTH100  (links are followed by the system, not here)
+    while not place.exists() and not place.is_symlink():
+        place = place.parent
+    if not place.is_dir():
+        what = f"the file {str(place)!r}" if place.is_file() else f"{str(place)!r}, which is no folder,"
+        msg = f"`{name}` must be a folder, but {what} is in the way of {str(folder)!r}. Name another one."
+        raise ValueError(msg)
+    if not os.access(place, os.W_OK | os.X_OK):
+        msg = f"`{name}` must be a folder that can be written to, but {str(place)!r} cannot. Name another one."
+        raise ValueError(msg)

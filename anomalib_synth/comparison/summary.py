@@ -1,0 +1,189 @@
+"""What the rows of a comparison say, arm by arm: means, gains, verdicts, and what a reader must know besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.comparison.paired import Estimate, Verdict, estimate_gain, estimate_mean, judge
+from anomalib_synth.comparison.trial_metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMPARABLE = ("anomalib_synth", "anomalib", "torch", "lightning", "device", "threads", "workers")
+_FEW_DEFECTS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """One arm of a comparison.
+
+    Args:
+        name: Its name.
+        is_baseline: Whether the others are compared with it.
+        runs: How many of its runs there are.
+        planned: How many there should be.
+        means: Mean by metric, shares times 100.
+        gains: Difference from the baseline by metric, in points; empty for the baseline.
+        verdict: What may be said of it, None for the baseline.
+    """
+
+    name: str
+    is_baseline: bool
+    runs: int
+    planned: int
+    means: dict[str, Estimate]
+    gains: dict[str, Estimate]
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A comparison so far.
+
+    Args:
+        metric: Name of the metric of the verdicts.
+        arms: The arms, in order.
+        data: Names of the data sets that have rows, in order.
+        rows: The rows, shares times 100.
+        notes: What a reader must know.
+    """
+
+    metric: str
+    arms: list[ArmSummary]
+    data: list[str]
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+    @property
+    def baseline(self) -> ArmSummary:
+        """The arm that the others are compared with."""
+        return next(arm for arm in self.arms if arm.is_baseline)
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the metrics that any row has."""
+        return [name for name in METRICS if any(row.get(name) is not None for row in self.rows)]
+
+
+def summarise_rows(
+    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], *, baseline: str, metric: str
+) -> Summary:
+    """Summarise the rows of a comparison.
+
+    Args:
+        rows: The rows of the runs that are done.
+        cells: All cells of the comparison, in order.
+        baseline: Name of the baseline.
+        metric: Name of the metric of the verdicts.
+    """
+    shown = [_to_units(row) for row in rows]
+    label, better = METRICS[metric].label, METRICS[metric].higher_is_better
+    if _on_synthetic(cells):
+        label += " on synthetic defects"
+
+    def _judge(name: str, gain: Estimate) -> Verdict:
+        verdict = judge(gain, label=label, higher_is_better=better)
+        if not gain.counts or not (lacking := _without_pair(rows, cells, name, baseline)):
+            return verdict
+        return Verdict(word="cannot be told", sentence=f"{verdict.sentence} No pair of runs on {', '.join(lacking)}.")
+
+    arms = []
+    for name in dict.fromkeys(cell["arm"] for cell in cells):
+        is_baseline = name == baseline
+        gains = {} if is_baseline else {each: estimate_gain(shown, name, baseline, each) for each in METRICS}
+        arms.append(
+            ArmSummary(
+                name=name,
+                is_baseline=is_baseline,
+                runs=sum(row["arm"] == name for row in rows),
+                planned=sum(cell["arm"] == name for cell in cells),
+                means={each: estimate_mean(shown, name, each) for each in METRICS},
+                gains=gains,
+                verdict=None if is_baseline else _judge(name, gains[metric]),
+            )
+        )
+    present = {row["data"] for row in rows}
+    data = [name for name in dict.fromkeys(cell["data"] for cell in cells) if name in present]
+    return Summary(metric=metric, arms=arms, data=data, rows=shown, notes=list_notes(rows, cells))
+
+
+def _without_pair(
+    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], arm: str, baseline: str
+) -> list[str]:
+    """Return the planned data sets on which an arm and the baseline have no run with the same seed."""
+    ran = {(row["arm"], row["data"], row["seed"]) for row in rows}
+    paired = {data for name, data, seed in ran if name == arm and (baseline, data, seed) in ran}
+    return [data for data in dict.fromkeys(cell["data"] for cell in cells) if data not in paired]
+
+
+def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
+    notes = []
+    if _on_synthetic(cells):
+        notes.append(
+            "The test defects are synthetic. This chooses among models; how many real defects one finds it does not "
+            "tell, and an arm that learns from such defects is at an advantage."
+        )
+    if len(rows) < len(cells):
+        ran = {row["config_hash"] for row in rows}
+        lacking = dict.fromkeys(f"{cell['arm']} on {cell['data']}" for cell in cells if cell["config_hash"] not in ran)
+        notes.append(
+            f"{len(cells) - len(rows)} of {len(cells)} runs are not there ({', '.join(lacking)}); what lacks its pair "
+            "is left out."
+        )
+    fixed = {row["model"]: row["fixed_epochs"] for row in rows if row.get("fixed_epochs")}
+    for model, epochs in fixed.items():
+        many = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        notes.append(f"{model} always takes {many} over the training images; the step budget does not apply to it.")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of_model = [row for row in rows if row["model"] == model]
+        if model not in fixed and any(row["batches"] != row["steps"] for row in of_model):
+            counts = " or ".join(map(str, sorted({row["batches"] for row in of_model})))
+            notes.append(
+                f"{model} saw {counts} batches, not {of_model[0]['steps']}: it takes several optimiser steps a batch, "
+                "or ends by itself."
+            )
+    for name in _COMPARABLE:
+        found = sorted({str(row.get(name)) for row in rows})
+        if len(found) > 1:
+            notes.append(f"The runs differ in {name} ({', '.join(found)}). Use a new folder to compare like with like.")
+    for data in dict.fromkeys(row["data"] for row in rows):
+        notes += _list_data_notes(data, [row for row in rows if row["data"] == data])
+    return notes
+
+
+def _on_synthetic(cells: Sequence[dict[str, Any]]) -> bool:
+    return any(cell.get("test_defects_are") == "synthetic" for cell in cells)
+
+
+def _list_data_notes(data: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what a reader must know of one data set."""
+    notes = [
+        f"What {arm} draws with (a store, files, weights) changed between runs on {data}."
+        for arm in dict.fromkeys(row["arm"] for row in rows)
+        if len({row.get("generator_digest") for row in rows if row["arm"] == arm}) > 1
+    ]
+    if len({row.get("data_digest") for row in rows}) > 1:
+        notes.append(f"The images of {data} changed between runs. Use a new folder to compare like with like.")
+    if len({(row.get("mask_size"), row.get("mask_pixels")) for row in rows}) > 1:
+        notes.append(
+            f"The models see {data} at other sizes, or cropped, so their pixel metrics count other pixels: compare "
+            "them with care, or set one `image_size`."
+        )
+    if (few := min(row["test_defects"] for row in rows)) < _FEW_DEFECTS:
+        notes.append(
+            f"{data} has {few} defective test images: with others the verdict may differ; no interval says so."
+        )
+    return notes
+
+
+def _to_units(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its shares times 100."""
+    scaled = {
+        name: 100 * row[name]
+        for name, metric in METRICS.items()
+        if metric.unit == "%" and isinstance(row.get(name), int | float)
+    }
+    return {**row, **scaled}

@@ -1,1 +1,0 @@
-"""What a detector can be shown to do: thresholds with intervals, and the faintest defect it finds."""

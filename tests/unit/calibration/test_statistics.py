@@ -1,0 +1,158 @@
+"""The statistics against hand-worked values and independent implementations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from anomalib_synth.calibration.statistics import (
+    Proportion,
+    compare_scores,
+    conformal_threshold,
+    faintest_strength,
+    least_count,
+    monotone_fit,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    [
+        (0, 10, 0.0, 0.2775),  # z^2 / (n + z^2) = 3.8415 / 13.8415
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),  # Agresti and Coull 1998: (0.5 +- sqrt(...)) by hand
+        (1, 20, 0.0089, 0.2361),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I
+        (15, 148, 0.0624, 0.1605),  # Newcombe 1998, table I
+    ],
+)
+def test_wilson_interval_equals_published_values_when_worked_by_hand(count, of, low, high) -> None:
+    assert wilson_interval(count, of) == pytest.approx((low, high), abs=6e-5)
+
+
+@pytest.mark.parametrize(("count", "of"), [(0, 7), (3, 7), (7, 7), (40, 41)])
+def test_wilson_interval_solves_its_equation_when_inserted(count, of) -> None:
+    # The ends are where the distance to the observed share is z standard errors *of the end*.
+    z, share = 1.959963984540054, count / of
+    for end in wilson_interval(count, of):
+        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / of, abs=1e-12)
+
+
+def test_wilson_interval_is_undefined_when_there_is_no_trial() -> None:
+    assert all(math.isnan(end) for end in wilson_interval(0, 0))
+    assert Proportion(0, 0).to_dict() == {"count": 0, "of": 0, "value": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(("count", "of"), [(-1, 3), (4, 3)])
+def test_wilson_interval_refuses_when_counts_contradict(count, of) -> None:
+    with pytest.raises(ValueError, match="`count` must satisfy"):
+        wilson_interval(count, of)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.3, 0.1, 0.05, 0.01, 1 / 3, 1 / 7])
+def test_conformal_threshold_keeps_the_rate_when_every_rank_is_as_likely(rate) -> None:
+    # Of m + 1 exchangeable scores each is equally likely to be the new one, so the chance can be counted.
+    least = least_count(rate)
+    for count in range(least, least + 25):
+        everything = list(range(count + 1))
+        alarms = sum(
+            everything[new] > conformal_threshold([*everything[:new], *everything[new + 1 :]], rate)
+            for new in range(count + 1)
+        )
+        assert alarms <= rate * (count + 1) + 1e-9, count
+        assert alarms + 1 > rate * (count + 1) - 1e-9, "a lower threshold would keep the rate too"
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.05, 19), (0.01, 99), (0.1, 9), (0.5, 1), (0.9, 1), (1 / 3, 2)])
+def test_conformal_threshold_refuses_when_the_rate_cannot_be_resolved(rate, least) -> None:
+    assert least_count(rate) == least
+    assert conformal_threshold(range(least), rate) <= least - 1
+    with pytest.raises(ValueError, match="at least"):
+        conformal_threshold(range(least - 1), rate)
+
+
+def test_conformal_threshold_does_not_depend_on_order() -> None:
+    scores = np.random.default_rng(0).normal(size=40)
+    assert conformal_threshold(scores, 0.1) == conformal_threshold(sorted(scores), 0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_monotone_fit_equals_scipy_when_values_are_random(seed) -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(seed)
+    values, weights = rng.random(9), rng.integers(1, 20, 9)
+    fitted = monotone_fit(values, weights)
+    assert fitted == pytest.approx(_pool_adjacent(values, weights))
+    if hasattr(optimize, "isotonic_regression"):  # SciPy 1.12
+        assert fitted == pytest.approx(optimize.isotonic_regression(values, weights=weights).x)
+
+
+def _pool_adjacent(values, weights) -> list[float]:
+    """Pool adjacent violators: the other algorithm for the same fit."""
+    blocks: list[list[float]] = []
+    for value, weight in zip(values, weights, strict=True):
+        blocks.append([value, weight, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (a, m, i), (b, n, j) = blocks[-2:]
+            blocks[-2:] = [[(a * m + b * n) / (m + n), m + n, i + j]]
+    return [value for value, _, count in blocks for _ in range(count)]
+
+
+def _recall(*shares: float, of: int = 20) -> list[Proportion]:
+    return [Proportion(round(share * of), of) for share in shares]
+
+
+def test_faintest_strength_is_interpolated_when_recall_passes_between() -> None:
+    found = faintest_strength([0.1, 0.3, 0.5], _recall(0.0, 0.4, 1.0), 0.5)
+    assert found.strength == pytest.approx(0.3 + 0.2 * (0.1 / 0.6))
+    assert not found.at_most
+
+
+def test_faintest_strength_is_never_when_recall_stays_below() -> None:
+    found = faintest_strength([0.1, 1.0], _recall(0.0, 0.85), 0.9)
+    assert (found.strength, str(found)) == (None, "never")
+
+
+def test_faintest_strength_is_a_bound_when_the_first_is_found() -> None:
+    found = faintest_strength([0.1, 1.0], _recall(0.95, 1.0), 0.9)
+    assert (found.strength, found.at_most, str(found)) == (0.1, True, "≤ 0.10")
+
+
+def test_faintest_strength_ignores_one_lucky_cell_when_stronger_ones_are_missed() -> None:
+    # Fitted: 0.3, 0.3, 0.3, 1.0. The lucky 0.9 at strength 0.1 does not count as "90 % found from 0.1".
+    found = faintest_strength([0.1, 0.2, 0.3, 0.4], _recall(0.9, 0.0, 0.0, 1.0), 0.9)
+    assert found.strength == pytest.approx(0.3 + 0.1 * (0.6 / 0.7))
+
+
+def test_faintest_strength_skips_cells_when_nothing_was_visible() -> None:
+    found = faintest_strength([0.1, 0.2, 0.3], [Proportion(0, 0), Proportion(0, 5), Proportion(5, 5)], 0.5)
+    assert found.strength == pytest.approx(0.25)
+    assert faintest_strength([0.1], [Proportion(0, 0)], 0.5).strength is None
+
+
+def test_comparison_equals_counting_all_orders_when_samples_are_small() -> None:
+    first, second = [1.0, 4.0, 9.0], [2.0, 3.0, 5.0, 6.0]
+    pooled = first + second
+
+    def wins(chosen: tuple[int, ...]) -> float:
+        rest = [pooled[i] for i in range(len(pooled)) if i not in chosen]
+        return sum(pooled[i] > other for i in chosen for other in rest)
+
+    observed = wins((0, 1, 2))
+    everything = [wins(chosen) for chosen in itertools.combinations(range(7), 3)]
+    p_value = min(
+        1.0, 2 * min(np.mean([w >= observed for w in everything]), np.mean([w <= observed for w in everything]))
+    )
+    outcome = compare_scores(first, second)
+    assert outcome.superiority == pytest.approx(observed / 12)
+    assert outcome.p_value == pytest.approx(p_value)
+    assert outcome.counts == (3, 4)
+
+
+def test_comparison_says_half_when_samples_are_equal() -> None:
+    assert compare_scores([1.0, 2.0], [1.0, 2.0]).superiority == 0.5
+    assert compare_scores([5.0] * 4, [1.0] * 9).superiority == 1.0

@@ -1,0 +1,78 @@
+"""What is refused before any work."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from anomalib_synth.cli import main
+from anomalib_synth.commands import preconditions
+from anomalib_synth.commands.preconditions import check_writable_folder, require_extra
+
+
+def test_folder_is_taken_when_it_can_be_made(tmp_path) -> None:
+    check_writable_folder("out", tmp_path)
+    check_writable_folder("out", tmp_path / "new" / "deeper")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rest", ["", "below/it"])
+def test_folder_is_refused_when_a_file_is_in_the_way(rest, tmp_path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ValueError, match=r"`out` must be a folder, but the file '.*taken' is in the way"):
+        check_writable_folder("out", tmp_path / "taken" / rest)
+
+
+def test_folder_is_refused_when_it_is_a_broken_link(tmp_path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match="which is no folder"):
+        check_writable_folder("out", tmp_path / "link" / "x")
+
+
+def test_folder_is_refused_when_it_may_not_be_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"cannot\. Name another one"):
+        check_writable_folder("out", tmp_path / "new")
+
+
+def test_extra_is_named_when_a_library_is_missing(monkeypatch) -> None:
+    require_extra("fit", "fit", "json")
+    with pytest.raises(ValueError, match=r"`fit` needs no_such, .*pip install 'anomalib-synth\[fit\]'"):
+        require_extra("fit", "fit", "json", "no_such")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "generate --normals={normals} --out={out} --dry-run",
+        "fit --normals={normals} --out={out} --dry-run",
+        "filter --store={normals} --normals={normals} --out={out} --dry-run",
+        "compare --config quick --out={out} --dry-run",
+        "convert --images={normals} --out={out}",
+        "export --store={normals} --out={out}",
+        "preview --normals={normals} --out={out}/picture.png",
+        "calibrate --checkpoint={normals} --normals={normals} --out={out}",
+    ],
+)
+def test_output_is_looked_at_first_when_the_run_is_dry(command, parts_root, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    arguments = command.format(normals=parts_root / "train" / "good", out=tmp_path / "file").split()
+    with pytest.raises(SystemExit, match="is in the way of"):
+        main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ("fit --normals={normals} --out={out} --dry-run", "faiss"),
+        ("fit --normals={normals} --out={out} --dry-run --diffusion", "diffusers"),
+        ("filter --store={normals} --normals={normals} --dry-run", "faiss"),
+        ("compare --config quick --out={out} --dry-run", "pyarrow"),
+    ],
+)
+def test_extra_is_asked_for_first_when_the_run_is_dry(command, module, parts_root, tmp_path, monkeypatch) -> None:
+    there = preconditions.find_spec
+    monkeypatch.setattr(preconditions, "find_spec", lambda name: None if name == module else there(name))
+    with pytest.raises(SystemExit, match=f"needs {module}, not installed here"):
+        main(command.format(normals=parts_root / "train" / "good", out=tmp_path / "out").split())
