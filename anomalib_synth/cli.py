@@ -17,6 +17,7 @@ from anomalib_synth.engines.generate import generate
 from anomalib_synth.evidence.calibrate import calibrate
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.learning.learn import learn
+from anomalib_synth.learning.look_alikes import look_alikes
 from anomalib_synth.report import review
 from anomalib_synth.report.compare import compare
 from anomalib_synth.report.doctor import doctor
@@ -194,6 +195,7 @@ def main(args: list[str] | None = None) -> None:
                 "export": export,
                 "calibrate": calibrate,
                 "learn": learn,
+                "look_alikes": look_alikes,
                 "compare": compare,
                 "doctor": doctor,
             },
