@@ -92,7 +92,7 @@ class LookAlikeGenerator(AnomalyGenerator):
         weights: Path | str | None = None,
         text_encoder: str | None = None,
         edited: float = 0.5,
-        variation: tuple[float, float] = (0.3, 0.9),
+        variation: tuple[float, float] = (0.2, 0.6),
         blend: Blend = "poisson",
         strength: tuple[float, float] = (0.7, 1.0),
         scale: tuple[float, float] = (0.8, 1.25),
