@@ -47,6 +47,7 @@ COMMANDS = {
     "export": Command("The export is not finished; the same command goes on from there."),
     "calibrate": Command(_NOTHING),
     "learn": Command("The detector is as it was; what was collected is kept."),
+    "look_alikes": Command("What was drawn is kept; the same command goes on from there."),
     "compare": Command("Finished runs are kept; the same command goes on from there."),
     "configs": Command(_NOTHING),
     "doctor": Command(_NOTHING),

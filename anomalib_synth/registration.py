@@ -29,16 +29,22 @@ def register_backbone() -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Stands aside at the first import of timm, and adds to what its own loader does."""
+    """Adds to what timm's own loader does. Who only asks whether timm is there changes nothing."""
+
+    def __init__(self) -> None:
+        self._asking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find timm as anyone else would."""
-        if fullname != _HOST:
+        if fullname != _HOST or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self._asking = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._asking = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Registering(spec.loader)
         return spec

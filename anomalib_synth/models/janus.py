@@ -120,9 +120,14 @@ class JanusBackend:
         size = (self.resolution, self.resolution)
         image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1) * 2 - 1
         z = self.vq.quant_conv(self.vq.encoder(image.to(self.model.dtype))).float()
+        return z, [self.quantize(z, 0)]
+
+    def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the nearest tokens: (1, C, g, g) -> (1, g, g)."""
+        del scale
         # the codebook is on the unit sphere; the quantiser of transformers leaves that out where it encodes
-        near = torch.einsum("bchw,vc->bvhw", F.normalize(z, dim=1), F.normalize(self._codebook, dim=1))
-        return z, [near.argmax(1)]
+        near = torch.einsum("bchw,vc->bvhw", F.normalize(residual, dim=1), F.normalize(self._codebook, dim=1))
+        return near.argmax(1)
 
     def groups(self, mask: torch.Tensor, scale: int) -> list[torch.Tensor]:
         """Return the tokens that touch a mask (1, 1, S, S), one by one."""
