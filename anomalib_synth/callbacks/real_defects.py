@@ -64,7 +64,8 @@ class RealDefectsCallback(Callback):
     Args:
         defects: Folder of images with defects, or the images.
         marks: Where they are marked; None looks beside them. See :func:`anomalib_synth.defects.list_defects`.
-        share: Share of each batch's rows, in (0, 1); at least one row.
+        share: Share of each batch's rows, in (0, 1); at least one row. Three of eight by default: beside
+            SynthesisCallback, three in four of the defective rows.
         pasted: Share of those rows that show a defect pasted on another image, in [0, 1].
         seed: Seed of the choices.
 
@@ -84,13 +85,13 @@ class RealDefectsCallback(Callback):
         defects: Path | str | Sequence[Path],
         marks: Path | str | None = None,
         *,
-        share: float = 0.25,
+        share: float = 0.375,
         pasted: float = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if not 0 < share < 1:
-            msg = f"`share` must be in (0, 1), got {share}. 0.25 makes two rows of eight real defects."
+            msg = f"`share` must be in (0, 1), got {share}. 0.375 makes three rows of eight real defects."
             raise ValueError(msg)
         if not 0 <= pasted <= 1:
             msg = f"`pasted` must be in [0, 1], got {pasted}."
@@ -140,11 +141,12 @@ class RealDefectsCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that the run is not tested on the defects, and prepare what pastes them."""
-        del pl_module
         files = [defect.image for defect in self._listed]
         self._learned = check_not_held_out(trainer.datamodule, files, "defects")
         self._kept.clear()
         masked = [defect.image for defect in self._listed if defect.kind == "mask"]
+        if hasattr(pl_module, "real_masks"):
+            pl_module.real_masks = len(masked)
         self._generator = None
         if masked and self.pasted:
             self._generator = RealDefectGenerator(self.defects, self.marks, skip_unmarked=True, seed=self.seed)

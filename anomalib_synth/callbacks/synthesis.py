@@ -144,7 +144,7 @@ class SynthesisCallback(RestoringCallback):
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:
             return
-        self._learned = check_not_held_out(trainer.datamodule, self.generator.defect_images, "generator")
+        self._learned = check_not_held_out(trainer.datamodule, self.generator.defect_digests, "generator")
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)

@@ -176,7 +176,7 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._stage_two = stage_two_share(self.switch, self.switch_unit, limits)
         if self.frozen:
             match_parameters(pl_module, self.frozen)
-        check_not_held_out(trainer.datamodule, self.fine_generator.defect_images, "fine_generator")
+        check_not_held_out(trainer.datamodule, self.fine_generator.defect_digests, "fine_generator")
         if self._shares_normals:
             self.fine_generator.use_prepared(cast("PreparedNormals", self._driven[1].prepared))
         self._choose_generator()

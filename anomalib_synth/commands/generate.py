@@ -101,6 +101,7 @@ def generate(
         draw=run_on_ray if engine == "ray" else run_local,
         batch_size=batch_size,
         price_per_hour=price_per_hour,
+        defect_digests=generator.defect_digests,
     )
     print(run.into(store, out))
 

@@ -208,7 +208,7 @@ class SyntheticDataModule(AnomalibDataModule):
                 name=base.train_data.name,
                 category=base.train_data.category,
             )
-        check_not_held_out(base, self.generator.defect_images, "generator", splits=("val", "test"))
+        check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
         self._take_over(base)
 
     def _open_base(self, stage: str | None) -> AnomalibDataModule:

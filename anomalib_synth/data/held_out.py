@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import digest_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from anomalib.data import AnomalibDataModule, AnomalibDataset
 
@@ -101,13 +102,17 @@ def hold_out(
 
 
 def check_not_held_out(
-    datamodule: object, files: Sequence[Path], argument: str, *, splits: Sequence[str] = ("train", "val", "test")
+    datamodule: object,
+    images: Sequence[Path] | Mapping[str, str],
+    argument: str,
+    *,
+    splits: Sequence[str] = ("train", "val", "test"),
 ) -> list[str]:
     """Refuse to learn from images that a run holds out to validate or test, or shows as good, under whatever name.
 
     Args:
         datamodule: The run's datamodule, set up; what is none cannot be looked at.
-        files: The images that are to be learned.
+        images: The images that are to be learned: files, or names of files by the digest of what they show.
         argument: Name of the argument that names them.
         splits: The splits to look at.
 
@@ -117,9 +122,11 @@ def check_not_held_out(
     Raises:
         ValueError: Naming them.
     """
-    if not files:
+    if not images:
         return []
-    own = dict(zip(digest_images(files), files, strict=True))
+    own = (
+        dict(images) if isinstance(images, Mapping) else dict(zip(digest_images(images), map(str, images), strict=True))
+    )
     for split in splits:
         samples = getattr(getattr(datamodule, f"{split}_data", None), "samples", None)
         if samples is None or "image_path" not in samples:
@@ -131,9 +138,9 @@ def check_not_held_out(
         leaked = [(own[content], contents[content]) for content in own if content in contents]
         if leaked:
             what = "shown as good in training" if split == "train" else f"in the run's {split} set"
-            names = ", ".join(f"{str(file)!r} (there {path!r})" for file, path in leaked[:3])
+            names = ", ".join(f"{file!r} (there {path!r})" for file, path in leaked[:3])
             msg = (
-                f"`{argument}` must not hold images that are {what}, got {len(leaked)} of {len(files)}: {names}"
+                f"`{argument}` must not hold images that are {what}, got {len(leaked)} of {len(images)}: {names}"
                 f"{', ...' if len(leaked) > 3 else ''}. Take them out of one of the two."
             )
             raise ValueError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRun:
-    """A run whose arguments are checked."""
+    """A run whose arguments are checked.
+
+    Args:
+        listing: The input files.
+        reader: How they are read.
+        settings: What the store is made with, as far as known before any image is read.
+        num_samples: Number of samples the store is to have.
+        workers: Number of processes.
+        draw: Runs the tasks: locally or on Ray.
+        batch_size: Samples drawn at once.
+        price_per_hour: Price of an hour of a worker's device.
+        defect_digests: File by digest of the real defects that the samples show.
+    """
 
     listing: Listing
     reader: ImageReader
@@ -48,6 +60,7 @@ class GenerateRun:
     draw: Any
     batch_size: int
     price_per_hour: float | None = None
+    defect_digests: dict[str, str] = field(default_factory=dict)
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
@@ -61,7 +74,8 @@ class GenerateRun:
                 check_same(store.settings, settings, str(out))
             else:
                 write_inputs(out, inputs.found)
-                store = SampleStore.create(out, settings)
+                shown = {"defect_digests": self.defect_digests} if self.defect_digests else {}
+                store = SampleStore.create(out, {**settings, **shown})
             return self._fill(store, inputs, prepared, progress)
 
     def _scan(self, progress: Any, store: SampleStore | None) -> Resumed:

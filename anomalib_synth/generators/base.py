@@ -21,7 +21,7 @@ from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds, hash64
 from anomalib_synth.generators.validation import check_images, check_masks
-from anomalib_synth.images import check_same_aspect, read_mask
+from anomalib_synth.images import check_same_aspect, digest_images, read_mask
 from anomalib_synth.models.editing import Sampling
 from anomalib_synth.sample import AnomalySample, Provenance
 
@@ -136,6 +136,11 @@ class AnomalyGenerator(ABC):
     def defect_images(self) -> list[Path]:
         """Images of real defects that samples show: who trains on the samples has seen them."""
         return []
+
+    @property
+    def defect_digests(self) -> dict[str, str]:
+        """The file of each of :attr:`defect_images` by the digest of what it shows."""
+        return dict(zip(digest_images(self.defect_images), map(str, self.defect_images), strict=True))
 
     @cached_property
     def files_digest(self) -> str:

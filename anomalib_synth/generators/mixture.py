@@ -90,6 +90,11 @@ class MixtureGenerator(AnomalyGenerator):
         return [image for generator in self.generators for image in generator.defect_images]
 
     @property
+    def defect_digests(self) -> dict[str, str]:
+        """Their files by digest."""
+        return {digest: file for generator in self.generators for digest, file in generator.defect_digests.items()}
+
+    @property
     def weights_hash(self) -> str:
         """Digest of the generators' weights, ``""`` when none has any."""
         hashes = [getattr(generator, "weights_hash", "") for generator in self.generators]

@@ -88,6 +88,11 @@ class ScoredGenerator(AnomalyGenerator):
         return self.generator.defect_images
 
     @property
+    def defect_digests(self) -> dict[str, str]:
+        """Their files by digest."""
+        return self.generator.defect_digests
+
+    @property
     def files_digest(self) -> str:
         """Digest of what the generator reads."""
         return self.generator.files_digest

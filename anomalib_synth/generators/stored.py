@@ -102,6 +102,11 @@ class StoredGenerator(AnomalyGenerator):
         return served
 
     @property
+    def defect_digests(self) -> dict[str, str]:
+        """File by digest of the real defects that the kept samples show, as the store wrote them down."""
+        return self._opened.settings.get("defect_digests", {})
+
+    @property
     def files_digest(self) -> str:
         """Digest of the ids that are served: with it and the seed, provenance names a sample."""
         return hash_bytes("".join(record.id for record in self.kept).encode())

@@ -41,7 +41,7 @@ class Lesson:
     steps: int
     learning_rate: float = 0.002
     batch: int = 8
-    share: float = 0.5
+    share: float = 0.75
     pasted: float = 0.5
     seed: int = 0
     looks_from: float = 0.0
@@ -103,7 +103,8 @@ def train_heads(
         schedule.step()
         advance()
     model.branches.eval()
-    reference.set_score(with_heads=True)
+    masks = sum(example.certain and example.behind is None for example in defects)
+    reference.set_score(with_heads=True, real_masks=masks)
 
 
 def weigh(defects: Sequence[Example], pasted: float) -> tuple[torch.Tensor, float]:

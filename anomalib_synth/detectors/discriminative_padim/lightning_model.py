@@ -118,6 +118,7 @@ class DiscriminativePadim(AnomalibModule):
         self.sample_reduction = MeanOverSamples()
         self._training: HeadTraining | None = None
         self._learns = True
+        self.real_masks = 0  # real defects with masks that the heads learn; RealDefectsCallback says how many
         self._highest_good = float("-inf")  # value of the map in a good validation image
 
     def setup(self, stage: str) -> None:
@@ -259,7 +260,7 @@ class DiscriminativePadim(AnomalibModule):
             self._training.seen_defects = self.trainer.strategy.reduce_boolean_decision(
                 self._training.seen_defects, all=False
             )
-            self._training.update_score(step=self.global_step)
+            self._training.update_score(step=self.global_step, real_masks=self.real_masks)
 
     def _check_schedule(self) -> None:
         """Refuse a resumed run of another length: its learning rate would be that of the end of the old one."""

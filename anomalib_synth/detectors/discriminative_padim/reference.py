@@ -52,9 +52,14 @@ class ReferenceNormals:
         ]
 
     @torch.no_grad()
-    def set_score(self, *, with_heads: bool) -> None:
-        """Set the scale of the network's score, with its heads as they are now or without them."""
-        self._model.set_score(self._distances, self._measure_heads() if with_heads else None)
+    def set_score(self, *, with_heads: bool, real_masks: int = 0) -> None:
+        """Set the scale of the network's score, with its heads as they are now or without them.
+
+        Args:
+            with_heads: Whether the heads have learned anything.
+            real_masks: Number of real defects with masks that they have learned.
+        """
+        self._model.set_score(self._distances, self._measure_heads() if with_heads else None, real_masks=real_masks)
 
     def _measure_heads(self) -> GroupScale:
         """Measure the heads' maps on the held-out normals."""

@@ -12,6 +12,7 @@ from anomalib_synth.detectors.discriminative_padim.features import GridFeatures
 from anomalib_synth.detectors.discriminative_padim.heads import Head
 from anomalib_synth.detectors.discriminative_padim.normality import PositionGaussian, distance
 from anomalib_synth.detectors.discriminative_padim.scales import make_resize, make_upsampling, scaled_size
+from anomalib_synth.detectors.discriminative_padim.score import trust_in_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,8 +125,14 @@ class DiscriminativePadimModel(nn.Module):
         self.size.copy_(torch.tensor(self._room))
         self.fingerprint.fill_(fingerprint)
 
-    def set_score(self, distances: GroupScale, heads: GroupScale | None) -> None:
-        """Set the scale of the distances, and that of the heads; None leaves the heads out."""
+    def set_score(self, distances: GroupScale, heads: GroupScale | None, *, real_masks: int = 0) -> None:
+        """Set the scale of the distances, and that of the heads; None leaves the heads out.
+
+        Args:
+            distances: How the map of the distances is distributed in normals.
+            heads: How that of the heads is.
+            real_masks: Number of real defects with masks that the heads learned.
+        """
         scales = len(self.branches)
         self.map_weights[:, 0] = distances.weights
         self.map_weights[:, 1:] = 0 if heads is None else heads.weights.view(scales, -1)
@@ -134,7 +141,7 @@ class DiscriminativePadimModel(nn.Module):
                 self.offset[place] = group.offset
                 self.maximum_mean[place] = group.maximum_mean
                 self.maximum_deviation[place] = group.maximum_deviation
-        self.trust.fill_(1.0 if heads is None else distances.bound / heads.bound)
+        self.trust.fill_(1.0 if heads is None else trust_in_heads(distances, heads, real_masks))
         self._uses_heads = heads is not None
         self.has_heads.fill_(self._uses_heads)
 

@@ -106,12 +106,12 @@ class HeadTraining:
         place = self._normals.find(source, behind)
         return Request(image, key, *((source, behind) if place >= 0 else (None, None))), place
 
-    def update_score(self, *, step: int) -> None:
+    def update_score(self, *, step: int, real_masks: int) -> None:
         """Measure the maps on normals that trained no head, and weigh them; once a step at most."""
         if step == self._scored_at:
             return
         self._scored_at = step
-        self._measured.set_score(with_heads=self.seen_defects)
+        self._measured.set_score(with_heads=self.seen_defects, real_masks=real_masks)
 
     @property
     def _measured(self) -> ReferenceNormals:

@@ -7,8 +7,10 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -23,6 +25,7 @@ from anomalib_synth.generators import (
     RealDefectGenerator,
     RuleBasedGenerator,
     SampleChecks,
+    StoredGenerator,
     build_generator,
 )
 from tests import contract
@@ -418,6 +421,31 @@ def test_the_command_generates_with_it(root, parts_root, tmp_path) -> None:
     records = SampleStore.open(tmp_path / "s").records
     assert {record.family for record in records} == {"dent", "red_scratch"}
     assert len({record.files_digest for record in records}) == 1
+
+
+def test_a_store_says_which_defects_it_shows_when_they_are_gone(root, parts_root, tmp_path) -> None:
+    from anomalib_synth.cli import main
+    from anomalib_synth.data.held_out import check_not_held_out
+
+    defects, copy = tmp_path / "test", tmp_path / "elsewhere.png"
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    shown = next((defects / "dent").glob("*.png"))
+    shutil.copy(shown, copy)
+    for name, more in (("plain", []), ("mixed", ["RuleBasedGenerator"])):
+        real = {"class_path": "RealDefectGenerator", "init_args": {"defects": str(defects)}}
+        mixture = {"class_path": "MixtureGenerator", "init_args": {"generators": [real, *more]}}
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(json.dumps(mixture if more else real), encoding="utf-8")
+        out, normals = f"--out={tmp_path / name}", f"--normals={parts_root / 'train' / 'good'}"
+        main(["generate", normals, out, "--num_samples=2", f"--generator={config}", "--image_size=64"])
+    shutil.rmtree(defects)
+    run = SimpleNamespace(
+        test_data=SimpleNamespace(samples=pd.DataFrame({"image_path": [str(copy)], "label_index": [1]}))
+    )
+    for name in ("plain", "mixed"):
+        generator = StoredGenerator(tmp_path / name)
+        with pytest.raises(ValueError, match=rf"`generator` must not hold.*{shown.name}.*elsewhere\.png"):
+            check_not_held_out(run, generator.defect_digests, "generator")
 
 
 def test_a_datamodule_keeps_samples_of_it(parts_root, tmp_path) -> None:
