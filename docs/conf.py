@@ -23,9 +23,11 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = f"anomalib-synth {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 
 
-def setup(app) -> None:  # noqa: ANN001
+def setup(app) -> None:
     """Fill the pages that are made from the package."""
     app.connect("source-read", lambda app, name, source: fill_page(name, source))
