@@ -14,6 +14,7 @@ from anomalib_synth import __version__
 
 project = "anomalib-synth"
 author = "The anomalib-synth authors"
+project_copyright = author
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["deflist"]
