@@ -66,11 +66,13 @@ def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
-def test_figure_of_the_readme_stands_in_the_results_too() -> None:
+def test_figures_of_the_readme_are_those_of_the_results() -> None:
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    figures = re.findall(r"[-+]?\d*\.\d+", README.partition("\n## Results\n")[2].partition("\n## ")[0])
-    assert len(figures) > 10
-    assert [figure for figure in figures if figure not in results] == []
+    section = README.partition("\n## Results\n")[2].partition("\n## ")[0]
+    means = [f"| {image}; {pixel} |" for image, pixel in re.findall(r"\| (\.\d+) \| (\.\d+) \|", section)]
+    gains = re.findall(r"\([-+]\S+ to [-+]\S+\)", section)
+    assert (len(means), len(gains)) == (6, 2)
+    assert [figure for figure in means + gains if figure not in results] == []
 
 
 @pytest.mark.parametrize(
