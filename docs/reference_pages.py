@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from typing import TYPE_CHECKING
@@ -72,7 +73,11 @@ def describe_configs() -> Iterator[str]:
 
 def _describe_value(parameter: inspect.Parameter) -> str:
     """Return what kind of value an option takes, and what it is unless given."""
-    kind = str(parameter.annotation).removesuffix(" | None").replace("Any", "generator")
+    kind = str(parameter.annotation).removesuffix(" | None")
+    if kind == "Any":
+        kind = "generator"
+    elif kind.startswith("Literal["):
+        kind = " or ".join(ast.literal_eval(f"({kind[8:-1]},)"))
     if parameter.default is parameter.empty:
         return f"({kind}, must be given)"
     if kind == "bool" and parameter.default is False:
