@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.installation import install_extras
 from anomalib_synth.models.config_files import read_json_object
 from anomalib_synth.models.pretrained import check_files, load_network
 
@@ -222,6 +223,6 @@ def _import() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        msg = "A Janus model needs transformers: `pip install 'anomalib-synth[janus]'`."
+        msg = f"A Janus model needs transformers: `{install_extras('janus')}`."
         raise ImportError(msg) from error
     return transformers
