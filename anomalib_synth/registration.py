@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,16 +28,17 @@ def register_backbone() -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Stands aside at the first import of timm, and adds to what its own loader does."""
+    """Adds to what timm's own loader does, until timm is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find timm as anyone else would."""
+        """Find timm as anyone else would; who only asks whether it is there does not import it, so this stays."""
         if fullname != _HOST:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        others = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((found for found in specs if found is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _Registering(spec.loader)
         return spec
@@ -63,5 +63,6 @@ class _Registering(Loader):
         spec = module.__spec__
         if spec is not None:
             spec.loader = module.__loader__ = self._loader
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Waiting)]
         self._loader.exec_module(module)
         importlib.import_module(_OURS)

@@ -21,6 +21,7 @@ _LEAST_BRIGHTNESS = 0.05  # of white: what nobody would call another exposure
 _NEAR_COPY = 0.25  # of what is usual between an image and the one most like it
 _STILL = 0.5  # correlation with the median image from which parts can be said to lie still
 _MOVED = 0.05  # of a side
+_SAME_ASPECT = 1.02
 _MUCH_MOVE = 0.3  # of the images
 
 
@@ -193,7 +194,9 @@ def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
 
 
 def _describe_moves(images: Sequence[Look]) -> list[Oddity]:
-    moved = find_moved([look.thumbnail for look in images])
+    aspects = [look.size[0] / look.size[1] for look in images]
+    alike = bool(aspects) and max(aspects) < _SAME_ASPECT * min(aspects)  # else a place means nothing
+    moved = find_moved([look.thumbnail for look in images]) if alike else {}
     if not moved:
         return []
     for n, (right, down) in moved.items():
