@@ -153,14 +153,14 @@ def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: Ima
             if not (target.is_file() and target.read_bytes() == data):
                 write_whole(target, data)
         else:
-            _link(files[name], target)
+            link(files[name], target)
     wanted = {str(target) for target in targets.values()}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file() and str(path) not in wanted:
             path.unlink()
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the two are on different disks."""
     if target.is_file() and (os.path.samefile(source, target) or _is_same(source, target)):
         return
