@@ -124,9 +124,7 @@ def score_candidate(
     if inference is None:
         msg = f"{str(checkpoint)!r} must have its config.yaml above it. Remove the folder and build again."
         raise ValueError(msg)
-    score_items(
-        network, checkpoint, items(), inference=inference, batch_size=batch_size, accelerator=accelerator
-    )
+    score_items(network, checkpoint, items(), inference=inference, batch_size=batch_size, accelerator=accelerator)
     seconds = _time_scoring(network, checkpoint, files[:batch_size], inference, batch_size, accelerator)
     by_role = {
         role: [row.score for row in rows if row.role == role and row.visible and row.in_view]

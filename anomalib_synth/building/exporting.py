@@ -123,7 +123,7 @@ def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, in
 
 
 def _openvino_scores(path: Path, batches: Sequence[torch.Tensor]) -> list[float]:
-    import openvino
+    import openvino  # type: ignore[import-untyped]
 
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return [float(compiled(batch.numpy())["pred_score"].flatten()[0]) for batch in batches]

@@ -81,9 +81,7 @@ class Looks:
     note: str = ""
 
 
-def look_at(
-    folder: Path, argument: str = "normals", *, advance: Callable[[float], None] = lambda _: None
-) -> Looks:
+def look_at(folder: Path, argument: str = "normals", *, advance: Callable[[float], None] = lambda _: None) -> Looks:
     """Read every image of a folder once, and say what is odd about them.
 
     Args:

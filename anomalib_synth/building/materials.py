@@ -65,9 +65,7 @@ class Folders:
         return self.root / "defects" if self.judged else None
 
 
-def list_real_defects(
-    defects: Path, marks: Path | None, normals: Looks
-) -> tuple[dict[str, RealDefect], list[str]]:
+def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> tuple[dict[str, RealDefect], list[str]]:
     """Return the real defects by content, and what is odd about them.
 
     Raises:

@@ -120,7 +120,7 @@ def measure_speeds(folders: Folders, generator: dict[str, Any], *, learns: bool,
     )
 
 
-def make_plan(  # noqa: PLR0913
+def make_plan(
     speeds: Speeds,
     models: Sequence[str],
     *,
@@ -164,7 +164,10 @@ def make_plan(  # noqa: PLR0913
     for name in sorted(models, key=("padim", LEARNS, "patchcore").index):  # by what is sure to fit
         needed, plan = _fit_in(name, speeds, plan, left=left, train=train, drawn=validation)
         if needed > left and name != models[0]:
-            left_out = {**plan.left_out, name: f"{LABELS[name]} takes {needed:.0f} s, and {max(left, 0):.0f} s are left"}
+            left_out = {
+                **plan.left_out,
+                name: f"{LABELS[name]} takes {needed:.0f} s, and {max(left, 0):.0f} s are left",
+            }
             plan = replace(plan, left_out=left_out)
             continue
         plan = replace(plan, seconds={f"train {name}": needed * _MARGIN, **plan.seconds})
