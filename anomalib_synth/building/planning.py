@@ -264,7 +264,7 @@ def _try_heads(
 ) -> tuple[list[float], float]:
     """Return when the images were seen and each of ten steps was done, and how large the model is on disk."""
     config = make_config(LEARNS, folders, generator, seed=seed, accelerator=accelerator, steps=10, distinct=_SHOWN)
-    config["trainer"] |= {"val_check_interval": 1.0, "limit_val_batches": 0}
+    config["trainer"] |= {"limit_val_batches": 0}
     config["trainer"]["callbacks"] = config["trainer"]["callbacks"][:1]
     ticks: list[float] = []
     with tempfile.TemporaryDirectory() as work, quiet_host():
@@ -281,7 +281,7 @@ def _few(config: dict[str, Any], paths: Sequence[Path], folder: Path) -> dict[st
     folder.mkdir()
     for n, path in enumerate(paths):
         link(path, folder / f"{n:02d}{path.suffix}")
-    base = config["data"]["init_args"]["base"]
+    base = config["data"]["init_args"]["base"]["init_args"]
     few = {key: value for key, value in base.items() if key not in {"normal_test_dir", "root", "normal_dir"}}
     return {
         **few, "root": str(folder), "normal_dir": ".", "test_split_mode": "none", "val_split_mode": "from_train",
