@@ -77,7 +77,7 @@ def checkpoint_scores(checkpoint: Path, files: Sequence[Path]) -> list[float]:
     model, _ = load_model(None, checkpoint, read_checkpoint(checkpoint))
     model.evaluator = model.visualizer = None
     scores = []
-    with tempfile.TemporaryDirectory() as work, quiet_host():
+    with tempfile.TemporaryDirectory() as work, quiet_host(), contextlib.redirect_stderr(io.StringIO()):
         engine = Engine(
             default_root_dir=work, logger=False, accelerator="cpu", devices=1, enable_progress_bar=False,
             enable_model_summary=False,

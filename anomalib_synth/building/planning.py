@@ -32,7 +32,7 @@ _SHOWN = 16  # images that are tried
 _LEAST_STEPS, _LEAST_CORESET = 200, 0.001
 _DISTINCT = 800  # defects that DiscriminativePadim has drawn before they come again
 _PATCHES, _DIMENSIONS = (SIDE // 8) ** 2, 152  # of PatchCore's memory, an image and a patch
-_FIXED = {"export": 45.0, "report": 20.0}
+_FIXED = {"export": 45.0, "report": 2.0}
 _SHARE = {"choose": 0.12, "calibrate": 0.18}  # of the time
 _MARGIN = 1.15
 
@@ -155,14 +155,21 @@ def make_plan(
     per_cell = _count(_SHARE["calibrate"] * total / (strengths * families * per_defect), 4, 20)
     seconds = {
         "choose": len(models) * (families * per_choice * per_defect + validation * speeds.score + 2),
-        "calibrate": strengths * families * per_cell * per_defect + 2 * calibration * speeds.score + 5,
+        "calibrate": strengths * families * per_cell * per_defect
+        + 2 * calibration * speeds.score
+        + 5
+        + families * 2 * per_cell * speeds.draw,  # once more, for pictures
         "export": _FIXED["export"] if exports else 1.0,
         "report": _FIXED["report"],
     }
     plan = Plan(seconds=seconds, per_choice=per_choice, per_cell=per_cell, megabytes=0.0)
     left = (total - spent - sum(seconds.values())) / _MARGIN
+    reserve = 0.0
+    if "patchcore" in models:  # as little of it as is of use
+        reserve = _fit_in("patchcore", speeds, plan, left=0.0, train=train, drawn=validation)[0]
     for name in sorted(models, key=("padim", LEARNS, "patchcore").index):  # by what is sure to fit
-        needed, plan = _fit_in(name, speeds, plan, left=left, train=train, drawn=validation)
+        kept = reserve if name == LEARNS and left > 2 * reserve else 0.0
+        needed, plan = _fit_in(name, speeds, plan, left=left - kept, train=train, drawn=validation)
         if needed > left and name != models[0]:
             left_out = {
                 **plan.left_out,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anomalib_synth.building.run import Built
     from anomalib_synth.building.settings import BuildSettings
 
+_PLAIN = {"good", "normal", "normals", "ok", "train", "images", "data"}
 _ENOUGH = 5  # real defects that can make a model unfit
 
 
@@ -59,11 +60,15 @@ def write_report(built: Built, settings: BuildSettings) -> tuple[bool, str]:
         "learned": f"{learned} other real defects were trained with; these here were not." if learned else "",
         "use": _uses(built, settings),
     }
-    write_page(
-        built.page, settings.out / "report.html", title=f"Detector for {settings.normals.resolve().name}", build=shown
-    )
+    write_page(built.page, settings.out / "report.html", title=f"Detector for {_name(settings)}", build=shown)
     _write_looks(built, settings)
     return fit, verdict
+
+
+def _name(settings: BuildSettings) -> str:
+    """Return what the product is called: the folder's name, or that of one above where it says no more than good."""
+    parts = settings.normals.resolve().parts[1:]
+    return next((part for part in reversed(parts) if part.lower() not in _PLAIN), settings.normals.name)
 
 
 def _tried(built: Built) -> list[dict[str, Any]]:
@@ -107,7 +112,7 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
         for kind, made in built.exports.items()
     )
     if files:
-        uses.append({"text": f"In your own program: {files}.", "command": f"ls {detector}"})
+        uses.append({"text": f"In your own program: {files}.", "command": ""})
     return uses
 
 

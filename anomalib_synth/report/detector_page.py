@@ -114,17 +114,27 @@ def _describe_family(
         if id(row) in drawn:
             strength = "" if row.strength is None else f" at {row.strength:g}"
             pictures.append({**show_item(drawn[id(row)], f"{how}{strength}"), "found": how == "found"})
-    faintest = {f"{level:.0%}": str(outcome.faintest(family, level) or "-") for level in LEVELS}
     return {
         "name": family,
         "recall": _share(cells[-1].found),
+        "reached": _describe_faintest(family, outcome),
         "strength": cells[-1].strength,
-        "faintest": faintest,
         "visible": sum(cell.found.of for cell in cells),
         "drawn": sum(cell.drawn for cell in cells),
         "curve": _draw_curve(cells),
         "pictures": pictures,
     }
+
+
+def _describe_faintest(family: str, outcome: Outcome) -> str:
+    """Say from which strength on the levels of recall are reached."""
+    said = []
+    for level, words in zip(LEVELS, ("half", "nine in ten"), strict=True):
+        faintest = outcome.faintest(family, level)
+        if faintest is None:
+            return ""
+        said.append(f"{words} never" if faintest.strength is None else f"{words} from strength {faintest}")
+    return f"Found: {', '.join(said)}."
 
 
 def _draw_curve(cells: Sequence[CellResult], *, width: float = 120.0, height: float = 36.0) -> dict[str, str] | None:
@@ -158,7 +168,7 @@ def _show_faintest(row: Row, drawn: dict[int, Item]) -> dict[str, Any] | None:
     strength = "" if row.strength is None else f" at strength {row.strength:g}"
     change = f", {row.visibility:.1f} times the noise of good images" if row.visibility == row.visibility else ""
     area = f", on {row.area:.2%} of the image" if row.area == row.area else ""
-    return {**show_item(drawn[id(row)], f"{row.family}{strength}{change}{area}"), "found": True}
+    return {**show_item(drawn[id(row)], f"{row.family}{strength}{change}{area}", closer=False), "found": True}
 
 
 def _near(rows: Sequence[Row], outcome: Outcome) -> list[dict[str, Any]]:

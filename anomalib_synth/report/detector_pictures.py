@@ -21,13 +21,25 @@ if TYPE_CHECKING:
 _SIDE = 224
 
 
-def show_item(item: Item, caption: str) -> dict[str, Any]:
-    """Return the picture of a drawn defect with its outline."""
-    shown: dict[str, Any] = {"image": encode(item.image), "caption": caption, "outline": None, "ring": None}
-    if item.mask is not None:
-        mask = item.mask[0].numpy() > 0
-        shown["outline"] = _embed(draw_outline(mask, size=_SIDE), "image/svg+xml")
-    return shown
+def show_item(item: Item, caption: str, *, closer: bool = True) -> dict[str, Any]:
+    """Return the picture of a drawn defect with its outline; ``closer``: of a window around it."""
+    if item.mask is None or not bool(item.mask.any()):
+        return {"image": encode(item.image), "caption": caption, "outline": None, "ring": None}
+    rows, columns = _window(item.mask[0].numpy() > 0) if closer else (slice(None), slice(None))
+    outline = _embed(draw_outline(item.mask[0, rows, columns].numpy() > 0, size=_SIDE), "image/svg+xml")
+    return {"image": encode(item.image[:, rows, columns]), "caption": caption, "outline": outline, "ring": None}
+
+
+def _window(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return a square window around a mask, twice as large as it and a third of the image at the least."""
+    inside = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
+    extent = max(int(each[-1] - each[0]) + 1 for each in inside)
+    side = min(min(mask.shape), max(2 * extent, min(mask.shape) // 3))
+    windows = []
+    for each, length in zip(inside, mask.shape, strict=True):
+        start = min(max(0, int(each[0] + each[-1] + 1 - side) // 2), length - side)
+        windows.append(slice(start, start + side))
+    return windows[0], windows[1]
 
 
 def show_file(row: Row, caption: str, *, argument: str, ring: bool = True) -> dict[str, Any] | None:
