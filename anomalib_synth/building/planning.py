@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 16  # images that are tried
 _LEAST_STEPS, _LEAST_CORESET = 200, 0.001
-_DISTINCT = 800  # defects that DiscriminativePadim has drawn before they come again
+_FIRST = 800 * 2 // BATCH  # steps of DiscriminativePadim until it has drawn its 800 defects, and they come again
 _PATCHES, _DIMENSIONS = (SIDE // 8) ** 2, 152  # of PatchCore's memory, an image and a patch
 _FIXED = {"export": 45.0, "report": 2.0}
 _SHARE = {"choose": 0.12, "calibrate": 0.18}  # of the time
@@ -74,6 +74,7 @@ class Plan:
         per_choice: Defects of each family that compare the models.
         per_cell: Defects of each family at each strength that measure recall.
         megabytes: Disk that it all takes.
+        slow: How much longer DiscriminativePadim's first steps take, whose defects are drawn then.
     """
 
     seconds: dict[str, float]
@@ -83,10 +84,17 @@ class Plan:
     per_choice: int = 8
     per_cell: int = 8
     megabytes: float = 0.0
+    slow: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)
+
+    def weigh(self, share: float) -> float:
+        """Return the share of DiscriminativePadim's time that a share of its steps takes."""
+        done, first = share * self.steps, min(_FIRST, self.steps)
+        whole = first * self.slow + self.steps - first
+        return (min(done, first) * self.slow + max(0.0, done - first)) / whole
 
 
 def measure_speeds(folders: Folders, generator: dict[str, Any], *, learns: bool, accelerator: str, seed: int) -> Speeds:
@@ -194,11 +202,11 @@ def _fit_in(name: str, speeds: Speeds, plan: Plan, *, left: float, train: int, d
         ratio = min(CORESET, max((left - base) / full, _LEAST_CORESET))
         return base + ratio * full, replace(plan, coreset=round(ratio, 5))
     fixed = 5 + train * speeds.heads_image + drawn * (speeds.score + speeds.draw)
-    new = min(STEPS, _DISTINCT * 2 // BATCH)
+    new = _FIRST
     rest = (left - fixed - new * speeds.new_step) / max(speeds.old_step, 1e-6)
     steps = min(STEPS, max(new + int(rest), _LEAST_STEPS)) if rest > 0 else _LEAST_STEPS
     needed = fixed + min(steps, new) * speeds.new_step + max(0, steps - new) * speeds.old_step
-    return needed, replace(plan, steps=steps)
+    return needed, replace(plan, steps=steps, slow=speeds.new_step / max(speeds.old_step, 1e-6))
 
 
 def choose_threads() -> int:

@@ -137,8 +137,11 @@ class Builder:
         inputs = [__version__, config, prepared.contents["train"], prepared.contents["validation"]]
         inputs += [prepared.contents["learned"]] if name == LEARNS else []
 
+        def advance(share: float) -> None:
+            self._timeline.advance(plan.weigh(share) if name == LEARNS else share)
+
         def work() -> float:
-            return train_candidate(config, folder, advance=self._timeline.advance)
+            return train_candidate(config, folder, advance=advance)
 
         self._do(f"train {name}", f"Training {LABELS[name]}", inputs, work, (checkpoint_of(folder),))
         return inputs

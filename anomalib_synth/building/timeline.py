@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVERY = 15.0  # seconds between two plain lines
-_TELLS = 0.1  # of a step, from which its own pace counts for more than the plan
+_TELLS = 0.15  # of a step, from which its own pace counts for more than the plan
 
 
 class Timeline:

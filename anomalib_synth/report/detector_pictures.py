@@ -34,7 +34,7 @@ def _window(mask: np.ndarray) -> tuple[slice, slice]:
     """Return a square window around a mask, twice as large as it and a third of the image at the least."""
     inside = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
     extent = max(int(each[-1] - each[0]) + 1 for each in inside)
-    side = min(min(mask.shape), max(2 * extent, min(mask.shape) // 3))
+    side = min(*mask.shape, max(2 * extent, min(mask.shape) // 3))
     windows = []
     for each, length in zip(inside, mask.shape, strict=True):
         start = min(max(0, int(each[0] + each[-1] + 1 - side) // 2), length - side)
