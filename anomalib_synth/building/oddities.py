@@ -18,6 +18,7 @@ THUMBNAIL = 64  # pixels a side
 _ENOUGH = 8  # images, below which nothing can be called unusual
 _FAR = 6.0  # robust deviations
 _LEAST_BRIGHTNESS = 0.05  # of white: what nobody would call another exposure
+_MANY = 0.1  # of the images, from which they are no exceptions
 _NEAR_COPY = 0.25  # of what is usual between an image and the one most like it
 _STILL = 0.5  # correlation with the median image from which parts can be said to lie still
 _MOVED = 0.05  # of a side
@@ -190,6 +191,12 @@ def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
     for n in found:
         images[n].odd = images[n].odd or f"{'brighter' if images[n].brightness > middle else 'darker'} than usual"
         names.append(images[n].name)
+    if len(names) > _MANY * len(images):
+        text = (
+            f"Brightness varies: {len(names)} of {len(images)} images are much brighter or darker than the others. "
+            "Where that is no property of the parts, steady the light; the models must take it for normal."
+        )
+        return [Oddity("brightness", text, names)]
     return _name("brightness", "are much brighter or darker than usual; take them away if they are not good", names)
 
 

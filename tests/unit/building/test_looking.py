@@ -17,9 +17,9 @@ def draw_part(seed: int, *, right: int = 0, down: int = 0, side: int = 96) -> np
     random = np.random.default_rng(seed)
     image = np.full((side, side), 90.0)
     image[24 + down : 72 + down, 20 + right : 64 + right] = 200
-    bar = 26 + int(random.integers(0, 12))
-    image[40 + down : 46 + down, bar + right : bar + 24 + right] = 40
-    return (image + random.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
+    place = 27 + 3 * (seed % 13)
+    image[place + down : place + 5 + down, 26 + right : 50 + right] = 40
+    return (image + random.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8)
 
 
 def draw_texture(seed: int, side: int = 96) -> np.ndarray:
