@@ -36,6 +36,7 @@ class Command:
 
 
 COMMANDS = {
+    "build": Command("Finished steps are kept; the same command goes on from there."),
     "preview": Command(_NOTHING),
     "families": Command(_NOTHING),
     "convert": Command("Copies written so far are whole; the same command goes on from there."),

@@ -51,6 +51,7 @@ class Row:
         peak: Largest value of the raw anomaly map, NaN without a map.
         inside: Largest value of the map within the mask, NaN without a map or a mask.
         nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
+        place: Where in the map the largest value is: share of the width and of the height, None without a map.
     """
 
     role: Role
@@ -65,6 +66,7 @@ class Row:
     peak: float = math.nan
     inside: float = math.nan
     nearest: float = math.nan
+    place: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def score_items(
     model.visualizer = model.evaluator = None  # one would write pictures, the other would measure labels
     pending: list[list[Item]] = []
     loader = DataLoader(_Batches(model, items, batch_size, pending), batch_size=None, collate_fn=_same)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet_host():
         engine = Engine(
             callbacks=[*inference.callbacks, _make_collector(pending)],
             precision=inference.precision,
@@ -232,6 +234,8 @@ def _collect(name: str, outputs: ImageBatch, items: list[Item]) -> None:
         if maps is None:
             continue
         item.row.peak = float(maps[n].max())
+        down, right = divmod(int(maps[n].argmax()), maps.shape[-1])
+        item.row.place = ((right + 0.5) / maps.shape[-1], (down + 0.5) / maps.shape[-2])
         if item.mask is not None:
             mask = F.adaptive_max_pool2d(outputs.gt_mask[n : n + 1].float().cpu(), maps.shape[-2:])[0] > 0
             item.row.inside = float(maps[n][mask].max()) if bool(mask.any()) else math.nan
@@ -242,7 +246,7 @@ def _same(batch: ImageBatch) -> ImageBatch:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_host() -> Iterator[None]:
     """Keep Lightning's and anomalib's remarks on a run of the trainer off the screen, but no error."""
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]

@@ -35,6 +35,7 @@ LAYERS = [
     {"comparison"},
     {"learning"},
     {"report"},
+    {"building"},
     {"commands"},
     {"cli"},
 ]
