@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 16  # images that are tried
 _LEAST_STEPS, _LEAST_CORESET = 200, 0.001
+_FEWEST_STEPS = 50  # where even those do not fit and there is no other model
 _FIRST = 800 * 2 // BATCH  # steps of DiscriminativePadim until it has drawn its 800 defects, and they come again
 _PATCHES, _DIMENSIONS = (SIDE // 8) ** 2, 152  # of PatchCore's memory, an image and a patch
 _FIXED = {"export": 45.0, "report": 2.0}
@@ -185,6 +186,9 @@ def make_plan(
             }
             plan = replace(plan, left_out=left_out)
             continue
+        if needed > left and name == LEARNS:
+            needed -= (plan.steps - _FEWEST_STEPS) * speeds.new_step
+            plan = replace(plan, steps=_FEWEST_STEPS)
         plan = replace(plan, seconds={f"train {name}": needed * _MARGIN, **plan.seconds})
         left -= needed
     trained = len(models) - len(plan.left_out)

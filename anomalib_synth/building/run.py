@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
-from anomalib_synth.building.candidates import LABELS, LEARNS, make_config
+from anomalib_synth.building.candidates import LABELS, LEARNS, STEPS, make_config
 from anomalib_synth.building.choosing import Scores, Standing, choose, score_candidate
 from anomalib_synth.building.exporting import export_detector, missing_for_openvino
 from anomalib_synth.building.planning import Plan, choose_threads, make_plan, measure_speeds
@@ -126,6 +126,11 @@ class Builder:
         self._timeline.plan(plan.seconds)
         for name, reason in plan.left_out.items():
             self._timeline.say(f"{LABELS[name]} is left out: {reason}. Give more `minutes`.")
+        if LEARNS in self._settings.models and LEARNS not in plan.left_out and plan.steps < STEPS:
+            prepared.warnings.append(
+                f"DiscriminativePadim trains {plan.steps} steps, as the time allows, where {STEPS} serve most products. "
+                "Give more `minutes`."
+            )
         return plan
 
     def _train(self, name: str, prepared: Prepared, plan: Plan) -> list[Any]:
