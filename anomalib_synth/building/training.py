@@ -14,6 +14,7 @@ import yaml
 
 from anomalib_synth.calibration.scoring import quiet_host
 from anomalib_synth.calibration.training_run import instantiate
+from anomalib_synth.host.interrupts import passing_interrupts
 from anomalib_synth.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def train_candidate(
 
 
 def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[Any, AnomalibModule]:
-    """Build and train what a configuration says; return the trainer and the model."""
+    """Build and train what a configuration says; return the trainer and the model.
+
+    Raises:
+        KeyboardInterrupt: As it came.
+    """
     from anomalib.data import AnomalibDataModule
     from anomalib.engine import Engine
     from anomalib.models import AnomalibModule
@@ -68,7 +73,7 @@ def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[
 
     settings = dict(config["trainer"])
     own = [instantiate(Callback, "callbacks", section) for section in settings.pop("callbacks", [])]
-    with quiet_host(), _no_bars():
+    with quiet_host(), _no_bars(), passing_interrupts():
         seed_everything(config["seed_everything"], workers=True, verbose=False)
         model = instantiate(AnomalibModule, "model", config["model"])
         datamodule = instantiate(AnomalibDataModule, "data", config["data"])
