@@ -29,16 +29,25 @@ def register_backbone() -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Stands aside at the first import of timm, and adds to what its own loader does."""
+    """Stands aside when timm is looked for, and adds to what its own loader does.
+
+    It waits until timm is imported: whoever asks whether timm is installed looks for it, too.
+    """
+
+    def __init__(self) -> None:
+        self._aside = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find timm as anyone else would."""
-        if fullname != _HOST:
+        if fullname != _HOST or self._aside:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self._aside = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._aside = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Registering(spec.loader)
         return spec
@@ -64,4 +73,5 @@ class _Registering(Loader):
         if spec is not None:
             spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Waiting)]
         importlib.import_module(_OURS)
