@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.prediction.regions import Place
 
-_LONG_SIDE = 1600  # of a picture
+_LONG_SIDE = (480, 1600)  # of a picture: a smaller image is enlarged, a larger one made smaller
 _QUALITY = 90
 _AROUND = 0.25  # of a box's sides: what a crop shows beside it
 _HALO, _OUTLINE, _BOX = (0, 0, 0), (255, 45, 120), (255, 214, 10)
@@ -32,7 +32,8 @@ def draw_picture(pixels: np.ndarray, place: Place | None, view: torch.Tensor | N
     import cv2
 
     height, width = pixels.shape[:2]
-    scale = min(1.0, _LONG_SIDE / max(height, width))
+    long_side = max(height, width)
+    scale = min(max(_LONG_SIDE[0], long_side), _LONG_SIDE[1]) / long_side
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     image = Image.fromarray(pixels)
     canvas = np.array(image if size == (height, width) else image.resize(size[::-1], Image.Resampling.BILINEAR))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from anomalib_synth.images import find_images, list_images
 from anomalib_synth.images.listing import Listing, as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
 _PATIENCE = 5  # looks at a file that cannot be read and does not change, before it is called unreadable
@@ -118,14 +118,12 @@ class Watcher:
         interval: Seconds between two looks.
         until_idle: End when nothing was new for so many seconds; None goes on.
         stop: Ends it.
-        sleep: Waits; for tests.
     """
 
     folder: Path
     interval: float
     until_idle: float | None
     stop: Stop
-    sleep: Callable[[float], None] = time.sleep
     _seen: dict[Path, _Seen] = field(init=False, default_factory=dict)
     _foreign: set[str] = field(init=False, default_factory=set)
 
@@ -136,8 +134,9 @@ class Watcher:
             look, waiting = self._look()
             if look.files or look.foreign:
                 yield look
-            idle = 0.0 if look.files or look.foreign or waiting else idle + self.interval
-            if self.until_idle is not None and idle >= self.until_idle:
+            is_quiet = not (look.files or look.foreign or waiting)
+            idle = idle + self.interval if is_quiet else 0.0
+            if is_quiet and self.until_idle is not None and idle >= self.until_idle:
                 return
             self._wait()
 
@@ -177,5 +176,5 @@ class Watcher:
     def _wait(self) -> None:
         left = self.interval
         while left > 0 and not self.stop.asked:
-            self.sleep(min(_NAP, left))
+            sleep(min(_NAP, left))
             left -= _NAP
