@@ -201,7 +201,7 @@ def _begins(node: Any) -> bool:
 
 
 def _read(outputs: Any, count: int) -> list[Finding]:
-    values = {output.any_name: value for output, value in outputs.items()}
+    values = {name: value for output, value in outputs.items() for name in output.get_names()}
     scores = np.ravel(values["pred_score"]).astype(float).tolist()
     labels = np.ravel(values["pred_label"]).astype(bool)
     maps, masks = (
