@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class ExportedDetector:
 
     def _compile(self, graph: Any) -> Any:
         try:
-            return _openvino().Core().compile_model(graph, self._device, _EXACT)
+            return _core().compile_model(graph, self._device, _EXACT)
         except RuntimeError as error:
             msg = f"`accelerator` {self._device} cannot run the detector: {' '.join(str(error).split())[:300]}"
             raise ValueError(msg) from error
@@ -130,12 +131,18 @@ def _openvino() -> Any:
         raise ValueError(msg) from error
 
 
+@cache
+def _core() -> Any:
+    """Return the only core, which stays: where several came and went, Ctrl-C crashed the process (OpenVINO 2026.4)."""
+    return _openvino().Core()
+
+
 def _read_graph(path: Path) -> Any:
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
         msg = f"`detector` {str(path)!r} must have its weights, {path.with_suffix('.bin').name!r}, beside it."
         raise ValueError(msg)
     try:
-        graph = _openvino().Core().read_model(path)
+        graph = _core().read_model(path)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         msg = f"`detector` must be a model that anomalib exported, got {str(path)!r}: {reason}"
