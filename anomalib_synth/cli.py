@@ -36,6 +36,7 @@ class Command:
 
 
 COMMANDS = {
+    "build": Command("Finished steps are kept; the same command goes on from there."),
     "preview": Command(_NOTHING),
     "families": Command(_NOTHING),
     "convert": Command("Copies written so far are whole; the same command goes on from there."),
@@ -48,6 +49,7 @@ COMMANDS = {
     "calibrate": Command(_NOTHING),
     "predict": Command("Every verdict so far is written; the same command goes on from there."),
     "learn": Command("The detector is as it was; what was collected is kept."),
+    "look_alikes": Command("What was drawn is kept; the same command goes on from there."),
     "compare": Command("Finished runs are kept; the same command goes on from there."),
     "configs": Command(_NOTHING),
     "doctor": Command(_NOTHING),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -10,12 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.progress import Task, TaskID
 
 T = TypeVar("T")
 _FIRST, _EVERY = 2.0, 15.0  # seconds before the first plain line of a task, and between two
+_silenced: list[bool] = []  # by whom another bar stands for all
 
 
 class RateColumn(ProgressColumn):
@@ -62,6 +64,35 @@ class PlainProgress(Progress):
         )
 
 
+class SilentProgress(Progress):
+    """Shows nothing, and tells somebody else how far its latest task is.
+
+    Args:
+        listener: Called with the share that is done, in [0, 1].
+    """
+
+    def __init__(self, listener: Callable[[float], None] = lambda _: None) -> None:
+        super().__init__(auto_refresh=False, disable=True)
+        self._listener = listener
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Count, and tell."""
+        super().advance(task_id, advance)
+        task = self._tasks[task_id]
+        if task.total:
+            self._listener(min(1.0, task.completed / task.total))
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Show no bars within: one bar stands for all that is done."""
+    _silenced.append(True)
+    try:
+        yield
+    finally:
+        _silenced.pop()
+
+
 def make_progress(*, rate: bool = False, transient: bool = False) -> Progress:
     """Return a display of bars with the time left; of plain lines where the output is no terminal.
 
@@ -69,6 +100,8 @@ def make_progress(*, rate: bool = False, transient: bool = False) -> Progress:
         rate: Show steps per second, too.
         transient: Take the bars away at the end.
     """
+    if _silenced:
+        return SilentProgress()
     console = Console()
     if not console.is_terminal:
         return PlainProgress(console)

@@ -29,25 +29,22 @@ def register_backbone() -> None:
 
 
 class _Waiting(MetaPathFinder):
-    """Stands aside when timm is looked for, and adds to what its own loader does.
-
-    It waits until timm is imported: whoever asks whether timm is installed looks for it, too.
-    """
+    """Adds to what timm's own loader does. Who only asks whether timm is there changes nothing."""
 
     def __init__(self) -> None:
-        self._aside = False
+        self._asking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find timm as anyone else would."""
-        if fullname != _HOST or self._aside:
+        if fullname != _HOST or self._asking:
             return None
-        self._aside = True
+        self._asking = True
         try:
             spec = find_spec(fullname)
         finally:
-            self._aside = False
+            self._asking = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Registering(spec.loader)
         return spec
@@ -73,5 +70,4 @@ class _Registering(Loader):
         if spec is not None:
             spec.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Waiting)]
         importlib.import_module(_OURS)

@@ -33,7 +33,7 @@ ground_truth/<class>). Rows are appended to a CSV as they come; a row that is th
 
 The stores of the diffusion arms, STORES/<category>/{filtered,random,all}, by category:
 
-    anomalib-synth fit --diffusion true --normals DATA/<category>/train/good --image_size 128 --out PIPELINE
+    anomalib-synth fit --diffusion --normals DATA/<category>/train/good --image_size 128 --out PIPELINE
     anomalib-synth generate --normals DATA/<category>/train/good --image_size 128 --num_samples 160 \
         --generator DiffusionGenerator --generator.pipeline PIPELINE --out STORES/<category>/all
     cp -r STORES/<category>/all STORES/<category>/filtered; cp -r STORES/<category>/all STORES/<category>/random

@@ -94,6 +94,27 @@ class Plan:
                     yield item
                 progress.advance(task)
 
+    def draw_again(self, rows: Sequence[Row]) -> dict[int, Item]:
+        """Draw synthetic defects that were scored once more; by the ``id`` of their rows.
+
+        A cell is drawn as it was, whole, so that each defect is the one that was scored.
+        """
+        wanted = {id(row) for row in rows}
+        keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)
+        drawn: dict[int, Item] = {}
+        for cell in self._cells:
+            scored = [
+                row
+                for row in self.rows
+                if row.role == "synthetic" and (row.family, row.strength) == (cell.family, cell.strength)
+            ]
+            if not any(id(row) in wanted for row in scored):
+                continue
+            for old, (_, item) in zip(scored, draw_cell(cell, self.measure, keep, seed=self._seed), strict=True):
+                if item is not None and id(old) in wanted:
+                    drawn[id(old)] = item
+        return drawn
+
 
 def measure_rounding(
     rows: Sequence[Row], rate: float, score: Callable[[Iterable[Item], int], None], *, batch_size: int

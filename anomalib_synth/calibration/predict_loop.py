@@ -51,7 +51,7 @@ def run_predict_loop(
     from anomalib.engine import Engine
 
     model.visualizer = model.evaluator = None  # one would write pictures, the other would measure labels
-    with tempfile.TemporaryDirectory() as folder, _quiet(), passing_interrupts():
+    with tempfile.TemporaryDirectory() as folder, quiet_host(), passing_interrupts():
         engine = Engine(
             callbacks=[*inference.callbacks, collector],
             precision=inference.precision,
@@ -88,7 +88,7 @@ def as_it_is(batch: ImageBatch) -> ImageBatch:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_host() -> Iterator[None]:
     """Keep Lightning's and anomalib's remarks on a run of the trainer off the screen, but no error."""
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from rich.progress import Progress
+
     from anomalib_synth.calibration.outcome import Outcome
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.generators import AnomalyGenerator
@@ -84,6 +86,7 @@ class Calibration:
         settings: What it was measured with, for the report.
         notes: What the user should know about how it was done.
         checkpoint: The content of the checkpoint, with the new thresholds.
+        plan: What was scored; it draws a defect once more, for a picture.
     """
 
     outcome: Outcome
@@ -91,6 +94,7 @@ class Calibration:
     settings: dict[str, Any]
     notes: list[str]
     checkpoint: dict[str, Any]
+    plan: Plan
 
 
 def run_calibration(
@@ -103,8 +107,11 @@ def run_calibration(
     defects: Path | None = None,
     train_normals: Path | None = None,
     tiler: dict[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Score held-out normals and defects drawn on them, and set the thresholds.
+
+    Shows how far it is in ``progress``, by default in a bar of its own.
 
     Raises:
         ValueError: If an argument is wrong, before any work, or the model is not the checkpoint's.
@@ -131,8 +138,8 @@ def run_calibration(
     def score(items: Iterable[Item], size: int) -> None:
         score_items(network, checkpoint, items, inference=inference, batch_size=size, accelerator=settings.accelerator)
 
-    with make_progress(transient=True) as progress:
-        score(plan.items(progress), settings.batch_size)
+    with progress or make_progress(transient=True) as shown:
+        score(plan.items(shown), settings.batch_size)
     check_known(plan.rows, type(network).__name__)
     rate = settings.false_alarm_rate
     rounding = measure_rounding(plan.rows, rate, score, batch_size=settings.batch_size)
@@ -154,4 +161,4 @@ def run_calibration(
     changes = write_thresholds(loaded, image=outcome.image, pixel=outcome.pixel)
     loaded[CALIBRATION] = {**described, **outcome.to_dict()}
     notes = [note for note in [*notes, *changes] if note]
-    return Calibration(outcome=outcome, rows=plan.rows, settings=described, notes=notes, checkpoint=loaded)
+    return Calibration(outcome=outcome, rows=plan.rows, settings=described, notes=notes, checkpoint=loaded, plan=plan)

@@ -47,6 +47,7 @@ class Row:
         peak: Largest value of the raw anomaly map, NaN without a map.
         inside: Largest value of the map within the mask, NaN without a map or a mask.
         nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
+        place: Where in the map the largest value is: share of the width and of the height, None without a map.
     """
 
     role: Role
@@ -61,6 +62,7 @@ class Row:
     peak: float = math.nan
     inside: float = math.nan
     nearest: float = math.nan
+    place: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,8 @@ def _collect(name: str, outputs: ImageBatch, items: list[Item]) -> None:
         if maps is None:
             continue
         item.row.peak = float(maps[n].max())
+        down, right = divmod(int(maps[n].argmax()), maps.shape[-1])
+        item.row.place = ((right + 0.5) / maps.shape[-1], (down + 0.5) / maps.shape[-2])
         if item.mask is not None:
             mask = F.adaptive_max_pool2d(outputs.gt_mask[n : n + 1].float().cpu(), maps.shape[-2:])[0] > 0
             item.row.inside = float(maps[n][mask].max()) if bool(mask.any()) else math.nan

@@ -43,8 +43,8 @@ def calibrate(
     generator's checks and not cropped away by the model's own transform.
 
     Writes to the folder `out`: `calibrated.ckpt`, a copy of the checkpoint with which `anomalib predict` labels by the
-    new thresholds (validating it again would overwrite them), `recall.png`, `recall.csv`, `scores.csv` and
-    `calibration.json`.
+    new thresholds (validating it again would overwrite them), `calibration.html` (fit for use or not, what it misses,
+    with pictures), `recall.png`, `recall.csv`, `scores.csv` and `calibration.json`.
 
     Args:
         checkpoint: Checkpoint of any anomalib model (.ckpt), as `anomalib train` saves it. It is not changed.

@@ -6,6 +6,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from anomalib_synth.installation import install_extras
+
 
 def require_extra(extra: str, command: str, *modules: str) -> None:
     """Refuse to begin without the libraries of an extra.
@@ -15,7 +17,7 @@ def require_extra(extra: str, command: str, *modules: str) -> None:
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        msg = f"`{command}` needs {', '.join(missing)}, not installed here: pip install 'anomalib-synth[{extra}]'"
+        msg = f"`{command}` needs {', '.join(missing)}, not installed here: {install_extras(extra)}"
         raise ValueError(msg)
 
 

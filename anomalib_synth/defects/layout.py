@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MASK_FOLDERS = ("ground_truth", "masks")
 LABEL_FOLDER = "labels"
+_IMAGES = "images"
 NAME_FILES = ("data.yaml", "classes.txt")
 _ABOVE = 2  # folders above the one that was given in which marks are looked for
 _DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
@@ -141,13 +142,20 @@ def _find_said(folders: Iterable[Path], base: Path) -> list[tuple[Path, Path]]:
 
 
 def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterator[Path]:
-    """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``."""
+    """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``.
+
+    Where there are ``images`` beside it, ``masks`` and ``labels`` are theirs and not those of ``defects``.
+    """
     for parent in above:
         parts = folder.relative_to(parent).parts
         for name in names:
             yield parent / name / Path(*parts)
-            if parts:
+            if parts and not _are_of_others(parent, parts):
                 yield parent / name / Path(*parts[1:])
+
+
+def _are_of_others(parent: Path, parts: tuple[str, ...]) -> bool:
+    return parts[0] != _IMAGES and (parent / _IMAGES / Path(*parts[1:])).is_dir()
 
 
 def _existing(folders: Iterable[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.engines.local import AHEAD, worker_died
 from anomalib_synth.engines.worker import Job, Worker
+from anomalib_synth.installation import install_extras
 from anomalib_synth.store import StoreError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        msg = "`engine` 'ray' needs Ray, which is not installed: pip install anomalib-synth[ray]"
+        msg = f"`engine` 'ray' needs Ray, which is not installed: {install_extras('ray')}"
         raise ValueError(msg) from error
     return ray
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.fitting.training import Outcome, Schedule, train
+from anomalib_synth.installation import install_extras
 from anomalib_synth.models.tokenizer import pool
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def fit_codebooks(
     try:
         import faiss
     except ImportError as error:
-        msg = "Fitting codebooks needs faiss, which is not installed: pip install anomalib-synth[fit]"
+        msg = f"Fitting codebooks needs faiss, which is not installed: {install_extras('fit')}"
         raise ValueError(msg) from error
     tokenizer.eval()
     batches = [tokenizer.encode(_draw(sampler, HELD_OUT_STEP + 1 + n, 64)) for n in range(-(-windows // 64))]

@@ -5,6 +5,7 @@ from anomalib_synth.generators.base import AnomalyGenerator, build_generator
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.diffusion import DiffusionGenerator, DiffusionRetrievalGenerator
 from anomalib_synth.generators.filtered import FilteredGenerator
+from anomalib_synth.generators.look_alike import LookAlikeGenerator
 from anomalib_synth.generators.mixture import MixtureGenerator
 from anomalib_synth.generators.real_defect import RealDefectGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
@@ -17,6 +18,7 @@ __all__ = [
     "DiffusionGenerator",
     "DiffusionRetrievalGenerator",
     "FilteredGenerator",
+    "LookAlikeGenerator",
     "MixtureGenerator",
     "RealDefectGenerator",
     "RuleBasedGenerator",

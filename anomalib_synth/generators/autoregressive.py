@@ -216,7 +216,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         prompt = None
         if asked is not None:
             prompt = asked[row] if self._asked[0] else Draws(hash64(seed, "prompt")).choice(asked)
-            self._report_unknown(prompt)
+            self.report_unknown(prompt)
         return draw_region(self.shapes, images, row, seed, part, prompt)
 
     def _propose(
@@ -239,7 +239,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
             prompts=[prompt],
         )
 
-    def _report_unknown(self, prompt: str) -> None:
+    def report_unknown(self, prompt: str) -> None:
+        """Warn of words that the models never saw, once each."""
         known = self._reported | PLACE_WORDS
         unknown = [word for word in self.backend.find_unknown(prompt) if word not in known]
         if unknown:

@@ -62,6 +62,7 @@ class DefectFolder:
         masks: A folder of masks, or of annotations that outline pixels, laid out alike; or one COCO or CVAT file. None
             looks for them as :func:`~anomalib_synth.defects.list_defects` does.
         skip_unmarked: Leave out images that are not outlined by pixels, instead of refusing them.
+        argument: What the caller calls ``masks``, for errors.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class DefectFolder:
         masks: Path | str | None = None,
         *,
         skip_unmarked: bool = False,
+        argument: str = "masks",
     ) -> None:
         self.defects = Path(defects) if isinstance(defects, (str, Path)) else [Path(file) for file in defects]
         self.masks = None if masks is None else Path(masks)
         self.skip_unmarked = skip_unmarked
+        self.argument = argument
 
     @cached_property
     def listed(self) -> list[RealDefect]:
@@ -82,19 +85,19 @@ class DefectFolder:
         Raises:
             ValueError: If there is no folder or no image, or an image is not marked by pixels.
         """
-        found = list_defects(self.defects, marks=self.masks, argument="masks")
+        found = list_defects(self.defects, marks=self.masks, argument=self.argument)
         if self.skip_unmarked and any(defect.kind == "mask" for defect in found):
             return [defect for defect in found if defect.kind == "mask"]
         if self.masks is None and all(defect.kind == "image" for defect in found):
             msg = (
-                f"`masks` must be given: there is no folder `ground_truth` beside `defects` {str(self.defects)!r}, nor "
-                f"any mark of {str(found[0].image)!r}. Masks say which pixels are the defect: non-zero where it is. "
-                f"{_REMEDY}"
+                f"`{self.argument}` must be given: there is no folder `ground_truth` beside `defects` "
+                f"{str(self.defects)!r}, nor any mark of {str(found[0].image)!r}. Masks say which pixels are the "
+                f"defect: non-zero where it is. {_REMEDY}"
             )
             raise ValueError(msg)
         for defect in found:
             if defect.kind != "mask":
-                raise ValueError(_describe_unusable(defect))
+                raise ValueError(_describe_unusable(defect, self.argument))
         return found
 
     @cached_property
@@ -113,13 +116,13 @@ class DefectFolder:
         return found
 
 
-def _describe_unusable(defect: RealDefect) -> str:
+def _describe_unusable(defect: RealDefect, argument: str) -> str:
     """Say why the defect of an image cannot be cut out."""
     image = defect.image
     if defect.kind == "image":
         return (
-            f"`masks` must hold a mask of every image in `defects`, but there is neither {image.stem}_mask.png nor "
-            f"{image.stem}.png for {str(image)!r}. Add it, or take the image away. {_REMEDY}"
+            f"`{argument}` must hold a mask of every image in `defects`, but there is neither {image.stem}_mask.png "
+            f"nor {image.stem}.png for {str(image)!r}. Add it, or take the image away. {_REMEDY}"
         )
     return (
         f"`defects` must be outlined by pixels to be pasted, but {str(image)!r} is marked by {_KINDS[defect.kind]} in "

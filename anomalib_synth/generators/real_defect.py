@@ -89,6 +89,8 @@ class RealDefectGenerator(AnomalyGenerator):
         'anomalib_synth.generators.RealDefectGenerator'
     """
 
+    marks_argument = "masks"  # what errors call it
+
     def __init__(
         self,
         defects: Path | str | Sequence[Path | str],
@@ -117,7 +119,7 @@ class RealDefectGenerator(AnomalyGenerator):
         self.turn = turn
         self.mirror = mirror
         self.skip_unmarked = skip_unmarked
-        self._folder = DefectFolder(defects, masks, skip_unmarked=skip_unmarked)
+        self._folder = DefectFolder(defects, masks, skip_unmarked=skip_unmarked, argument=self.marks_argument)
 
     @property
     def init_args(self) -> dict[str, Any]:

@@ -54,9 +54,13 @@ def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
         raise ValueError(msg)
 
 
-def check_range(name: str, value: tuple[float, float], *, largest: float = 1.0) -> tuple[float, float]:
-    """Return a range as floats, refused unless 0 < min <= max <= largest."""
-    if not hasattr(value, "__len__") or len(value) != 2 or not 0 < value[0] <= value[1] <= largest:
-        msg = f"`{name}` must satisfy 0 < min <= max <= {largest:g}, got {value}. For one value, give it twice."
+def check_range(
+    name: str, value: tuple[float, float], *, largest: float = 1.0, from_zero: bool = False
+) -> tuple[float, float]:
+    """Return a range as floats, refused unless 0 < min <= max <= largest; with ``from_zero`` the least may be 0."""
+    is_right = hasattr(value, "__len__") and len(value) == 2 and 0 <= value[0] <= value[1] <= largest
+    if not is_right or (value[0] == 0 and not from_zero):
+        least = "0 <=" if from_zero else "0 <"
+        msg = f"`{name}` must satisfy {least} min <= max <= {largest:g}, got {value}. For one value, give it twice."
         raise ValueError(msg)
     return float(value[0]), float(value[1])

@@ -72,12 +72,8 @@ def post_processor_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {_CONFIG: dict(checkpoint[_CONFIG])} if checkpoint.get(_CONFIG) else {}
 
 
-def read_image_threshold(checkpoint: dict[str, Any]) -> float:
-    """Return the raw image score above which a checkpoint that was read calls an image anomalous.
-
-    Raises:
-        ValueError: If it has no threshold.
-    """
+def find_image_threshold(checkpoint: dict[str, Any]) -> float | None:
+    """Return the raw image score above which a checkpoint that was read calls an image anomalous, None if none is."""
     config = checkpoint.get(_CONFIG) or {}
     sensitivity = config.get("image_sensitivity", 0.5)
     for state, prefix in _states(checkpoint):
@@ -87,11 +83,23 @@ def read_image_threshold(checkpoint: dict[str, Any]) -> float:
         span = float(state[f"{prefix}image_max"]) - float(state[f"{prefix}image_min"])
         if not math.isnan(threshold) and not math.isnan(span):
             return threshold + (0.5 - float(sensitivity)) * span
-    msg = (
-        "The checkpoint must hold a threshold of anomalib's post-processor, got none. Validate the model when it is "
-        "trained, or calibrate it with `anomalib-synth calibrate`."
-    )
-    raise ValueError(msg)
+    return None
+
+
+def read_image_threshold(checkpoint: dict[str, Any]) -> float:
+    """Return the raw image score above which a checkpoint that was read calls an image anomalous.
+
+    Raises:
+        ValueError: If it has no threshold.
+    """
+    threshold = find_image_threshold(checkpoint)
+    if threshold is None:
+        msg = (
+            "The checkpoint must hold a threshold of anomalib's post-processor, got none. Validate the model when it "
+            "is trained, or calibrate it with `anomalib-synth calibrate`."
+        )
+        raise ValueError(msg)
+    return threshold
 
 
 def read_normalised_threshold(checkpoint: dict[str, Any]) -> float:

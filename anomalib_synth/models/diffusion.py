@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.installation import install_extras
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.pipeline_parts import (
     INDEX,
@@ -321,7 +322,7 @@ def import_diffusers() -> ModuleType:
         import diffusers
         import transformers  # noqa: F401 - the text encoders
     except ImportError as error:
-        msg = "Diffusion needs diffusers and transformers: `pip install 'anomalib-synth[diffusion]'`."
+        msg = f"Diffusion needs diffusers and transformers: `{install_extras('diffusion')}`."
         raise ImportError(msg) from error
     return diffusers
 

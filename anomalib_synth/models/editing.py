@@ -64,6 +64,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Template:
+    """What an edit starts from, in place of nothing: a window that shows it in the mask.
+
+    Args:
+        image: (1, 3, S, S) in [0, 1].
+        variation: Share v of the tokens that are drawn anew, the finest first, in [0, 1].
+    """
+
+    image: torch.Tensor
+    variation: float
+
+    def share(self, scale: int, backend: TokenBackend) -> float:
+        """Return the share of a scale's tokens that are drawn anew."""
+        finer = backend.num_scales - 1 - scale
+        return min(max(self.variation * (backend.num_scales - backend.frozen_scales) - finer, 0.0), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Edit:
     """An edited window.
 
@@ -94,6 +112,9 @@ class TokenBackend(Protocol):
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and the tokens of every scale, (1, h, h), of a window (1, 3, S, S)."""
+
+    def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the tokens of a scale, (1, h, h), that come nearest to what the latents lack."""
 
     def groups(self, mask: torch.Tensor, scale: int) -> Sequence[torch.Tensor]:
         """Return which tokens of a scale touch a mask (1, 1, S, S): gates (1, h, h), drawn one after another."""
@@ -136,6 +157,7 @@ class LocalBackend:
         self.num_scales = len(tokenizer.strides)
         self.frozen_scales = model.frozen_scales
         self.gate, self.embed, self.decode = tokenizer.gate, tokenizer.embed, tokenizer.decode
+        self.quantize = tokenizer.quantize
         self.find_unknown = reader.find_unknown
 
     def to(self, device: torch.device) -> Self:
@@ -184,6 +206,21 @@ class _Begun:
     asked: list[Queries]
 
 
+class _Start:
+    """The tokens of a template, and which of them stay."""
+
+    def __init__(self, backend: TokenBackend, template: Template, seed: int) -> None:
+        self._backend, self._template = backend, template
+        self._z, _ = backend.encode(template.image)
+        self._rng = torch.Generator().manual_seed(seed ^ 1)  # not the draws' own, which are the same whatever stays
+
+    def keep(self, f: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return which tokens of a scale stay, (1, h, h) bool, and all of them, given the latents before."""
+        own = self._backend.quantize(self._z - f, scale)
+        stays = torch.rand(own.shape, generator=self._rng) >= self._template.share(scale, self._backend)
+        return stays.to(own.device), own
+
+
 @torch.no_grad()
 def edit_window(
     backend: TokenBackend,
@@ -196,6 +233,7 @@ def edit_window(
     strength: float = 1.0,
     prompt_to: str | None = None,
     mix: float = 0.0,
+    template: Template | None = None,
 ) -> Edit:
     """Draw what the prompt says into the mask, scale by scale.
 
@@ -212,6 +250,14 @@ def edit_window(
     moves the latents between source and edit before decoding; two prompts are mixed in their logits, with the same
     noise.
 
+    With a template t the draw starts from what that shows in the mask, and of each scale only a share is drawn::
+
+        t_k  = nearest(E(t) - f)
+        s_k  = clip(v (K - k0) - (K - 1 - k), 0, 1)     # v the variation, k0 the first scale that is drawn
+        r*_k = m_k (u_k < s_k ? r_k : t_k) + (1 - m_k) r_k(source),   u_k uniform, one a token
+
+    so that v = 0 gives the template through the tokenizer, and v = 1 the edit without one.
+
     Args:
         backend: The models.
         image: (1, 3, S, S) in [0, 1].
@@ -222,6 +268,7 @@ def edit_window(
         strength: In [0, 1]; 0 gives the source back.
         prompt_to: A second prompt.
         mix: Share of the second prompt, in [0, 1].
+        template: What the draw starts from; None draws everything.
     """
     z, source = backend.encode(image)
     f_source = sum(backend.embed(tokens, scale) for scale, tokens in enumerate(source))
@@ -230,15 +277,19 @@ def edit_window(
     texts = ["", prompt] if prompt_to is None else ["", prompt, prompt_to]
     begun = backend.begin(z, mask, texts)
     rng = torch.Generator().manual_seed(seed)
+    start = None if template is None else _Start(backend, template, seed)
     f, tokens = torch.zeros_like(z), []
     for scale, kept in enumerate(source):
         drawn = kept
+        stays, own = start.keep(f, scale) if start else (None, kept)
         for gate in backend.groups(mask, scale) if scale >= backend.frozen_scales else ():
             null, *asked = backend.logits(begun, f, drawn, gate, scale)
             wanted = asked[0] if prompt_to is None else torch.lerp(asked[0], asked[1], mix)
             logits = (null + sampling.guidance * (wanted - null)).float()
             noise = torch.rand(logits.shape, generator=rng).clamp_min(1e-9).to(logits.device)
             drawn = drawn.masked_scatter(gate, sampling.choose(logits, noise))
+            if stays is not None:
+                drawn = torch.where(gate & stays, own, drawn)
         tokens.append(drawn)
         f = f + backend.embed(drawn, scale)
     # both through the decoder, so that what it loses is lost twice and cancels

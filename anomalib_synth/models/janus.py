@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.installation import install_extras
 from anomalib_synth.models.config_files import read_json_object
 from anomalib_synth.models.pretrained import check_files, load_network
 
@@ -120,9 +121,14 @@ class JanusBackend:
         size = (self.resolution, self.resolution)
         image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1) * 2 - 1
         z = self.vq.quant_conv(self.vq.encoder(image.to(self.model.dtype))).float()
+        return z, [self.quantize(z, 0)]
+
+    def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
+        """Return the nearest tokens: (1, C, g, g) -> (1, g, g)."""
+        del scale
         # the codebook is on the unit sphere; the quantiser of transformers leaves that out where it encodes
-        near = torch.einsum("bchw,vc->bvhw", F.normalize(z, dim=1), F.normalize(self._codebook, dim=1))
-        return z, [near.argmax(1)]
+        near = torch.einsum("bchw,vc->bvhw", F.normalize(residual, dim=1), F.normalize(self._codebook, dim=1))
+        return near.argmax(1)
 
     def groups(self, mask: torch.Tensor, scale: int) -> list[torch.Tensor]:
         """Return the tokens that touch a mask (1, 1, S, S), one by one."""
@@ -217,6 +223,6 @@ def _import() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        msg = "A Janus model needs transformers: `pip install 'anomalib-synth[janus]'`."
+        msg = f"A Janus model needs transformers: `{install_extras('janus')}`."
         raise ImportError(msg) from error
     return transformers

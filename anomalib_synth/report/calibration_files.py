@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.checkpoints import save_checkpoint
 from anomalib_synth.calibration.outcome import LEVELS
+from anomalib_synth.report.detector_page import describe_calibration, write_page
 from anomalib_synth.report.recall_plot import draw_calibration
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ _ROW_FIELDS = (
 )  # fmt: skip
 
 
-def write_calibration(calibration: Calibration, out: Path) -> None:
-    """Write the checkpoint with its new thresholds, the results and the picture into a folder."""
+def write_calibration(calibration: Calibration, out: Path) -> dict[str, Any]:
+    """Write the checkpoint with its new thresholds, the results, the picture and the page into a folder.
+
+    Returns:
+        What the page shows.
+    """
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(calibration.checkpoint, out / "calibrated.ckpt")
     write_results(calibration.outcome, calibration.rows, calibration.settings, out)
@@ -37,6 +42,9 @@ def write_calibration(calibration: Calibration, out: Path) -> None:
         [row.score for row in calibration.rows if row.role == "real"],
         out / "recall.png",
     )
+    page = describe_calibration(calibration)
+    write_page(page, out / "calibration.html", title=f"Calibration of {page['model']}")
+    return page
 
 
 def write_results(outcome: Outcome, rows: Sequence[Row], settings: Mapping[str, Any], out: Path) -> None:
@@ -81,7 +89,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         )
     for note in notes:
         console.print(f"[bold]NOTE[/bold] {note}")
-    report = f"calibration.json, recall.csv, scores.csv and recall.png to {out}"
+    report = f"calibration.html, calibration.json, recall.csv, scores.csv and recall.png to {out}"
     if outcome.unfit:
         console.print(f"[bold]UNFIT FOR USE[/bold] This model is not fit for use: {outcome.unfit}")
         console.print(f"Wrote {report}, and calibrated.ckpt beside them, which is as unfit.", soft_wrap=True)

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from anomalib_synth.comparison.trial_metrics import METRICS, QUALITY
+from anomalib_synth.installation import install_extras
 from anomalib_synth.report.compare_plots import draw_plots
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store.files import write_whole
@@ -154,7 +155,8 @@ def print_summary(summary: Summary, written: Sequence[str], out: Path) -> None:
     for note in summary.notes:
         console.print(f"[bold]NOTE[/] {escape(note)}", soft_wrap=True)
     if "results.parquet" not in written:
-        console.print("[bold]NOTE[/] No results.parquet, as pyarrow is missing: pip install anomalib-synth\\[compare]")
+        remedy = escape(install_extras("compare"))
+        console.print(f"[bold]NOTE[/] No results.parquet, as pyarrow is missing: {remedy}", soft_wrap=True)
     console.print(f"Wrote {', '.join(written)} to {out}", soft_wrap=True, markup=False)
 
 

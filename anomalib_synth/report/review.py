@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomalib_synth.installation import install_extras
 from anomalib_synth.store import SampleStore
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _needing_the_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        msg = f"`review` needs {error.name}, which is not installed: pip install anomalib-synth[review]"
+        msg = f"`review` needs {error.name}, which is not installed: {install_extras('review')}"
         raise ValueError(msg) from error
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from anomalib_synth.installation import install_extras
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -155,7 +157,7 @@ def _build(vectors: np.ndarray, *, exact: bool) -> Any:
     try:
         import faiss
     except ImportError as error:
-        msg = "The retrieval filter needs faiss, which is not installed: pip install anomalib-synth[filter]"
+        msg = f"The retrieval filter needs faiss, which is not installed: {install_extras('filter')}"
         raise ImportError(msg) from error
     flat = faiss.IndexFlatIP(vectors.shape[1])
     if exact:

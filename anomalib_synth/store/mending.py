@@ -108,7 +108,7 @@ def mend_verdicts(path: Path) -> list[str]:
     return [
         *(f"{path.name} {fault}." for fault in faults),
         f"{path.name} keeps {len(sound)} verdicts; as it was, it is in {aside.name}. What it had left out is kept now: "
-        "run `anomalib-synth filter` again.",
+        "run `anomalib-synth filter` again, or `look_alikes` where that chose.",
     ]
 
 

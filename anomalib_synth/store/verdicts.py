@@ -43,7 +43,8 @@ class Verdicts:
         samples, faults = read_verdicts(self.path.read_bytes()) if found != (0, 0) else ({}, [])
         self.problem = f"{str(self.path)!r} is damaged: it {faults[0]}." if faults else ""
         if self.problem and strict:
-            msg = f"{self.problem} {remedy(self.path.parent)} Then run `anomalib-synth filter` again."
+            again = "Then run `anomalib-synth filter` again, or `look_alikes` where that chose."
+            msg = f"{self.problem} {remedy(self.path.parent)} {again}"
             raise StoreError(msg)
         if not self.problem:
             self.samples = samples

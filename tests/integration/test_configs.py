@@ -120,6 +120,7 @@ def test_there_are_configs() -> None:
         "mixture",
         "real_defects",
         "few_real_defects",
+        "look_alikes",
         *ADDITIONS,
     }
     compared = set((CONFIGS / "compare").glob("*.yaml"))  # test_compare.py runs these

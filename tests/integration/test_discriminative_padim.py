@@ -326,9 +326,14 @@ def test_resumed_run_equals_the_whole_run(parts_root, tmp_path, real) -> None:
         own = [] if real == "none" else [RealDefectsCallback(tmp_path / "defects" / "test", share=0.5)]
         engine = make_engine(tmp_path, [*own, synthesis, save, two_stage], max_epochs=4, limit_val_batches=0)
         engine.fit(model, datamodule=make_folder(parts_root), ckpt_path=checkpoint)
+        assert model.real_masks == (2 if real == "masks" else 0)
+        trusts.append(float(model.model.trust))
         return model
 
+    trusts: list[float] = []
     whole = run("whole").state_dict()
+    scale = trusts[0] / (1.4 if real == "masks" else 1)  # without real masks never above one
+    assert 0 < scale <= 1
     for epoch in (0, 1, 2):
         twin = run("twin", tmp_path / "whole" / f"epoch={epoch}.ckpt", seed=99).state_dict()
         for name, value in whole.items():

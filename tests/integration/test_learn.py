@@ -19,6 +19,7 @@ from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint, 
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.commands.learn import learn
+from anomalib_synth.commands.look_alikes import look_alikes
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
@@ -27,8 +28,10 @@ from anomalib_synth.images import digest_image
 from anomalib_synth.learning import collecting
 from anomalib_synth.learning.detector_map import DetectorMap
 from anomalib_synth.learning.lesson import Pupil
+from anomalib_synth.learning.missed_samples import TrainedDetector
 from anomalib_synth.learning.versions import DetectorFolder
 from anomalib_synth.models import DiscriminativePadim
+from anomalib_synth.store import SampleStore, export_mvtec
 from tests.integration.models import QUIET, normalising
 
 if TYPE_CHECKING:
@@ -384,3 +387,21 @@ def test_a_damaged_history_is_named(detector, missed) -> None:
     (detector / "learned" / "history.json").write_text("{")
     with pytest.raises(ValueError, match=r"history\.json' cannot be read"):
         run(detector, missed=missed)
+
+
+def test_look_alikes_of_a_defect_are_learned_when_they_are_exported(detector, parts, tmp_path, capsys) -> None:
+    found = [path for path in sorted((parts / "test").rglob("*.png")) if path.parent.name != "good"]
+    masks = parts / "ground_truth" / found[0].parent.name
+    look_alikes(
+        found[0], parts / "test" / "good", tmp_path / "store", detector=detector, marks=masks, num_samples=3,
+        accelerator="cpu",
+    )  # fmt: skip
+    store = SampleStore.open(tmp_path / "store")
+    assert len(store.verdicts) == 12
+    export_mvtec(store, tmp_path / "export")
+    run(detector, missed=tmp_path / "export" / "test")
+    about = json.loads((detector / "learned" / "0002.json").read_text())
+    assert len(about["learned"]) == 3
+    assert "Kept 3 in" in capsys.readouterr().out
+    after = TrainedDetector(detector, accelerator="cpu")  # its current version
+    assert after.digest != TrainedDetector(detector / "weights" / "lightning" / "model.ckpt").digest

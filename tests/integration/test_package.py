@@ -1,4 +1,4 @@
-"""What is given to users: the wheel and the source archive, and the API documentation."""
+"""What is given to users: the wheel and the source archive."""
 
 from __future__ import annotations
 
@@ -81,10 +81,3 @@ def test_the_source_archive_holds_the_tests_and_no_data(built) -> None:
 def test_the_archives_are_fit_for_the_registry(built) -> None:
     shown = run(sys.executable, "-m", "twine", "check", "--strict", *(str(file) for file in built.iterdir()))
     assert shown.count("PASSED") == 2
-
-
-def test_the_api_documentation_builds_without_a_warning(tmp_path) -> None:
-    run(sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", str(ROOT / "docs" / "api"), str(tmp_path))
-    page = (tmp_path / "generators.html").read_text(encoding="utf-8")
-    assert "AutoregressiveGenerator" in page
-    assert "RealDefectGenerator" in page

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
-    {"registration", "_version", "progress", "sample"},
+    {"registration", "_version", "installation", "progress", "sample"},
     {"images"},
     {"functional", "models", "store", "host"},
     {"defects"},
@@ -36,6 +36,7 @@ LAYERS = [
     {"learning"},
     {"prediction"},
     {"report"},
+    {"building"},
     {"commands"},
     {"cli"},
 ]

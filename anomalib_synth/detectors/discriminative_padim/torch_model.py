@@ -12,12 +12,13 @@ from anomalib_synth.detectors.discriminative_padim.features import GridFeatures
 from anomalib_synth.detectors.discriminative_padim.heads import Head
 from anomalib_synth.detectors.discriminative_padim.normality import PositionGaussian, distance
 from anomalib_synth.detectors.discriminative_padim.scales import make_resize, make_upsampling, scaled_size
+from anomalib_synth.detectors.discriminative_padim.score import trust_in_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomalib_synth.detectors.backbone import FrozenBackbone
-    from anomalib_synth.detectors.discriminative_padim.score import GroupScale, trust_in_heads
+    from anomalib_synth.detectors.discriminative_padim.score import GroupScale
 
 _SMOOTHING = 0.016  # deviation of the blur as a share of the side
 MAPS = 3  # of each scale: the distance, the head on features, the head on residuals

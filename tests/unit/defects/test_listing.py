@@ -76,6 +76,21 @@ def test_good_images_and_masks_are_left_out_when_they_lie_among_defects(tmp_path
     ]
 
 
+@pytest.mark.parametrize(("folder", "text"), [("masks", None), ("labels", "0 0.5 0.5 0.1 0.1")])
+@pytest.mark.parametrize("below", ["", "dent"])
+def test_marks_beside_are_those_of_the_images_when_there_are_such(tmp_path, folder, text, below) -> None:
+    for name in ("images", "defects"):
+        save_image(tmp_path / name / below / "000.png")
+    if text is None:
+        save_mask(tmp_path / folder / below / "000.png", BLOCK)
+    else:
+        save_text(tmp_path / folder / below / "000.txt", text)
+    for how in (lambda place: place, lambda place: [place / below / "000.png"]):
+        (of_images,) = list_defects(how(tmp_path / "images"))
+        (of_defects,) = list_defects(how(tmp_path / "defects"))
+        assert (of_images.kind, of_defects.kind) == ("mask" if text is None else "box", "image")
+
+
 def test_a_mask_is_the_defects_when_a_good_image_has_the_same_name(tmp_path) -> None:
     for name in ("good", "dent"):
         save_image(tmp_path / "test" / name / "000.png")

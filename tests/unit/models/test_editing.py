@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from anomalib_synth.models.editing import Edit, LocalBackend, Sampling, edit_window
+from anomalib_synth.models.editing import Edit, LocalBackend, Sampling, Template, edit_window
 from tests.unit.models.small_bundle import make_models, vocabulary
 
 
@@ -107,6 +107,61 @@ def test_mix_goes_from_one_prompt_to_the_other(backend) -> None:
     assert torch.equal(mixed[0], edit(backend, image).image)
     assert torch.equal(mixed[1], edit(backend, image, prompt="a large round dent").image)
     assert not torch.equal(mixed[0.5], mixed[0])
+
+
+def trace(backend: LocalBackend, image: torch.Tensor, shown: torch.Tensor) -> list[torch.Tensor]:
+    """The tokens of a window with those of another one in the mask, scale by scale, worked out on its own."""
+    tokenizer = backend.tokenizer
+    source, _ = tokenizer.tokenize(tokenizer.encode(image))
+    z, f, tokens = tokenizer.encode(shown), 0, []
+    for scale, kept in enumerate(source):
+        mixed = kept.clone()
+        if scale >= backend.frozen_scales:
+            gate = tokenizer.gate(block(), scale)
+            mixed[gate] = tokenizer.quantize(z - f, scale)[gate]
+        tokens.append(mixed)
+        f = f + tokenizer.embed(mixed, scale)
+    return tokens
+
+
+def test_the_tokens_are_the_templates_when_nothing_varies(backend) -> None:
+    image, shown = draw_window(), draw_window(1)
+    result = edit(backend, image, template=Template(image=shown, variation=0))
+    expected = trace(backend, image, shown)
+    assert all(torch.equal(a, b) for a, b in zip(result.tokens, expected, strict=True))
+    assert not torch.equal(result.image, image)
+
+
+def test_the_edit_is_that_without_a_template_when_everything_varies(backend) -> None:
+    image = draw_window()
+    result = edit(backend, image, template=Template(image=draw_window(1), variation=1))
+    assert torch.equal(result.image, edit(backend, image).image)
+
+
+def test_the_coarse_tokens_stay_when_some_vary_and_those_that_vary_stay_varied_with_more(backend) -> None:
+    image, shown = draw_window(), draw_window(1)
+    kept = trace(backend, image, shown)
+    scales = range(backend.frozen_scales, backend.num_scales)  # five
+    shares = {}
+    for variation in (0.2, 0.5, 0.8):
+        result = edit(backend, image, template=Template(image=shown, variation=variation))
+        for scale, (drawn, source) in enumerate(zip(result.tokens, result.source, strict=True)):
+            outside = ~backend.gate(block(), scale)
+            assert torch.equal(drawn[outside], source[outside])
+        changed = [(result.tokens[k] != kept[k])[backend.gate(block(), k)].float().mean() for k in scales]
+        shares[variation] = [float(share) for share in changed]
+    assert shares[0.2][:4] == [0, 0, 0, 0]
+    assert shares[0.2][4] > 0.8
+    assert shares[0.5][:2] == [0, 0]
+    assert 0.2 < shares[0.5][2] < 0.8
+    assert shares[0.8][0] == 0
+    assert min(shares[0.8][2:]) > 0.5
+
+
+def test_an_empty_mask_returns_the_input_when_there_is_a_template(backend) -> None:
+    template = Template(image=draw_window(1), variation=0.5)
+    result = edit(backend, draw_window(), torch.zeros(1, 1, 64, 64), template=template)
+    assert torch.equal(result.image, draw_window())
 
 
 def test_gumbel_draws_follow_the_softmax() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anomalib_synth.generators import AutoregressiveGenerator
-from anomalib_synth.models.editing import Sampling, edit_window
+from anomalib_synth.models.editing import Sampling, Template, edit_window
 from anomalib_synth.models.janus import JanusBackend, JanusCheckpoint
 from tests.unit.models.small_janus import make_janus
 
@@ -71,6 +71,23 @@ def test_tokens_before_the_mask_decide_what_is_drawn(backend) -> None:
         other.flatten()[0] = (other.flatten()[0] + 1) % 32
         changed = backend.logits(backend.begin(z, block(), ["", "a dark scratch"]), z, other, gate, 0)
         assert not torch.allclose(changed[1], text, atol=1e-4)
+
+
+def test_the_tokens_are_the_templates_when_nothing_varies_and_others_when_all_do(backend) -> None:
+    shown = draw_window().flip(3)
+    _, (own,) = backend.encode(shown)
+    touched = torch.zeros(1, 4, 4, dtype=torch.bool)
+    touched[:, 1:3, 1:2] = True
+
+    def edit(variation: float | None) -> torch.Tensor:
+        template = None if variation is None else Template(image=shown, variation=variation)
+        options = {"seed": 1, "sampling": Sampling(), "template": template}
+        result = edit_window(backend, draw_window(), block(), "a dark scratch", **options)
+        assert torch.equal(result.tokens[0][~touched], result.source[0][~touched])
+        return result.tokens[0]
+
+    assert torch.equal(edit(0)[touched], own[touched])
+    assert torch.equal(edit(1), edit(None))
 
 
 def test_texts_of_different_length_are_read_as_alone(backend) -> None:

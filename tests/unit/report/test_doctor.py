@@ -8,6 +8,7 @@ from importlib import metadata
 import pytest
 
 from anomalib_synth.commands.doctor import doctor
+from anomalib_synth.installation import find_installer, install_extras
 from anomalib_synth.report import doctor as module
 from anomalib_synth.report.doctor import examine, examine_packages, examine_strategies, examine_weights
 
@@ -32,7 +33,7 @@ def test_a_package_that_is_missing_or_old_is_broken(monkeypatch) -> None:
     found = {finding.name: finding for finding in examine_packages()}
     assert found["scipy"].state == found["timm"].state == "broken"
     assert found["scipy"].detail == "not installed"
-    assert found["timm"].remedy.startswith("pip install 'timm>=")
+    assert found["timm"].remedy.startswith(f"{find_installer()} 'timm>=")
     assert found["torch"].state == "works"
 
 
@@ -46,7 +47,7 @@ def test_an_extra_that_is_missing_is_optional(monkeypatch) -> None:
 
     monkeypatch.setattr(metadata, "version", version)
     review = next(finding for finding in examine_packages() if finding.name == "review")
-    assert (review.state, review.remedy) == ("optional", "pip install 'anomalib-synth[review]'")
+    assert (review.state, review.remedy) == ("optional", install_extras("review"))
     assert "uvicorn" in review.detail
 
 
@@ -97,7 +98,7 @@ def test_strategies_that_need_more_say_what(monkeypatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     found = {finding.name: finding for finding in examine_strategies()}
     assert found["FilteredGenerator"].state == found["DiffusionRetrievalGenerator"].state == "optional"
-    assert found["FilteredGenerator"].remedy == "pip install 'anomalib-synth[filter]'"
+    assert found["FilteredGenerator"].remedy == install_extras("filter")
     assert "diffusers" in found["DiffusionRetrievalGenerator"].detail
 
 
@@ -108,4 +109,4 @@ def test_the_diffusion_generator_works_when_its_pipeline_is_cached(monkeypatch) 
     assert found["FilteredGenerator"].state == "works"
     monkeypatch.setattr(module, "_is_cached", lambda repository: False)
     found = {finding.name: finding for finding in examine_strategies()}
-    assert found["DiffusionRetrievalGenerator"].remedy.startswith("anomalib-synth fit --diffusion true")
+    assert found["DiffusionRetrievalGenerator"].remedy.startswith("anomalib-synth fit --diffusion ")

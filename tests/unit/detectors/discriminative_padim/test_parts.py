@@ -25,7 +25,7 @@ from anomalib_synth.detectors.discriminative_padim.scales import (
     scaled_size,
 )
 from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
-from anomalib_synth.detectors.discriminative_padim.score import measure_scale
+from anomalib_synth.detectors.discriminative_padim.score import deviation_bound, measure_scale, trust_in_heads
 from anomalib_synth.detectors.discriminative_padim.targets import Targets, cover_cells, focal_losses
 
 
@@ -231,3 +231,10 @@ def test_one_cycle_is_torchs() -> None:
         assert ours(step) == pytest.approx(theirs.get_last_lr()[0], abs=0.03)
         optimiser.step()
         theirs.step()
+
+
+def test_heads_count_more_in_the_map_when_they_learned_real_masks() -> None:
+    distances, heads = (measure_scale([torch.randn(n, 2, 8, 8)]) for n in (40, 10))
+    plain = trust_in_heads(distances, heads, 0)
+    assert plain == pytest.approx(deviation_bound(40) / deviation_bound(10))
+    assert trust_in_heads(distances, heads, 5) == pytest.approx(2 * plain)

@@ -1,0 +1,142 @@
+"""Looks at the good images of a folder, one after the other: what each is, and its small grey picture."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from anomalib_synth.building.oddities import THUMBNAIL, Oddity, find_oddities
+from anomalib_synth.images import (
+    ImageReader,
+    UnreadableImageError,
+    WhitePoint,
+    allow_large_images,
+    digest_image,
+    find_white_point,
+    list_images,
+    read_bytes,
+)
+from anomalib_synth.images.agreement import find_difference
+from anomalib_synth.images.reading import open_image
+from anomalib_synth.images.samples import is_deep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_THREADS = 4
+
+
+@dataclass(kw_only=True)
+class Look:
+    """What one image is.
+
+    Args:
+        name: Its path within the folder.
+        path: Its file.
+        content: Digest of what it shows; ``""`` for one that cannot be read.
+        size: Width and height.
+        kind: Depth and colours, such as ``"8-bit RGB"``.
+        difference: Why anomalib's reader would show it differently, ``""`` if it would not.
+        brightness: Mean level in [0, 1].
+        unreadable: Why it cannot be read, ``""`` if it can.
+        thumbnail: Its small grey picture, levels in [0, 1].
+        odd: What is odd about it, in words.
+    """
+
+    name: str
+    path: Path
+    content: str = ""
+    size: tuple[int, int] = (0, 0)
+    kind: str = ""
+    difference: str = ""
+    brightness: float = 0.0
+    unreadable: str = ""
+    thumbnail: Any = None
+    odd: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """What was seen in a folder.
+
+    Args:
+        images: Every image that can be read.
+        unreadable: Those that cannot.
+        oddities: What is odd, in words.
+        groups: Contents by what they show: copies, and near copies such as a picture that was saved again, together.
+        white_point: White of the files of more than 8 bits.
+        note: What else lies in the folder and is not read.
+    """
+
+    images: list[Look]
+    unreadable: list[Look]
+    oddities: list[Oddity]
+    groups: list[list[str]]
+    white_point: WhitePoint
+    note: str = ""
+
+
+def look_at(folder: Path, argument: str = "normals", *, advance: Callable[[float], None] = lambda _: None) -> Looks:
+    """Read every image of a folder once, and say what is odd about them.
+
+    Args:
+        folder: The folder, searched recursively.
+        argument: What the caller calls it, for errors.
+        advance: Called with the share of images that have been read.
+
+    Raises:
+        ValueError: If there is no image in it.
+    """
+    listing = list_images(folder, argument)
+    white = find_white_point(listing.paths)
+    reader = ImageReader(None, white)
+    looked: list[Look] = []
+    with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
+        for look in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
+            looked.append(look)
+            advance(len(looked) / len(listing.files))
+    images = [look for look in looked if not look.unreadable]
+    unreadable = [look for look in looked if look.unreadable]
+    groups, oddities = find_oddities(images, unreadable, white)
+    return Looks(
+        images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white, note=listing.note()
+    )
+
+
+def look_at_file(name: str, path: Path, *, reader: ImageReader) -> Look:
+    """Return what a file is; one that cannot be read says why."""
+    try:
+        data = read_bytes(path)
+        pixels = reader.decode(data)
+        with open_image(data) as image:
+            kind = f"{16 if is_deep(image, data) else 8}-bit {'grey' if _is_grey(pixels) else 'RGB'}"
+    except UnreadableImageError as error:
+        return Look(name=name, path=path, unreadable=str(error))
+    grey = Image.fromarray(pixels).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return Look(
+        name=name,
+        path=path,
+        content=digest_image(path),
+        size=(pixels.shape[1], pixels.shape[0]),
+        kind=kind,
+        difference=find_difference(path),
+        brightness=float(pixels.mean()) / 255,
+        thumbnail=np.asarray(grey, np.float32) / 255,
+    )
+
+
+def distinct(images: Sequence[Look]) -> dict[str, Look]:
+    """Return one image of each content."""
+    found: dict[str, Look] = {}
+    for look in images:
+        found.setdefault(look.content, look)
+    return found
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())

@@ -1,0 +1,154 @@
+"""The first steps of a build: look at the images, split them, lay them out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.building.looking import Look, Looks, look_at
+from anomalib_synth.building.materials import Folders, lay_out, list_real_defects
+from anomalib_synth.building.oddities import Oddity
+from anomalib_synth.building.splitting import reachable_rate, split_defects, split_images, warn_of_few
+from anomalib_synth.images import WhitePoint, list_images
+from anomalib_synth.progress import as_duration
+
+if TYPE_CHECKING:
+    from anomalib_synth.building.settings import BuildSettings
+    from anomalib_synth.building.state import BuildState
+    from anomalib_synth.building.timeline import Timeline
+
+_FEW_REAL = 10
+_FIELDS = ("name", "content", "size", "kind", "difference", "brightness", "unreadable", "odd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The images of a build.
+
+    Args:
+        folders: Where they are.
+        contents: Their digests, by what they are for: train, validation, calibration, learned, judged.
+        rate: The rate of false alarms that they allow.
+        odd: What is odd, in words.
+        warnings: What they cannot promise, in words.
+        megabytes: Disk that converted copies take.
+        looks: What each image is, a row an image.
+        white_point: White of images of more than 8 bits, as they were read.
+    """
+
+    folders: Folders
+    contents: dict[str, list[str]]
+    rate: float
+    odd: list[str]
+    warnings: list[str]
+    megabytes: float
+    looks: list[dict[str, Any]]
+    white_point: WhitePoint
+
+
+def prepare(
+    settings: BuildSettings, state: BuildState, timeline: Timeline, *, root: Path | None = None, few: int | None = None
+) -> Prepared:
+    """Look at the images, split them and lay them out.
+
+    Args:
+        settings: What is asked for.
+        state: What was seen before.
+        timeline: Where it shows how far it is, and what is odd.
+        root: The folder for the images, ``images`` in that of the build unless given.
+        few: Lay out no more than so many, to train with; for a dry run.
+
+    Raises:
+        ValueError: If there are too few images, or one that is good and has a defect.
+    """
+    looks = _look(settings, state, timeline)
+    split = split_images(looks.groups, settings.false_alarm_rate, settings.seed)
+    held = len(split.calibration)
+    count = len(looks.groups)
+    odd = [oddity.text for oddity in looks.oddities] + ([looks.note] if looks.note else [])
+    warnings = warn_of_few(count, held, settings.false_alarm_rate)
+    real, odd_real = (
+        ({}, []) if settings.defects is None else list_real_defects(settings.defects, settings.marks, looks)
+    )
+    can_learn = "discriminative_padim" in settings.models
+    learned, judged = split_defects(list(real), settings.seed, least=_FEW_REAL if can_learn else len(real) + 1)
+    for line in [*odd, *odd_real]:
+        timeline.say(f"- {line}")
+    for line in warnings:
+        timeline.say(f"WARNING {line}")
+    laid = replace(split, train=split.train[:few], validation=[], calibration=[]) if few else split
+    timeline.start("lay out", "Laying out the images")
+    folders = lay_out(
+        looks, laid, root or settings.out / "images", learned=[] if few else [real[each] for each in learned],
+        judged=[] if few else [real[each] for each in judged], marks=settings.marks,
+    )  # fmt: skip
+    timeline.finish()
+    converted = [look for look in looks.images if look.difference]
+    return Prepared(
+        folders=folders,
+        contents={**asdict(split), "learned": learned, "judged": judged},
+        rate=reachable_rate(held, settings.false_alarm_rate),
+        odd=[*odd, *odd_real],
+        warnings=warnings,
+        megabytes=sum(look.size[0] * look.size[1] * 1.5 for look in converted) / 2**20,
+        looks=[_describe(look) for look in [*looks.images, *looks.unreadable]],
+        white_point=looks.white_point,
+    )
+
+
+def describe_split(prepared: Prepared) -> str:
+    """Say in words how many images are for what."""
+    count = {name: len(contents) for name, contents in prepared.contents.items()}
+    text = (
+        f"{count['train']} good images train, {count['validation']} compare the models, {count['calibration']} set and "
+        "measure the threshold; no two of different groups show the same."
+    )
+    if count["learned"] or count["judged"]:
+        learned = f"{count['learned']} train DiscriminativePadim, " if count["learned"] else "none trains, "
+        text += f" Of the real defects {learned}{count['judged']} judge."
+    return text
+
+
+def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Looks:
+    """Return what is in the folder, as it was seen before if no file has changed."""
+    files = list_images(settings.normals).files
+    inputs = [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
+    found = state.find("look", [str(settings.normals.resolve()), inputs])
+    if found is not None:
+        return _restore(found, files)
+    timeline.start("look", f"Looking at {len(files)} images")
+    started = time.monotonic()
+    looks = look_at(settings.normals, advance=timeline.advance)
+    kept = {
+        "images": [_describe(look) for look in looks.images],
+        "unreadable": [_describe(look) for look in looks.unreadable],
+        "oddities": [asdict(oddity) for oddity in looks.oddities],
+        "groups": looks.groups,
+        "white_point": looks.white_point.to_dict(),
+        "note": looks.note,
+    }
+    seconds = time.monotonic() - started
+    state.save("look", [str(settings.normals.resolve()), inputs], kept, seconds=seconds)
+    timeline.finish()
+    timeline.say(f"{len(looks.images)} images, {len(looks.groups)} of them different ({as_duration(seconds)}).")
+    return looks
+
+
+def _describe(look: Look) -> dict[str, Any]:
+    return {name: getattr(look, name) for name in _FIELDS}
+
+
+def _restore(kept: dict[str, Any], files: dict[str, Path]) -> Looks:
+    def rows(key: str) -> list[Look]:
+        return [Look(path=files[row["name"]], **{**row, "size": tuple(row["size"])}) for row in kept[key]]
+
+    return Looks(
+        images=rows("images"),
+        unreadable=rows("unreadable"),
+        oddities=[Oddity(**each) for each in kept["oddities"]],
+        groups=kept["groups"],
+        white_point=WhitePoint.from_dict(kept["white_point"]),
+        note=kept["note"],
+    )

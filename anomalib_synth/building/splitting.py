@@ -1,0 +1,115 @@
+"""Which good images train, which choose the model, and which set and measure the threshold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anomalib_synth.calibration.statistics import least_count
+from anomalib_synth.generators.seeding import hash64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEAST = 20  # images
+FEW = 60
+_MOST_CALIBRATION, _MOST_VALIDATION = 200, 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Contents of the images by what they are for; no two of different lists show the same.
+
+    Args:
+        train: The models learn from these.
+        validation: The models are compared on these, and anomalib's own scale is set on them.
+        calibration: Half of these set the threshold, half measure it.
+    """
+
+    train: list[str]
+    validation: list[str]
+    calibration: list[str]
+
+
+def count_held_out(count: int, rate: float) -> tuple[int, int]:
+    """Return how many images are for calibration and for validation, of so many.
+
+    Calibration has as many as the rate takes, or a fifth if that is more, but no more than 35 %.
+
+    Raises:
+        ValueError: If there are too few.
+
+    Example:
+        >>> count_held_out(250, 0.05), count_held_out(40, 0.05)
+        ((50, 30), (14, 5))
+    """
+    if count < LEAST:
+        msg = (
+            f"`normals` must hold at least {LEAST} different images, got {count}: some train, some choose the model, "
+            "and ten at the least set and measure the threshold. Take more pictures of good parts."
+        )
+        raise ValueError(msg)
+    wanted = max(2 * least_count(rate), round(0.2 * count))
+    calibration = max(10, min(wanted, int(0.35 * count), _MOST_CALIBRATION))
+    return calibration, min(max(3, round(0.12 * count)), _MOST_VALIDATION)
+
+
+def reachable_rate(calibration: int, rate: float) -> float:
+    """Return the false-alarm rate that so many calibration images can keep: the one asked for, or the least there is.
+
+    Example:
+        >>> reachable_rate(38, 0.05), reachable_rate(14, 0.05)
+        (0.05, 0.125)
+    """
+    half = calibration // 2
+    return rate if half >= least_count(rate) else math.ceil(1000 / (half + 1)) / 1000
+
+
+def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int) -> Split:
+    """Split contents, by content and seed alone; of near copies one is held out at most, and then the others go.
+
+    Args:
+        groups: Contents, near copies together.
+        rate: Target rate of false alarms.
+        seed: Seed of the choice.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    calibration, validation = count_held_out(len(groups), rate)
+    ordered = sorted(
+        (sorted(group) for group in groups), key=lambda group: (len(group) > 1, hash64(seed, "build", group[0]))
+    )
+    held_out, rest = ordered[: calibration + validation], ordered[calibration + validation :]
+    return Split(
+        train=sorted(content for group in rest for content in group),
+        validation=sorted(group[0] for group in held_out[calibration:]),
+        calibration=sorted(group[0] for group in held_out[:calibration]),
+    )
+
+
+def split_defects(contents: Sequence[str], seed: int, *, least: int = 10) -> tuple[list[str], list[str]]:
+    """Return which real defects are learned and which judge: half each from ``least`` on, else all judge."""
+    distinct = sorted(set(contents), key=lambda content: hash64(seed, "build defects", content))
+    half = len(distinct) // 2 if len(distinct) >= least else 0
+    return sorted(distinct[:half]), sorted(distinct[half:])
+
+
+def warn_of_few(count: int, calibration: int, rate: float) -> list[str]:
+    """Return what so few images cannot promise, in words."""
+    warnings = []
+    reachable = reachable_rate(calibration, rate)
+    if reachable > rate:
+        needed = math.ceil(2 * least_count(rate) / 0.35)
+        warnings.append(
+            f"{rate:.3g} false alarms cannot be promised with {count} good images: {calibration // 2} of them set the "
+            f"threshold, which keeps {reachable:.3g} at the least. The threshold is set for {reachable:.3g}. About "
+            f"{needed} images would do."
+        )
+    if count < FEW:
+        warnings.append(
+            f"{count} good images are few: the models have seen little of what is normal, and every share below has a "
+            f"wide interval. {FEW} or more tell more."
+        )
+    return warnings

@@ -1,0 +1,99 @@
+"""Trains one candidate as `anomalib train` does, and leaves a run folder that every command takes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from anomalib_synth.calibration.predict_loop import quiet_host
+from anomalib_synth.calibration.training_run import instantiate
+from anomalib_synth.store.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from anomalib.models import AnomalibModule
+    from lightning.pytorch import Callback
+
+_CHECKPOINT = Path("weights") / "lightning" / "model.ckpt"
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Return the checkpoint of a run."""
+    return folder / _CHECKPOINT
+
+
+def train_candidate(
+    config: dict[str, Any], folder: Path, *, advance: Callable[[float], None] = lambda _: None
+) -> float:
+    """Train the model of a configuration.
+
+    Args:
+        config: As `anomalib train` takes it.
+        folder: Where ``config.yaml`` and the checkpoint go; there whole or not at all.
+        advance: Called with the share of the steps that is done.
+
+    Returns:
+        The seconds it took.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_whole(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        trainer, _ = fit(config, Path(work), [_make_counter(advance)])
+        made = Path(work) / "model.ckpt"
+        with quiet_host():
+            trainer.save_checkpoint(made)
+        checkpoint_of(folder).parent.mkdir(parents=True)
+        made.replace(checkpoint_of(folder))
+    return time.perf_counter() - started
+
+
+def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[Any, AnomalibModule]:
+    """Build and train what a configuration says; return the trainer and the model."""
+    from anomalib.data import AnomalibDataModule
+    from anomalib.engine import Engine
+    from anomalib.models import AnomalibModule
+    from lightning.pytorch import Callback, seed_everything
+
+    import anomalib_synth  # noqa: F401  (registers the backbone)
+
+    settings = dict(config["trainer"])
+    own = [instantiate(Callback, "callbacks", section) for section in settings.pop("callbacks", [])]
+    with quiet_host(), _no_bars():
+        seed_everything(config["seed_everything"], workers=True, verbose=False)
+        model = instantiate(AnomalibModule, "model", config["model"])
+        datamodule = instantiate(AnomalibDataModule, "data", config["data"])
+        engine = Engine(
+            callbacks=[*own, *callbacks], default_root_dir=work, logger=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, **settings,
+        )  # fmt: skip
+        engine.fit(model, datamodule=datamodule)
+    return engine.trainer, model
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep anomalib's bars off the screen, which has one for everything."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _make_counter(advance: Callable[[float], None]) -> Callback:
+    from lightning.pytorch import Callback
+
+    class Counter(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            total = trainer.max_steps if trainer.max_steps > 0 else trainer.num_training_batches
+            advance(min(1.0, done / max(1, total)))
+
+    return Counter()

@@ -1,0 +1,251 @@
+"""More of a real defect's kind: pasted, and drawn anew from its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
+from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.real_defect import Blend, RealDefectGenerator
+from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.validation import check_range
+from anomalib_synth.generators.windows import (
+    LARGEST_SHAPE,
+    cut_padded,
+    find_inside,
+    follow_colour,
+    one_thread,
+    surround,
+)
+from anomalib_synth.models.editing import Sampling, Template, edit_window
+from anomalib_synth.models.tokenizer import WINDOW_STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from anomalib_synth.generators.checks import SampleChecks
+
+
+class _Pasted(RealDefectGenerator):
+    """Pastes the donors."""
+
+    marks_argument = "marks"
+
+
+class LookAlikeGenerator(AnomalyGenerator):
+    """Given a real defect, draws more of its kind on other parts.
+
+    Every defect is pasted first, as :class:`RealDefectGenerator` does it. With ``weights``, a share of them is then
+    drawn anew: the good window x and the same window t with the defect on it are written in tokens at several scales;
+    in the defect's mask the coarse tokens stay the defect's and the finer ones are sampled scale by scale, given x
+    around the mask, the tokens that stay, and the defect's type as the text. Of each scale k of K, a share
+    ``s_k = clip(v (K - k0) - (K - 1 - k), 0, 1)`` is sampled, v the variation and k0 the first scale that the model
+    draws. So the finest go first: small v changes grain and edges, larger ones what the defect is made of; at v = 1 its
+    outline and its type are all that is left, at v = 0 it is the pasted defect through the tokenizer. Equations:
+    :func:`anomalib_synth.models.editing.edit_window`.
+
+    The method is ours, after the edit ARAS of QARAD (arXiv 2508.03539), which starts from the normal's tokens and a
+    text; this one starts from a real defect's tokens, so that what is drawn is of its kind without being described.
+
+    A defect wider than 240 pixels is drawn in pieces, one after the other. Samples are drawn one by one on one thread,
+    so that no bit depends on the batch. A defect used here has been learned: take its image out of the test set.
+
+    Args:
+        defects: Images with defects, or a folder of them, as for :class:`RealDefectGenerator`; one will do.
+        marks: Where the defects are outlined, as its ``masks``; None looks beside the images.
+        weights: Folder of a bundle made by ``anomalib-synth fit``, best with ``--defects``, so that it knows their
+            types as words; or of a Janus model. As ``bundle`` of :class:`AutoregressiveGenerator`, but None pastes
+            only.
+        text_encoder: See :class:`AutoregressiveGenerator`.
+        edited: Share of the samples that are drawn anew where there are ``weights``, in [0, 1].
+        variation: Smallest and largest variation v, 0 <= min <= max <= 1.
+        blend: See :class:`RealDefectGenerator`, as for the next four.
+        strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the defect as it was.
+        scale: Smallest and largest factor of size, 0 < min <= max <= 4. 1 is the size it had.
+        turn: Turn by a random multiple of 90 degrees.
+        mirror: Mirror every other defect.
+        checks: Limits a sample must keep.
+        foreground: ``"auto"``, the path of a mask image, or None for the whole image.
+        max_attempts: Draws per sample before it is given back unchanged.
+        seed: Base seed, used when a call names no seeds.
+
+    Raises:
+        ValueError: If an argument is out of its range; on first use, if a defect cannot be used or the bundle does not
+            fit.
+
+    Example:
+        >>> generator = LookAlikeGenerator(["missed/0017.png"], "missed/masks", variation=(0.4, 0.8))
+        >>> generator.config["class_path"]
+        'anomalib_synth.generators.LookAlikeGenerator'
+    """
+
+    def __init__(
+        self,
+        defects: Path | str | Sequence[Path | str],
+        marks: Path | str | None = None,
+        *,
+        weights: Path | str | None = None,
+        text_encoder: str | None = None,
+        edited: float = 0.5,
+        variation: tuple[float, float] = (0.2, 0.6),
+        blend: Blend = "poisson",
+        strength: tuple[float, float] = (0.7, 1.0),
+        scale: tuple[float, float] = (0.8, 1.25),
+        turn: bool = True,
+        mirror: bool = True,
+        checks: SampleChecks | None = None,
+        foreground: str | Path | None = "auto",
+        max_attempts: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
+        if not 0 <= edited <= 1:
+            msg = f"`edited` must be in [0, 1], got {edited}. 0 pastes only, 1 draws every sample anew."
+            raise ValueError(msg)
+        if weights is None and text_encoder is not None:
+            msg = f"`text_encoder` needs `weights`, whose texts it reads, got {text_encoder!r} without."
+            raise ValueError(msg)
+        self.edited = float(edited)
+        self.variation = check_range("variation", variation, from_zero=True)
+        self.pasted: RealDefectGenerator = _Pasted(
+            defects, marks, blend=blend, strength=strength, scale=scale, turn=turn, mirror=mirror, foreground=foreground
+        )
+        self.editor = None if weights is None else AutoregressiveGenerator(bundle=weights, text_encoder=text_encoder)
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        pasted, editor = self.pasted.init_args, self.editor
+        return {
+            "defects": pasted["defects"],
+            "marks": pasted["masks"],
+            "weights": None if editor is None else str(editor.bundle_path),
+            "text_encoder": None if editor is None else editor.text_encoder,
+            "edited": self.edited,
+            "variation": list(self.variation),
+            **{name: pasted[name] for name in ("blend", "strength", "scale", "turn", "mirror")},
+            **self.common_init_args(),
+        }
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: a mask of the part, the defects and what marks them."""
+        return self.pasted.files
+
+    @property
+    def defect_images(self) -> list[Path]:
+        """The images of the defects."""
+        return self.pasted.defect_images
+
+    @property
+    def files_digest(self) -> str:
+        """Digest of what the generator reads."""
+        return self.pasted.files_digest
+
+    @property
+    def weights_hash(self) -> str:
+        """Digest of the models' weights, ``""`` without."""
+        return "" if self.editor is None else self.editor.weights_hash
+
+    def check(self) -> None:
+        """Read every defect and open the models, so that what cannot be used is named before any work.
+
+        Raises:
+            ValueError: If a defect cannot be used, or the bundle does not fit.
+        """
+        self.pasted.make_params(self.seed)
+        if self.editor is not None:
+            _ = self.editor.backend
+
+    def propose(
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+    ) -> Iterator[Proposal]:
+        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        seed_of = dict(zip(rows, seeds, strict=True))
+        for proposal in self.pasted.propose(images, rows, seeds, part):
+            if self.editor is None:
+                yield proposal
+                continue
+            for n, row in enumerate(proposal.rows):
+                one, draws = _take(proposal, n), Draws(hash64(seed_of[row], "look alike"))
+                if draws.unit() < self.edited:
+                    one = _edit(self.editor, images[row], one, draws.uniform(*self.variation), seed_of[row])
+                yield one
+
+
+def _edit(
+    editor: AutoregressiveGenerator, image: torch.Tensor, pasted: Proposal, variation: float, seed: int
+) -> Proposal:
+    """Draw a pasted defect anew, piece by piece."""
+    (prompt,) = pasted.captions
+    editor.report_unknown(prompt)
+    h, w = pasted.target.shape[-2:]
+    place = slice(None), slice(pasted.top[0], pasted.top[0] + h), slice(pasted.left[0], pasted.left[0] + w)
+    template, changed = image.clone(), image.clone()
+    template[place] = pasted.target[0]
+    leakage = [0.0]
+    for number, piece in enumerate(_cut_pieces(pasted)):
+        top, left, side = surround(piece, image.shape[-2:], step=WINDOW_STEP)
+        inner = find_inside(piece, top, left)
+        mask = image.new_zeros(1, 1, side, side)
+        mask[:, :, *inner] = piece.support.float()
+        with one_thread():
+            edit = edit_window(
+                editor.backend.to(image.device),
+                cut_padded(changed, top, left, side),
+                mask,
+                prompt,
+                seed=hash64(seed, "tokens", number),
+                sampling=Sampling(),
+                template=Template(image=cut_padded(template, top, left, side), variation=variation),
+            )
+        leakage.append(edit.leakage)
+        drawn = follow_colour(edit.image[:, :, *inner], image)[0].clamp(0, 1)
+        y, x = piece.top[0], piece.left[0]
+        own = changed[:, y : y + drawn.shape[1], x : x + drawn.shape[2]]
+        own.copy_(torch.where(piece.support[0], drawn, own))
+    return replace(
+        pasted,
+        target=changed[place][None],
+        params=[pasted.params[0] | {"variation": variation, "leakage": max(leakage)}],
+        prompts=[prompt],
+    )
+
+
+def _take(proposal: Proposal, n: int) -> Proposal:
+    """Return one row of a proposal."""
+    rows = slice(n, n + 1)
+    taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in vars(proposal).items()}
+    return Proposal(**taken)
+
+
+def _cut_pieces(pasted: Proposal) -> Iterator[Proposal]:
+    """Cut the outline of one defect into pieces of at most a window's inside, those without any of it left out."""
+    inside = pasted.support[0, 0].nonzero()
+    if not len(inside):
+        return
+    low, high = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
+    rows, columns = (_cut_evenly(first, last) for first, last in zip(low, high, strict=True))
+    for y in rows:
+        for x in columns:
+            piece = replace(
+                pasted,
+                top=[pasted.top[0] + y.start],
+                left=[pasted.left[0] + x.start],
+                target=pasted.target[..., y, x],
+                alpha=pasted.alpha[..., y, x],
+                support=pasted.support[..., y, x],
+            )
+            if piece.support.any():
+                yield piece
+
+
+def _cut_evenly(first: int, last: int) -> list[slice]:
+    count = -(-(last - first) // LARGEST_SHAPE)
+    ends = [first + (last - first) * n // count for n in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]

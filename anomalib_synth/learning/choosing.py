@@ -1,0 +1,96 @@
+"""Which look-alikes are kept: those that a detector misses most, of all defects and places."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_synth.learning.missed_samples import Scored, TrainedDetector
+    from anomalib_synth.store import Record, SampleStore
+
+_MOST = 1.5  # times its even share that one defect, or one place, may have
+
+
+def choose_missed(scored: Sequence[Scored], count: int) -> list[Scored]:
+    """Return the samples with the lowest scores, spread over the defects and over the image.
+
+    In the order of their scores, a defect gets at most half as much again as its even share, and so does a place within
+    it; what is left over after that is filled with the lowest scores of the rest.
+
+    Args:
+        scored: The candidates.
+        count: How many to return; all where there are not so many.
+    """
+    ordered = sorted((each for each in scored if each.in_view), key=lambda each: (each.score, each.record.id))
+    places: dict[Any, set[tuple[int, int]]] = defaultdict(set)
+    for each in ordered:
+        places[each.defect].add(each.place)
+    taken: Counter[Any] = Counter()
+    chosen: list[Scored] = []
+    left: list[Scored] = []
+    for each in ordered:
+        share = _MOST * count / len(places)
+        is_full = taken[each.defect] >= math.ceil(share)
+        is_full |= taken[each.defect, each.place] >= math.ceil(share / len(places[each.defect]))
+        if is_full or len(chosen) == count:
+            left.append(each)
+            continue
+        taken.update([each.defect, (each.defect, each.place)])
+        chosen.append(each)
+    return chosen + left[: count - len(chosen)]
+
+
+def judge(
+    scored: Sequence[Scored], chosen: Sequence[Scored], others: Sequence[Record], detector: TrainedDetector
+) -> dict[str, dict[str, Any]]:
+    """Return what the store keeps of each sample, by id: the detector's score, and why it is left out, "" if it is not.
+
+    Args:
+        scored: Samples the detector has looked at.
+        chosen: Those to keep.
+        others: Samples of the store that are left out as they are.
+        detector: The detector.
+    """
+    kept = {each.record.id for each in chosen}
+    verdicts: dict[str, dict[str, Any]] = {
+        record.id: {"reason": record.reason or "no candidate of the last run"} for record in others
+    }
+    ranks = {each.record.id: rank for rank, each in enumerate(sorted(scored, key=lambda each: each.score))}
+    for each in scored:
+        sample = each.record.id
+        if not each.in_view:
+            reason = "the detector does not look there"
+        else:
+            reason = "" if sample in kept else f"the detector misses {len(kept)} others more"
+        said: dict[str, Any] = {"reason": reason, "detector_score": each.score}
+        if detector.threshold is None:
+            said["detector_rank"] = ranks[sample] / max(1, len(scored) - 1)
+        else:
+            said["detector_margin"] = each.score - detector.threshold
+        verdicts[sample] = said
+    return verdicts
+
+
+def keep_missed(
+    store: SampleStore, scored: Sequence[Scored], others: Sequence[Record], detector: TrainedDetector, count: int
+) -> list[Scored]:
+    """Write into a store which of its samples are kept, as a filter does; return those.
+
+    Args:
+        store: The store.
+        scored: Samples the detector has looked at.
+        others: The other samples of the store.
+        detector: The detector.
+        count: How many to keep.
+
+    Raises:
+        StoreError: If the disk is full.
+    """
+    chosen = choose_missed(scored, count)
+    facts = {"look_alikes": count, "detector": detector.digest, "threshold": detector.threshold}
+    store.write_verdicts(judge(scored, chosen, others, detector), facts)
+    return chosen

@@ -1,0 +1,70 @@
+"""Which images are for what: by content, never the same on two sides, and no more promised than there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from anomalib_synth.building.splitting import (
+    count_held_out,
+    reachable_rate,
+    split_defects,
+    split_images,
+    warn_of_few,
+)
+
+GROUPS = [[f"c{n}"] for n in range(90)] + [["a0", "a1", "a2"], ["b0", "b1"]]
+
+
+def test_no_group_is_on_two_sides_when_images_are_split() -> None:
+    split = split_images(GROUPS, 0.05, 0)
+    place = {content: part for part in ("train", "validation", "calibration") for content in getattr(split, part)}
+    assert len(place) == 95
+    assert len(split.calibration), len(split.validation) == count_held_out(92, 0.05)
+    assert len({place[content] for content in ("a0", "a1", "a2")}) == 1
+    assert len({place[content] for content in ("b0", "b1")}) == 1
+
+
+def test_split_is_the_same_when_the_order_changes_and_another_with_another_seed() -> None:
+    assert split_images(GROUPS, 0.05, 0) == split_images([group[::-1] for group in GROUPS[::-1]], 0.05, 0)
+    assert split_images(GROUPS, 0.05, 0) != split_images(GROUPS, 0.05, 1)
+
+
+def test_one_of_a_group_is_held_out_when_there_is_little_else() -> None:
+    split = split_images([[f"{n}a", f"{n}b"] for n in range(20)], 0.05, 0)
+    for part in (split.validation, split.calibration):
+        for content in part:
+            twin = content[:-1] + ("b" if content.endswith("a") else "a")
+            assert all(twin not in each for each in (split.train, split.validation, split.calibration))
+
+
+@pytest.mark.parametrize("count", [0, 19])
+def test_folder_is_refused_when_it_has_too_few_images(count) -> None:
+    with pytest.raises(ValueError, match=f"`normals` must hold at least 20 different images, got {count}"):
+        count_held_out(count, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "rate"), [(20, 0.05), (60, 0.05), (109, 0.05), (300, 0.05), (300, 0.01), (5000, 0.1)]
+)
+def test_rate_is_kept_by_the_calibration_half_when_it_is_reachable(count, rate) -> None:
+    calibration, validation = count_held_out(count, rate)
+    assert calibration >= 10
+    assert calibration + validation < count
+    reached = reachable_rate(calibration, rate)
+    assert 1 / (calibration // 2 + 1) <= reached
+    assert bool(warn_of_few(count, calibration, rate)) == (reached > rate or count < 60)
+
+
+def test_five_per_cent_are_reached_when_there_are_as_many_images_as_the_help_says() -> None:
+    assert reachable_rate(count_held_out(109, 0.05)[0], 0.05) == 0.05
+    assert reachable_rate(count_held_out(108, 0.05)[0], 0.05) > 0.05
+    assert reachable_rate(count_held_out(566, 0.01)[0], 0.01) == 0.01
+    assert reachable_rate(count_held_out(565, 0.01)[0], 0.01) > 0.01
+
+
+def test_real_defects_all_judge_when_they_are_few_and_half_do_when_not() -> None:
+    few = [f"d{n}" for n in range(9)]
+    assert split_defects(few, 0) == ([], few)
+    learned, judged = split_defects([*few, "d9", "d9"], 0)
+    assert len(learned), len(judged) == (5, 5)
+    assert not set(learned) & set(judged)
