@@ -47,6 +47,7 @@ COMMANDS = {
     "check": Command("The store is as it was, but for rows that were repaired before."),
     "export": Command("The export is not finished; the same command goes on from there."),
     "calibrate": Command(_NOTHING),
+    "predict": Command("Every verdict so far is written; the same command goes on from there."),
     "learn": Command("The detector is as it was; what was collected is kept."),
     "look_alikes": Command("What was drawn is kept; the same command goes on from there."),
     "compare": Command("Finished runs are kept; the same command goes on from there."),

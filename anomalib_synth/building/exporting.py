@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
-from anomalib_synth.calibration.scoring import quiet_host
+from anomalib_synth.calibration.predict_loop import quiet_host
 from anomalib_synth.data.normals import model_resize
 from anomalib_synth.images import list_images, read_tensor
 

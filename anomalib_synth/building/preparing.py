@@ -36,6 +36,7 @@ class Prepared:
         warnings: What they cannot promise, in words.
         megabytes: Disk that converted copies take.
         looks: What each image is, a row an image.
+        white_point: White of images of more than 8 bits, as they were read.
     """
 
     folders: Folders
@@ -45,6 +46,7 @@ class Prepared:
     warnings: list[str]
     megabytes: float
     looks: list[dict[str, Any]]
+    white_point: WhitePoint
 
 
 def prepare(
@@ -93,6 +95,7 @@ def prepare(
         warnings=warnings,
         megabytes=sum(look.size[0] * look.size[1] * 1.5 for look in converted) / 2**20,
         looks=[_describe(look) for look in [*looks.images, *looks.unreadable]],
+        white_point=looks.white_point,
     )
 
 

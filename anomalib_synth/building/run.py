@@ -17,6 +17,7 @@ from anomalib_synth.building.preparing import Prepared, prepare
 from anomalib_synth.building.settings import STRENGTHS, BuildSettings
 from anomalib_synth.building.state import BuildState
 from anomalib_synth.building.training import checkpoint_of, train_candidate
+from anomalib_synth.calibration.kept_white_point import keep_white_point
 from anomalib_synth.calibration.run import CalibrationSettings, run_calibration
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.base import build_generator
@@ -190,6 +191,7 @@ class Builder:
             )  # fmt: skip
             detector.mkdir(parents=True, exist_ok=True)
             write_whole(detector / "config.yaml", (run / "config.yaml").read_bytes())
+            keep_white_point(prepared.white_point, checkpoint=calibration.checkpoint, folder=detector)
             page = write_calibration(calibration, detector)
             write_whole(kept, json.dumps(page).encode())
             return True

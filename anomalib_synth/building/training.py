@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from anomalib_synth.calibration.scoring import quiet_host
+from anomalib_synth.calibration.predict_loop import quiet_host
 from anomalib_synth.calibration.training_run import instantiate
 from anomalib_synth.host.interrupts import passing_interrupts
 from anomalib_synth.store.files import write_whole

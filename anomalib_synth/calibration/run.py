@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import (
     CALIBRATION,
     check_count,
@@ -72,6 +73,7 @@ class CalibrationSettings:
             if getattr(self, name) < 1:
                 msg = f"`{name}` must be >= 1, got {getattr(self, name)}."
                 raise ValueError(msg)
+        choose_device(self.accelerator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import tempfile
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.calibration.predict_loop import as_it_is, first_resize, run_predict_loop
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.host.memory import watch_memory
 from anomalib_synth.host.thresholds import give_raw_scores
@@ -24,13 +21,12 @@ if TYPE_CHECKING:
 
     from anomalib.data import ImageBatch
     from anomalib.models import AnomalibModule
-    from torchvision.transforms.v2 import Transform
+    from lightning.pytorch import Callback
 
     from anomalib_synth.calibration.training_run import Inference
 
 
 Role = Literal["choose", "measure", "synthetic", "real", "train"]
-_LOUD = ("anomalib", "lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric", "pytorch_lightning")
 
 
 @dataclass(kw_only=True)
@@ -100,34 +96,14 @@ def score_items(
     Raises:
         ValueError: If the checkpoint does not fit the model, or the model gives no usable score.
     """
-    from anomalib.engine import Engine
     from torch.utils.data import DataLoader
 
-    model.visualizer = model.evaluator = None  # one would write pictures, the other would measure labels
     pending: list[list[Item]] = []
-    loader = DataLoader(_Batches(model, items, batch_size, pending), batch_size=None, collate_fn=_same)
-    with tempfile.TemporaryDirectory() as folder, quiet_host():
-        engine = Engine(
-            callbacks=[*inference.callbacks, _make_collector(pending)],
-            precision=inference.precision,
-            default_root_dir=folder,
-            accelerator=accelerator,
-            devices=1,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+    loader = DataLoader(_Batches(model, items, batch_size, pending), batch_size=None, collate_fn=as_it_is)
+    with watch_memory(model, partial(_remember, pending)):
+        run_predict_loop(
+            model, checkpoint, loader, _make_collector(pending), inference=inference, accelerator=accelerator
         )
-        try:
-            with watch_memory(model, partial(_remember, pending)):
-                engine.predict(model, dataloaders=loader, ckpt_path=checkpoint, return_predictions=False)
-        except RuntimeError as error:
-            if "loading state_dict" not in str(error):
-                raise
-            msg = (
-                f"`model` {type(model).__name__} does not fit the checkpoint {str(checkpoint)!r}: "
-                f"{str(error).splitlines()[1].strip()} Give the class or the configuration it was trained with."
-            )
-            raise ValueError(msg) from error
 
 
 class _Batches(torch.utils.data.IterableDataset):
@@ -142,7 +118,7 @@ class _Batches(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[ImageBatch]:
         from anomalib_synth.data.normals import model_transform
 
-        resize = _first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
+        resize = first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
         group: list[tuple[Item, torch.Tensor]] = []
         for item in self._items:
             image = resize(item.image) if resize else item.image
@@ -179,7 +155,7 @@ def describe_order(model: AnomalibModule) -> str:
     from anomalib_synth.data.normals import model_transform
 
     transform = model_transform(model)
-    if _first_resize(transform) or not extract_transforms_by_type(transform, Resize):
+    if first_resize(transform) or not extract_transforms_by_type(transform, Resize):
         return ""
     return (
         "The model's transform does something before it resizes. A prediction from files keeps that order, and so did "
@@ -187,20 +163,12 @@ def describe_order(model: AnomalibModule) -> str:
     )
 
 
-def _first_resize(transform: Transform | None) -> Transform | None:
-    """Return the resize that a transform begins with: it may be done to each image alone, before there is a batch."""
-    from torchvision.transforms.v2 import Compose, Resize
-
-    first = _first_resize(transform.transforms[0]) if isinstance(transform, Compose) else transform
-    return first if isinstance(first, Resize) else None
-
-
 def _remember(pending: list[list[Item]], nearest: torch.Tensor) -> None:
     for item, distance in zip(pending[0], nearest.tolist(), strict=True):
         item.row.nearest = distance
 
 
-def _make_collector(pending: list[list[Item]]) -> object:
+def _make_collector(pending: list[list[Item]]) -> Callback:
     """Return the callback that takes raw scores out of the loop; Lightning is imported only now."""
     from lightning.pytorch import Callback
 
@@ -239,24 +207,3 @@ def _collect(name: str, outputs: ImageBatch, items: list[Item]) -> None:
         if item.mask is not None:
             mask = F.adaptive_max_pool2d(outputs.gt_mask[n : n + 1].float().cpu(), maps.shape[-2:])[0] > 0
             item.row.inside = float(maps[n][mask].max()) if bool(mask.any()) else math.nan
-
-
-def _same(batch: ImageBatch) -> ImageBatch:
-    return batch
-
-
-@contextmanager
-def quiet_host() -> Iterator[None]:
-    """Keep Lightning's and anomalib's remarks on a run of the trainer off the screen, but no error."""
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for category in (UserWarning, FutureWarning, DeprecationWarning):
-            warnings.filterwarnings("ignore", category=category, module=r"(lightning|torchmetrics|anomalib)\b")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

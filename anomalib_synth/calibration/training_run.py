@@ -7,6 +7,7 @@ that change how a model predicts, such as the tiler, nor the images.
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from anomalib_synth.host.splits import find_datasets, list_files, lists_in_order
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+_CALIBRATIONS = 4  # of calibrated checkpoints
 _LEVELS = 4  # <run>/weights/lightning/model.ckpt and <run>/config.yaml, with a folder to spare
 _ACT_ONLY_IN_TRAINING = {"anomalib_synth", "lightning", "pytorch_lightning"}  # packages
 _TILER = "TilerConfigurationCallback"
@@ -53,7 +55,31 @@ class Inference:
 
 
 def find_config(checkpoint: Path) -> Path | None:
-    """Return the configuration that `anomalib train` wrote next to a checkpoint, if it is there."""
+    """Return the configuration that `anomalib train` wrote next to a checkpoint, if it is there.
+
+    A calibrated checkpoint may lie elsewhere: the ``calibration.json`` beside it, or above what `learn` made of it,
+    says which one it was made from.
+    """
+    for _ in range(_CALIBRATIONS):
+        config = _find_above(checkpoint)
+        origins = [] if config else map(_read_origin, list(checkpoint.resolve().parents)[:2])
+        origin = next((path for path in origins if path), None)
+        if origin is None:
+            return config
+        checkpoint = origin
+    return None
+
+
+def _read_origin(folder: Path) -> Path | None:
+    """Return the checkpoint that was calibrated, as the report in a folder says; None if there is none."""
+    try:
+        origin = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))["settings"]["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Path(origin) if isinstance(origin, str) else None
+
+
+def _find_above(checkpoint: Path) -> Path | None:
     for folder in list(checkpoint.resolve().parents)[:_LEVELS]:
         path = folder / "config.yaml"
         section = read_config(path).get("model") if path.is_file() else None

@@ -96,10 +96,35 @@ def read_image_threshold(checkpoint: dict[str, Any]) -> float:
     if threshold is None:
         msg = (
             "The checkpoint must hold a threshold of anomalib's post-processor, got none. Validate the model when it "
-            "is trained, or calibrate it."
+            "is trained, or calibrate it with `anomalib-synth calibrate`."
         )
         raise ValueError(msg)
     return threshold
+
+
+def read_normalised_threshold(checkpoint: dict[str, Any]) -> float:
+    """Return the score, as predictions give it, above which a checkpoint that was read calls an image anomalous.
+
+    Raises:
+        ValueError: If it does not label images.
+    """
+    config = checkpoint.get(_CONFIG) or {}
+    if not config.get("enable_thresholding", True):
+        msg = (
+            "The checkpoint must label images, but thresholding is off in it (`enable_thresholding: false`). Calibrate "
+            "it with `anomalib-synth calibrate`, or train it with thresholding."
+        )
+        raise ValueError(msg)
+    return 1 - float(config.get("image_sensitivity", 0.5))
+
+
+def read_model_thresholds(model: AnomalibModule) -> dict[str, Any]:
+    """Return the part of a checkpoint with the thresholds of a model that is whole."""
+    post = model.post_processor
+    return {
+        "state_dict": {f"{_PREFIX}{name}": value for name, value in post.state_dict().items()},
+        _CONFIG: post.checkpoint_config(),
+    }
 
 
 def lower_pixel_threshold(model: AnomalibModule, limit: float) -> None:

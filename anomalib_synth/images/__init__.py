@@ -4,7 +4,7 @@ from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
 from anomalib_synth.images.digests import digest_file, digest_image, digest_images, hash_bytes
 from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
-from anomalib_synth.images.listing import Listing, list_images
+from anomalib_synth.images.listing import Listing, find_images, list_images
 from anomalib_synth.images.masks import check_same_aspect, decode_mask, find_implausible, read_mask
 from anomalib_synth.images.normals import ImageReader, Normal
 from anomalib_synth.images.reading import (
@@ -38,6 +38,7 @@ __all__ = [
     "digest_file",
     "digest_image",
     "digest_images",
+    "find_images",
     "find_implausible",
     "find_white_point",
     "hash_bytes",

@@ -49,14 +49,28 @@ class Listing:
 def list_images(folder: Path, argument: str = "normals") -> Listing:
     """Return the images of a folder, searched recursively.
 
-    Hidden files and what lies in hidden folders is left out: copies of notebooks, thumbnails, resource forks.
-
     Args:
         folder: The folder.
         argument: Name of the argument, for the error.
 
     Raises:
         ValueError: If the folder does not exist or holds no file with an image's suffix.
+    """
+    listing = find_images(folder)
+    if not listing.files:
+        state = "holds none" if folder.is_dir() else "is no folder"
+        known = ", ".join(sorted(SUFFIXES))
+        foreign = listing.foreign
+        others = f" ({len(foreign)} in formats that are not read, such as {next(iter(foreign))!r})" if foreign else ""
+        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
+        raise ValueError(msg)
+    return listing
+
+
+def find_images(folder: Path) -> Listing:
+    """Return the images of a folder, searched recursively, if there are any.
+
+    Hidden files and what lies in hidden folders is left out: copies of notebooks, thumbnails, resource forks.
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
@@ -77,12 +91,6 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
                 foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
             else:
                 found.append((relative, Path(place, name)))
-    if not found:
-        state = "holds none" if folder.is_dir() else "is no folder"
-        known = ", ".join(sorted(SUFFIXES))
-        others = f" ({len(foreign)} in formats that are not read, such as {foreign[0][0]!r})" if foreign else ""
-        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
-        raise ValueError(msg)
     return Listing(sort_by_name(found), dict(sorted((as_text(name), reason) for name, reason in foreign)))
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from anomalib_synth.calibration.checkpoints import load_model
+from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import CALIBRATION
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
@@ -64,7 +63,7 @@ class Pupil:
             )
             raise ValueError(msg)
         module.load_state_dict(self._checkpoint["state_dict"])
-        self._module = module.to(_device(accelerator)).eval()
+        self._module = module.to(choose_device(accelerator)).eval()
         self._memory = Memory(folder.memory, module)
         self._halves: tuple[list[Example], list[Example]] = ([], [])
         self._missed: list[RealDefect] = []
@@ -256,13 +255,3 @@ class Pupil:
             raise ValueError(msg)
         check_not_held_out(self._materials.datamodule, missed, "missed", splits=("val", "test"))
         check_not_held_out(self._materials.datamodule, self._false_alarms, "false_alarms", splits=("test",))
-
-
-def _device(accelerator: str) -> str:
-    if accelerator not in {"auto", "cpu", "gpu"}:
-        msg = f"`accelerator` must be auto, cpu or gpu, got {accelerator!r}."
-        raise ValueError(msg)
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        msg = "`accelerator` is gpu, but there is none. Give cpu or auto."
-        raise ValueError(msg)
-    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -62,7 +62,7 @@ class DetectorFolder:
         place = folder if folder.is_dir() else folder.parent
         if place.name == _FOLDER:  # what `learn` wrote
             folder = place = place.parent
-        self.base = _find_base(folder)
+        self.base = find_base(folder)
         self.folder = place
         self.config = _find_config(self.base)
 
@@ -214,8 +214,18 @@ def put_state(checkpoint: dict[str, Any], state: dict[str, torch.Tensor]) -> Non
                 kept[own] = value.clone()
 
 
-def _find_base(folder: Path) -> Path:
-    """Return the checkpoint of a detector: the calibrated one, or the only one that its training left."""
+def has_learned(folder: Path) -> bool:
+    """Return whether `learn` has written versions of the detector in a folder, or to that folder."""
+    place = folder.parent if folder.name == _FOLDER else folder
+    return (place / _FOLDER / "history.json").is_file()
+
+
+def find_base(folder: Path) -> Path:
+    """Return the checkpoint of a detector: the calibrated one, or the only one that its training left.
+
+    Raises:
+        ValueError: If there is none, or several.
+    """
     if folder.is_file():
         return folder
     if not folder.is_dir():
@@ -240,13 +250,6 @@ def _find_config(base: Path) -> Path:
         ValueError: If there is none.
     """
     config = find_config(base)
-    report = base.parent / "calibration.json"
-    if config is None and report.is_file():
-        try:
-            origin = json.loads(report.read_text(encoding="utf-8")).get("checkpoint")
-        except (ValueError, AttributeError):
-            origin = None
-        config = find_config(Path(origin)) if isinstance(origin, str) else None
     if config is None:
         msg = (
             f"`detector` must have been trained by `anomalib train`, which leaves a config.yaml, but there is none "

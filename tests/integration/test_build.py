@@ -17,8 +17,10 @@ import pytest
 from PIL import Image
 
 from anomalib_synth.building.state import BuildState
+from anomalib_synth.calibration.checkpoints import read_checkpoint
 from anomalib_synth.commands.build import build
 from anomalib_synth.commands.calibrate import calibrate
+from anomalib_synth.commands.predict import predict
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.learning.versions import DetectorFolder
@@ -115,6 +117,17 @@ def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None
     folder = DetectorFolder(out / "detector")
     assert folder.base.name == "calibrated.ckpt"
     assert (out / "detector" / "openvino" / "model.xml").is_file()
+    rows = {}
+    for detector in (out, out / "detector" / "openvino" / "model.xml"):
+        with pytest.raises(SystemExit) as stop:
+            predict(detector, parts / "real", out=tmp_path / detector.name, accelerator="cpu", pictures="none")
+        assert stop.value.code == 3
+        with (tmp_path / detector.name / "predictions.csv").open(newline="") as file:
+            rows[detector] = {row["file"]: float(row["score"]) for row in csv.DictReader(file)}
+    of_checkpoint, of_export = rows.values()
+    assert of_export == pytest.approx(of_checkpoint, abs=1e-3)
+    assert read_checkpoint(folder.base)["anomalib_synth_white_point"] == {"integer": None, "floating": None}
+    assert (out / "detector" / "white_point.json").is_file()
     with pytest.raises(ValueError, match="`normals` must not hold training images"):
         calibrate(folder.base, parts / "train" / "good", out=tmp_path / "again", per_cell=1, strengths=(1.0,))
 

@@ -34,6 +34,7 @@ LAYERS = [
     {"engines", "calibration"},
     {"comparison"},
     {"learning"},
+    {"prediction"},
     {"report"},
     {"building"},
     {"commands"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,32 @@ def test_configuration_is_found_only_when_it_names_a_model(tmp_path) -> None:
     assert find_config(path) is None
     (tmp_path / "v0" / "config.yaml").write_text("model: {class_path: anomalib.models.Padim}")
     assert find_config(path) == (tmp_path / "v0" / "config.yaml").resolve()
+
+
+@pytest.mark.parametrize("place", ["calibrated.ckpt", "learned/detector.ckpt"])
+def test_configuration_of_a_calibrated_checkpoint_is_found_when_it_lies_elsewhere(tmp_path, place) -> None:
+    config = tmp_path / "run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("model: {class_path: anomalib.models.Padim}")
+    origin = tmp_path / "run" / "model.ckpt"
+    for folder in ("first", "second"):  # one that was calibrated again, too
+        report = tmp_path / folder / "calibration.json"
+        report.parent.mkdir()
+        report.write_text(json.dumps({"settings": {"checkpoint": str(origin)}}))
+        origin = tmp_path / folder / place
+        assert find_config(origin) == config.resolve()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": 3}', '{"settings": {"checkpoint": 3}}'])
+def test_there_is_no_configuration_when_the_report_names_none(tmp_path, text) -> None:
+    (tmp_path / "calibration.json").write_text(text)
+    assert find_config(tmp_path / "calibrated.ckpt") is None
+
+
+def test_search_for_a_configuration_ends_when_reports_name_each_other(tmp_path) -> None:
+    path = tmp_path / "calibrated.ckpt"
+    (tmp_path / "calibration.json").write_text(json.dumps({"settings": {"checkpoint": str(path)}}))
+    assert find_config(path) is None
 
 
 def callbacks_of(root: Path, *paths: str, **trainer: object) -> list[str]:

@@ -1,0 +1,269 @@
+"""A detector that is a model of anomalib: a checkpoint, or what its torch export pickled."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.device import choose_device
+from anomalib_synth.calibration.held_out import CALIBRATION
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
+from anomalib_synth.calibration.predict_loop import as_it_is, first_resize, run_predict_loop
+from anomalib_synth.calibration.training_run import Inference, find_config, read_inference, tile
+from anomalib_synth.data.normals import model_transform
+from anomalib_synth.functional.field_of_view import find_view
+from anomalib_synth.host.thresholds import (
+    check_post_processor,
+    give_raw_scores,
+    read_image_threshold,
+    read_model_thresholds,
+    read_normalised_threshold,
+)
+from anomalib_synth.images import digest_file
+from anomalib_synth.prediction.detector import About, Finding, check_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from anomalib.data import ImageBatch
+    from anomalib.models import AnomalibModule
+    from lightning.pytorch import Callback
+
+    from anomalib_synth.prediction.reading import Shown
+
+_ENDLESS = 2**40  # batches
+
+
+def open_checkpoint(path: Path, *, model: str | None, tiler: dict[str, Any] | None, accelerator: str) -> ModelDetector:
+    """Return the detector of a checkpoint, which scores as `calibrate` and `anomalib predict` do.
+
+    Args:
+        path: The checkpoint.
+        model: Class path or configuration of the model, None to look for it beside the checkpoint.
+        tiler: Settings of anomalib's tiler, None to look for them in the configuration.
+        accelerator: Device: auto, cpu, gpu.
+
+    Raises:
+        ValueError: If it cannot be read, has no threshold, or was calibrated with what is not known here.
+    """
+    loaded = read_checkpoint(path)
+    calibration = loaded.get(CALIBRATION) or {}
+    if model is None and find_config(path) is None:
+        model = _find_class(calibration.get("model"))
+    network, config = load_model(model, path, loaded)
+    inference = read_inference(config) if config and tiler is None else tile(tiler or {})
+    expected = calibration.get("inference")
+    if isinstance(expected, str) and expected != inference.describe():
+        msg = (
+            f"`detector` {str(path)!r} must be run as it was calibrated ({expected or 'as it is'}), but what is known "
+            f"here says otherwise ({inference.describe() or 'as it is'}). Give the training configuration as `model`, "
+            "or the tiler's settings as `tiler`, {} for none."
+        )
+        raise ValueError(msg)
+    return ModelDetector(
+        network,
+        path,
+        kind="checkpoint",
+        checkpoint=path,
+        loaded=loaded,
+        inference=inference,
+        accelerator=accelerator,
+    )
+
+
+def open_torch_export(path: Path, *, trust: bool, accelerator: str) -> ModelDetector:
+    """Return the detector of anomalib's torch export, if its file is trusted: it is a pickle, which may run any code.
+
+    Raises:
+        ValueError: If it is not trusted, or no such export.
+    """
+    if not trust:
+        msg = (
+            f"`detector` {str(path)!r} is a torch export, a pickle: whoever made it can have any program run when it "
+            "is read. Use the checkpoint, or the OpenVINO or ONNX export; or say `--trust` if you made it yourself."
+        )
+        raise ValueError(msg)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)  # the user said so
+    except Exception as error:  # a pickle can raise anything
+        msg = f"`detector` must be a torch export of anomalib, got {str(path)!r}: {type(error).__name__}: {error}"
+        raise ValueError(msg) from error
+    from anomalib.models import AnomalibModule
+
+    network = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(network, AnomalibModule):
+        msg = f"`detector` must be a torch export of anomalib, got {str(path)!r}, which holds no model of it."
+        raise ValueError(msg)
+    return ModelDetector(network, path, kind="torch", accelerator=accelerator)
+
+
+def _find_class(name: object) -> str | None:
+    """Return the class path of the model that was calibrated, None if it is of another package."""
+    for module in ("anomalib.models", "anomalib_synth.models"):
+        if isinstance(name, str) and hasattr(importlib.import_module(module), name):
+            return f"{module}.{name}"
+    return None
+
+
+class ModelDetector:
+    """A model of anomalib, run by the loop of `anomalib predict`.
+
+    Args:
+        network: The model.
+        path: Where it was read from.
+        kind: See :class:`About`.
+        checkpoint: The checkpoint to restore it from, None where it is whole.
+        loaded: What that holds.
+        inference: What else the run changed about predictions.
+        accelerator: Device: auto, cpu, gpu.
+
+    Raises:
+        ValueError: If it has no threshold.
+    """
+
+    def __init__(
+        self,
+        network: AnomalibModule,
+        path: Path,
+        *,
+        kind: str,
+        checkpoint: Path | None = None,
+        loaded: dict[str, Any] | None = None,
+        inference: Inference | None = None,
+        accelerator: str = "auto",
+    ) -> None:
+        check_post_processor(network)
+        choose_device(accelerator)
+        thresholds = read_model_thresholds(network) if loaded is None else loaded
+        self._network = network
+        self._checkpoint = checkpoint
+        self._inference = inference or Inference()
+        self._accelerator = accelerator
+        self._resize = first_resize(model_transform(network))
+        self._views: dict[tuple[int, int], torch.Tensor | None] = {}
+        self.white_point = read_kept_white_point(path, loaded)
+        self.about = About(
+            path=str(path),
+            content=digest_file(path),
+            kind=kind,
+            model=type(network).__name__,
+            threshold=read_normalised_threshold(thresholds),
+            raw_threshold=read_image_threshold(thresholds),
+            inference=self._inference.describe(),
+        )
+
+    def fit(self, image: torch.Tensor) -> torch.Tensor:
+        """Resize an image, where that is the first thing the model's transform does."""
+        return self._resize(image) if self._resize else image
+
+    def view(self, size: tuple[int, int]) -> torch.Tensor | None:
+        """Return where pixels are on the map."""
+        if size not in self._views:
+            try:
+                self._views[size] = find_view(self._network.pre_processor or torch.nn.Identity(), size)
+            except ValueError:
+                self._views[size] = None
+        return self._views[size]
+
+    def judge(self, batches: Iterable[list[Shown]], tell: Callable[[list[Shown], list[Finding]], None]) -> None:
+        """Run the loop until there are no more batches."""
+        from torch.utils.data import DataLoader
+
+        pending: list[list[Shown]] = []
+        loader = DataLoader(_Stream(batches, pending), batch_size=None, collate_fn=as_it_is)
+
+        def take(outputs: ImageBatch, raw: _Raw) -> None:
+            batch = pending.pop(0)
+            tell(batch, _read(outputs, raw, len(batch)))
+
+        run_predict_loop(
+            self._network,
+            self._checkpoint,
+            loader,
+            _make_collector(take),
+            inference=self._inference,
+            accelerator=self._accelerator,
+        )
+
+
+class _Raw(NamedTuple):
+    """Scores and maps of a batch before anomalib normalises them."""
+
+    score: torch.Tensor | None
+    anomaly_map: torch.Tensor | None
+
+
+class _Stream(torch.utils.data.IterableDataset):
+    """Batches as anomalib's datasets give them.
+
+    With a length, Lightning draws no batch ahead, which would keep each verdict back until the next image is there.
+    """
+
+    def __init__(self, batches: Iterable[list[Shown]], pending: list[list[Shown]]) -> None:
+        self._batches = batches
+        self._pending = pending
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        from anomalib.data import ImageBatch
+        from torchvision.tv_tensors import Image
+
+        for batch in self._batches:
+            self._pending.append(batch)
+            yield ImageBatch(
+                image=Image(torch.stack([shown.image for shown in batch])),
+                image_path=[str(shown.file.path) for shown in batch],
+            )
+
+
+def _make_collector(take: Callable[[ImageBatch, _Raw], None]) -> Callback:
+    """Return the callback that takes predictions out of the loop, with what they were before they were normalised."""
+    from lightning.pytorch import Callback
+
+    class Collector(Callback):
+        def on_predict_start(self, trainer: object, pl_module: AnomalibModule) -> None:
+            post = pl_module.post_processor
+            self._switches = post.enable_normalization, post.enable_thresholding
+            give_raw_scores(pl_module)
+
+        def on_predict_batch_end(
+            self, trainer: object, pl_module: AnomalibModule, outputs: ImageBatch, batch: object, batch_idx: int
+        ) -> None:
+            post, raw = pl_module.post_processor, _Raw(outputs.pred_score, outputs.anomaly_map)
+            post.enable_normalization, post.enable_thresholding = self._switches
+            post.post_process_batch(outputs)
+            give_raw_scores(pl_module)
+            take(outputs, raw)
+
+    return Collector()
+
+
+def _read(outputs: ImageBatch, raw: _Raw, count: int) -> list[Finding]:
+    scores, raws, labels = (
+        [] if each is None else each.detach().float().flatten().tolist()
+        for each in (outputs.pred_score, raw.score, outputs.pred_label)
+    )
+    maps, masks = (
+        None if each is None else each.detach().float().cpu().reshape(count, *each.shape[-2:]).numpy()
+        for each in (raw.anomaly_map, outputs.pred_mask)
+    )
+    check_scores(scores, count)
+    if not len(raws) == len(labels) == count:
+        msg = f"`detector` must give a score and a label for each of {count} images, got {len(raws)} and {len(labels)}."
+        raise ValueError(msg)
+    return [
+        Finding(
+            score=scores[n],
+            is_defect=labels[n] > 0,
+            raw_score=raws[n],
+            anomaly_map=None if maps is None else maps[n],
+            mask=None if masks is None else masks[n] > 0,
+        )
+        for n in range(count)
+    ]

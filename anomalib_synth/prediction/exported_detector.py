@@ -1,0 +1,233 @@
+"""A detector that was exported, for OpenVINO or as ONNX; OpenVINO runs both.
+
+An export resizes without the antialiasing that its checkpoint resizes with, and scores what it then sees otherwise. So
+images are resized here, as the checkpoint would, to the size that the graph resizes to. Where the graph crops is found
+by sending ramps through what it does before its first convolution.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torchvision.transforms.v2.functional import resize
+
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
+from anomalib_synth.functional.field_of_view import find_view
+from anomalib_synth.images import digest_file, hash_bytes
+from anomalib_synth.prediction.detector import About, Finding, check_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from anomalib_synth.prediction.reading import Shown
+
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
+_KEEP_PIXELS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take 16 bits, and score otherwise
+
+
+class ExportedDetector:
+    """An OpenVINO or ONNX model that anomalib exported.
+
+    Args:
+        path: Its ``.xml`` or ``.onnx`` file.
+        accelerator: Device: auto and cpu take the CPU, gpu the GPU that OpenVINO finds.
+
+    Raises:
+        ValueError: If it cannot be read, gives no score and label, or was exported before it had a threshold.
+    """
+
+    def __init__(self, path: Path, *, accelerator: str = "auto") -> None:
+        if accelerator not in {"auto", "cpu", "gpu"}:
+            msg = f"`accelerator` must be auto, cpu or gpu, got {accelerator!r}."
+            raise ValueError(msg)
+        self._device = "GPU" if accelerator == "gpu" else "CPU"
+        graph = _read_graph(path)
+        shape = graph.input(0).partial_shape
+        self._count = None if shape[0].is_dynamic else shape[0].get_length()
+        static = shape.rank.get_length() == 4 and not (shape[2].is_dynamic or shape[3].is_dynamic)
+        self._size = [shape[2].get_length(), shape[3].get_length()] if static else None
+        self._model = self._compile(graph)
+        resized, prepared = _find_preparation(graph)
+        self._resized = self._compile(resized) if resized and not static else None
+        self._prepared = self._compile(prepared) if prepared else None
+        self._sizes: dict[tuple[int, int], list[int]] = {}
+        self._views: dict[tuple[int, int], torch.Tensor | None] = {}
+        self.white_point = read_kept_white_point(path)
+        self.about = About(
+            path=str(path),
+            content=_digest(path),
+            kind="exported",
+            model="",
+            threshold=_find_threshold(graph, path),
+            raw_threshold=None,
+        )
+
+    def fit(self, image: torch.Tensor) -> torch.Tensor:
+        """Resize an image to what the graph sees."""
+        size = self._size or self._find_size((image.shape[-2], image.shape[-1]))
+        return image if [*image.shape[-2:]] == size else resize(image, size, antialias=True)
+
+    def view(self, size: tuple[int, int]) -> torch.Tensor | None:
+        """Return where pixels are on the map."""
+        if size not in self._views:
+            try:
+                self._views[size] = find_view(self._prepare, size)
+            except ValueError:
+                self._views[size] = None
+        return self._views[size]
+
+    def judge(self, batches: Iterable[list[Shown]], tell: Callable[[list[Shown], list[Finding]], None]) -> None:
+        """Judge batches as they come."""
+        for batch in batches:
+            images = torch.stack([shown.image for shown in batch]).numpy()
+            count = self._count or len(images)
+            found: list[Finding] = []
+            for start in range(0, len(images), count):
+                part = images[start : start + count]
+                filled = np.concatenate([part, np.repeat(part[:1], count - len(part), axis=0)])
+                found += _read(self._model({0: filled}), filled.shape[0])[: len(part)]
+            tell(batch, found)
+
+    def _compile(self, graph: Any) -> Any:
+        try:
+            return _core().compile_model(graph, self._device, _EXACT)
+        except RuntimeError as error:
+            msg = f"`accelerator` {self._device} cannot run the detector: {' '.join(str(error).split())[:300]}"
+            raise ValueError(msg) from error
+
+    def _find_size(self, size: tuple[int, int]) -> list[int]:
+        """Return the size that the graph resizes images of a size to."""
+        if size not in self._sizes:
+            blank = np.zeros((self._count or 1, 3, *size), np.float32)
+            seen = blank if self._resized is None else self._resized.create_infer_request().infer({0: blank})[0]
+            self._sizes[size] = [*seen.shape[-2:]]
+        return self._sizes[size]
+
+    def _prepare(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what the first convolution sees of an image (1, 3, H, W)."""
+        fitted = self.fit(image).numpy()
+        if self._prepared is None:
+            return torch.from_numpy(fitted)
+        return torch.from_numpy(self._prepared({0: np.repeat(fitted, self._count or 1, axis=0)})[0][:1])
+
+
+def _openvino() -> Any:
+    """Return the library; it is no dependency of the package.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        msg = "`detector` is an exported model, which needs openvino, not installed here: pip install openvino"
+        raise ValueError(msg) from error
+
+
+@cache
+def _core() -> Any:
+    """Return the only core, which stays: where several came and went, Ctrl-C crashed the process (OpenVINO 2026.4)."""
+    return _openvino().Core()
+
+
+def _read_graph(path: Path) -> Any:
+    if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+        msg = f"`detector` {str(path)!r} must have its weights, {path.with_suffix('.bin').name!r}, beside it."
+        raise ValueError(msg)
+    try:
+        graph = _core().read_model(path)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        msg = f"`detector` must be a model that anomalib exported, got {str(path)!r}: {reason}"
+        raise ValueError(msg) from error
+    names = {name for output in graph.outputs for name in output.get_names()}
+    if len(graph.inputs) != 1 or not {"pred_score", "pred_label"} <= names:
+        msg = (
+            f"`detector` must be a model that anomalib exported with its threshold, got {str(path)!r}, which gives "
+            f"{', '.join(sorted(names)) or 'nothing'} in place of pred_score and pred_label. Validate or calibrate the "
+            "model (`anomalib-synth calibrate`) and export it again."
+        )
+        raise ValueError(msg)
+    return graph
+
+
+def _find_threshold(graph: Any, path: Path) -> float | None:
+    """Return what a score must be above to be a defect, None if the graph does not say so in the way anomalib does.
+
+    Raises:
+        ValueError: If the model was exported before it knew the range of its scores.
+    """
+    node = graph.output("pred_label").get_node()
+    while node.get_type_name() != "Greater":
+        if len(node.input_values()) < 1 or node.get_type_name() not in {"Result", *_KEEP_PIXELS}:
+            return None
+        node = node.input_value(0).get_node()
+    score, limit = (value.get_node() for value in node.input_values())
+    if limit.get_type_name() != "Constant":
+        return None
+    threshold = float(np.ravel(limit.get_data())[0])
+    normalised = score.input_value(0).get_node() if score.get_type_name() == "Select" else None
+    is_known = normalised is None or normalised.get_type_name() != "Constant" or bool(np.all(normalised.get_data()))
+    if math.isnan(threshold) or not is_known:
+        msg = (
+            f"`detector` {str(path)!r} must have a threshold, but it was exported before it was validated. Calibrate "
+            "its checkpoint (`anomalib-synth calibrate`) and export it again."
+        )
+        raise ValueError(msg)
+    return threshold
+
+
+def _find_preparation(graph: Any) -> tuple[Any | None, Any | None]:
+    """Return the graph up to the resize it begins with, and up to its first convolution; None where there is none."""
+    openvino = _openvino()
+    nodes = graph.get_ordered_ops()
+    first = next((node for node in nodes if node.get_type_name() in _CONVOLUTIONS), None)
+    if first is None:
+        return None, None
+    parameters = graph.get_parameters()
+    prepared = openvino.Model([first.input_value(0)], parameters)
+    for node in prepared.get_ordered_ops():
+        if node.get_type_name() == "Interpolate" and _begins(node):
+            return openvino.Model([node.output(0)], parameters), prepared
+    return None, prepared
+
+
+def _begins(node: Any) -> bool:
+    """Return whether nothing is done to the pixels before a node."""
+    node = node.input_value(0).get_node()
+    while node.get_type_name() in _KEEP_PIXELS:
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Parameter")
+
+
+def _read(outputs: Any, count: int) -> list[Finding]:
+    values = {name: value for output, value in outputs.items() for name in output.get_names()}
+    scores = np.ravel(values["pred_score"]).astype(float).tolist()
+    labels = np.ravel(values["pred_label"]).astype(bool)
+    maps, masks = (
+        None if (found := values.get(name)) is None else found.reshape(count, *found.shape[-2:])
+        for name in ("anomaly_map", "pred_mask")
+    )
+    check_scores(scores, count)
+    return [
+        Finding(
+            score=scores[n],
+            is_defect=bool(labels[n]),
+            anomaly_map=None if maps is None else maps[n].astype(np.float32),
+            mask=None if masks is None else masks[n].astype(bool),
+        )
+        for n in range(count)
+    ]
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of a model with the weights that lie beside it."""
+    weights = [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
+    return hash_bytes("".join(digest_file(each) for each in [path, *weights] if each.is_file()).encode())

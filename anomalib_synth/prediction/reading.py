@@ -1,0 +1,136 @@
+"""Reads images ahead of the detector, several at a time, and groups them into batches."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomalib_synth.images import ImageReader, UnreadableImageError, hash_bytes, read_bytes, to_tensor
+from anomalib_synth.prediction.watching import File
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    import numpy as np
+    import torch
+
+    from anomalib_synth.images import WhitePoint
+    from anomalib_synth.prediction.watching import Source, Stop
+
+_THREADS = min(4, os.cpu_count() or 1)
+_LARGE = 2**25  # pixels: of such images few are held at once
+_BATCH_BYTES = 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An image that a detector is shown.
+
+    Args:
+        file: Its file.
+        content: Digest of that.
+        pixels: (H, W, 3) uint8 at the size of the file.
+        image: (3, h, w) float32 in [0, 1] as it goes into a batch.
+    """
+
+    file: File
+    content: str
+    pixels: np.ndarray
+    image: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that cannot be judged, and why."""
+
+    file: File
+    content: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that was judged before."""
+
+    file: File
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How files are read.
+
+    Args:
+        fit: Makes what goes into a batch of an image (3, H, W).
+        white_point: White of files of more than 8 bits.
+        is_known: Whether a file of a name and a content was judged before.
+        skip: Told of each file that needs not, or cannot, be judged.
+        batch_size: Images in a batch.
+        stop: Ends it.
+    """
+
+    fit: Callable[[torch.Tensor], torch.Tensor]
+    white_point: WhitePoint
+    is_known: Callable[[str, str], bool]
+    skip: Callable[[Known | Unreadable], None]
+    batch_size: int
+    stop: Stop
+
+    def batches(self, source: Source) -> Iterator[list[Shown]]:
+        """Yield batches of images of one size; none waits for the next look."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for look in source.looks():
+                for name, reason in look.foreign.items():
+                    self.skip(Unreadable(File(name, Path(name)), "", reason))
+                yield from self._group(self._read_all(pool, look.files, source))
+                if self.stop.asked:
+                    return
+
+    def _group(self, images: Iterator[Shown]) -> Iterator[list[Shown]]:
+        group: list[Shown] = []
+        for shown in images:
+            held = sum(each.pixels.nbytes for each in group)
+            if group and (
+                len(group) == self.batch_size
+                or shown.image.shape != group[0].image.shape
+                or held + shown.pixels.nbytes > _BATCH_BYTES
+            ):
+                yield group
+                group = []
+            group.append(shown)
+        if group:
+            yield group
+
+    def _read_all(self, pool: ThreadPoolExecutor, files: Sequence[File], source: Source) -> Iterator[Shown]:
+        """Yield the images to judge, in order, while the next ones are read."""
+        running: deque[Future[Shown | Known | Unreadable]] = deque()
+        left = deque(files)
+        ahead = self.batch_size
+        while running or (left and not self.stop.asked):
+            while left and len(running) < ahead and not self.stop.asked:
+                running.append(pool.submit(self._read, left.popleft()))
+            if not running:
+                return
+            found = running.popleft().result()
+            if isinstance(found, Shown):
+                ahead = 1 if found.pixels.size > 3 * _LARGE else self.batch_size
+                yield found
+            elif isinstance(found, Known) or not source.give_back(found.file):
+                self.skip(found)
+
+    def _read(self, file: File) -> Shown | Known | Unreadable:
+        content = ""
+        try:
+            data = read_bytes(file.path)
+            content = hash_bytes(data)
+            if self.is_known(file.name, content):
+                return Known(file, content)
+            pixels = ImageReader(None, self.white_point).decode(data)
+        except UnreadableImageError as error:
+            return Unreadable(file, content, str(error))
+        return Shown(file=file, content=content, pixels=pixels, image=self.fit(to_tensor(pixels)))

@@ -1,0 +1,110 @@
+"""The most anomalous region of an image: where it is on the detector's map, and in the image."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from anomalib_synth.prediction.detector import Finding
+
+_MOST = 0.5  # share of a map: a mask that is larger says nothing about a place
+_TOUCHING = np.ones((3, 3), int)  # diagonal neighbours belong together
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of an image."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class Place(NamedTuple):
+    """Where the most anomalous region of an image is.
+
+    Args:
+        box: Around the region.
+        peak: Column and row of the pixel with the largest value.
+        outline: What a picture outlines, (h, w) bool on the detector's map: all that is above the threshold of pixels,
+            or else the region.
+    """
+
+    box: Box
+    peak: tuple[int, int]
+    outline: np.ndarray
+
+
+def locate_region(finding: Finding, view: torch.Tensor | None, size: tuple[int, int]) -> Place | None:
+    """Return the place of the most anomalous region.
+
+    It is the connected part around the map's largest value of what is above the threshold of pixels; where that is
+    nothing, or more than half of the map, of what is above halfway between the map's median and its largest value.
+
+    Args:
+        finding: What the detector says of the image.
+        view: Where the image's pixels are on the map, as :func:`find_view` returns it.
+        size: Height and width of the image.
+
+    Returns:
+        The place; None where there is no map, it is the same everywhere, or nobody knows where its pixels are.
+    """
+    values = finding.anomaly_map
+    if values is None or view is None or not np.isfinite(values).all() or values.max() <= values.min():
+        return None
+    peak = _find_peak(values)
+    mask = finding.mask
+    if mask is not None and mask[peak] and mask.mean() <= _MOST:
+        inside, outlines_all = mask, True
+    else:
+        inside, outlines_all = values >= (np.median(values) + values.max()) / 2, False
+    labels, _ = ndimage.label(inside, _TOUCHING)
+    region = labels == labels[peak]
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    corners = [(x, y) for x in (columns[0], columns[-1] + 1) for y in (rows[0], rows[-1] + 1)]
+    xs, ys = zip(*(_to_image(corner, values.shape, view, size) for corner in corners), strict=True)
+    left, right = _clip(min(xs), max(xs), size[1])
+    top, bottom = _clip(min(ys), max(ys), size[0])
+    x, y = _to_image((peak[1] + 0.5, peak[0] + 0.5), values.shape, view, size)
+    pixel = (int(np.clip(x, 0, size[1] - 1)), int(np.clip(y, 0, size[0] - 1)))
+    return Place(Box(left, top, right - left, bottom - top), pixel, inside if outlines_all else region)
+
+
+def lay_on_image(mask: np.ndarray, view: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Return a mask (h, w) of a detector's map on an image of a size, (H, W) bool; outside the map there is nothing."""
+    grid = F.affine_grid(view[None].float(), [1, 1, *size], align_corners=False)
+    levels = torch.from_numpy(mask.astype(np.float32))[None, None]
+    placed = F.grid_sample(levels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return (placed[0, 0] > 0.5).numpy()
+
+
+def _find_peak(values: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the largest value: of the largest area of it, what is nearest to its middle."""
+    labels, count = ndimage.label(values == values.max(), _TOUCHING)
+    if count > 1:
+        labels = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    rows, columns = np.nonzero(labels)
+    nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+    return int(rows[nearest]), int(columns[nearest])
+
+
+def _to_image(
+    point: tuple[float, float], grid: tuple[int, ...], view: torch.Tensor, size: tuple[int, int]
+) -> tuple[float, float]:
+    """Return where a point (x, y) of the map, in its pixels, is in the image."""
+    turn, shift = view[:, :2].double().cpu().numpy(), view[:, 2].double().cpu().numpy()
+    on_map = np.array([2 * point[0] / grid[1] - 1, 2 * point[1] / grid[0] - 1])
+    x, y = np.linalg.solve(turn, on_map - shift)
+    return float((x + 1) / 2 * size[1]), float((y + 1) / 2 * size[0])
+
+
+def _clip(low: float, high: float, length: int) -> tuple[int, int]:
+    """Return whole pixels that hold a range within an image, at least one."""
+    start = min(max(math.floor(low + 1e-3), 0), length - 1)
+    return start, min(max(math.ceil(high - 1e-3), start + 1), length)

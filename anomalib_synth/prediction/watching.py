@@ -1,0 +1,180 @@
+"""Which files are to be judged: those of a folder, once, or as they arrive."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from anomalib_synth.images import find_images, list_images
+from anomalib_synth.images.listing import Listing, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_PATIENCE = 5  # looks at a file that cannot be read and does not change, before it is called unreadable
+_NAP = 0.1
+
+
+class File(NamedTuple):
+    """A file by its path relative to the folder, with forward slashes."""
+
+    name: str
+    path: Path
+
+
+class Look(NamedTuple):
+    """What is new in a folder: files, and the reasons by name why others will not be read."""
+
+    files: list[File]
+    foreign: dict[str, str]
+
+
+class Source(Protocol):
+    """Says which files are to be judged."""
+
+    def looks(self) -> Iterator[Look]:
+        """Yield what is new, look by look."""
+
+    def give_back(self, file: File) -> bool:
+        """Take back a file that cannot be read; False if it is not going to be tried again."""
+
+
+class Stop:
+    """Whether to stop: what is being judged is finished first."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """Have the first Ctrl-C ask to stop, and the next one interrupt."""
+        if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class FolderSource:
+    """The images of a folder as it is now, or one image.
+
+    Args:
+        images: The folder, or the file.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, images: Path) -> None:
+        if images.is_file():
+            self.listing = Listing({as_text(images.name): images})
+        else:
+            self.listing = list_images(images, "images")
+
+    def looks(self) -> Iterator[Look]:
+        """Yield all files at once."""
+        yield Look([File(name, path) for name, path in self.listing.files.items()], self.listing.foreign)
+
+    def give_back(self, file: File) -> bool:
+        """Refuse: it was read once and for all."""
+        return False
+
+
+@dataclass
+class _Seen:
+    """How a file was when it was looked at last: size, time of the last change, number on the disk."""
+
+    state: tuple[int, int, int]
+    taken: bool = False
+    failures: int = 0
+
+
+@dataclass
+class Watcher:
+    """The images of a folder as they arrive; one that is there already counts as new.
+
+    A file is taken once two looks in a row find it the same: until then somebody may be writing it. One
+    that is changed or replaced afterwards is taken again. One that cannot be read is tried again at every look until it
+    has not changed for a while.
+
+    Args:
+        folder: The folder.
+        interval: Seconds between two looks.
+        until_idle: End when nothing was new for so many seconds; None goes on.
+        stop: Ends it.
+    """
+
+    folder: Path
+    interval: float
+    until_idle: float | None
+    stop: Stop
+    _seen: dict[Path, _Seen] = field(init=False, default_factory=dict)
+    _foreign: set[str] = field(init=False, default_factory=set)
+
+    def looks(self) -> Iterator[Look]:
+        """Yield what is new, and wait where nothing is."""
+        idle = 0.0
+        while not self.stop.asked:
+            look, waiting = self._look()
+            if look.files or look.foreign:
+                yield look
+            is_quiet = not (look.files or look.foreign or waiting)
+            idle = idle + self.interval if is_quiet else 0.0
+            if is_quiet and self.until_idle is not None and idle >= self.until_idle:
+                return
+            self._wait()
+
+    def give_back(self, file: File) -> bool:
+        """Take back a file that cannot be read, to try it again unless it has not changed for a while."""
+        seen = self._seen.get(file.path)
+        if seen is None:
+            return False
+        seen.failures += 1
+        seen.taken = seen.failures >= _PATIENCE
+        return not seen.taken or not file.path.exists()
+
+    def _look(self) -> tuple[Look, bool]:
+        """Return what is new, and whether there are files that may still be written."""
+        listing = find_images(self.folder)
+        files, waiting, gone = [], False, set(self._seen)
+        for name, path in listing.files.items():
+            try:
+                found = path.stat()
+            except OSError:  # gone meanwhile
+                continue
+            gone.discard(path)
+            state = (found.st_size, found.st_mtime_ns, found.st_ino)
+            seen = self._seen.get(path)
+            if seen is None or seen.state != state:
+                self._seen[path] = _Seen(state)
+                waiting = True
+            elif not seen.taken:
+                seen.taken = True
+                files.append(File(name, path))
+        for path in gone:
+            del self._seen[path]
+        foreign = {name: reason for name, reason in listing.foreign.items() if name not in self._foreign}
+        self._foreign |= set(foreign)
+        return Look(files, foreign), waiting
+
+    def _wait(self) -> None:
+        left = self.interval
+        while left > 0 and not self.stop.asked:
+            sleep(min(_NAP, left))
+            left -= _NAP
