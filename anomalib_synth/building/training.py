@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import shutil
 import tempfile
@@ -71,6 +72,7 @@ def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[
 
     import anomalib_synth  # noqa: F401  (registers the backbone)
 
+    config = copy.deepcopy(config)  # jsonargparse builds parts in place
     settings = dict(config["trainer"])
     own = [instantiate(Callback, "callbacks", section) for section in settings.pop("callbacks", [])]
     with quiet_host(), _no_bars(), passing_interrupts():
