@@ -129,8 +129,8 @@ class Builder:
             self._timeline.say(f"{LABELS[name]} is left out: {reason}. Give more `minutes`.")
         if LEARNS in self._settings.models and LEARNS not in plan.left_out and plan.steps < STEPS:
             prepared.warnings.append(
-                f"DiscriminativePadim trains {plan.steps} steps, as the time allows, where {STEPS} serve most products. "
-                "Give more `minutes`."
+                f"DiscriminativePadim trains {plan.steps} steps, as the time allows, where {STEPS} serve most "
+                "products. Give more `minutes`."
             )
         return plan
 
