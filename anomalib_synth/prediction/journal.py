@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
 from anomalib_synth.images import WhitePoint
-from anomalib_synth.store.files import append_lines, end_last_line, write_whole
+from anomalib_synth.store.files import append_lines, write_whole
 from anomalib_synth.store.locking import exclusive
 from anomalib_synth.store.logs import read_log
 from anomalib_synth.store.rules import Form, Rule, is_text
@@ -76,7 +76,6 @@ class Journal:
         with exclusive(self.out / ".lock", wait=0):
             self._check_settings()
             write_whole(self.out / SETTINGS, json.dumps(self._settings, indent=1).encode())
-            end_last_line(self.out / ROWS)
             news = read_log(self.out / ROWS, _FORM)
             if news.problems:
                 msg = f"{news.problems[0]} Take the line away, or name another `out`."

@@ -44,6 +44,7 @@ def test_box_is_in_pixels_of_the_image_when_that_is_larger_than_the_map() -> Non
         Compose([Resize((80, 80)), CenterCrop((64, 64))]),
         lambda image: rotate(Resize((64, 64))(image), 90),
         lambda image: Resize((64, 64))(image).flip(-1),
+        lambda image: image[..., 20:, 30:140],
     ],
 )
 def test_box_holds_what_is_bright_whatever_the_transform_does(transform) -> None:

@@ -21,13 +21,14 @@ def watch(tmp_path, monkeypatch) -> Callable[..., list[list[str]]]:
     """Run a watcher: each step is done between two looks; returns what each look yielded."""
 
     def run(*steps: Callable[[], object], unreadable: tuple[str, ...] = (), **options: object) -> list[list[str]]:
-        left = list(steps)
+        left, more = list(steps), iter(range(50))
         stop = Stop()
 
         def between(seconds: float) -> None:
             if left:
                 left.pop(0)()
             else:
+                next(more)  # no watch is endless here
                 stop.asked = stop.asked or "until_idle" not in options
 
         monkeypatch.setattr(watching, "sleep", between)
@@ -80,6 +81,13 @@ def test_file_is_forgotten_when_it_is_gone_before_it_is_taken(watch, tmp_path) -
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
     assert watch(path.unlink, nothing, lambda: path.write_bytes(b"1"), nothing, nothing) == [["a.png"]]
+
+
+def test_file_is_taken_again_when_it_was_away(watch, tmp_path) -> None:
+    path, away = tmp_path / "a.png", tmp_path / "a.kept"
+    path.write_bytes(b"1")
+    steps = [nothing, nothing, lambda: path.rename(away), nothing, lambda: away.rename(path), nothing, nothing]
+    assert watch(*steps) == [["a.png"]] * 2
 
 
 def test_unreadable_file_is_tried_again_until_it_is_whole(watch, tmp_path) -> None:
