@@ -21,7 +21,7 @@ def make_built(*, strongest: int = 80, real: tuple[int, int] | None = None, beca
 @pytest.mark.parametrize(
     ("options", "fit", "said"),
     [
-        ({}, True, "PaDiM finds 80 of 100 of the strongest drawn defects (80%; `min_recall` is 50%)."),
+        ({}, True, "PaDiM finds 80 of 100 of the strongest drawn defects (80%; at least 50% is fit)."),
         ({"real": (7, 10)}, True, "and 7 of 10 real ones that it has not learned"),
         ({"real": (0, 4)}, True, "and 0 of 4 real ones"),  # too few to say so
         ({"real": (4, 10)}, True, "and 4 of 10 real ones"),  # not surely less than half
