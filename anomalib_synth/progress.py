@@ -78,7 +78,7 @@ class SilentProgress(Progress):
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """Count, and tell."""
         super().advance(task_id, advance)
-        task = self._tasks[task_id]
+        task = next(task for task in self.tasks if task.id == task_id)
         if task.total:
             self._listener(min(1.0, task.completed / task.total))
 

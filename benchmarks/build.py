@@ -74,7 +74,7 @@ def openvino_labels(detector: Path, data: Path) -> list[bool] | None:
     from torchvision.transforms.v2.functional import resize
 
     compiled = openvino.Core().compile_model(str(model), "CPU")
-    size = list(compiled.inputs[0].shape[-2:])
+    size = [dimension.get_length() for dimension in list(compiled.inputs[0].partial_shape)[-2:]]
     reader = ImageReader(None, find_white_point(list_images(data / "train" / "good").paths))
     labels = []
     for path in list_images(data / "test").paths:
@@ -120,12 +120,14 @@ def print_table(path: Path) -> None:
     """Print every row, and the means."""
     rows = pd.read_csv(path)
     print(rows.round(3).to_string(index=False))
-    named = [name for name in MODELS if name in rows]
+    named = [name for name in MODELS if rows[name].notna().any()]
     means = rows.groupby("category")[["image_auroc", *named, "recall", "false_alarms"]].mean()
     print(f"\nMeans over categories:\n{means.mean().round(3).to_string()}")
     errors = 1 - means.mean()
-    best = min(named[1:], key=errors.get) if len(named) > 1 else named[0]
-    print(f"Error of the choice over that of {best}: {errors['image_auroc'] / errors[best]:.2f}")
+    built_in = [name for name in named if name != "discriminative_padim"]
+    if built_in:
+        best = min(built_in, key=errors.get)
+        print(f"Error of the choice over that of {best}: {errors['image_auroc'] / errors[best]:.2f}")
     print(f"The stated interval covers the rate on good test images in {rows['covered'].sum()} of {len(rows)} builds.")
 
 

@@ -9,40 +9,46 @@ import tempfile
 from pathlib import Path
 
 import torch
-from PIL import Image
+from before_and_after import TILE, save_pairs
 
-from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data import DemoParts
 from anomalib_synth.data.normals import read_folder
 from anomalib_synth.generators import AutoregressiveGenerator
-from anomalib_synth.sample import AnomalySample
+from anomalib_synth.report.preview_samples import describe
 
-KINDS = ["brushed_metal", "printed_cap", "woven_fabric", "circuit_board"]
-PROMPTS = [
-    "a clean dark hole, high contrast",
-    "a large round dent, high contrast",
-    "an irregular dark oily stain, high contrast",
-    "a long bright scratch, high contrast",
-    "a dark burn with a brown halo, high contrast",
-    "a thick curled black fibre, high contrast",
+# Prompt, then the part that shows it well, which of its images, and the seed of the draw.
+EDITS = [
+    ("a clean dark hole, high contrast", "printed_cap", 0, 110),
+    ("a clean dark hole, high contrast", "woven_fabric", 0, 110),
+    ("a large round dent, high contrast", "brushed_metal", 1, 111),
+    ("a large round dent, high contrast", "printed_cap", 1, 101),
+    ("an irregular dark oily stain, high contrast", "brushed_metal", 2, 102),
+    ("an irregular dark oily stain, high contrast", "printed_cap", 2, 102),
+    ("a long wide bright bundle of scratches, high contrast", "brushed_metal", 1, 111),
+    ("a long wide bright scratch, high contrast", "circuit_board", 0, 100),
+    ("a dark burn with a brown halo, high contrast", "brushed_metal", 4, 104),
+    ("a dark burn with a brown halo, high contrast", "woven_fabric", 4, 104),
+    ("a thick curled black fibre, high contrast", "brushed_metal", 3, 103),
+    ("a thick curled black fibre, high contrast", "printed_cap", 3, 103),
 ]
 
 
 def main() -> None:
-    """Render a few parts of each kind, and draw every prompt on two kinds."""
-    samples = []
+    """Render a few parts of each kind, and draw every prompt on two of them."""
+    generators, images = {}, {}
     with tempfile.TemporaryDirectory() as root:
-        for number, kind in enumerate(KINDS):
+        for kind in sorted({kind for _, kind, _, _ in EDITS}):
             DemoParts(root=root, category=kind, num_train=6, num_test_good=1, num_test_defect=1).prepare_data()
-            images = torch.stack(list(read_folder(Path(root) / kind / "train", image_size=256, limit=6)))
-            generator = AutoregressiveGenerator(strength=(0.9, 1.0), size=(0.12, 0.25)).prepare(images)
-            prompts = PROMPTS[number % 2 :: 2]
-            rows = images[: len(prompts)]
-            samples.append(generator(rows, seeds=range(10 * number, 10 * number + len(prompts)), prompts=prompts))
-    merged = AnomalySample.concatenate(samples)
+            images[kind] = torch.stack(list(read_folder(Path(root) / kind / "train", image_size=256, limit=6)))
+            generator = AutoregressiveGenerator(strength=(1.0, 1.0), size=(0.12, 0.25))
+            generators[kind] = generator.prepare(images[kind])
+    drawings = []
+    for prompt, kind, row, seed in EDITS:
+        sample = generators[kind](images[kind][row : row + 1], seeds=[seed], prompts=[prompt])
+        drawings.append(describe(sample, 0, "edit", TILE))
     out = Path(__file__).parent / "edits.png"
-    Image.fromarray(draw_sample_grid(merged, list(range(len(merged))))).quantize(256).save(out, optimize=True)
-    print(f"{int(merged.accepted.sum())} of {len(merged)} accepted; wrote {out}")
+    save_pairs(drawings, out, titles=[drawing.family for drawing in drawings])
+    print(f"{len(drawings)} edits; wrote {out}")
 
 
 if __name__ == "__main__":

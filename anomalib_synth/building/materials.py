@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from anomalib_synth.building.looking import Look, distinct
+from anomalib_synth.building.look import Look
+from anomalib_synth.building.looking import distinct
 from anomalib_synth.defects import DEFECT, list_defects
 from anomalib_synth.engines.convert import name_copies
 from anomalib_synth.images import ImageReader, WhitePoint, digest_images, read_bytes

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.building.looking import Look
+    from anomalib_synth.building.look import Look
     from anomalib_synth.images import WhitePoint
 
 THUMBNAIL = 64  # pixels a side

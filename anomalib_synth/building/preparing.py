@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.building.looking import Look, Looks, look_at
+from anomalib_synth.building.look import Look
+from anomalib_synth.building.looking import Looks, look_at
 from anomalib_synth.building.materials import Folders, lay_out, list_real_defects
 from anomalib_synth.building.oddities import Oddity
 from anomalib_synth.building.splitting import reachable_rate, split_defects, split_images, warn_of_few

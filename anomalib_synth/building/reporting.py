@@ -36,7 +36,7 @@ def judge(built: Built) -> tuple[bool, str]:
     strongest, alarms = page["strongest"], page["alarms"]
     text = (
         f"{label} finds {strongest['count']} of {strongest['of']} of the strongest drawn defects "
-        f"({strongest['value']:.0%}; `min_recall` is {page['min_recall']:.0%})"
+        f"({strongest['value']:.0%}; at least {page['min_recall']:.0%} is fit)"
     )
     if real:
         text += f" and {real['found']['count']} of {real['found']['of']} real ones that it has not learned"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import yaml
 
 from anomalib_synth.calibration.predict_loop import quiet_host
 from anomalib_synth.calibration.training_run import instantiate
+from anomalib_synth.host.interrupts import passing_interrupts
 from anomalib_synth.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -58,7 +60,11 @@ def train_candidate(
 
 
 def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[Any, AnomalibModule]:
-    """Build and train what a configuration says; return the trainer and the model."""
+    """Build and train what a configuration says; return the trainer and the model.
+
+    Raises:
+        KeyboardInterrupt: As it came.
+    """
     from anomalib.data import AnomalibDataModule
     from anomalib.engine import Engine
     from anomalib.models import AnomalibModule
@@ -66,9 +72,10 @@ def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[
 
     import anomalib_synth  # noqa: F401  (registers the backbone)
 
+    config = copy.deepcopy(config)  # jsonargparse builds parts in place
     settings = dict(config["trainer"])
     own = [instantiate(Callback, "callbacks", section) for section in settings.pop("callbacks", [])]
-    with quiet_host(), _no_bars():
+    with quiet_host(), _no_bars(), passing_interrupts():
         seed_everything(config["seed_everything"], workers=True, verbose=False)
         model = instantiate(AnomalibModule, "model", config["model"])
         datamodule = instantiate(AnomalibDataModule, "data", config["data"])

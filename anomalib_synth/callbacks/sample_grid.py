@@ -8,8 +8,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
     from anomalib_synth.sample import AnomalySample
@@ -22,6 +20,8 @@ _CONTOUR = (255, 40, 40)
 def draw_sample_grid(sample: AnomalySample, rows: list[int]) -> np.ndarray:
     """Draw source, image, and image with the mask's outline side by side, with the caption beneath.
 
+    A draw that failed its checks has the reason in place of the caption.
+
     Args:
         sample: The samples.
         rows: Which rows to draw.
@@ -29,15 +29,10 @@ def draw_sample_grid(sample: AnomalySample, rows: list[int]) -> np.ndarray:
     Returns:
         (H, W, 3) uint8, two samples a line.
     """
-    return draw_cells([(sample, row) for row in rows])
-
-
-def draw_cells(cells: Sequence[tuple[AnomalySample, int]]) -> np.ndarray:
-    """Draw rows of several samples, whose sizes may differ, as :func:`draw_sample_grid` does."""
-    lines = (len(cells) + 1) // 2
+    lines = (len(rows) + 1) // 2
     canvas = Image.new("RGB", (6 * _CELL + 20, lines * (_CELL + _TEXT)), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
-    for position, (sample, row) in enumerate(cells):
+    for position, row in enumerate(rows):
         left, top = (position % 2) * (3 * _CELL + 20), (position // 2) * (_CELL + _TEXT)
         source, image = _pixels(sample.source[row]), _pixels(sample.image[row])
         outlined = image.copy()
@@ -46,6 +41,7 @@ def draw_cells(cells: Sequence[tuple[AnomalySample, int]]) -> np.ndarray:
             shown = ImageOps.contain(Image.fromarray(picture), (_CELL - 4, _CELL - 4))
             canvas.paste(shown, (left + column * _CELL, top))
         text = f"{sample.caption[row]} (quality {float(sample.quality[row]):.2f})"
+        text = f"not drawn: {sample.reason[row]}" if sample.reason[row] else text
         pen.text((left, top + _CELL), text, fill="black", font=font)
     return np.asarray(canvas)
 

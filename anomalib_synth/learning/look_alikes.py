@@ -16,6 +16,7 @@ def print_look_alikes(
 ) -> None:
     """Print how many samples of each type were drawn, visible, missed and kept, and what the detector finds of them."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("type", "visible", "missed", "kept", "of these found", title="Look-alikes and the detector")
@@ -27,7 +28,7 @@ def print_look_alikes(
         share = f"{of_kept} ({of_kept / len(kept):.0%})" if kept else "0"
         known = trained.threshold is not None
         missed, share = (str(len(seen) - found), share) if known else ("-", "-")
-        table.add_row(title, str(len(seen)), missed, str(len(kept)), share)
+        table.add_row(escape(title), str(len(seen)), missed, str(len(kept)), share)
     Console().print(table)
     print(f"{len(drawn)} were drawn, {len(scored)} are visible by the generator's checks.")
     if trained.threshold is None:

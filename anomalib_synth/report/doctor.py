@@ -28,6 +28,7 @@ State = Literal["works", "optional", "broken"]
 COLOURS: dict[State, str] = {"works": "green", "optional": "yellow", "broken": "red"}
 _EXTRAS = {
     "backbone": "ImageNet weights of EfficientNet-Lite0, for training and thresholds without a hub",
+    "build": "`anomalib-synth build` and exported models in `predict`",
     "clip": "open_clip's encoders, for quality scores and texts",
     "compare": "`anomalib-synth compare`: Parquet files",
     "diffusion": "`DiffusionRetrievalGenerator` and `fit --diffusion`",

@@ -42,7 +42,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(parts: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+def start(parts: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "anomalib_synth.cli", "build", "--normals", str(parts / "train" / "good")]
     command += [
         "--defects",
@@ -58,11 +58,8 @@ def start(parts: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     ]
     command += ["--models", "[discriminative_padim, padim]", "--exports", "[openvino]"]  # PaDiM does not fit
     command += ["--generator", "RuleBasedGenerator", "--generator.families", "[noise, hole]"]
-    command = [each for each in command if "--min_recall" not in options or each not in {"--min_recall", "0.05"}]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
-    )
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +141,26 @@ def test_nothing_is_done_again_when_it_is_done(built, parts) -> None:
     assert {path: path.stat().st_mtime_ns for path in (out / "detector").rglob("*") if path.is_file()} == before
 
 
-def test_status_is_three_when_the_detector_is_unfit(built, parts) -> None:
-    out = built[0]
-    process = start(parts, out, "--min_recall", "1.0")
+@pytest.mark.parametrize(("fit", "min_recall", "status"), [(False, 0.5, 3), (False, 0.0, None), (True, 0.5, None)])
+def test_status_is_three_when_the_detector_is_unfit(fit, min_recall, status, parts, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.commands.build._run", lambda _: fit)
+    stopped = None
+    try:
+        build(parts / "train" / "good", out=tmp_path / "out", min_recall=min_recall)
+    except SystemExit as stop:
+        stopped = stop.code
+    assert stopped == status
+
+
+def test_build_says_what_is_kept_when_it_is_interrupted(parts, tmp_path) -> None:
+    process = start(parts, tmp_path / "out")
+    while process.poll() is None and not list(tmp_path.glob("out/candidates/*/config.yaml")):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
     printed, _ = process.communicate()
-    assert process.returncode == 3, printed
-    assert "NOT FIT TO DEPLOY" in printed
-    assert "Not fit to deploy" in (out / "report.html").read_text()
+    assert process.returncode == 130, printed
+    assert "Finished steps are kept; the same command goes on from there." in printed
+    assert "plan" in BuildState(tmp_path / "out" / "build.json").steps
 
 
 def test_dry_run_writes_nothing_and_tells_time_and_disk(parts, tmp_path, capsys) -> None:

@@ -180,7 +180,7 @@ def test_recall_grows_with_strength_and_results_repeat(padim, parts, tmp_path, c
     assert [cell["visible"] for cell in second["cells"]] == [cell["visible"] for cell in first["cells"]]
     assert second["image_threshold"] == pytest.approx(first["image_threshold"], rel=1e-4)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        "calibrated.ckpt", "calibration.json", "recall.csv", "scores.csv", "recall.png"
+        "calibrated.ckpt", "calibration.json", "calibration.html", "recall.csv", "scores.csv", "recall.png"
     }  # fmt: skip
     assert "anomalib_synth_calibration" in read_checkpoint(tmp_path / "a" / "calibrated.ckpt")
 

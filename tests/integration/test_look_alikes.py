@@ -113,6 +113,7 @@ def test_an_ordinary_store_with_the_scores_is_left_when_the_detector_has_looked(
     margins = [verdict["detector_margin"] for verdict in store.verdicts.values() if "detector_margin" in verdict]
     assert len(margins) == sum(record.accepted for record in store.records)
     assert len(set(margins)) > len(margins) / 2
+    assert len(store.settings["defect_digests"]) == 2
     main(["export", f"--store={store.path}", f"--out={tmp_path / 'export'}"])
     listed = list_defects(tmp_path / "export" / "test")
     assert len(listed) == 6

@@ -48,3 +48,21 @@ def test_track_yields_everything_when_the_output_is_no_terminal() -> None:
     assert list(track(range(5), "Counting")) == list(range(5))
     assert list(track(iter("ab"), "Counting", total=2, completed=0)) == ["a", "b"]
     assert list(track([1], "Counting", disable=True)) == [1]
+
+
+def test_bars_are_not_shown_when_another_stands_for_all(capsys) -> None:
+    with progress.silenced():
+        assert list(track(range(3), "Drawing")) == [0, 1, 2]
+        with make_progress() as shown:
+            shown.advance(shown.add_task("Scoring", total=2))
+    assert capsys.readouterr().out == ""
+    assert not isinstance(make_progress(), progress.SilentProgress)
+
+
+def test_share_is_told_when_a_silent_task_advances() -> None:
+    told: list[float] = []
+    with progress.SilentProgress(told.append) as shown:
+        task = shown.add_task("Scoring", total=4)
+        shown.advance(task)
+        shown.advance(task, 3)
+    assert told == [0.25, 1.0]

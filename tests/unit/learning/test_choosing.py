@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from anomalib_synth.learning.choosing import choose_missed, judge
+from anomalib_synth.learning.look_alikes import print_look_alikes
 from anomalib_synth.learning.missed_samples import Scored
 
 
@@ -67,3 +68,10 @@ def test_each_sample_has_its_score_and_a_reason_when_it_is_left_out(threshold) -
         assert [verdict["detector_rank"] for verdict in said] == [0.2, 0.4, 0.6, 0.8, 1.0, 0.0]
     else:
         assert [verdict["detector_margin"] for verdict in said] == [-2.5, -1.5, -0.5, 0.5, 1.5, -3.5]
+
+
+def test_a_type_is_printed_as_it_is_called_when_it_looks_like_markup(capsys) -> None:
+    record = SimpleNamespace(id="0" * 32, family="[bold]oil", params={}, reason="")
+    scored = [Scored(record=record, score=1.0, place=(0, 0))]
+    print_look_alikes([record], scored, scored, SimpleNamespace(threshold=2.0, finds=lambda score: score > 2.0))
+    assert "[bold]oil" in capsys.readouterr().out

@@ -1,0 +1,30 @@
+"""What a calibration scored can be drawn once more."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rich.progress import Progress
+
+from anomalib_synth.calibration.planning import Plan
+from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.images import Normal
+from tests.conftest import save_images
+from tests.contract import render_normals
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    save_images(tmp_path, render_normals(6, 3, 48, 48, seed=1))
+    normals = [Normal(path=path, name=path.name, content=path.name) for path in sorted(tmp_path.glob("*.png"))]
+    return Plan(normals, [], RuleBasedGenerator(["hole", "stain"]), strengths=(0.4, 1.0), per_cell=5, seed=3)
+
+
+def test_defect_is_the_one_that_was_scored_when_it_is_drawn_again(plan) -> None:
+    scored = {id(item.row): item for item in plan.items(Progress(disable=True))}
+    wanted = [row for row in plan.rows if row.role == "synthetic" and row.visible][1::3]
+    again = plan.draw_again(wanted)
+    assert set(again) == {id(row) for row in wanted}
+    for key, item in again.items():
+        assert torch.equal(item.image, scored[key].image)
+        assert torch.equal(item.mask, scored[key].mask)
