@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 import anomalib_synth  # noqa: F401  (registers the backbone)
 from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.host.telemetry import without_telemetry
 from anomalib_synth.images import WhitePoint
 from anomalib_synth.prediction.checkpoint_detector import open_checkpoint
 from anomalib_synth.prediction.exported_detector import ExportedDetector
@@ -137,7 +138,7 @@ def _time_all(
     }
     if args.openvino:
         cls: type[AnomalibModule] = type(MODELS[args.model]())
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), without_telemetry():
             path = cls.load_from_checkpoint(checkpoint, map_location="cpu").to_openvino(work, input_size=(256, 256))
         detectors["anomalib-synth predict, OpenVINO"] = ExportedDetector(path, accelerator="cpu")
     times: dict[str, list[float]] = {}

@@ -15,6 +15,7 @@ import torch
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.calibration.predict_loop import quiet_host
 from anomalib_synth.data.normals import model_resize
+from anomalib_synth.host.telemetry import import_openvino, without_telemetry
 from anomalib_synth.images import list_images, read_tensor
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, in
     with (
         tempfile.TemporaryDirectory(dir=detector) as work,
         quiet_host(),
+        without_telemetry(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
@@ -123,7 +125,5 @@ def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, in
 
 
 def _openvino_scores(path: Path, batches: Sequence[torch.Tensor]) -> list[float]:
-    import openvino  # type: ignore[import-untyped]
-
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = import_openvino().Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return [float(compiled(batch.numpy())["pred_score"].flatten()[0]) for batch in batches]

@@ -7,7 +7,6 @@ by sending ramps through what it does before its first convolution.
 
 from __future__ import annotations
 
-import importlib
 import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from torchvision.transforms.v2.functional import resize
 
 from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.functional.field_of_view import find_view
+from anomalib_synth.host.telemetry import import_openvino
 from anomalib_synth.images import digest_file, hash_bytes
 from anomalib_synth.prediction.detector import About, Finding, check_scores
 
@@ -125,7 +125,7 @@ def _openvino() -> Any:
         ValueError: If it is not installed.
     """
     try:
-        return importlib.import_module("openvino")
+        return import_openvino()
     except ImportError as error:
         msg = "`detector` is an exported model, which needs openvino, not installed here: pip install openvino"
         raise ValueError(msg) from error

@@ -73,7 +73,7 @@ class Journal:
             ValueError: If a row is damaged.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.out / ".lock", wait=0):
+        with exclusive(self.out / ".lock", wait=0.5):
             self._check_settings()
             write_whole(self.out / SETTINGS, json.dumps(self._settings, indent=1).encode())
             news = read_log(self.out / ROWS, _FORM)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 import pytest
 import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_synth.host.telemetry import import_openvino, without_telemetry
 from anomalib_synth.prediction.exported_detector import ExportedDetector
 from anomalib_synth.prediction.reading import Shown
 from anomalib_synth.prediction.watching import File
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.prediction.detector import Finding
+
+
+openvino = import_openvino()
 
 
 class Brightness(torch.nn.Module):
@@ -44,9 +47,10 @@ class Brightness(torch.nn.Module):
 
 def export(folder: Path, *, shape: tuple[int, ...] = (-1, 3, -1, -1), suffix: str = ".xml", **options: object) -> Path:
     usual = {"resizes": True, "crop": 0, "has_range": True}
-    graph = openvino.convert_model(
-        Brightness(**{**usual, **options}).eval(), example_input=torch.rand(2, 3, 48, 40), input=list(shape)
-    )
+    with without_telemetry():
+        graph = openvino.convert_model(
+            Brightness(**{**usual, **options}).eval(), example_input=torch.rand(2, 3, 48, 40), input=list(shape)
+        )
     for output, name in zip(graph.outputs, ("pred_score", "pred_label", "anomaly_map", "pred_mask"), strict=True):
         output.get_tensor().set_names({name})
     openvino.save_model(graph, folder / f"model{suffix}", compress_to_fp16=False)
@@ -98,7 +102,8 @@ def test_export_is_refused_when_it_was_never_validated(tmp_path) -> None:
 
 
 def test_graph_is_refused_when_it_gives_no_label(tmp_path) -> None:
-    graph = openvino.convert_model(torch.nn.Identity(), example_input=torch.rand(1, 3, 8, 8))
+    with without_telemetry():
+        graph = openvino.convert_model(torch.nn.Identity(), example_input=torch.rand(1, 3, 8, 8))
     openvino.save_model(graph, tmp_path / "model.xml")
     with pytest.raises(ValueError, match="in place of pred_score and pred_label"):
         ExportedDetector(tmp_path / "model.xml")
