@@ -26,11 +26,9 @@ from tests.unit.images.bad_inputs import write_readable, write_unreadable
 
 COUNT = 26
 COMMAND = """
-from pathlib import Path
-from jsonargparse import auto_cli
-from anomalib_synth.commands.generate import generate
+from anomalib_synth.cli import main
 if __name__ == "__main__":
-    auto_cli({"generate": generate}, as_positional=False)
+    main()
 """
 
 

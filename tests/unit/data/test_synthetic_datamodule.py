@@ -437,11 +437,11 @@ def test_progress_bar_appears_when_the_work_is_long(monkeypatch: pytest.MonkeyPa
     shown = []
 
     def track(rest, description, **kwargs):
-        shown.append((list(rest), kwargs["completed"], kwargs["transient"]))
+        shown.append((list(rest), kwargs["completed"]))
         return iter(rest)
 
     monkeypatch.setattr(kept_split, "track", track)
-    for second, expected in ((0.1, []), (1.0, [(["b", "c"], 1, True)])):
+    for second, expected in ((0.1, []), (1.0, [(["b", "c"], 1)])):
         clock = count(0, second)
         monkeypatch.setattr(kept_split.time, "monotonic", lambda clock=clock: next(clock))
         assert list(kept_split._show_progress(["a", "b", "c"], "Drawing")) == ["a", "b", "c"]
