@@ -21,6 +21,7 @@ from anomalib_synth.calibration.kept_white_point import keep_white_point
 from anomalib_synth.calibration.run import CalibrationSettings, run_calibration
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.base import build_generator
+from anomalib_synth.installation import install_extras
 from anomalib_synth.progress import SilentProgress
 from anomalib_synth.report.calibration_files import write_calibration
 from anomalib_synth.store.files import write_whole
@@ -207,7 +208,7 @@ class Builder:
         note = ""
         if missing:
             note = (
-                f"Not exported to OpenVINO, for want of {', '.join(missing)}: pip install 'anomalib-synth[build]', "
+                f"Not exported to OpenVINO, for want of {', '.join(missing)}: {install_extras('build')}, "
                 "then the same command exports it."
             )
         files = tuple(detector / kind / ("model.pt" if kind == "torch" else "model.xml") for kind in kinds)

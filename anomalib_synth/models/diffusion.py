@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.installation import install_extras
+from anomalib_synth.installation import install_extras, install_package
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.pipeline_parts import (
     INDEX,
@@ -288,7 +288,7 @@ class DiffusionEditor:
             if offload is None:
                 self.pipe.to(device)
             elif device.type == "cpu" or importlib.util.find_spec("accelerate") is None:
-                msg = f"`offload` {offload!r} needs an accelerator as `device` and `pip install accelerate`."
+                msg = f"`offload` {offload!r} needs an accelerator as `device` and `{install_package('accelerate')}`."
                 raise ValueError(msg)
             elif offload == "model":
                 self.pipe.enable_model_cpu_offload(device=device)

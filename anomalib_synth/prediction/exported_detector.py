@@ -19,6 +19,7 @@ from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.functional.field_of_view import find_view
 from anomalib_synth.host.telemetry import import_openvino
 from anomalib_synth.images import digest_file, hash_bytes
+from anomalib_synth.installation import install_package
 from anomalib_synth.prediction.detector import About, Finding, check_scores
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def _openvino() -> Any:
     try:
         return import_openvino()
     except ImportError as error:
-        msg = "`detector` is an exported model, which needs openvino, not installed here: pip install openvino"
+        msg = (
+            f"`detector` is an exported model, which needs openvino, not installed here: {install_package('openvino')}"
+        )
         raise ValueError(msg) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.installation import install_extras
 from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.quality.open_clip_files import (
     LOCAL_DIR,
@@ -157,7 +158,7 @@ def _import():
         import open_clip
     except ImportError as error:
         msg = (
-            "This encoder needs open_clip, which is not installed. Run `pip install open-clip-torch`, or use the "
+            f"This encoder needs open_clip, which is not installed. Run `{install_extras('clip')}`, or use the "
             "encoder that comes with the package: `encoder: null`."
         )
         raise ImportError(msg) from error

@@ -28,6 +28,7 @@ def exclusive(path: Path, *, wait: float) -> Iterator[None]:
         StoreError: If another process still holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    is_held = False
     try:
         deadline = time.monotonic() + wait
         while not _try_lock(descriptor):
@@ -35,9 +36,20 @@ def exclusive(path: Path, *, wait: float) -> Iterator[None]:
                 msg = f"Another run is writing to {str(path.parent)!r}. Wait until it has ended, or write elsewhere."
                 raise StoreError(msg)
             time.sleep(_PAUSE)
+        is_held = True
         yield
     finally:
-        os.close(descriptor)  # gives the lock back
+        if is_held:
+            _unlock(descriptor)
+        os.close(descriptor)
+
+
+def _unlock(descriptor: int) -> None:
+    """Give the lock back now: closing does so only once every process that was forked meanwhile has ended."""
+    if os.name != "nt":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -54,8 +54,8 @@ def test_folder_is_quoted_when_its_name_has_a_blank(install, tmp_path) -> None:
     "how",
     [
         {},
-        {"url": "file:///tmp/anomalib_synth-0.2.0-py3-none-any.whl", "archive_info": {}},
-        {"url": "file:///tmp/checkout", "dir_info": {}},
+        {"url": "file:///srv/anomalib_synth-0.2.0-py3-none-any.whl", "archive_info": {}},
+        {"url": "file:///srv/checkout", "dir_info": {}},
         {"url": "https://example.com/anomalib-synth.git", "vcs_info": {"vcs": "git"}},
         {"url": "https://example.com/checkout", "dir_info": {"editable": True}},
     ],

@@ -102,7 +102,7 @@ def test_the_digest_follows_the_weights(calls, tmp_path) -> None:
 def test_missing_library_names_the_remedies(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
     encoder = OpenClipDualEncoder("ViT-B-32", "openai")
-    with pytest.raises(ImportError, match=r"pip install open-clip-torch.*encoder: null"):
+    with pytest.raises(ImportError, match=r"pip install .*\[clip\].*encoder: null"):
         encoder.encode_captions(["a"])
 
 
