@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.building.candidates import MODELS, order
 from anomalib_synth.building.exporting import KINDS
+from anomalib_synth.calibration.run import check_targets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +38,7 @@ class BuildSettings:
 
     def __post_init__(self) -> None:
         """Validate."""
-        if not 0 < self.false_alarm_rate < 1:
-            msg = f"`false_alarm_rate` must be in (0, 1), got {self.false_alarm_rate}. 0.05: one good image in twenty."
-            raise ValueError(msg)
-        if not 0 <= self.min_recall <= 1:
-            msg = f"`min_recall` must be in [0, 1], got {self.min_recall}. 0.5 means half of the strongest defects."
-            raise ValueError(msg)
+        check_targets(self.false_alarm_rate, self.min_recall)
         if not self.minutes > 0:
             msg = f"`minutes` must be > 0, got {self.minutes}."
             raise ValueError(msg)

@@ -38,6 +38,20 @@ if TYPE_CHECKING:
 _SHOWN = 32  # training images that a model must know
 
 
+def check_targets(false_alarm_rate: float, min_recall: float) -> None:
+    """Refuse what no model can be asked for.
+
+    Raises:
+        ValueError: Naming the argument.
+    """
+    if not 0 < false_alarm_rate < 1:
+        msg = f"`false_alarm_rate` must be in (0, 1), got {false_alarm_rate}. 0.05 means one good image in twenty."
+        raise ValueError(msg)
+    if not 0 <= min_recall <= 1:
+        msg = f"`min_recall` must be in [0, 1], got {min_recall}. 0.5 means half of the strongest defects."
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
     """How a model is calibrated; see :func:`anomalib_synth.commands.calibrate.calibrate`.
@@ -57,15 +71,7 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         """Validate the settings."""
-        if not 0 < self.false_alarm_rate < 1:
-            msg = (
-                f"`false_alarm_rate` must be in (0, 1), got {self.false_alarm_rate}. 0.05 means one good image in "
-                "twenty."
-            )
-            raise ValueError(msg)
-        if not 0 <= self.min_recall <= 1:
-            msg = f"`min_recall` must be in [0, 1], got {self.min_recall}. 0.5 means half of the strongest defects."
-            raise ValueError(msg)
+        check_targets(self.false_alarm_rate, self.min_recall)
         if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
             msg = f"`strengths` must be numbers in (0, 1], at least one, got {list(self.strengths)}."
             raise ValueError(msg)
