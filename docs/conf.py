@@ -16,7 +16,8 @@ project = "anomalib-synth"
 author = "The anomalib-synth authors"
 project_copyright = author
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "math_renderer"]
+html_math_renderer = "mathml"
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 napoleon_custom_sections = ["Shape"]

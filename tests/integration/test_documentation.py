@@ -25,12 +25,15 @@ class Anchors(HTMLParser):
         super().__init__()
         self.ids: set[str] = set()
         self.targets: set[str] = set()
+        self.loads: set[str] = set()
         self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         self.ids.add(found.get("id") or "")
         target = found.get("href" if tag in {"a", "link"} else "src")
+        if tag != "a" and target and "//" in target:
+            self.loads.add(target)
         if target and "://" not in target and not target.startswith(("mailto:", "data:")):
             self.targets.add(target)
 
@@ -69,6 +72,12 @@ def test_link_leads_somewhere_when_it_is_within_the_site(site) -> None:
                 wrong.append(f"{page.relative_to(site)}: {target}")
     assert len(pages) > 40
     assert wrong == []
+
+
+def test_page_needs_no_network_when_it_is_opened(site) -> None:
+    loads = {page.name: Anchors(page).loads for page in site.rglob("*.html")}
+    assert {name: found for name, found in loads.items() if found} == {}
+    assert "<math" in (site / "reference" / "api" / "quality.html").read_text(encoding="utf-8")
 
 
 def test_every_command_is_explained_when_the_site_is_built(site) -> None:
