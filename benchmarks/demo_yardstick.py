@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from anomalib_synth.data.demo import DemoParts
-from anomalib_synth.data.demo.parts import PART_KINDS
+from anomalib_synth.demo import DemoParts
+from anomalib_synth.demo.parts import PART_KINDS
 from anomalib_synth.models.bundled_backbone import BACKBONE_NAME
 
 MAX_MEMORY = 40_000

@@ -26,7 +26,7 @@ from anomalib.models import Padim, Patchcore
 from torch.utils.data import DataLoader
 
 import anomalib_synth  # noqa: F401  (registers the backbone)
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.host.telemetry import without_telemetry
 from anomalib_synth.images import WhitePoint
 from anomalib_synth.prediction.checkpoint_detector import open_checkpoint

@@ -21,7 +21,7 @@ from anomalib_synth.calibration.checkpoints import read_checkpoint
 from anomalib_synth.commands.build import build
 from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.commands.predict import predict
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.learning.versions import DetectorFolder
 

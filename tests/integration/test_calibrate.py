@@ -19,7 +19,7 @@ from lightning.pytorch import seed_everything
 from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.commands.calibrate import calibrate
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
 from anomalib_synth.host.thresholds import Level, write_thresholds
 from anomalib_synth.models import DiscriminativePadim

@@ -27,7 +27,7 @@ from anomalib_synth.calibration.scoring import Item, Row, score_items
 from anomalib_synth.calibration.training_run import Inference
 from anomalib_synth.cli import main
 from anomalib_synth.commands.calibrate import calibrate
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from tests.integration.models import BACKBONE, QUIET, normalising
 

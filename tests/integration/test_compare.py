@@ -22,7 +22,7 @@ from anomalib_synth.cli import main
 from anomalib_synth.commands.compare import compare
 from anomalib_synth.comparison.spec import ComparisonSpec
 from anomalib_synth.comparison.trial import run_cell
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.engines.trials import Trial, TrialEvent
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.commands.learn import learn
 from anomalib_synth.commands.look_alikes import look_alikes
 from anomalib_synth.data import SyntheticDataModule
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.thresholds import read_image_threshold
 from anomalib_synth.images import digest_image

@@ -28,7 +28,7 @@ from anomalib_synth.calibration.held_out import CALIBRATION
 from anomalib_synth.calibration.kept_white_point import keep_white_point
 from anomalib_synth.cli import main
 from anomalib_synth.commands.calibrate import calibrate
-from anomalib_synth.data.demo.writer import RenderPlan, render_category
+from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.telemetry import import_openvino, without_telemetry
 from anomalib_synth.images import WhitePoint

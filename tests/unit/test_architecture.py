@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2] / "anomalib_synth"
 LAYERS = [
     {"registration", "_version", "installation", "progress", "sample"},
     {"images"},
-    {"functional", "models", "store", "host"},
+    {"functional", "models", "store", "host", "demo"},
     {"defects"},
     {"quality"},
     {"retrieval"},

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from anomalib_synth.data.demo.cap import RADIUS
-from anomalib_synth.data.demo.parts import Part
-from anomalib_synth.data.demo.scene import UNITS, Surface, irregular_patch, random_spot, segment_distance
+from anomalib_synth.demo.cap import RADIUS
+from anomalib_synth.demo.parts import Part
+from anomalib_synth.demo.scene import UNITS, Surface, irregular_patch, random_spot, segment_distance
 
 
 def chatter_mark(part: Part, rng: np.random.Generator) -> None:

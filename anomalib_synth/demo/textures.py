@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from anomalib_synth.data.demo.scene import (
+from anomalib_synth.demo.scene import (
     DIGITS,
     UNITS,
     Surface,

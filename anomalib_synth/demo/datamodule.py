@@ -9,8 +9,8 @@ from anomalib.data.datasets import MVTecADDataset
 from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform
 
-from anomalib_synth.data.demo.parts import PART_KINDS
-from anomalib_synth.data.demo.writer import RenderPlan, is_rendered, render_category
+from anomalib_synth.demo.parts import PART_KINDS
+from anomalib_synth.demo.writer import RenderPlan, is_rendered, render_category
 
 MIN_IMAGE_SIZE = 96
 
@@ -48,7 +48,7 @@ class DemoParts(AnomalibDataModule):
         ValueError: If an argument is out of range.
 
     Example:
-        >>> from anomalib_synth.data.demo import DemoParts
+        >>> from anomalib_synth.demo import DemoParts
         >>> datamodule = DemoParts(category="woven_fabric", image_size=128)
         >>> datamodule.category
         'woven_fabric'

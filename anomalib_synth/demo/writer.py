@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from anomalib_synth.data.demo.defects import defective
-from anomalib_synth.data.demo.parts import make_part, photograph
-from anomalib_synth.data.demo.scene import View, draw_views, expose
+from anomalib_synth.demo.defects import defective
+from anomalib_synth.demo.parts import make_part, photograph
+from anomalib_synth.demo.scene import View, draw_views, expose
 
 RENDERER_VERSION = 1
 MARKER_NAME = "demo_parts.json"

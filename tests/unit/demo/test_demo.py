@@ -11,11 +11,11 @@ from anomalib.data import AnomalibDataModule
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomalib_synth.data.demo import DemoParts
-from anomalib_synth.data.demo.defects import AREA_RANGE, DEFECTS, VISIBLE_CHANGE, change_mask, defective
-from anomalib_synth.data.demo.parts import PART_KINDS, make_part, photograph, render
-from anomalib_synth.data.demo.scene import draw_views
-from anomalib_synth.data.demo.writer import MARKER_NAME, RenderPlan
+from anomalib_synth.demo import DemoParts
+from anomalib_synth.demo.defects import AREA_RANGE, DEFECTS, VISIBLE_CHANGE, change_mask, defective
+from anomalib_synth.demo.parts import PART_KINDS, make_part, photograph, render
+from anomalib_synth.demo.scene import draw_views
+from anomalib_synth.demo.writer import MARKER_NAME, RenderPlan
 
 SMALL = {"image_size": 96, "num_train": 5, "num_test_good": 3, "num_test_defect": 4}
 
@@ -186,7 +186,7 @@ def test_nothing_is_left_when_rendering_fails(tmp_path: Path, monkeypatch: pytes
     def fail(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anomalib_synth.data.demo.writer.defective", fail)
+    monkeypatch.setattr("anomalib_synth.demo.writer.defective", fail)
     with pytest.raises(KeyboardInterrupt):
         DemoParts(root=tmp_path, category="printed_cap", **SMALL).prepare_data()
     assert not list(tmp_path.iterdir())

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from anomalib_synth.data.demo.board import board_surface, layout_board
-from anomalib_synth.data.demo.cap import cap_surface, layout_cap
-from anomalib_synth.data.demo.scene import Surface, View, expose, shade
-from anomalib_synth.data.demo.textures import fabric_surface, layout_fabric, layout_metal, metal_surface
+from anomalib_synth.demo.board import board_surface, layout_board
+from anomalib_synth.demo.cap import cap_surface, layout_cap
+from anomalib_synth.demo.scene import Surface, View, expose, shade
+from anomalib_synth.demo.textures import fabric_surface, layout_fabric, layout_metal, metal_surface
 
 Layout = dict[str, Any]
 _KINDS: dict[str, tuple[Callable[[View], Layout], Callable[[int, View, Layout], Surface]]] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from anomalib_synth.data.demo.scene import (
+from anomalib_synth.demo.scene import (
     DIGITS,
     Surface,
     View,

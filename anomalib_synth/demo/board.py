@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anomalib_synth.data.demo.scene import (
+from anomalib_synth.demo.scene import (
     UNITS,
     Surface,
     View,

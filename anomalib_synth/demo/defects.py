@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, label
 
-from anomalib_synth.data.demo import object_defects, texture_defects
-from anomalib_synth.data.demo.parts import Part, render
-from anomalib_synth.data.demo.scene import UNITS
+from anomalib_synth.demo import object_defects, texture_defects
+from anomalib_synth.demo.parts import Part, render
+from anomalib_synth.demo.scene import UNITS
 
 VISIBLE_CHANGE = 0.03
 AREA_RANGE = (0.001, 0.045)
