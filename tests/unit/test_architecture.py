@@ -73,6 +73,16 @@ def test_every_part_has_a_layer() -> None:
     assert {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in FILES} <= {*LEVEL, "__init__"}
 
 
+LARGE = sorted(room for room in ROOT.iterdir() if len(list(room.rglob("*.py"))) >= 12)
+
+
+@pytest.mark.parametrize("room", LARGE, ids=lambda room: room.name)
+def test_readme_of_a_room_names_the_rooms_it_imports(room) -> None:
+    said = (room / "README.md").read_text(encoding="utf-8").partition("**Imports.**")[2]
+    rooms = {part for file in room.rglob("*.py") for part in imported_parts(file) if (ROOT / part).is_dir()}
+    assert set(re.findall(r"`(\w+)`", said)) == rooms - {room.name}
+
+
 def test_import_is_light() -> None:
     code = (
         "import sys, anomalib_synth, anomalib_synth.generators\n"
