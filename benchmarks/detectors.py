@@ -47,7 +47,8 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.callbacks import LearningRateDecayCallback, SynthesisCallback
 from anomalib_synth.comparison.paired import estimate_gain
-from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels
+from anomalib_synth.comparison.trial_metrics import ModelOutputs
+from anomalib_synth.comparison.trial_metrics import measure as measure_outputs
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.models import DiscriminativePadim, RealNet
 
@@ -136,11 +137,12 @@ def measure(reading: str, chosen: list[Any], tested: list[Any]) -> dict[str, flo
     normals = torch.cat([found[reading][0] for found, _ in chosen])
     scores = torch.cat([found[reading][0] for found, _ in tested])
     labels = torch.cat([batch.gt_label for _, batch in tested]).bool()
-    row: dict[str, float | None] = dict(measure_images(scores.tolist(), labels.tolist()))
+    maps, masks = None, None
     if tested[0][1].gt_mask is not None:
         maps = torch.cat([found[reading][1] for found, _ in tested])
         masks = torch.cat([batch.gt_mask.as_subclass(torch.Tensor) for _, batch in tested])
-        row |= measure_pixels(maps, masks)
+    outputs = ModelOutputs(scores=scores.tolist(), labels=labels.tolist(), maps=maps, masks=masks)
+    row: dict[str, float | None] = measure_outputs(outputs)
     if len(normals) >= least_count(RATE):
         above = scores > conformal_threshold(normals.tolist(), RATE)
         row |= {"recall": float(above[labels].float().mean()), "false_alarms": float(above[~labels].float().mean())}

@@ -50,7 +50,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.comparison.paired import estimate_gain
-from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels
+from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
 from anomalib_synth.defects import DEFECT
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.functional.field_of_view import cover
@@ -179,9 +179,9 @@ class Bench:
         """Return the metrics on some of the test images."""
         scores, maps = self._predict([self.test[place] for place in keep])
         labels = torch.from_numpy(self.labels[keep])
-        row: dict[str, Any] = dict(measure_images(scores.tolist(), labels.tolist()))
-        if self.has_masks:
-            row |= measure_pixels(maps, self.masks[keep])
+        masks = self.masks[keep] if self.has_masks else None
+        outputs = ModelOutputs(scores=scores.tolist(), labels=labels.tolist(), maps=maps, masks=masks)
+        row: dict[str, Any] = dict(measure(outputs))
         good = self._predict(self.good)[0]
         if len(good) >= least_count(RATE):
             above = scores > conformal_threshold(good.tolist(), RATE)

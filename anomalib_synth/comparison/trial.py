@@ -17,7 +17,7 @@ import torch
 from anomalib_synth.calibration.cells import split_normals
 from anomalib_synth.comparison.building import build_callbacks, build_datamodule, build_model
 from anomalib_synth.comparison.trial_data import check_images, digest_data, digest_generators
-from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels, measure_threshold
+from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure, measure_threshold
 from anomalib_synth.images import Normal, digest_image
 
 if TYPE_CHECKING:
@@ -154,18 +154,18 @@ def _test(
     tested = collector.take()
     good = [score for score, label in zip(tested["scores"], tested["labels"], strict=True) if not label]
     defects = [score for score, label in zip(tested["scores"], tested["labels"], strict=True) if label]
-    result: dict[str, Any] = {**measure_images(tested["scores"], tested["labels"])}
-    result |= {"pixel_auroc": None, "pixel_ap": None, "aupro": None, "mask_size": None, "mask_pixels": None}
+    result: dict[str, Any] = {"mask_size": None, "mask_pixels": None}
+    maps, masks = None, None
     if tested["maps"]:
         maps, masks = torch.cat(tested["maps"]), torch.cat(tested["masks"])
         if len(maps) != len(tested["scores"]):
             msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks: give all."
             raise ValueError(msg)
-        result |= measure_pixels(maps, masks)
         result |= {"mask_size": "x".join(map(str, masks.shape[-2:])), "mask_pixels": int((masks > 0).sum())}
+    result |= measure(ModelOutputs(scores=tested["scores"], labels=tested["labels"], maps=maps, masks=masks))
     if spec["false_alarm_rate"] is not None:
-        choose, measure = _halves(held_out, spec["seed"])
-        result |= measure_threshold(choose, measure, good, defects, spec["false_alarm_rate"])
+        choose, others = _halves(held_out, spec["seed"])
+        result |= measure_threshold(choose, others, good, defects, spec["false_alarm_rate"])
     return {**result, "test_good": len(good), "test_defects": len(defects)}
 
 

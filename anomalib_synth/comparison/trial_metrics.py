@@ -1,8 +1,9 @@
-"""What is measured of one run: plain functions of raw scores, maps, labels and masks."""
+"""What is measured of one run: a table of metrics, each a plain function of the test's outputs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,87 +13,93 @@ from torch.nn import functional as F
 from anomalib_synth.calibration.statistics import Proportion, conformal_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _FALSE_POSITIVES = 0.3  # AUPRO is the area up to this share of false-positive pixels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A column of the results.
+class ModelOutputs:
+    """What a model says of the test images, with the truth.
 
     Args:
-        label: What tables and plots call it.
-        unit: ``"%"``: a share, shown times 100; ``"s"``: seconds.
-        higher_is_better: Whether more is better.
-    """
-
-    label: str
-    unit: str = "%"
-    higher_is_better: bool = True
-
-
-METRICS = {
-    "image_auroc": Metric(label="image AUROC"),
-    "pixel_auroc": Metric(label="pixel AUROC"),
-    "pixel_ap": Metric(label="pixel AP"),
-    "aupro": Metric(label="AUPRO@0.3"),
-    "recall": Metric(label="recall at the calibrated threshold"),
-    "false_alarms": Metric(label="false alarms on held-out normals", higher_is_better=False),
-    "fit_seconds": Metric(label="seconds to fit", unit="s", higher_is_better=False),
-    "sample_seconds": Metric(label="seconds per accepted sample", unit="s", higher_is_better=False),
-}
-QUALITY = [name for name, metric in METRICS.items() if metric.unit == "%" and metric.higher_is_better]
-
-
-def measure_images(scores: Sequence[float], labels: Sequence[bool]) -> dict[str, float]:
-    """Return the image AUROC.
+        scores: Raw anomaly score of each image.
+        labels: Whether each shows a defect; both kinds must be there.
+        maps: (B, H', W') raw anomaly maps; of another size than the masks they are resized to them, bilinearly.
+        masks: (B, H, W), defective where > 0; None where there are none.
 
     Raises:
         ValueError: If the labels are all the same.
+    """
+
+    scores: Sequence[float]
+    labels: Sequence[bool]
+    maps: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) < 2:
+            msg = "The test set must hold good and defective images. Check its folders."
+            raise ValueError(msg)
+
+    @cached_property
+    def pixels(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Maps (B, H, W) float and masks (B, H, W) bool; None where no pixel, or every pixel, is defective."""
+        if self.maps is None or self.masks is None:
+            return None
+        truth = self.masks > 0
+        if not bool(truth.any()) or bool(truth.all()):
+            return None
+        maps = self.maps
+        if maps.shape[-2:] != truth.shape[-2:]:
+            maps = F.interpolate(maps[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        return maps, truth
+
+
+def image_auroc(tested: ModelOutputs) -> float:
+    """Area under the ROC curve of the images' scores.
 
     Example:
-        >>> measure_images([0.1, 0.4, 0.3, 0.9], [False, False, True, True])
-        {'image_auroc': 0.75}
+        >>> image_auroc(ModelOutputs(scores=[0.1, 0.4, 0.3, 0.9], labels=[False, False, True, True]))
+        0.75
     """
     from sklearn.metrics import roc_auc_score
 
-    if len(set(labels)) < 2:
-        msg = "The test set must hold good and defective images. Check its folders."
-        raise ValueError(msg)
-    return {"image_auroc": float(roc_auc_score(labels, scores))}
+    return float(roc_auc_score(tested.labels, tested.scores))
 
 
-def measure_pixels(maps: torch.Tensor, masks: torch.Tensor) -> dict[str, float | None]:
-    """Return pixel AUROC, pixel AP and AUPRO up to 30 % false positives (Bergmann et al. 2021).
+def pixel_auroc(tested: ModelOutputs) -> float | None:
+    """Area under the ROC curve of the maps' pixels; None without defective pixels."""
+    from sklearn.metrics import roc_auc_score
 
-    The curve of AUPRO is anomalib's; the regions are found here, as anomalib's loses a mask that fills its image.
+    if tested.pixels is None:
+        return None
+    maps, truth = tested.pixels
+    return float(roc_auc_score(truth.flatten().numpy(), maps.flatten().numpy()))
 
-    Maps of another size than the masks are resized to them, bilinearly. Without a defective pixel all are None.
 
-    Shape:
-        - maps: (B, H', W') raw anomaly maps; masks: (B, H, W), inside where > 0
+def pixel_ap(tested: ModelOutputs) -> float | None:
+    """Average precision of the maps' pixels; None without defective pixels."""
+    from sklearn.metrics import average_precision_score
+
+    if tested.pixels is None:
+        return None
+    maps, truth = tested.pixels
+    return float(average_precision_score(truth.flatten().numpy(), maps.flatten().numpy()))
+
+
+def aupro(tested: ModelOutputs) -> float | None:
+    """AUPRO up to 30 % false positives (Bergmann et al. 2021); None without defective pixels.
+
+    The curve is anomalib's; the regions are found here, as anomalib's loses a mask that fills its image. A region is
+    what is connected, diagonals included, within an image.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    truth = masks > 0
-    if not bool(truth.any()) or bool(truth.all()):
-        return {"pixel_auroc": None, "pixel_ap": None, "aupro": None}
-    if maps.shape[-2:] != truth.shape[-2:]:
-        maps = F.interpolate(maps[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    flat, score = truth.flatten().numpy(), maps.flatten().numpy()
-    return {
-        "pixel_auroc": float(roc_auc_score(flat, score)),
-        "pixel_ap": float(average_precision_score(flat, score)),
-        "aupro": _measure_regions(maps, truth),
-    }
-
-
-def _measure_regions(maps: torch.Tensor, truth: torch.Tensor) -> float:
-    """Return AUPRO; a region is what is connected, diagonals included, within an image."""
     from anomalib.metrics import AUPRO
     from scipy.ndimage import label
 
+    if tested.pixels is None:
+        return None
+    maps, truth = tested.pixels
     regions, count = np.zeros(truth.shape, np.int64), 0
     for number, mask in enumerate(truth.numpy()):
         found, more = label(mask, np.ones((3, 3)))
@@ -101,6 +108,42 @@ def _measure_regions(maps: torch.Tensor, truth: torch.Tensor) -> float:
     metric = AUPRO(fpr_limit=_FALSE_POSITIVES, fields=["anomaly_map", "gt_mask"])
     rates, overlaps = metric.compute_pro(cca=torch.from_numpy(regions), preds=maps)
     return float(torch.trapezoid(overlaps, rates) / rates[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A column of the results.
+
+    Args:
+        label: What tables and plots call it.
+        measure: What computes it of the test's outputs, None where it does not apply; without one the run measures it
+            elsewhere (threshold, times).
+        unit: ``"%"``: a share, shown times 100; ``"s"``: seconds.
+        higher_is_better: Whether more is better.
+    """
+
+    label: str
+    measure: Callable[[ModelOutputs], float | None] | None = None
+    unit: str = "%"
+    higher_is_better: bool = True
+
+
+METRICS = {
+    "image_auroc": Metric(label="image AUROC", measure=image_auroc),
+    "pixel_auroc": Metric(label="pixel AUROC", measure=pixel_auroc),
+    "pixel_ap": Metric(label="pixel AP", measure=pixel_ap),
+    "aupro": Metric(label="AUPRO@0.3", measure=aupro),
+    "recall": Metric(label="recall at the calibrated threshold"),
+    "false_alarms": Metric(label="false alarms on held-out normals", higher_is_better=False),
+    "fit_seconds": Metric(label="seconds to fit", unit="s", higher_is_better=False),
+    "sample_seconds": Metric(label="seconds per accepted sample", unit="s", higher_is_better=False),
+}
+QUALITY = [name for name, metric in METRICS.items() if metric.unit == "%" and metric.higher_is_better]
+
+
+def measure(tested: ModelOutputs) -> dict[str, float | None]:
+    """Return every metric that is computed of the test's outputs, by name."""
+    return {name: metric.measure(tested) for name, metric in METRICS.items() if metric.measure is not None}
 
 
 def measure_threshold(

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +17,6 @@ from anomalib_synth.comparison.spec import ComparisonSpec
 from anomalib_synth.comparison.summary import summarise_rows
 from anomalib_synth.comparison.trial_data import check_images, digest_data, digest_generators
 from anomalib_synth.comparison.trial_log import TrialLog
-from anomalib_synth.comparison.trial_metrics import measure_images, measure_pixels, measure_threshold
 
 DRAW = {
     "class_path": "anomalib_synth.callbacks.SynthesisCallback",
@@ -275,52 +273,6 @@ def test_line_that_is_no_row_is_named_with_the_remedy(line, tmp_path) -> None:
     (tmp_path / "runs.jsonl").write_text(f'{line}\n{{"config_hash": "a"}}\n')
     with pytest.raises(ValueError, match=r"runs.jsonl.*In a comparison, delete that line"):
         TrialLog(tmp_path / "runs.jsonl")
-
-
-def test_image_auroc_counts_ordered_pairs() -> None:
-    random = np.random.default_rng(0)
-    scores, labels = random.integers(0, 6, 40).astype(float), random.random(40) < 0.4
-    pairs = [(d > g) + 0.5 * (d == g) for d in scores[labels] for g in scores[~labels]]
-    assert measure_images(scores.tolist(), labels.tolist())["image_auroc"] == pytest.approx(np.mean(pairs))
-    with pytest.raises(ValueError, match="good and defective"):
-        measure_images([0.1, 0.2], [True, True])
-
-
-def test_pixel_metrics_equal_those_worked_by_hand() -> None:
-    masks = torch.zeros(1, 2, 5)
-    masks[0, 0, 0] = masks[0, 1, 4] = 1  # two defects of one pixel
-    maps = torch.tensor([[[0.9, 0.1, 0.2, 0.0, 0.05], [0.15, 0.8, 0.3, 0.25, 0.5]]])
-    found = measure_pixels(maps, masks)
-    # Ranked: defect .9, good .8, defect .5, seven good. The first defect is above 8 good pixels, the second above 7.
-    assert found["pixel_auroc"] == pytest.approx((8 + 7) / 16)
-    assert found["pixel_ap"] == pytest.approx((1 / 1 + 2 / 3) / 2)
-    # Overlap .5 until one of eight good pixels is taken, 1 from there on (the step is at 1/8): area up to .3.
-    assert found["aupro"] == pytest.approx((0.5 / 8 + (0.3 - 1 / 8)) / 0.3, abs=1e-5)
-
-
-def test_perfect_map_has_every_region_when_a_mask_fills_its_image() -> None:
-    masks = torch.zeros(3, 6, 6)
-    masks[0] = masks[1, :2, :2] = masks[1, 4, 4] = 1
-    assert measure_pixels(masks + 0.1, masks)["aupro"] == pytest.approx(1.0)
-
-
-def test_pixel_metrics_are_left_out_when_there_is_no_mask() -> None:
-    assert measure_pixels(torch.rand(2, 4, 4), torch.zeros(2, 4, 4)) == {
-        "pixel_auroc": None, "pixel_ap": None, "aupro": None
-    }  # fmt: skip
-
-
-def test_maps_are_resized_to_the_masks() -> None:
-    masks = torch.zeros(1, 8, 8)
-    masks[0, :4] = 1
-    assert measure_pixels(masks[:, ::2, ::2], masks)["pixel_auroc"] == pytest.approx(1.0)
-
-
-def test_threshold_is_set_on_one_half_and_measured_on_the_other() -> None:
-    choose = [float(score) for score in range(1, 20)]  # 10 % of 19: rank ceil(20 * 0.9) = 18
-    found = measure_threshold(choose, [17.0, 18.0, 18.5, 30.0], [1.0, 19.0], [18.0, 18.1, 40.0], 0.1)
-    assert found["threshold"] == 18.0
-    assert (found["recall"], found["false_alarms"], found["false_alarms_on_test"]) == pytest.approx((2 / 3, 0.5, 0.5))
 
 
 def make_row(arm: str, data: str = "part", **changes: Any) -> dict[str, Any]:
