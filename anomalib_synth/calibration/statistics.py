@@ -89,7 +89,8 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> float:
 
     The k-th smallest of m scores with k = ceil((m + 1)(1 - rate)): the split-conformal quantile (Vovk et al. 2005). For
     a new normal that is exchangeable with these, P(score > threshold) <= rate, whatever the distribution; the usual
-    empirical quantile exceeds the rate for small m.
+    empirical quantile exceeds the rate for small m. The guarantee is marginal: the probability is over these scores and
+    the new one together, not given these, see :func:`likely_rate`.
 
     Args:
         scores: Scores of normals the model has not seen.
@@ -105,8 +106,33 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> float:
     if len(scores) < least_count(rate):
         msg = f"`scores` must hold at least {least_count(rate)} values for a rate of {rate:g}, got {len(scores)}."
         raise ValueError(msg)
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
-    return float(sorted(scores)[max(rank, 1) - 1])
+    return float(sorted(scores)[_conformal_rank(len(scores), rate) - 1])
+
+
+def _conformal_rank(count: int, rate: float) -> int:
+    return max(math.ceil((count + 1) * (1 - rate) - 1e-9), 1)
+
+
+def likely_rate(count: int, rate: float, *, level: float = 0.95) -> float:
+    """Return the false-alarm rate that a share of all conformal thresholds stays below.
+
+    A threshold set by m normals has a rate of its own, which varies with the normals: if scores do not tie, it follows
+    the distribution Beta(m + 1 - k, k), k the rank of the threshold (Vovk, ACML 2012). Its mean is at most ``rate``;
+    this is its quantile.
+
+    Args:
+        count: Number of normals that set the threshold, at least :func:`least_count`.
+        rate: Target false-alarm rate in (0, 1).
+        level: The share of thresholds, in (0, 1).
+
+    Example:
+        >>> round(likely_rate(19, 0.05), 3), round(likely_rate(1000, 0.05), 3)
+        (0.146, 0.062)
+    """
+    from scipy.stats import beta
+
+    rank = _conformal_rank(count, rate)
+    return float(beta.ppf(level, count + 1 - rank, rank))
 
 
 def monotone_fit(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -221,6 +221,7 @@ def check_outputs(out: Path) -> None:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (out / f"{name}.svg").read_bytes()[:1000]
     assert yaml.safe_load((out / "spec.yaml").read_text())["steps"] == 2
+    assert json.loads((out / "verdicts.json").read_text())["arms"][0]["verdict"] == "no evidence of benefit"
 
 
 @pytest.mark.parametrize("model", ["RealNet", "DiscriminativePadim"])

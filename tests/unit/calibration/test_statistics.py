@@ -14,6 +14,7 @@ from anomalib_synth.calibration.statistics import (
     conformal_threshold,
     faintest_strength,
     least_count,
+    likely_rate,
     monotone_fit,
     wilson_interval,
 )
@@ -78,6 +79,21 @@ def test_conformal_threshold_refuses_when_the_rate_cannot_be_resolved(rate, leas
 def test_conformal_threshold_does_not_depend_on_order() -> None:
     scores = np.random.default_rng(0).normal(size=40)
     assert conformal_threshold(scores, 0.1) == conformal_threshold(sorted(scores), 0.1)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (60, 0.1), (99, 0.01)])
+def test_one_threshold_in_twenty_is_above_the_likely_rate_when_normals_are_drawn_anew(count, rate) -> None:
+    # Of uniform scores the rate of a threshold is what is above it.
+    random = np.random.default_rng(0)
+    rates = np.array([1 - conformal_threshold(random.random(count), rate) for _ in range(4000)])
+    assert np.mean(rates > likely_rate(count, rate)) == pytest.approx(0.05, abs=0.012)
+    assert np.mean(rates > likely_rate(count, rate, level=0.5)) == pytest.approx(0.5, abs=0.03)
+    assert rates.mean() == pytest.approx(rate, rel=0.1)  # the marginal guarantee
+
+
+def test_likely_rate_is_worked_by_hand_when_the_highest_score_is_the_threshold() -> None:
+    # The highest of 19 uniform scores is below 1 - r with probability (1 - r)^19 = 0.05.
+    assert likely_rate(19, 0.05) == pytest.approx(1 - 0.05 ** (1 / 19))
 
 
 @pytest.mark.parametrize("seed", range(5))
