@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,15 @@ class Proportion:
         return {"count": self.count, "of": self.of, **known}
 
 
-def wilson_interval(count: int, of: int, *, z: float = _Z95) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion.
+def wilson_interval(count: int, of: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion, by SciPy.
 
     Wilson (1927). Unlike ``p ± z·sqrt(p(1 - p)/n)`` it stays in [0, 1] and is not of zero width for 0 or all of ``of``.
 
     Args:
         count: Number of successes, 0 <= count <= of.
         of: Number of trials; 0 gives (NaN, NaN).
-        z: Quantile of the normal distribution; the default gives 95 %.
+        level: Share of repetitions in which it should hold the true share, in (0, 1).
 
     Example:
         >>> [round(end, 4) for end in wilson_interval(1, 20)]
@@ -63,15 +60,15 @@ def wilson_interval(count: int, of: int, *, z: float = _Z95) -> tuple[float, flo
     if not 0 <= count <= of:
         msg = f"`count` must satisfy 0 <= count <= of, got {count} of {of}."
         raise ValueError(msg)
-    if of == 0:
-        return math.nan, math.nan
-    share = count / of
-    centre = share + z * z / (2 * of)
-    spread = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    low = 0.0 if count == 0 else (centre - spread) / scale
-    high = 1.0 if count == of else (centre + spread) / scale
-    return low, high
+    return _wilson(count, of, level) if of else (math.nan, math.nan)
+
+
+@cache
+def _wilson(count: int, of: int, level: float) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, of).proportion_ci(confidence_level=level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def least_count(rate: float) -> int:
@@ -138,23 +135,14 @@ def likely_rate(count: int, rate: float, *, level: float = 0.95) -> float:
 def monotone_fit(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Return the non-decreasing sequence nearest to ``values`` by weighted squares (isotonic regression).
 
-    By the max-min formula: the i-th value is the largest, over starts up to i, of the smallest, over ends from i, mean
-    in between.
-
     Example:
         >>> monotone_fit([0.0, 0.6, 0.4, 1.0], [1, 1, 1, 1])
         [0.0, 0.5, 0.5, 1.0]
     """
-    totals = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float) * np.asarray(values, float))])
-    masses = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float))])
-    count = len(values)
+    from sklearn.isotonic import isotonic_regression
 
-    def mean(first: int, last: int) -> float:
-        return (totals[last + 1] - totals[first]) / (masses[last + 1] - masses[first])
-
-    return [
-        float(max(min(mean(start, end) for end in range(i, count)) for start in range(i + 1))) for i in range(count)
-    ]
+    fitted: list[float] = isotonic_regression(values, sample_weight=weights).tolist()
+    return fitted
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def test_wilson_interval_solves_its_equation_when_inserted(count, of) -> None:
         assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / of, abs=1e-12)
 
 
+def test_wilson_interval_is_wider_when_more_is_asked_of_it() -> None:
+    z, end = 2.5758293035489, wilson_interval(3, 7, level=0.99)[0]
+    assert (3 / 7 - end) ** 2 == pytest.approx(z * z * end * (1 - end) / 7, abs=1e-12)
+
+
 def test_wilson_interval_is_undefined_when_there_is_no_trial() -> None:
     assert all(math.isnan(end) for end in wilson_interval(0, 0))
     assert Proportion(0, 0).to_dict() == {"count": 0, "of": 0, "value": None, "low": None, "high": None}
@@ -97,14 +102,10 @@ def test_likely_rate_is_worked_by_hand_when_the_highest_score_is_the_threshold()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_monotone_fit_equals_scipy_when_values_are_random(seed) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
+def test_monotone_fit_equals_pooling_when_values_are_random(seed) -> None:
     rng = np.random.default_rng(seed)
     values, weights = rng.random(9), rng.integers(1, 20, 9)
-    fitted = monotone_fit(values, weights)
-    assert fitted == pytest.approx(_pool_adjacent(values, weights))
-    if hasattr(optimize, "isotonic_regression"):  # SciPy 1.12
-        assert fitted == pytest.approx(optimize.isotonic_regression(values, weights=weights).x)
+    assert monotone_fit(values, weights) == pytest.approx(_pool_adjacent(values, weights))
 
 
 def _pool_adjacent(values, weights) -> list[float]:
