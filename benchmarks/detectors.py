@@ -46,7 +46,8 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.callbacks import LearningRateDecayCallback, SynthesisCallback
-from anomalib_synth.comparison.paired import estimate_gain
+from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.comparison.trial_metrics import ModelOutputs
 from anomalib_synth.comparison.trial_metrics import measure as measure_outputs
 from anomalib_synth.generators import RuleBasedGenerator
@@ -168,9 +169,9 @@ def print_table(path: Path) -> None:
             {**row, "data": row["category"], metric: None if pd.isna(row[metric]) else 100 * row[metric]}
             for row in rows.to_dict("records")
         ]
-        for arm in arms:
-            gain = estimate_gain(points, "discriminative_padim", arm, metric)
-            print(f"{metric}: ours - {arm} = {gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f})")
+        gains = estimate_gains(points, [("discriminative_padim", arm) for arm in arms], metric)
+        for (_, arm), gain in gains.items():
+            print(f"{metric}: ours - {arm} = {gain.value:+.1f} points, {describe_interval(gain)}")
 
 
 OURS = ("discriminative_padim", "without_heads", "heads_alone")

@@ -49,7 +49,8 @@ from scipy import ndimage
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
-from anomalib_synth.comparison.paired import estimate_gain
+from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
 from anomalib_synth.defects import DEFECT
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
@@ -228,9 +229,8 @@ def print_table(path: Path) -> None:
             {**row, "data": row["category"], metric: None if pd.isna(row[metric]) else 100 * row[metric]}
             for row in rows.to_dict("records")
         ]
-        for arm in order[1:]:
-            gain = estimate_gain(points, arm, "0", metric)
-            print(f"{metric}: {arm} - 0 = {gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f})")
+        for (arm, _), gain in estimate_gains(points, [(arm, "0") for arm in order[1:]], metric).items():
+            print(f"{metric}: {arm} - 0 = {gain.value:+.1f} points, {describe_interval(gain)}")
     print_classes(rows)
 
 

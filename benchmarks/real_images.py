@@ -71,7 +71,8 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.comparison.paired import estimate_gain
+from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator, StoredGenerator
 from anomalib_synth.generators.base import build_generator
 from anomalib_synth.models import RealNet
@@ -274,17 +275,16 @@ def print_table(path: Path) -> None:
 
 
 def print_gains(path: Path, baseline: str) -> None:
-    """Print each arm's gain over another, in points, with the 95 % interval of the paired differences over seeds."""
+    """Print each arm's gain over another, in points, with its interval over seeds, corrected for the number of arms."""
     rows = pd.read_csv(path)
     for metric in ("image_auroc", "pixel_ap"):
         points = [
             {**row, "data": row["category"], metric: None if pd.isna(row[metric]) else 100 * row[metric]}
             for row in rows.to_dict("records")
         ]
-        for arm in rows["arm"].unique():
-            if arm != baseline:
-                gain = estimate_gain(points, arm, baseline, metric)
-                print(f"{metric}: {arm} - {baseline} = {gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f})")
+        pairs = [(arm, baseline) for arm in rows["arm"].unique() if arm != baseline]
+        for (arm, _), gain in estimate_gains(points, pairs, metric).items():
+            print(f"{metric}: {arm} - {baseline} = {gain.value:+.1f} points, {describe_interval(gain)}")
 
 
 def main() -> None:

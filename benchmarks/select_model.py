@@ -29,7 +29,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_synth.comparison.paired import estimate_gain, estimate_mean
+from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.paired import describe_interval, estimate_mean
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import derive_seeds
 
@@ -123,9 +124,9 @@ def print_table(path: Path) -> None:
         ]
         for arm in ("taken by synthetic defects", *BUILT_IN):
             print(f"{metric}, {arm}: mean {estimate_mean(points, arm, metric).value:.1f}")
-        for arm in BUILT_IN:
-            gain = estimate_gain(points, "taken by synthetic defects", arm, metric)
-            print(f"{metric}, taken - {arm}: {gain.value:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f})")
+        pairs = [("taken by synthetic defects", arm) for arm in BUILT_IN]
+        for (_, arm), gain in estimate_gains(points, pairs, metric).items():
+            print(f"{metric}, taken - {arm}: {gain.value:+.1f} points, {describe_interval(gain)}")
 
 
 def main() -> None:

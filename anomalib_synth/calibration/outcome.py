@@ -11,7 +11,13 @@ import numpy as np
 
 from anomalib_synth.calibration.real_defects import RealDefects, judge_real_defects
 from anomalib_synth.calibration.recall import CellResult, above, measure_recall
-from anomalib_synth.calibration.statistics import Faintest, Proportion, conformal_threshold, faintest_strength
+from anomalib_synth.calibration.statistics import (
+    Faintest,
+    Proportion,
+    conformal_threshold,
+    faintest_strength,
+    likely_rate,
+)
 from anomalib_synth.host.thresholds import Level
 
 if TYPE_CHECKING:
@@ -50,6 +56,20 @@ class Outcome:
     cells: list[CellResult]
     real: RealDefects | None
     min_recall: float = 0.0
+
+    @property
+    def likely_rate(self) -> float:
+        """False-alarm rate that 95 % of the thresholds set by as many normals stay below."""
+        return likely_rate(self.chosen_on, self.rate)
+
+    @property
+    def guarantee(self) -> str:
+        """What the target rate promises, in words."""
+        return (
+            f"The target of {self.rate:.3g} is marginal: it holds on average over which normals set the threshold, for "
+            f"images of the same kind. This one threshold may alarm more often: of those that {self.chosen_on} normals "
+            f"set, 95 % stay below {self.likely_rate:.1%}. The other normals measure it."
+        )
 
     def families(self) -> dict[str, list[CellResult]]:
         """Return the cells by family, by rising strength."""
@@ -117,6 +137,8 @@ class Outcome:
             "image_threshold": self.image.threshold,
             "pixel_threshold": None if self.pixel is None else self.pixel.threshold,
             "normals_to_choose": self.chosen_on,
+            "guarantee": self.guarantee,
+            "likely_false_alarm_rate": self.likely_rate,
             "false_alarms": self.alarms.to_dict(),
             "pixel_false_alarms": None if self.pixel_alarms is None else self.pixel_alarms.to_dict(),
             "faintest": faintest,

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,15 @@ class Proportion:
         return {"count": self.count, "of": self.of, **known}
 
 
-def wilson_interval(count: int, of: int, *, z: float = _Z95) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion.
+def wilson_interval(count: int, of: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion, by SciPy.
 
     Wilson (1927). Unlike ``p ± z·sqrt(p(1 - p)/n)`` it stays in [0, 1] and is not of zero width for 0 or all of ``of``.
 
     Args:
         count: Number of successes, 0 <= count <= of.
         of: Number of trials; 0 gives (NaN, NaN).
-        z: Quantile of the normal distribution; the default gives 95 %.
+        level: Share of repetitions in which it should hold the true share, in (0, 1).
 
     Example:
         >>> [round(end, 4) for end in wilson_interval(1, 20)]
@@ -63,15 +60,15 @@ def wilson_interval(count: int, of: int, *, z: float = _Z95) -> tuple[float, flo
     if not 0 <= count <= of:
         msg = f"`count` must satisfy 0 <= count <= of, got {count} of {of}."
         raise ValueError(msg)
-    if of == 0:
-        return math.nan, math.nan
-    share = count / of
-    centre = share + z * z / (2 * of)
-    spread = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    low = 0.0 if count == 0 else (centre - spread) / scale
-    high = 1.0 if count == of else (centre + spread) / scale
-    return low, high
+    return _wilson(count, of, level) if of else (math.nan, math.nan)
+
+
+@cache
+def _wilson(count: int, of: int, level: float) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, of).proportion_ci(confidence_level=level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def least_count(rate: float) -> int:
@@ -89,7 +86,8 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> float:
 
     The k-th smallest of m scores with k = ceil((m + 1)(1 - rate)): the split-conformal quantile (Vovk et al. 2005). For
     a new normal that is exchangeable with these, P(score > threshold) <= rate, whatever the distribution; the usual
-    empirical quantile exceeds the rate for small m.
+    empirical quantile exceeds the rate for small m. The guarantee is marginal: the probability is over these scores and
+    the new one together, not given these, see :func:`likely_rate`.
 
     Args:
         scores: Scores of normals the model has not seen.
@@ -105,30 +103,46 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> float:
     if len(scores) < least_count(rate):
         msg = f"`scores` must hold at least {least_count(rate)} values for a rate of {rate:g}, got {len(scores)}."
         raise ValueError(msg)
-    rank = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
-    return float(sorted(scores)[max(rank, 1) - 1])
+    return float(sorted(scores)[_conformal_rank(len(scores), rate) - 1])
+
+
+def _conformal_rank(count: int, rate: float) -> int:
+    return max(math.ceil((count + 1) * (1 - rate) - 1e-9), 1)
+
+
+def likely_rate(count: int, rate: float, *, level: float = 0.95) -> float:
+    """Return the false-alarm rate that a share of all conformal thresholds stays below.
+
+    A threshold set by m normals has a rate of its own, which varies with the normals: if scores do not tie, it follows
+    the distribution Beta(m + 1 - k, k), k the rank of the threshold (Vovk, ACML 2012). Its mean is at most ``rate``;
+    this is its quantile.
+
+    Args:
+        count: Number of normals that set the threshold, at least :func:`least_count`.
+        rate: Target false-alarm rate in (0, 1).
+        level: The share of thresholds, in (0, 1).
+
+    Example:
+        >>> round(likely_rate(19, 0.05), 3), round(likely_rate(1000, 0.05), 3)
+        (0.146, 0.062)
+    """
+    from scipy.stats import beta
+
+    rank = _conformal_rank(count, rate)
+    return float(beta.ppf(level, count + 1 - rank, rank))
 
 
 def monotone_fit(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Return the non-decreasing sequence nearest to ``values`` by weighted squares (isotonic regression).
 
-    By the max-min formula: the i-th value is the largest, over starts up to i, of the smallest, over ends from i, mean
-    in between.
-
     Example:
         >>> monotone_fit([0.0, 0.6, 0.4, 1.0], [1, 1, 1, 1])
         [0.0, 0.5, 0.5, 1.0]
     """
-    totals = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float) * np.asarray(values, float))])
-    masses = np.concatenate([[0.0], np.cumsum(np.asarray(weights, float))])
-    count = len(values)
+    from sklearn.isotonic import isotonic_regression
 
-    def mean(first: int, last: int) -> float:
-        return (totals[last + 1] - totals[first]) / (masses[last + 1] - masses[first])
-
-    return [
-        float(max(min(mean(start, end) for end in range(i, count)) for start in range(i + 1))) for i in range(count)
-    ]
+    fitted: list[float] = isotonic_regression(values, sample_weight=weights).tolist()
+    return fitted
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,10 @@ def calibrate(
     configuration changes about predictions (the tiler, callbacks of your own, the precision).
 
     Half of the normals (chosen by content and seed) set the threshold, a split-conformal quantile, so the chance of a
-    false alarm is at most the target; the other half measures the rate that results. The threshold stands above the
-    normal that sets it by more than a score moves between batch sizes. Defects are drawn on the measuring half at the
+    false alarm is at most the target. That guarantee is marginal: it holds on average over which normals set the
+    threshold, for images of the same kind; one threshold may alarm more often, and the report says how much more is
+    likely with so many normals. The other half measures the rate that results. The threshold stands above the normal
+    that sets it by more than a score moves between batch sizes. Defects are drawn on the measuring half at the
     size of the files, the same ones at every strength; recall is the share found of those that are visible by the
     generator's checks and not cropped away by the model's own transform.
 

@@ -38,8 +38,12 @@ def compare(
     on test images. Each run is kept as it ends: the same command goes on where a stopped one was, and tries failed runs
     again. Take a configuration with --config, such as configs/compare/quick.yaml.
 
-    Writes to the folder `out`: runs.jsonl (as they come), results.csv and results.parquet (a row a run), table.md,
-    plots (PNG and SVG), index.html (all of it in one file), spec.yaml, and logs.
+    Verdicts, and the intervals of the differences from the baseline, are corrected for the number of arms (Holm): at
+    most about one comparison in twenty calls any arm better or worse that has no effect.
+
+    Writes to the folder `out`: runs.jsonl (as they come), results.csv and results.parquet (a row a run), verdicts.json
+    (with what they are corrected for), table.md, plots (PNG and SVG), index.html (all of it in one file), spec.yaml,
+    and logs.
 
     Args:
         models: Name -> {class_path, init_args} of any anomalib model; normalise: {mean, std} beside them replaces the

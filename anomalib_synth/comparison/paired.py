@@ -18,8 +18,23 @@ if TYPE_CHECKING:
 
 Word = Literal["better", "worse", "no evidence of benefit", "cannot be told"]
 _DRAWS = 10_000
-_LEVEL = 0.95
+LEVEL = 0.95  # of all that is compared together
 _SHOWN = 0.05  # a smaller difference is shown as 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What an estimate is judged together with, see :func:`anomalib_synth.comparison.family.estimate_gains`.
+
+    Args:
+        arms: Number of arms that are compared with the same baseline on the same metric; 1: it stands alone.
+        divisor: What Holm's procedure divides 5 % by for this arm, 1 <= divisor <= arms.
+        p_value: Holm's adjusted p-value; NaN where there is nothing to test.
+    """
+
+    arms: int = 1
+    divisor: int = 1
+    p_value: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,46 +43,80 @@ class Estimate:
 
     Args:
         value: The mean over data sets of the means over seeds; NaN without runs.
-        low: Lower end; NaN where a data set has a single run.
-        high: Upper end, likewise.
         counts: Number of runs, or of pairs, by data set.
         means: Mean by data set.
+        below: Standard error downwards: how far the bootstrap's lower quantile is from the mean, over the normal
+            distribution's; NaN where a data set has a single run.
+        above: Standard error upwards, likewise.
+        degrees: Degrees of freedom of Student's t, > 0.
+        family: What it is judged together with; by default it stands alone.
     """
 
     value: float
-    low: float
-    high: float
     counts: dict[str, int]
     means: dict[str, float]
+    below: float = math.nan
+    above: float = math.nan
+    degrees: float = math.nan
+    family: Family = Family()
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval at 95 %, or at what its family leaves of it; NaN without one."""
+        return self.interval(1 - (1 - LEVEL) / self.family.divisor)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end, likewise."""
+        return self.interval(1 - (1 - LEVEL) / self.family.divisor)[1]
 
     @property
     def known(self) -> bool:
         """Whether there is an interval."""
-        return not math.isnan(self.low)
+        return not math.isnan(self.below)
 
     @property
     def half_width(self) -> float:
         """Half the width of the interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of no difference, for this estimate alone: 1 - the level at which the interval reaches 0.
 
-def bootstrap_mean(
-    strata: Mapping[str, Sequence[float]], *, draws: int = _DRAWS, level: float = _LEVEL, seed: int = 0
-) -> Estimate:
+        NaN without an interval, or with one of no width.
+        """
+        if not self.known or self.below == self.above == 0:
+            return math.nan
+        error = self.below if self.value > 0 else self.above
+        return 2 * float(t.sf(abs(self.value) / error, self.degrees)) if error else 0.0
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the interval of a level in (0, 1), for this estimate alone."""
+        if not self.known:
+            return math.nan, math.nan
+        stretch = float(t.ppf((1 + level) / 2, self.degrees))
+        return self.value - stretch * self.below, self.value + stretch * self.above
+
+
+def bootstrap_mean(strata: Mapping[str, Sequence[float]], *, draws: int = _DRAWS, seed: int = 0) -> Estimate:
     """Return the mean over strata of their means, with a stratified bootstrap interval.
 
     In each of ``draws`` rounds every stratum of n values gives the mean of n - 1 values drawn from it with replacement,
     and the round's value is the mean of these. Drawing n - 1, not n, makes the variance over the rounds unbiased
-    however small n is (Rao and Wu, JASA 1988). The quantiles of the rounds are then stretched away from the mean by
-    t/z, the quantile of Student's t over the normal one, because three seeds tell little about their spread; the
-    degrees of freedom are Welch and Satterthwaite's, as one data set may vary far more than the others. In simulations
-    with normal values and three seeds (1 to 15 strata, of equal spread or with one that varies alone) the interval held
-    the true mean in 92 to 96 % of repetitions, the plain percentile bootstrap in 75 to 89 %.
+    however small n is (Rao and Wu, JASA 1988). The quantiles of the rounds at 95 % are then stretched away from the
+    mean by t/z, the quantile of Student's t over the normal one, because three seeds tell little about their spread;
+    the degrees of freedom are Welch and Satterthwaite's, as one data set may vary far more than the others. An interval
+    of a higher level, as several arms take it, stretches the same quantiles by the t of that level: the rounds of a few
+    values have no tails to read it from.
+
+    In simulations with normal values and three seeds (1 to 15 strata, of equal spread or with one that varies alone)
+    the interval at 95 % held the true mean in 92 to 96 % of repetitions, the plain percentile bootstrap in 75 to 89 %.
+    At 99.5 % it missed 0.2 to 0.8 % of them, and 1.3 % where one of 15 strata varied alone.
 
     Args:
         strata: Values by stratum: those of a data set, one a seed.
         draws: Number of rounds.
-        level: Share of repetitions that the interval should hold the truth in, in (0, 1).
         seed: Seed of the rounds.
 
     Returns:
@@ -82,17 +131,19 @@ def bootstrap_mean(
     counts = {name: len(listed) for name, listed in values.items()}
     means = {name: float(listed.mean()) for name, listed in values.items()}
     if not values:
-        return Estimate(value=math.nan, low=math.nan, high=math.nan, counts={}, means={})
+        return Estimate(value=math.nan, counts={}, means={})
     mean = float(np.mean(list(means.values())))
     if min(counts.values()) < 2:
-        return Estimate(value=mean, low=math.nan, high=math.nan, counts=counts, means=means)
+        return Estimate(value=mean, counts=counts, means=means)
     random = np.random.default_rng(seed)
     rounds = np.mean([_resample(listed, draws, random) for listed in values.values()], axis=0)
-    tail = (1 - level) / 2
-    stretch = float(t.ppf(1 - tail, _degrees_of_freedom(list(values.values()))) / norm.ppf(1 - tail))
-    ends: list[float] = np.quantile(rounds, [tail, 1 - tail]).tolist()
-    low, high = (mean + stretch * (end - mean) for end in ends)
-    return Estimate(value=mean, low=low, high=high, counts=counts, means=means)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(rounds, [tail, 1 - tail]).tolist()
+    normal = float(norm.ppf(1 - tail))
+    return Estimate(
+        value=mean, counts=counts, means=means, below=(mean - low) / normal, above=(high - mean) / normal,
+        degrees=_degrees_of_freedom(list(values.values())),
+    )  # fmt: skip
 
 
 def _degrees_of_freedom(strata: Sequence[np.ndarray]) -> float:
@@ -125,7 +176,8 @@ def estimate_mean(rows: Sequence[Mapping[str, Any]], arm: str, metric: str) -> E
 def estimate_gain(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, metric: str) -> Estimate:
     """Return the mean difference of an arm from the baseline, over pairs of runs on the same data with the same seed.
 
-    A run without its counterpart is left out. The interval is that of :func:`bootstrap_mean` over the differences.
+    A run without its counterpart is left out. The interval is that of :func:`bootstrap_mean` over the differences, for
+    this arm alone: where several arms are compared, use :func:`anomalib_synth.comparison.family.estimate_gains`.
     """
     ours, theirs = by_data(rows, arm, metric), by_data(rows, baseline, metric)
     strata = {}
@@ -154,6 +206,7 @@ def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better:
 
     "better" or "worse" when the interval leaves out 0, "no evidence of benefit" when it holds 0 or the difference is
     too small to show, "cannot be told" when there is no interval, or the seeds change nothing, so that it has no width.
+    An estimate that is one of a family has the interval that Holm's procedure leaves it, so its verdict is corrected.
 
     Args:
         gain: The difference, in the unit that is shown.
@@ -181,7 +234,7 @@ def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better:
             sentence=f"{label} {gain.value:+.1f} {unit} from {basis}. An interval takes at least two seeds on each "
             f"data set; {lone} has one.",
         )
-    interval = f"{label} {gain.value:+.1f} {unit}, 95 % interval {gain.low:+.1f} to {gain.high:+.1f}, from {basis}."
+    interval = f"{label} {gain.value:+.1f} {unit}, {describe_interval(gain)}, from {basis}."
     if gain.low == gain.high != 0:
         return Verdict(word="cannot be told", sentence=f"{interval} The seeds change nothing, so they show no spread.")
     if max(abs(gain.low), abs(gain.high)) < _SHOWN:
@@ -190,6 +243,24 @@ def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better:
         return Verdict(word="no evidence of benefit", sentence=f"{interval} The interval holds 0.")
     good = (gain.value > 0) == higher_is_better
     return Verdict(word="better" if good else "worse", sentence=f"{interval} The interval leaves out 0.")
+
+
+def describe_interval(gain: Estimate) -> str:
+    """Return an interval in words, with what it is corrected for.
+
+    Example:
+        >>> describe_interval(bootstrap_mean({"a": [1.0, 2.0, 3.0], "b": [4.0, 4.0, 4.0]}))
+        '95 % interval +1.9 to +4.1'
+    """
+    ends, family = f"interval {gain.low:+.1f} to {gain.high:+.1f}", gain.family
+    if family.arms == 1:
+        return f"95 % {ends}"
+    tested = "" if math.isnan(family.p_value) else f", adjusted p {_show_p(family.p_value)}"
+    return f"{ends} (95 % over {family.arms} arms, by Holm{tested})"
+
+
+def _show_p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.comparison.paired import Estimate, Verdict, estimate_gain, estimate_mean, judge
+from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.paired import Estimate, Verdict, estimate_mean, judge
 from anomalib_synth.comparison.trial_metrics import METRICS
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class ArmSummary:
         runs: How many of its runs there are.
         planned: How many there should be.
         means: Mean by metric, shares times 100.
-        gains: Difference from the baseline by metric, in points; empty for the baseline.
+        gains: Difference from the baseline by metric, in points, with intervals corrected for the number of arms; empty
+            for the baseline.
         verdict: What may be said of it, None for the baseline.
     """
 
@@ -62,6 +64,11 @@ class Summary:
         return next(arm for arm in self.arms if arm.is_baseline)
 
     @property
+    def compared(self) -> list[ArmSummary]:
+        """The arms that are compared with the baseline: one family, whether or not they have run."""
+        return [arm for arm in self.arms if not arm.is_baseline]
+
+    @property
     def measured(self) -> list[str]:
         """Names of the metrics that any row has."""
         return [name for name in METRICS if any(row.get(name) is not None for row in self.rows)]
@@ -70,7 +77,7 @@ class Summary:
 def summarise_rows(
     rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], *, baseline: str, metric: str
 ) -> Summary:
-    """Summarise the rows of a comparison.
+    """Summarise the rows of a comparison; all arms that are planned are one family, a metric at a time.
 
     Args:
         rows: The rows of the runs that are done.
@@ -89,10 +96,13 @@ def summarise_rows(
             return verdict
         return Verdict(word="cannot be told", sentence=f"{verdict.sentence} No pair of runs on {', '.join(lacking)}.")
 
+    names = list(dict.fromkeys(cell["arm"] for cell in cells))
+    pairs = [(name, baseline) for name in names if name != baseline]
+    families = {each: estimate_gains(shown, pairs, each) for each in METRICS}
     arms = []
-    for name in dict.fromkeys(cell["arm"] for cell in cells):
+    for name in names:
         is_baseline = name == baseline
-        gains = {} if is_baseline else {each: estimate_gain(shown, name, baseline, each) for each in METRICS}
+        gains = {} if is_baseline else {each: families[each][name, baseline] for each in METRICS}
         arms.append(
             ArmSummary(
                 name=name,

@@ -164,9 +164,16 @@ def _test(
         result |= {"mask_size": "x".join(map(str, masks.shape[-2:])), "mask_pixels": int((masks > 0).sum())}
     result |= measure(ModelOutputs(scores=tested["scores"], labels=tested["labels"], maps=maps, masks=masks))
     if spec["false_alarm_rate"] is not None:
-        choose, others = _halves(held_out, spec["seed"])
-        result |= measure_threshold(choose, others, good, defects, spec["false_alarm_rate"])
+        result |= _measure_held_out(held_out, good, defects, rate=spec["false_alarm_rate"], seed=spec["seed"])
     return {**result, "test_good": len(good), "test_defects": len(defects)}
+
+
+def _measure_held_out(
+    held_out: dict[str, Any], good: list[float], defects: list[float], *, rate: float, seed: int
+) -> dict[str, float | int]:
+    """Set the threshold on one half of the held-out normals and measure on the other."""
+    choose, measure = _halves(held_out, seed)
+    return measure_threshold(choose, measure, good, defects, rate)
 
 
 def _halves(held_out: dict[str, Any], seed: int) -> tuple[list[float], list[float]]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,40 +10,54 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-_PIECE = re.compile(r"[a-z]+|[0-9]|[^\sa-z0-9]+")
+_PIECE = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _WORD_END = "</w>"
 
 
 def split_pieces(text: str) -> list[str]:
-    """Return the pieces that CLIP's tokenizer cuts a text of Latin letters into before it looks for byte pairs.
+    """Return the pieces that CLIP's tokenizer cuts a text into before it looks for byte pairs, written in its letters.
 
     Example:
-        >>> split_pieces("a colour-split misprint, 2 mm")
+        >>> split_pieces("A colour-split misprint, 2 mm")
         ['a', 'colour', '-', 'split', 'misprint', ',', '2', 'mm']
     """
-    return _PIECE.findall(text.lower())
+    from tokenizers import Regex, normalizers, pre_tokenizers
+
+    plain = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()]).normalize_str(text)
+    cut = pre_tokenizers.Split(Regex(_PIECE), behavior="removed", invert=True)
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return [piece for piece, _ in pre_tokenizers.Sequence([cut, letters]).pre_tokenize_str(plain)]
 
 
 def learn_byte_pairs(texts: Iterable[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Learn byte pairs until every word of some texts is one token (arXiv 1508.07909, algorithm 1).
+    """Learn byte pairs until every word of some texts is one token (arXiv 1508.07909, algorithm 1), by tokenizers.
 
-    Words that are not among them are spelled by the pieces and letters that are, so any text can be written.
+    Each word counts once. Words that are not among them are spelled by the pieces and letters that are, so any text can
+    be written.
 
     Args:
-        texts: The texts, of ASCII characters where a word is to be one token.
+        texts: The texts.
 
     Returns:
         Index by token, and the merges in their order: ``vocab.json`` and ``merges.txt`` of CLIP's tokenizer.
     """
-    words = {piece for text in texts for piece in split_pieces(text) if piece.isascii()}
-    spelled = {word: [*word[:-1], word[-1] + _WORD_END] for word in sorted(words)}
-    merges: list[tuple[str, str]] = []
-    while pairs := Counter(pair for pieces in spelled.values() for pair in itertools.pairwise(pieces)):
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        spelled = {word: _merge(pieces, best) for word, pieces in spelled.items()}
-    letters = _byte_letters()
-    tokens = [*letters, *(letter + _WORD_END for letter in letters), *("".join(pair) for pair in merges), START, END]
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    words = sorted({piece for text in texts for piece in split_pieces(text)})
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = [*letters, *(letter + _WORD_END for letter in letters)]
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(alphabet) + sum(map(len, words)),  # no fewer than all merges
+        min_frequency=1,
+        special_tokens=alphabet,  # given an order, so that ties are broken alike in every process
+        end_of_word_suffix=_WORD_END,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(words, trainer)
+    learned = json.loads(tokenizer.to_str())["model"]["merges"]
+    merges = [(first, second) for first, second in (m.split(" ") if isinstance(m, str) else m for m in learned)]
+    tokens = [*alphabet, *("".join(pair) for pair in merges), START, END]
     return {token: index for index, token in enumerate(dict.fromkeys(tokens))}, merges
 
 
@@ -69,21 +80,3 @@ def make_clip_tokenizer(texts: Iterable[str], folder: Path, *, length: int) -> A
         json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": length}), encoding="utf-8"
     )
     return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True, model_max_length=length)
-
-
-def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
-    """Join the pairs of a word, from left to right."""
-    joined: list[str] = []
-    for piece in pieces:
-        if joined and (joined[-1], piece) == pair:
-            joined[-1] += piece
-        else:
-            joined.append(piece)
-    return joined
-
-
-def _byte_letters() -> list[str]:
-    """Return the visible letters that CLIP writes the 256 bytes with."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = 256 - len(shown)
-    return [chr(code) for code in shown] + [chr(256 + n) for n in range(hidden)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpo
 from anomalib_synth.calibration.training_run import find_config
 from anomalib_synth.images import digest_file
 from anomalib_synth.store.files import write_whole
+from anomalib_synth.store.locking import exclusive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _FOLDER = "learned"
 _CURRENT = "detector.ckpt"
@@ -91,22 +91,15 @@ class DetectorFolder:
             save_checkpoint(checkpoint, self.folder / _FOLDER / _CURRENT)
         return checkpoint
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep another `learn` of the same detector out.
 
         Raises:
-            ValueError: If one is at work.
+            StoreError: On entering, if one is at work.
         """
-        from filelock import FileLock, Timeout
-
         (self.folder / _FOLDER).mkdir(exist_ok=True)
-        try:
-            with FileLock(self.folder / _FOLDER / "lock", timeout=0):
-                yield
-        except Timeout as error:
-            msg = f"Another `learn` is at work on {str(self.folder)!r}. Wait until it has ended."
-            raise ValueError(msg) from error
+        busy = f"Another `learn` is at work on {str(self.folder)!r}. Wait until it has ended."
+        return exclusive(self.folder / _FOLDER / "lock", wait=0.0, busy=busy)
 
     @property
     def versions(self) -> list[Version]:

@@ -66,6 +66,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         f"Image threshold {outcome.image.threshold:.6g} (raw score), set by {outcome.chosen_on} normals for at most "
         f"{outcome.rate:.3g} false alarms."
     )
+    console.print(outcome.guarantee)
     console.print(f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}.")
     if outcome.pixel is not None and outcome.pixel_alarms is not None:
         console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import yaml
 from anomalib_synth.comparison.trial_metrics import METRICS, QUALITY
 from anomalib_synth.installation import install_extras
 from anomalib_synth.report.compare_plots import draw_plots
+from anomalib_synth.report.compare_verdicts import describe_method, describe_verdicts
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store.files import write_whole
 
@@ -24,15 +26,6 @@ if TYPE_CHECKING:
     from anomalib_synth.comparison.paired import Estimate
     from anomalib_synth.comparison.summary import ArmSummary, Summary
 
-METHOD = (
-    "Means: over seeds, then over data sets, each of the same weight; shares are times 100. The number after ± is half "
-    "the 95 % interval. Differences are paired: an arm's run minus the baseline's run on the same data set with the "
-    "same seed. Intervals are by bootstrap within each data set (10,000 rounds, each drawing n - 1 of a data set's n "
-    "values, stretched by Student's t for few seeds); they tell how far other seeds might give another result on these "
-    "data sets, not on others. Each interval stands alone: of twenty arms without effect, one is expected to look "
-    "better or worse. The threshold for recall is set on one half of the good validation images, and false alarms are "
-    "counted on the other half; the test set sets nothing."
-)
 _DIGITS = 1
 _IDENTITY = ("arm", "model", "synthesis", "data", "seed", "config_hash")
 
@@ -58,6 +51,8 @@ def write_outputs(summary: Summary, settings: dict[str, Any], out: Path) -> list
         written.append("results.parquet")
     text = make_markdown(summary, settings)
     write_whole(out / "table.md", text.encode())
+    verdicts = json.dumps(describe_verdicts(summary), indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(out / "verdicts.json", (verdicts + "\n").encode("utf-8", "replace"))
     spec = yaml.safe_dump(asdict(settings["spec"]), sort_keys=False, allow_unicode=True)
     write_whole(out / "spec.yaml", spec.encode())
     pictures = draw_plots(summary)
@@ -68,7 +63,7 @@ def write_outputs(summary: Summary, settings: dict[str, Any], out: Path) -> list
                 written.append(f"{name}.{suffix}")
     page = make_page(summary, settings, pictures, spec)
     write_whole(out / "index.html", page.encode("utf-8", "replace"))
-    return [*written, "table.md", "spec.yaml", "index.html"]
+    return [*written, "verdicts.json", "table.md", "spec.yaml", "index.html"]
 
 
 def make_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -103,7 +98,8 @@ def make_markdown(summary: Summary, settings: dict[str, Any]) -> str:
     if settings["failed"]:
         lines += ["", "## Failed", ""]
         lines += [f"- {_plain(_describe(row))}: {_plain(row['error'])}" for row in settings["failed"]]
-    lines += ["", "## How to read this", "", METHOD, "", *(f"- {_plain(note)}" for note in summary.notes)]
+    lines += ["", "## How to read this", "", _plain(describe_method(summary)), ""]
+    lines += [f"- {_plain(note)}" for note in summary.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -124,7 +120,7 @@ def make_page(summary: Summary, settings: dict[str, Any], pictures: dict[str, di
         failed=[{"name": _describe(row), "error": row["error"]} for row in settings["failed"]],
         total=len(settings["cells"]),
         pictures=embedded,
-        method=METHOD,
+        method=describe_method(summary),
         spec=spec,
         versions={name: sorted({str(row[name]) for row in summary.rows}) for name in _versions(summary)},
     )

@@ -44,6 +44,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         "rate": outcome.rate,
         "min_recall": outcome.min_recall,
         "chosen_on": outcome.chosen_on,
+        "guarantee": outcome.guarantee,
         "alarms": _share(alarms),
         "more_alarms": alarms.low > outcome.rate,
         "strongest": _share(outcome.strongest),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from anomalib_synth.store.errors import StoreError
 
@@ -17,51 +19,30 @@ _PAUSE = 0.05
 
 
 @contextmanager
-def exclusive(path: Path, *, wait: float) -> Iterator[None]:
+def exclusive(path: Path, *, wait: float, busy: str = "") -> Iterator[None]:
     """Hold the lock of a file.
 
+    filelock gives it back when the block ends, whoever was forked meanwhile, and the operating system when its holder
+    dies.
+
     Args:
-        path: The lock file; made if it is not there, never removed.
+        path: The lock file; made if it is not there.
         wait: Seconds to wait for another holder, >= 0.
+        busy: What is said when another process holds it; by default that a run is writing to the folder.
 
     Raises:
         StoreError: If another process still holds it.
+        OSError: If the folder cannot be written to, or its file system has no locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    is_held = False
+    if not path.parent.is_dir():  # filelock would make it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    lock = FileLock(path, timeout=wait, thread_local=False)
     try:
-        deadline = time.monotonic() + wait
-        while not _try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                msg = f"Another run is writing to {str(path.parent)!r}. Wait until it has ended, or write elsewhere."
-                raise StoreError(msg)
-            time.sleep(_PAUSE)
-        is_held = True
+        lock.acquire(poll_interval=_PAUSE)
+    except Timeout as error:
+        msg = f"Another run is writing to {str(path.parent)!r}. Wait until it has ended, or write elsewhere."
+        raise StoreError(busy or msg) from error
+    try:
         yield
     finally:
-        if is_held:
-            _unlock(descriptor)
-        os.close(descriptor)
-
-
-def _unlock(descriptor: int) -> None:
-    """Give the lock back now: closing does so only once every process that was forked meanwhile has ended."""
-    if os.name != "nt":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        lock.release()

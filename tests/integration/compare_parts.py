@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 
+class FailsWhenValidated(Callback):
+    """Fails when the training looks at validation images."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fail."""
+        del trainer, pl_module
+        msg = "validation images played a part in the training"
+        raise AssertionError(msg)
+
+
 class FailsWithout(Callback):
     """Fails when training starts with seed 0, unless a file is there.
 

@@ -221,6 +221,7 @@ def check_outputs(out: Path) -> None:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (out / f"{name}.svg").read_bytes()[:1000]
     assert yaml.safe_load((out / "spec.yaml").read_text())["steps"] == 2
+    assert json.loads((out / "verdicts.json").read_text())["arms"][0]["verdict"] == "no evidence of benefit"
 
 
 @pytest.mark.parametrize("model", ["RealNet", "DiscriminativePadim"])
@@ -245,6 +246,17 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path, model) -> None:
     measured = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "recall", "threshold")
     assert [first[name] for name in measured] == [second[name] for name in measured]
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["padim", "ours"])
+def test_training_never_looks_at_validation_images(demo, tmp_path, model) -> None:
+    settings = make_settings(demo, tmp_path / "marker", steps=4)
+    settings["models"]["ours"] = {"class_path": "anomalib_synth.models.DiscriminativePadim"}
+    settings["synthesis"]["other"] = [{"class_path": "tests.integration.compare_parts.FailsWhenValidated"}]
+    settings["arms"] = [["padim", "none"], [model, "other"]]
+    runtime = {name: settings.pop(name) for name in ("accelerator", "threads")}
+    row = run_cell({**ComparisonSpec(**settings).cells()[1], **runtime, "work": str(tmp_path / "work")})
+    assert row["measured_normals"] == 3  # they are scored when it is over
 
 
 def test_second_run_into_a_folder_is_refused(demo, tmp_path) -> None:

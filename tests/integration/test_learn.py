@@ -16,6 +16,7 @@ from lightning.pytorch import seed_everything
 from PIL import Image as PILImage
 
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint, save_checkpoint
+from anomalib_synth.calibration.statistics import conformal_threshold
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.commands.learn import learn
@@ -26,6 +27,7 @@ from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.thresholds import read_image_threshold
 from anomalib_synth.images import digest_image
 from anomalib_synth.learning import collecting
+from anomalib_synth.learning.changes import Changes
 from anomalib_synth.learning.detector_map import DetectorMap
 from anomalib_synth.learning.lesson import Pupil
 from anomalib_synth.learning.missed_samples import TrainedDetector
@@ -147,6 +149,30 @@ def test_a_new_version_predicts_by_the_new_threshold_and_the_old_one_stays(detec
         assert bool(found.pred_label) == (row["after"] > 0)
     state = read_checkpoint(current)
     assert state["anomalib_synth_learned"] == sorted(digest_image(missed / f"missed_{n}.png") for n in (0, 1))
+
+
+def test_one_half_of_the_held_out_images_sets_the_threshold_and_the_other_measures_it(
+    detector, missed, monkeypatch
+) -> None:
+    told = []
+    to_dict = Changes.to_dict
+    monkeypatch.setattr(
+        Changes, "to_dict", lambda changes, measured: told.append((changes, measured)) or to_dict(changes, measured)
+    )
+    run(detector, missed=missed)
+    ((changes, measured),) = told
+    good = [
+        (example.key, score.image)
+        for example, score in zip(changes.examples, changes.after.scores, strict=True)
+        if example.role == "good"
+    ]
+    choose = [score for key, score in good if key not in measured]
+    measure = [score for key, score in good if key in measured]
+    assert len(choose) >= len(measure) >= 1
+    assert changes.after.threshold == conformal_threshold(choose, 0.4) != conformal_threshold(measure, 0.4)
+    about = json.loads((detector / "learned" / "0002.json").read_text())["false_alarms"]["after"]
+    above = sum(score > changes.after.threshold for score in measure)
+    assert (about["count"], about["of"]) == (above, len(measure))
 
 
 def test_features_are_computed_once(detector, missed, monkeypatch) -> None:

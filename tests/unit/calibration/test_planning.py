@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from rich.progress import Progress
 
+from anomalib_synth.calibration.cells import KeptImages, split_normals
 from anomalib_synth.calibration.planning import Plan
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.images import Normal
@@ -18,6 +21,21 @@ def plan(tmp_path) -> Plan:
     save_images(tmp_path, render_normals(6, 3, 48, 48, seed=1))
     normals = [Normal(path=path, name=path.name, content=path.name) for path in sorted(tmp_path.glob("*.png"))]
     return Plan(normals, [], RuleBasedGenerator(["hole", "stain"]), strengths=(0.4, 1.0), per_cell=5, seed=3)
+
+
+def test_one_half_sets_the_threshold_and_the_other_measures_and_is_drawn_on(tmp_path) -> None:
+    save_images(tmp_path, render_normals(7, 3, 48, 48, seed=1))
+    normals = [Normal(path=path, name=path.name, content=path.name) for path in sorted(tmp_path.glob("*.png"))]
+    generator = RuleBasedGenerator(["hole"])
+    plan = Plan(normals, [], generator, strengths=(1.0,), per_cell=8, seed=3)
+    assert len(list(plan.items(Progress(disable=True)))) >= 8
+    choose, measure = ([str(normal.path) for normal in half] for half in split_normals(normals, 3))
+    assert (len(choose), len(measure)) == (3, 4)
+    paths = {role: [row.path for row in plan.rows if row.role == role] for role in ("choose", "measure", "synthetic")}
+    assert (paths["choose"], paths["measure"]) == (choose, measure)
+    assert set(paths["synthetic"]) == set(measure)
+    twin = RuleBasedGenerator(["hole"]).prepare(KeptImages("normals")(Path(path)) for path in choose)
+    assert generator.prepare_digest == twin.prepare_digest  # it has not seen what measures
 
 
 def test_defect_is_the_one_that_was_scored_when_it_is_drawn_again(plan) -> None:

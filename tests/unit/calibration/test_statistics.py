@@ -14,6 +14,7 @@ from anomalib_synth.calibration.statistics import (
     conformal_threshold,
     faintest_strength,
     least_count,
+    likely_rate,
     monotone_fit,
     wilson_interval,
 )
@@ -40,6 +41,11 @@ def test_wilson_interval_solves_its_equation_when_inserted(count, of) -> None:
     z, share = 1.959963984540054, count / of
     for end in wilson_interval(count, of):
         assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / of, abs=1e-12)
+
+
+def test_wilson_interval_is_wider_when_more_is_asked_of_it() -> None:
+    z, end = 2.5758293035489, wilson_interval(3, 7, level=0.99)[0]
+    assert (3 / 7 - end) ** 2 == pytest.approx(z * z * end * (1 - end) / 7, abs=1e-12)
 
 
 def test_wilson_interval_is_undefined_when_there_is_no_trial() -> None:
@@ -80,15 +86,26 @@ def test_conformal_threshold_does_not_depend_on_order() -> None:
     assert conformal_threshold(scores, 0.1) == conformal_threshold(sorted(scores), 0.1)
 
 
+@pytest.mark.parametrize(("count", "rate"), [(19, 0.05), (60, 0.1), (99, 0.01)])
+def test_one_threshold_in_twenty_is_above_the_likely_rate_when_normals_are_drawn_anew(count, rate) -> None:
+    # Of uniform scores the rate of a threshold is what is above it.
+    random = np.random.default_rng(0)
+    rates = np.array([1 - conformal_threshold(random.random(count), rate) for _ in range(4000)])
+    assert np.mean(rates > likely_rate(count, rate)) == pytest.approx(0.05, abs=0.012)
+    assert np.mean(rates > likely_rate(count, rate, level=0.5)) == pytest.approx(0.5, abs=0.03)
+    assert rates.mean() == pytest.approx(rate, rel=0.1)  # the marginal guarantee
+
+
+def test_likely_rate_is_worked_by_hand_when_the_highest_score_is_the_threshold() -> None:
+    # The highest of 19 uniform scores is below 1 - r with probability (1 - r)^19 = 0.05.
+    assert likely_rate(19, 0.05) == pytest.approx(1 - 0.05 ** (1 / 19))
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_monotone_fit_equals_scipy_when_values_are_random(seed) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
+def test_monotone_fit_equals_pooling_when_values_are_random(seed) -> None:
     rng = np.random.default_rng(seed)
     values, weights = rng.random(9), rng.integers(1, 20, 9)
-    fitted = monotone_fit(values, weights)
-    assert fitted == pytest.approx(_pool_adjacent(values, weights))
-    if hasattr(optimize, "isotonic_regression"):  # SciPy 1.12
-        assert fitted == pytest.approx(optimize.isotonic_regression(values, weights=weights).x)
+    assert monotone_fit(values, weights) == pytest.approx(_pool_adjacent(values, weights))
 
 
 def _pool_adjacent(values, weights) -> list[float]:

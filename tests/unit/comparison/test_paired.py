@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -58,6 +59,26 @@ def test_interval_equals_the_enumeration_when_one_stratum_has_two_values() -> No
     estimate = bootstrap_mean({"a": [1.0, 3.0]})
     stretch = 12.706205 / 1.959964
     assert (estimate.low, estimate.high) == pytest.approx((2 - stretch, 2 + stretch), rel=1e-6)
+
+
+def test_interval_equals_the_enumeration_when_each_round_draws_one_value_less() -> None:
+    values = [0.0, 1.0, 2.0, 5.0]
+    rounds = sorted(sum(drawn) / 3 for drawn in itertools.product(values, repeat=3))  # 64, all as likely
+    low, high = rounds[1], rounds[62]  # of each end the first is 1.6 %, the next more than another 0.9 %
+    assert (low, high) == (1 / 3, 4.0)
+    stretch = student.ppf(0.975, 3) / 1.959964
+    estimate = bootstrap_mean({"a": values})
+    assert (estimate.low, estimate.high) == pytest.approx((2 - stretch * (2 - low), 2 + stretch * (high - 2)), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_errors_are_unbiased_however_few_the_values(count) -> None:
+    random = np.random.default_rng(7)
+    values = random.normal(size=(40, count))  # many data sets: quantiles are those of a normal distribution
+    estimate = bootstrap_mean(dict(enumerate(values)), draws=20_000)
+    error = math.sqrt(sum(row.var(ddof=1) / count for row in values)) / 40
+    assert estimate.below == pytest.approx(error, rel=0.03)
+    assert estimate.above == pytest.approx(error, rel=0.03)
 
 
 def test_interval_nears_students_when_values_are_many_and_normal() -> None:

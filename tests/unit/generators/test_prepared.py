@@ -9,7 +9,7 @@ from PIL import Image
 
 from anomalib_synth.functional.foreground import otsu_threshold
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.prepared import PreparedNormals
+from anomalib_synth.generators.prepared import ForegroundModel, PreparedNormals
 from tests.contract import render_normals
 
 
@@ -50,6 +50,19 @@ def test_image_whose_part_is_swallowed_is_taken_whole() -> None:
     prepared = PreparedNormals.from_images(images)
     blank = torch.full((1, 3, 96, 96), 0.75)
     assert bool(prepared.foreground.segment(blank).all())
+
+
+@pytest.mark.parametrize(("radius", "whole"), [(0.13, True), (0.25, False), (0.55, False), (0.7, True)])
+def test_image_is_taken_whole_when_its_part_is_off_by_a_factor_of_three(radius, whole) -> None:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    disc = (x**2 + y**2).sqrt() < radius
+    usual = ForegroundModel(threshold=0.2, area=0.1, note="")
+    share = float(disc.float().mean())
+    assert (share < usual.area / 3 or share > 3 * usual.area) is whole
+    found = usual.segment(torch.where(disc, 0.2, 0.8).expand(1, 3, -1, -1))
+    assert found is not None
+    assert bool(found.all()) is whole
+    assert bool(found[0, 0][disc].all())
 
 
 @pytest.mark.parametrize("family", ["scratch", "noise", "nsa", "stain", "memseg", "dent"])

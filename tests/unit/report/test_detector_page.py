@@ -52,6 +52,7 @@ def test_verdict_is_first_when_a_page_is_written(found, verdict, tmp_path) -> No
     assert body.index(verdict) < body.index("What it misses")
     assert "<script" not in text
     assert "default-src 'none'" in text
+    assert "marginal: it holds on average over which normals set the threshold" in body
     assert page["fit"] is (found == 0.9)
 
 
