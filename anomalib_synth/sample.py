@@ -26,7 +26,9 @@ class Provenance:
         measured: What the checks measured of the draw that was kept: ``area``, ``visibility``, ``agreement`` and
             ``foreground``, see :class:`anomalib_synth.generators.checks.Verdict`.
         version: Version of the package.
-        prompt: What was asked for, ``""`` where nothing was.
+        prompt: What was drawn, as a text, where the generator draws texts; else ``""``.
+        asked: What the call asked for of this sample: ``prompt``, ``prompt_to`` and ``mix``, those that it named. The
+            region, where the call named one, is not in it: as the source, it is needed to draw the sample again.
     """
 
     config: dict[str, Any]
@@ -39,6 +41,7 @@ class Provenance:
     measured: dict[str, float] = field(default_factory=dict)
     version: str = ""
     prompt: str = ""
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data, ready for JSON."""

@@ -137,7 +137,7 @@ def check_text(generator: AutoregressiveGenerator, net: Classifier, windows: tor
     print(f"text: rule-based defects on held-out normals are recognised in {real:.1%}")
     print(f"text: edits in one round region {hit:.1%}, {hit * len(PHYSICAL):.1f} times chance", flush=True)
     window_generator = AutoregressiveGenerator(
-        bundle=generator.bundle_path, size=(0.1, 0.6), foreground=None, strength=(1.0, 1.0)
+        bundle=generator.bundle, size=(0.1, 0.6), foreground=None, strength=(1.0, 1.0)
     )
     sample = window_generator(windows, seeds=list(range(len(windows))))
     rows = sample.accepted.nonzero().flatten()

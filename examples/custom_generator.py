@@ -6,29 +6,31 @@ python examples/custom_generator.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-from anomalib_synth.generators import AnomalyGenerator
-from anomalib_synth.generators.base import Proposal
+from anomalib_synth.generators import Condition, Proposal, ProposingGenerator
 from anomalib_synth.generators.seeding import Draws
 
 
-class BrightSpotGenerator(AnomalyGenerator):
-    """Draws a bright square spot, 8 pixels wide, anywhere."""
+class BrightSpotGenerator(ProposingGenerator):
+    """Draws a bright square spot anywhere.
 
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return self.common_init_args()
+    Args:
+        side: Side of the spot in pixels.
+        seed: Base seed, used when a call names no seeds.
+    """
+
+    def __init__(self, side: int = 8, *, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        self.side = side  # every argument is kept by its name: provenance reads it there
 
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
         """Propose one spot for each row, from that row's seed alone."""
-        del part
-        side = min(8, *images.shape[-2:])
+        del part, condition
+        side = min(self.side, *images.shape[-2:])
         draws = [Draws(seed) for seed in seeds]
         yield Proposal(
             rows=rows,

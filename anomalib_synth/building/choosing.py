@@ -14,7 +14,7 @@ from anomalib_synth.calibration.cells import KeptImages, draw_cell, plan_cells
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.calibration.scoring import Item, Row, score_items
 from anomalib_synth.calibration.training_run import read_inference
-from anomalib_synth.generators.base import build_generator
+from anomalib_synth.generators.building import build_generator
 from anomalib_synth.images import Normal, digest_image, list_images, read_tensor
 
 if TYPE_CHECKING:

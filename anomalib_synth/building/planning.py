@@ -17,7 +17,7 @@ from anomalib_synth.building.candidates import BATCH, CORESET, LABELS, LEARNS, S
 from anomalib_synth.building.materials import link
 from anomalib_synth.building.training import fit
 from anomalib_synth.calibration.predict_loop import quiet_host
-from anomalib_synth.generators.base import build_generator
+from anomalib_synth.generators.building import build_generator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import list_images, read_tensor
 

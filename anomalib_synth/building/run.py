@@ -20,7 +20,7 @@ from anomalib_synth.building.training import checkpoint_of, train_candidate
 from anomalib_synth.calibration.kept_white_point import keep_white_point
 from anomalib_synth.calibration.run import CalibrationSettings, run_calibration
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.base import build_generator
+from anomalib_synth.generators.building import build_generator
 from anomalib_synth.installation import install_extras
 from anomalib_synth.progress import SilentProgress
 from anomalib_synth.report.calibration_files import write_calibration

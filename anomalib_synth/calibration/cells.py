@@ -6,13 +6,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
 from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.base import build_generator
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import read_tensor
 
@@ -83,19 +82,15 @@ def plan_cells(generator: AnomalyGenerator, strengths: Sequence[float], per_cell
         name = type(generator).__name__
         return [Cell(family=name, strength=None, generator=generator, count=per_cell * len(strengths))]
     return [
-        Cell(family=family, strength=strength, generator=_fixed(generator, family, strength), count=per_cell)
+        Cell(
+            family=family,
+            strength=strength,
+            generator=generator.replace(families={family: 1.0}, strength=(strength, strength)),
+            count=per_cell,
+        )
         for family in generator.families
         for strength in strengths
     ]
-
-
-def _fixed(generator: RuleBasedGenerator, family: str, strength: float) -> RuleBasedGenerator:
-    """Return a generator like this one that draws one family at one strength."""
-    arguments = {**generator.init_args, "families": {family: 1.0}, "strength": (strength, strength)}
-    twin = cast("RuleBasedGenerator", build_generator({**generator.config, "init_args": arguments}))
-    if generator.prepared is not None:
-        twin.use_prepared(generator.prepared)
-    return twin
 
 
 def draw_cell(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.engines.plan import PlannedSample, plan_sample
 from anomalib_synth.engines.progress import as_size
-from anomalib_synth.engines.settings import weights_hash
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, Worker, single_thread
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
@@ -117,7 +116,7 @@ def estimate_run(
         prepared=prepared,
         reader=inputs.reader,
         split="train",
-        weights_hash=weights_hash(generator),
+        weights_hash=generator.weights_hash,
     )
     worker = Worker(job, put=lambda kind, _, data: written.update({kind: len(data), f"{kind} files": 1}) or "")
     worker.draw([plan_sample(_PROBES, normals, seed=seed)])  # the first draw builds what the others reuse

@@ -22,18 +22,13 @@ def choose_settings(
             "algorithm": ALGORITHM,
             "generator": generator.config,
             "files_digest": generator.files_digest,
-            "weights_hash": weights_hash(generator),
+            "weights_hash": generator.weights_hash,
             "seed": seed,
             "image_size": image_size,
             "split": split,
             "max_normals": max_normals,
         }
     )
-
-
-def weights_hash(generator: AnomalyGenerator) -> str:
-    """Return the digest of a generator's weights, ``""`` when it has none."""
-    return getattr(generator, "weights_hash", "")
 
 
 def as_plain(settings: Any) -> Any:

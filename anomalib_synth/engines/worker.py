@@ -219,12 +219,14 @@ def to_levels(image: torch.Tensor) -> np.ndarray:
 
 def _refuse_foreground_mask(generator: AnomalyGenerator) -> None:
     """Refuse a mask of the part, which is the whole image's, for a tile of it."""
-    if getattr(generator, "foreground", None) not in {None, "auto"}:
-        msg = (
-            f"`foreground` must be auto or null for images of more than 33 megapixels, which are drawn in tiles, got "
-            f"{str(generator.foreground)!r}. Set it so, or set `image_size`."
-        )
-        raise ValueError(msg)
+    for part in generator.walk():
+        foreground = getattr(part, "foreground", None)
+        if foreground not in {None, "auto"}:
+            msg = (
+                "`foreground` must be auto or null for images of more than 33 megapixels, which are drawn in tiles, "
+                f"got {str(foreground)!r}. Set it so, or set `image_size`."
+            )
+            raise ValueError(msg)
 
 
 def _describe(batch: list[PlannedSample]) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anomalib_synth.generators.base import AnomalyGenerator, crop
+from anomalib_synth.generators.base import AnomalyGenerator
+from anomalib_synth.generators.proposal import crop
 from anomalib_synth.generators.seeding import Draws, hash64
 
 if TYPE_CHECKING:

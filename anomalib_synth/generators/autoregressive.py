@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from anomalib_synth.functional.masks import box_blur
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import REGISTRY
-from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
+from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.generators.windows import (
-    check_texts,
+    choose_prompt,
     cut_padded,
     draw_region,
     find_inside,
     follow_colour,
-    one_thread,
     surround,
 )
 from anomalib_synth.models.bundle import Bundle, load_bundle
 from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.models.tokenizer import WINDOW_STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.prepared import PreparedNormals
-    from anomalib_synth.sample import AnomalySample
 
 
-class AutoregressiveGenerator(AnomalyGenerator):
+class AutoregressiveGenerator(ProposingGenerator):
     """Draws what a text says into a region, token by token: the edit of QARAD (arXiv 2508.03539), ARAS.
 
     A window of the image is written in discrete tokens at several scales. Outside the region the tokens stay the
@@ -77,6 +76,9 @@ class AutoregressiveGenerator(AnomalyGenerator):
         ValueError: If an argument is out of its range; on first use, if the bundle does not fit.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"masks", "prompts", "prompts_to"})
+    later_arguments: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
+
     def __init__(
         self,
         prompts: Prompts | None = None,
@@ -92,33 +94,20 @@ class AutoregressiveGenerator(AnomalyGenerator):
         seed: int = 0,
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
-        self.prompts = None if prompts is None else read_prompts(prompts)
-        self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
-        self.bundle_path = None if bundle is None else Path(bundle)
+        self.prompts = keep_prompts(prompts)
+        self.texts = None if self.prompts is None else read_prompts(self.prompts)
+        self.bundle = None if bundle is None else Path(bundle)
         self.text_encoder = text_encoder
         self.sampling = sampling or Sampling()
         physical = [family.name for family in REGISTRY.values() if family.physical]
         self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
-        self._asked: tuple[list[str] | None, list[str] | None, float] = (None, None, 0.0)
+        self.strength, self.size = self.shapes.strength, self.shapes.size
         self._reported: set[str] = set()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "prompts": self._vocabulary or self.prompts,
-            "bundle": None if self.bundle_path is None else str(self.bundle_path),
-            **({} if self.text_encoder is None else {"text_encoder": self.text_encoder}),  # older stores lack it
-            "sampling": asdict(self.sampling),
-            "strength": list(self.shapes.strength),
-            "size": list(self.shapes.size),
-            **self.common_init_args(),
-        }
 
     @cached_property
     def weights(self) -> Weights:
         """The folder of models, opened on first use."""
-        path = self.bundle_path
+        path = self.bundle
         return JanusCheckpoint(path) if path is not None and is_janus(path) else load_bundle(path)
 
     @property
@@ -137,65 +126,35 @@ class AutoregressiveGenerator(AnomalyGenerator):
             raise ValueError(msg)
         return weights.backend()
 
+    @property
+    def prepared(self) -> PreparedNormals | None:
+        """What was measured of the product's normals: the outlines are drawn with it."""
+        return self.shapes.prepared
+
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
-        super().use_prepared(prepared)
         self.shapes.use_prepared(prepared)
 
-    def __call__(
-        self,
-        images: torch.Tensor,
-        *,
-        seeds: torch.Tensor | Sequence[int] | None = None,
-        masks: torch.Tensor | None = None,
-        prompts: Sequence[str] | None = None,
-        prompts_to: Sequence[str] | None = None,
-        mix: float = 0.0,
-    ) -> AnomalySample:
-        """Draw one defect onto each image; see :meth:`AnomalyGenerator.__call__`.
-
-        Args:
-            images: (B, C, H, W) float in [0, 1], C = 1 or 3.
-            seeds: (B,) integers >= 0.
-            masks: (B, 1, H, W), optional: the region a defect should lie in.
-            prompts: B texts, in place of the generator's own.
-            prompts_to: B texts to move to; needs ``prompts``.
-            mix: How far to move, in [0, 1].
-
-        Raises:
-            ValueError: If an argument has the wrong number, size or range.
-        """
-        check_texts("prompts", prompts, len(images))
-        check_texts("prompts_to", prompts_to, len(images))
-        if not 0 <= mix <= 1 or (prompts_to is not None and prompts is None):
-            msg = f"`mix` must be in [0, 1], and `prompts_to` needs `prompts`; got {mix} and {prompts_to!r}."
-            raise ValueError(msg)
-        self._asked = (
-            None if prompts is None else read_prompts(prompts),
-            None if prompts_to is None else read_prompts(prompts_to),
-            mix,
-        )
-        try:
-            return super().__call__(images, seeds=seeds, masks=masks)
-        finally:
-            self._asked = (None, None, 0.0)
-
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
-        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         for row, seed in zip(rows, seeds, strict=True):
-            yield self._edit(images, row, seed, part)
+            yield self._edit(images, row, seed, part, condition)
 
-    def _edit(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> Proposal:
+    def _edit(
+        self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, condition: Condition
+    ) -> Proposal:
         """Draw shape and text of one defect, and sample what fills the shape."""
-        shape, prompt = self._draw_shape(images, row, seed, part)
+        asked = choose_prompt(row, seed, condition, self.texts)
+        if asked is not None:
+            self.report_unknown(asked)
+        shape, prompt = draw_region(self.shapes, images, row, seed, part, asked)
         top, left, side = surround(shape, images.shape[-2:], step=WINDOW_STEP)
         window = cut_padded(images[row], top, left, side)
         mask = window.new_zeros(1, 1, side, side)
         inner = find_inside(shape, top, left)
         mask[:, :, *inner] = shape.support.float()
-        _, prompts_to, mix = self._asked
         with one_thread():
             edit = edit_window(
                 self.backend.to(images.device),
@@ -205,27 +164,25 @@ class AutoregressiveGenerator(AnomalyGenerator):
                 seed=hash64(seed, "tokens"),
                 sampling=self.sampling,
                 strength=shape.params[0]["strength"],
-                prompt_to=None if prompts_to is None else prompts_to[row],
-                mix=mix,
+                prompt_to=None if condition.prompts_to is None else condition.prompts_to[row],
+                mix=condition.mix,
             )
-        return self._propose(images, row, shape, prompt, edit, inner)
-
-    def _draw_shape(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> tuple[Proposal, str]:
-        """Return the outline of a defect, and the text for it."""
-        asked = self._asked[0] or self.prompts
-        prompt = None
-        if asked is not None:
-            prompt = asked[row] if self._asked[0] else Draws(hash64(seed, "prompt")).choice(asked)
-            self.report_unknown(prompt)
-        return draw_region(self.shapes, images, row, seed, part, prompt)
+        caption = shape.captions[0] if asked is None else asked
+        return self._propose(images, row, shape, prompt, caption, edit, inner)
 
     def _propose(
-        self, images: torch.Tensor, row: int, shape: Proposal, prompt: str, edit: Edit, inner: tuple[slice, slice]
+        self,
+        images: torch.Tensor,
+        row: int,
+        shape: Proposal,
+        prompt: str,
+        caption: str,
+        edit: Edit,
+        inner: tuple[slice, slice],
     ) -> Proposal:
         """Return the proposal of an edit: its window is the outline's, softened at the border."""
         target = follow_colour(edit.image[:, :, *inner], images[row])
         support = shape.support.float()
-        asked = self._asked[0] is not None or self.prompts is not None
         return Proposal(
             rows=[row],
             top=shape.top,
@@ -234,7 +191,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
             alpha=box_blur(support) * support,
             support=shape.support,
             families=shape.families,
-            captions=[prompt if asked else shape.captions[0]],
+            captions=[caption],
             params=[shape.params[0] | {"leakage": edit.leakage}],
             prompts=[prompt],
         )

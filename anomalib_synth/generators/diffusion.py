@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
 from anomalib_synth.functional.changes import fade_border, find_change
 from anomalib_synth.functional.masks import box_blur
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.filtered import FilteredGenerator, Mode
-from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
+from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.generators.windows import (
-    check_texts,
+    choose_prompt,
     cut_padded,
     draw_region,
     find_inside,
     follow_colour,
-    one_thread,
     surround,
 )
 from anomalib_synth.models.diffusion import DiffusionEditor, DiffusionSettings
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.retrieval.settings import FilterSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.prepared import PreparedNormals
-    from anomalib_synth.sample import AnomalySample
 
 MaskMode = Literal["change", "region"]
 _STEP = 32  # windows: 64, 96, ... 256 pixels
 _SMALLEST = 64
 
 
-class DiffusionGenerator(AnomalyGenerator):
+class DiffusionGenerator(ProposingGenerator):
     """Edits a window by a pre-trained text-guided image-to-image pipeline, as stage 2 of arXiv 2512.23227 does.
 
     A window is cut around the region that a text asks for, at the image's own resolution; image and instruction both
@@ -78,6 +78,8 @@ class DiffusionGenerator(AnomalyGenerator):
         ImportError: On first use, if diffusers or transformers is not installed.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"masks", "prompts"})
+
     def __init__(
         self,
         prompts: Prompts | None = None,
@@ -96,29 +98,15 @@ class DiffusionGenerator(AnomalyGenerator):
         if mask_mode not in get_args(MaskMode):
             msg = f"`mask_mode` must be one of {', '.join(get_args(MaskMode))}, got {mask_mode!r}."
             raise ValueError(msg)
-        self.prompts = None if prompts is None else read_prompts(prompts)
-        self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
+        self.prompts = keep_prompts(prompts)
+        self.texts = None if self.prompts is None else read_prompts(self.prompts)
         self.pipeline = str(pipeline)
-        # a config brings plain data
-        self.editing = DiffusionSettings(**editing) if isinstance(editing, dict) else editing or DiffusionSettings()
+        self.editing = editing or DiffusionSettings()
         self.mask_mode = mask_mode
         physical = [family.name for family in REGISTRY.values() if family.physical]
         self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
-        self._asked: list[str] | None = None
+        self.strength, self.size = self.shapes.strength, self.shapes.size
         self._reported: set[str] = set()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "prompts": self._vocabulary or self.prompts,
-            "pipeline": self.pipeline,
-            "editing": asdict(self.editing),
-            "mask_mode": self.mask_mode,
-            "strength": list(self.shapes.strength),
-            "size": list(self.shapes.size),
-            **self.common_init_args(),
-        }
 
     @cached_property
     def editor(self) -> DiffusionEditor:
@@ -130,42 +118,20 @@ class DiffusionGenerator(AnomalyGenerator):
         """Digest of the pipeline's weights."""
         return self.editor.weights_hash
 
+    @property
+    def prepared(self) -> PreparedNormals | None:
+        """What was measured of the product's normals: the regions are drawn with it."""
+        return self.shapes.prepared
+
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
-        super().use_prepared(prepared)
         self.shapes.use_prepared(prepared)
 
-    def __call__(
-        self,
-        images: torch.Tensor,
-        *,
-        seeds: torch.Tensor | Sequence[int] | None = None,
-        masks: torch.Tensor | None = None,
-        prompts: Sequence[str] | None = None,
-    ) -> AnomalySample:
-        """Draw one defect onto each image; see :meth:`AnomalyGenerator.__call__`.
-
-        Args:
-            images: (B, C, H, W) float in [0, 1], C = 1 or 3.
-            seeds: (B,) integers >= 0.
-            masks: (B, 1, H, W), optional: the region a defect should lie in.
-            prompts: B texts, in place of the generator's own.
-
-        Raises:
-            ValueError: If an argument has the wrong number, size or range.
-        """
-        check_texts("prompts", prompts, len(images))
-        self._asked = None if prompts is None else read_prompts(prompts)
-        try:
-            return super().__call__(images, seeds=seeds, masks=masks)
-        finally:
-            self._asked = None
-
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
-        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
-        drawn = [self._draw_task(images, row, seed, part) for row, seed in zip(rows, seeds, strict=True)]
+        """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
+        drawn = [self._draw_task(images, row, seed, part, condition) for row, seed in zip(rows, seeds, strict=True)]
         windows, masks = [task.window for task in drawn], [task.mask for task in drawn]
         # the null edits with the same noise: what they share with the edits cancels
         texts = [task.prompt for task in drawn] + [""] * len(drawn)
@@ -176,13 +142,14 @@ class DiffusionGenerator(AnomalyGenerator):
         for task, edit, null in zip(drawn, changes[: len(drawn)], changes[len(drawn) :], strict=True):
             yield self._propose(images, task, edit, null)
 
-    def _draw_task(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> _Task:
+    def _draw_task(
+        self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, condition: Condition
+    ) -> _Task:
         """Draw region and text of one edit, and cut its window."""
-        asked, prompt = self._asked or self.prompts, None
+        asked = choose_prompt(row, seed, condition, self.texts)
         if asked is not None:
-            prompt = asked[row] if self._asked else Draws(hash64(seed, "prompt")).choice(asked)
-            self._report_unknown(prompt)
-        shape, prompt = draw_region(self.shapes, images, row, seed, part, prompt)
+            self._report_unknown(asked)
+        shape, prompt = draw_region(self.shapes, images, row, seed, part, asked)
         top, left, side = surround(shape, images.shape[-2:], step=_STEP, smallest=_SMALLEST)
         window = cut_padded(images[row], top, left, side)[0]
         mask = window.new_zeros(1, side, side)
@@ -191,7 +158,7 @@ class DiffusionGenerator(AnomalyGenerator):
             row=row,
             shape=shape,
             prompt=prompt,
-            caption=shape.captions[0] if asked is None else prompt,
+            caption=shape.captions[0] if asked is None else asked,
             top=top,
             left=left,
             window=window,

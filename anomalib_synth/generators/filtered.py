@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.retrieval.filter import RetrievalFilter
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.sample import AnomalySample
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Self
 
+    from anomalib_synth.generators.base import AnomalyGenerator
+    from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.prepared import PreparedNormals
     from anomalib_synth.retrieval.filter import Judgement
 
@@ -27,7 +30,7 @@ Mode = Literal["filter", "random_keep"]
 _PROBES = 64
 
 
-class FilteredGenerator(AnomalyGenerator):
+class FilteredGenerator(WrappingGenerator):
     """Draws with another generator and keeps what a retrieval filter lets through.
 
     The second half of "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), for samples
@@ -72,10 +75,8 @@ class FilteredGenerator(AnomalyGenerator):
         index_folder: str | Path | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(foreground=None, seed=seed)
-        if not isinstance(generator, AnomalyGenerator):
-            msg = f"`generator` must be a generator of `anomalib_synth.generators`, got {type(generator).__name__}."
-            raise TypeError(msg)
+        super().__init__(seed=seed)
+        check_generator("generator", generator)
         if budget < 1:
             msg = f"`budget` must be >= 1, got {budget}. 1 draws once and does not try again."
             raise ValueError(msg)
@@ -86,53 +87,24 @@ class FilteredGenerator(AnomalyGenerator):
             msg = f"`keep_share` must be in (0, 1] and needs mode 'random_keep', got {keep_share} with {mode!r}."
             raise ValueError(msg)
         self.generator = generator
-        # a config brings plain data
-        self.retrieval = FilterSettings(**retrieval) if isinstance(retrieval, dict) else retrieval or FilterSettings()
+        self.retrieval = retrieval or FilterSettings()
         self.budget = budget
         self.mode = mode
         self.keep_share = keep_share
         self.index_folder = None if index_folder is None else Path(index_folder)
-        self._fitted: RetrievalFilter | None = None
-        self._measured_share: float | None = None
-        self.prepared = generator.prepared
+        # each with the digest of the normals it is of, as the generator may be prepared with others meanwhile
+        self._fitted: tuple[str, RetrievalFilter] | None = None
+        self._measured_share: tuple[str, float] | None = None
 
     @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "generator": self.generator.config,
-            "retrieval": asdict(self.retrieval),
-            "budget": self.budget,
-            "mode": self.mode,
-            "keep_share": self.keep_share,
-            "index_folder": None if self.index_folder is None else str(self.index_folder),
-            "seed": self.seed,
-        }
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that samples depend on beside images and weights: those of the generator."""
-        return self.generator.files
-
-    @property
-    def defect_images(self) -> list[Path]:
-        """Images of real defects that the generator's samples show."""
-        return self.generator.defect_images
-
-    @property
-    def defect_digests(self) -> dict[str, str]:
-        """Their files by digest."""
-        return self.generator.defect_digests
-
-    @property
-    def files_digest(self) -> str:
-        """Digest of what the generator reads."""
-        return self.generator.files_digest
+    def wrapped(self) -> list[AnomalyGenerator]:
+        """The generator that draws."""
+        return [self.generator]
 
     @cached_property
     def weights_hash(self) -> str:
         """Digest of the embedder's weights, and of the generator's where it has any."""
-        parts = [getattr(self.generator, "weights_hash", ""), self._empty_filter.embedder.weights_hash]
+        parts = [self.generator.weights_hash, self._empty_filter.embedder.weights_hash]
         return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
     @property
@@ -156,37 +128,27 @@ class FilteredGenerator(AnomalyGenerator):
                 "normals; the callbacks, the datamodule and `anomalib-synth generate` do so."
             )
             raise ValueError(msg)
-        if self._fitted is None:
-            self._fitted = self._empty_filter.fit(self.prepared.donors, digest=self.prepared.digest)
-        return self._fitted
+        fitted, digest = self._fitted, self.prepared.digest
+        if fitted is None or fitted[0] != digest:
+            _ = self._empty_filter.embedder  # loaded once, whatever is fitted
+            self._fitted = fitted = digest, copy(self._empty_filter).fit(self.prepared.donors, digest=digest)
+        return fitted[1]
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
         """Prepare the generator, and index the windows of the same normals."""
-        self.generator.prepare(normals)
-        self._take(cast("PreparedNormals", self.generator.prepared))
+        super().prepare(normals)
         _ = self.filter
         return self
-
-    def use_prepared(self, prepared: PreparedNormals) -> None:
-        """Share measured normals with the generator; its donors are what the index is made of, on first use."""
-        self.generator.use_prepared(prepared)
-        self._take(prepared)
-
-    def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
-    ) -> Iterator[Proposal]:
-        """Not used: the generator proposes, checks and retries for itself."""
-        msg = "FilteredGenerator draws through its generator; call it instead of `propose`."
-        raise TypeError(msg)
 
     @property
     def share(self) -> float:
         """Share of the generator's draws that ``random_keep`` keeps: as given, or as the filter would keep."""
         if self.keep_share is not None:
             return self.keep_share
-        if self._measured_share is None:
-            _ = self.filter  # raises where there are no prepared normals
-            donors = cast("PreparedNormals", self.prepared).donors
+        _ = self.filter  # raises where there are no prepared normals
+        prepared = cast("PreparedNormals", self.prepared)
+        if self._measured_share is None or self._measured_share[0] != prepared.digest:
+            donors = prepared.donors
             seeds = [hash64(self.seed, "keep_share", number) for number in range(_PROBES)]
             drawn = kept = 0
             for number, seed in enumerate(seeds):  # one by one: the share is the same whatever memory there is
@@ -199,31 +161,23 @@ class FilteredGenerator(AnomalyGenerator):
                     "number, or loosen `retrieval`."
                 )
                 raise ValueError(msg)
-            self._measured_share = kept / drawn
-        return self._measured_share
-
-    def _take(self, prepared: PreparedNormals) -> None:
-        super().use_prepared(prepared)
-        self._fitted = None
-        self._measured_share = None
+            self._measured_share = prepared.digest, kept / drawn
+        return self._measured_share[1]
 
     @cached_property
     def _empty_filter(self) -> RetrievalFilter:
         return RetrievalFilter(self.retrieval, folder=self.index_folder)
 
-    def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
+    def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
+        """Draw, judge, and draw again what is refused; see :meth:`AnomalyGenerator.draw`."""
         _ = self.filter  # before anything is drawn
         sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
         pending = list(range(len(images)))
-        own: dict[str, Any] = {
-            "config": self.config,
-            "prepare_digest": self.prepare_digest,
-            "files_digest": self.files_digest,
-        }
+        own = self._origin()
         for attempt in range(self.budget):
             draws = [seeds[row] if attempt == 0 else hash64(seeds[row], "retrieval", attempt) for row in pending]
-            region = None if masks is None else masks[pending]
-            drawn = self.generator(images[pending], seeds=draws, masks=region) if pending else sample
+            asked = condition.take(pending).to_arguments()
+            drawn = self.generator(images[pending], seeds=draws, **asked) if pending else sample
             refused = []
             for row, one in zip(pending, _split(drawn), strict=False):
                 reason, measured = self._decide(one, seeds[row], attempt)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.real_defect import Blend, RealDefectGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.generators.validation import check_range
@@ -18,10 +19,10 @@ from anomalib_synth.generators.windows import (
     cut_padded,
     find_inside,
     follow_colour,
-    one_thread,
     surround,
 )
 from anomalib_synth.models.editing import Sampling, Template, edit_window
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.models.tokenizer import WINDOW_STEP
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.condition import Condition
 
 
 class _Pasted(RealDefectGenerator):
@@ -37,7 +39,7 @@ class _Pasted(RealDefectGenerator):
     marks_argument = "marks"
 
 
-class LookAlikeGenerator(AnomalyGenerator):
+class LookAlikeGenerator(ProposingGenerator):
     """Given a real defect, draws more of its kind on other parts.
 
     Every defect is pasted first, as :class:`RealDefectGenerator` does it. With ``weights``, a share of them is then
@@ -110,27 +112,15 @@ class LookAlikeGenerator(AnomalyGenerator):
         if weights is None and text_encoder is not None:
             msg = f"`text_encoder` needs `weights`, whose texts it reads, got {text_encoder!r} without."
             raise ValueError(msg)
+        self.defects, self.marks, self.weights, self.text_encoder = defects, marks, weights, text_encoder
         self.edited = float(edited)
         self.variation = check_range("variation", variation, from_zero=True)
         self.pasted: RealDefectGenerator = _Pasted(
             defects, marks, blend=blend, strength=strength, scale=scale, turn=turn, mirror=mirror, foreground=foreground
         )
+        self.blend, self.strength, self.scale = blend, self.pasted.strength, self.pasted.scale
+        self.turn, self.mirror = turn, mirror
         self.editor = None if weights is None else AutoregressiveGenerator(bundle=weights, text_encoder=text_encoder)
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        pasted, editor = self.pasted.init_args, self.editor
-        return {
-            "defects": pasted["defects"],
-            "marks": pasted["masks"],
-            "weights": None if editor is None else str(editor.bundle_path),
-            "text_encoder": None if editor is None else editor.text_encoder,
-            "edited": self.edited,
-            "variation": list(self.variation),
-            **{name: pasted[name] for name in ("blend", "strength", "scale", "turn", "mirror")},
-            **self.common_init_args(),
-        }
 
     @property
     def files(self) -> list[Path]:
@@ -163,11 +153,11 @@ class LookAlikeGenerator(AnomalyGenerator):
             _ = self.editor.backend
 
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
-        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         seed_of = dict(zip(rows, seeds, strict=True))
-        for proposal in self.pasted.propose(images, rows, seeds, part):
+        for proposal in self.pasted.propose(images, rows, seeds, part, condition):
             if self.editor is None:
                 yield proposal
                 continue

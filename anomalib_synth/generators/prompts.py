@@ -59,6 +59,18 @@ def read_prompts(prompts: Prompts) -> list[str]:
     return found
 
 
+def keep_prompts(prompts: Prompts | None) -> dict[str, list[str]] | list[str] | None:
+    """Return prompts as a config keeps them: a vocabulary as it is, the texts of a list or a file.
+
+    Raises:
+        ValueError: See :func:`read_prompts`.
+    """
+    if prompts is None:
+        return None
+    texts = read_prompts(prompts)
+    return {part: list(words) for part, words in prompts.items()} if isinstance(prompts, Mapping) else texts
+
+
 def combine_words(vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the texts of a vocabulary: each size with each appearance, type and position.
 

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from anomalib_synth.functional.blending import clone_gradients
 from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.donors import DefectFolder, Donor
 from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
 from anomalib_synth.generators.placement import place_centre, window_side
+from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.validation import check_range
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.condition import Condition
 
 Blend = Literal["poisson", "mixed", "feather"]
 _SEEN = 0.05  # coverage from which a pixel counts as covered
@@ -47,7 +49,7 @@ class _Patch:
     reaches: torch.Tensor
 
 
-class RealDefectGenerator(AnomalyGenerator):
+class RealDefectGenerator(ProposingGenerator):
     """Pastes the few real defects you have onto normals: mirrored, turned, scaled, elsewhere, in the new place's tone.
 
     Each connected region of a mask is a defect; regions close to one another are one. A draw chooses the type evenly,
@@ -122,21 +124,6 @@ class RealDefectGenerator(AnomalyGenerator):
         self._folder = DefectFolder(defects, masks, skip_unmarked=skip_unmarked, argument=self.marks_argument)
 
     @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "defects": str(self.defects) if isinstance(self.defects, (str, Path)) else list(map(str, self.defects)),
-            "masks": None if self.masks is None else str(self.masks),
-            "skip_unmarked": self.skip_unmarked,
-            "blend": self.blend,
-            "strength": list(self.strength),
-            "scale": list(self.scale),
-            "turn": self.turn,
-            "mirror": self.mirror,
-            **self.common_init_args(),
-        }
-
-    @property
     def files(self) -> list[Path]:
         """The files that samples depend on beside the images: a mask of the part, the defects and what marks them."""
         listed = dict.fromkeys(file for defect in self._folder.listed for file in defect.files)
@@ -184,9 +171,9 @@ class RealDefectGenerator(AnomalyGenerator):
         return regions[region], params
 
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
-        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         height, width = images.shape[-2:]
         cells = None if part is None else part.cpu().numpy()[:, 0]
         grey = find_grey(images)

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.layers import Window
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal, build_generator, crop, crop_grid
 from anomalib_synth.generators.families import REGISTRY, Family, Frame
 from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
 from anomalib_synth.generators.placement import place_centre, window_side
+from anomalib_synth.generators.proposal import Proposal, crop, crop_grid
+from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.textures import ProceduralTextures, TextureFolder, TextureSource
 from anomalib_synth.generators.validation import check_range
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from anomalib_synth.generators.checks import SampleChecks
+    from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.prepared import PreparedNormals
 
 _CHUNK_PIXELS = (2**16, 2**25)  # a CPU is fastest while a group's tensors stay in its cache, a GPU when they fill it
 
 
-class RuleBasedGenerator(AnomalyGenerator):
+class RuleBasedGenerator(ProposingGenerator):
     """Draws hand-made defects: the literature's augmentations and the defects a line engineer names.
 
     A family draws its parameters from the sample's own seed and renders them in a window just large enough, batched
@@ -86,17 +88,6 @@ class RuleBasedGenerator(AnomalyGenerator):
         return list(REGISTRY)
 
     @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "families": dict(self.families),
-            "strength": list(self.strength),
-            "size": list(self.size),
-            "texture_dir": None if self.texture_dir is None else str(self.texture_dir),
-            **self.common_init_args(),
-        }
-
-    @property
     def files(self) -> list[Path]:
         """The files that samples depend on beside the images: a mask of the part, textures."""
         textures = self._textures.files if isinstance(self._textures, TextureFolder) else []
@@ -104,11 +95,7 @@ class RuleBasedGenerator(AnomalyGenerator):
 
     def only(self, family: str) -> RuleBasedGenerator:
         """Return a generator like this one, and prepared like it, that draws one family alone."""
-        arguments = {**self.init_args, "families": {family: 1.0}}
-        twin = cast("RuleBasedGenerator", build_generator({**self.config, "init_args": arguments}))
-        if self.prepared is not None:
-            twin.use_prepared(self.prepared)
-        return twin
+        return self.replace(families={family: 1.0})
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
@@ -141,9 +128,9 @@ class RuleBasedGenerator(AnomalyGenerator):
         return family, params | family.draw(rng, Frame(height=height, width=width, size=self.size))
 
     def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
+        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
-        """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
+        """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         height, width = images.shape[-2:]
         cells = None if part is None else part.cpu().numpy()[:, 0]
         grey = find_grey(images)
@@ -260,9 +247,10 @@ class RuleBasedGenerator(AnomalyGenerator):
 
     def _donors_on(self, device: torch.device) -> torch.Tensor:
         """Return the donors on a device, kept there for the next call."""
-        if self._donors is None or self._donors.device != device:
-            self._donors = cast("PreparedNormals", self.prepared).donors.to(device)
-        return self._donors
+        donors = self._donors
+        if donors is None or donors.device != device:
+            self._donors = donors = cast("PreparedNormals", self.prepared).donors.to(device)
+        return donors
 
     def _cut_textures(self, image: torch.Tensor, listed: list[Params]) -> torch.Tensor:
         """Return a foreign texture for each window, from the user's folder or rendered."""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth._version import __version__
-from anomalib_synth.generators.base import AnomalyGenerator, Proposal
+from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import to_tensor
 from anomalib_synth.sample import AnomalySample, Provenance
 from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
+
+    from anomalib_synth.generators.condition import Condition
 
 Split = Literal["train", "val", "test"]
 
@@ -55,7 +56,7 @@ class StoredGenerator(AnomalyGenerator):
         families: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(foreground=None, seed=seed)
+        super().__init__(seed=seed)
         if not 0 <= min_quality <= 1:
             msg = f"`min_quality` must be in [0, 1], got {min_quality}."
             raise ValueError(msg)
@@ -67,18 +68,6 @@ class StoredGenerator(AnomalyGenerator):
         self.split = split
         self.paired = paired
         self.families = None if families is None else list(families)
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {
-            "store": str(self.store),
-            "min_quality": self.min_quality,
-            "split": self.split,
-            "paired": self.paired,
-            "families": self.families,
-            "seed": self.seed,
-        }
 
     @cached_property
     def kept(self) -> list[Record]:
@@ -111,17 +100,8 @@ class StoredGenerator(AnomalyGenerator):
         """Digest of the ids that are served: with it and the seed, provenance names a sample."""
         return hash_bytes("".join(record.id for record in self.kept).encode())
 
-    def propose(
-        self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
-    ) -> Iterator[Proposal]:
-        """Not used: kept samples were proposed and checked when they were made."""
-        msg = "StoredGenerator serves kept samples; call it instead of `propose`."
-        raise TypeError(msg)
-
-    def _draw(self, images: torch.Tensor, seeds: list[int], masks: torch.Tensor | None) -> AnomalySample:
-        if masks is not None:
-            msg = "StoredGenerator serves samples as they were kept, so `masks` cannot choose a region. Leave it out."
-            raise ValueError(msg)
+    def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
+        """Serve one kept sample for each image; see :meth:`AnomalyGenerator.draw`. Nothing can be asked for."""
         records = [self._record(seed, None) for seed in seeds]
         sample = AnomalySample.unchanged(images, records, "no kept sample of this image")
         if self.paired:
@@ -156,13 +136,7 @@ class StoredGenerator(AnomalyGenerator):
         sample.provenance[row] = self._record(seed, record, area=float(sample.mask[row].mean()))
 
     def _record(self, seed: int, kept: Record | None, *, area: float = 0.0) -> Provenance:
-        common: dict[str, Any] = {
-            "config": self.config,
-            "prepare_digest": self.prepare_digest,
-            "files_digest": self.files_digest,
-            "seed": seed,
-            "version": __version__,
-        }
+        common = self._origin() | {"seed": seed}
         if kept is None:
             return Provenance(**common, attempt=-1, family="")
         names = ("visibility", "agreement", "foreground")

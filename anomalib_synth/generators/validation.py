@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 _TOLERANCE = 1e-3
@@ -52,6 +54,17 @@ def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
     if masks is not None and (not isinstance(masks, torch.Tensor) or tuple(masks.shape) != expected):
         msg = f"`masks` must have shape {expected}, like the images, got {tuple(getattr(masks, 'shape', ()))}."
         raise ValueError(msg)
+
+
+def check_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str] | None:
+    """Return texts without the blanks around them, refused unless there is one an image that says something."""
+    if texts is None:
+        return None
+    listed = list(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else []
+    if len(listed) != count or not all(isinstance(text, str) and text.strip() for text in listed):
+        msg = f"`{name}` must be {count} texts, one an image and none empty, got {texts!r}."
+        raise ValueError(msg)
+    return [text.strip() for text in listed]
 
 
 def check_range(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,14 +9,15 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position
-from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.generators.seeding import Draws, hash64
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from anomalib_synth.generators.base import Proposal
+    from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.families import Family
     from anomalib_synth.generators.families.family import Params
+    from anomalib_synth.generators.proposal import Proposal
     from anomalib_synth.generators.rule_based import RuleBasedGenerator
 
 MARGIN = 8
@@ -26,15 +26,11 @@ LARGEST_SHAPE = LARGEST - 2 * MARGIN
 _SHAPES_TRIED = 12
 
 
-def check_texts(name: str, texts: Sequence[str] | None, count: int) -> None:
-    """Refuse texts that are not one an image.
-
-    Raises:
-        ValueError: If there are not ``count``.
-    """
-    if texts is not None and (isinstance(texts, str) or len(texts) != count):
-        msg = f"`{name}` must be {count} texts, one an image, got {texts!r}."
-        raise ValueError(msg)
+def choose_prompt(row: int, seed: int, condition: Condition, texts: Sequence[str] | None) -> str | None:
+    """Return the text for one defect: the call's for its row, else one of ``texts``; None where there are none."""
+    if condition.prompts is not None:
+        return condition.prompts[row]
+    return None if texts is None else Draws(hash64(seed, "prompt")).choice(texts)
 
 
 def draw_region(
@@ -142,17 +138,6 @@ def follow_colour(target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 def has_no_colour(image: torch.Tensor) -> bool:
     """Return whether an image (C, H, W) has no colour."""
     return bool((image.amax(0) - image.amin(0)).amax() <= 1 / 255)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: with more, sums of products may come out in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _extent(draw: tuple[Family, Params]) -> float:

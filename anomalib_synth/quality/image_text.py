@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.quality.windows import MARGIN, WINDOW_SIZE, crop_view, fit_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _CHUNK = 16
 _CHUNK_ON_CPU = 1
@@ -110,7 +110,7 @@ class ImageTextScorer:
         scores = torch.ones(len(images))
         rows = masks.flatten(1).any(1).nonzero().flatten().tolist()
         if rows:
-            with torch.autocast(images.device.type, enabled=False), _one_thread():
+            with torch.autocast(images.device.type, enabled=False), one_thread():
                 cosines = torch.stack([self._compare(view, captions, rows) for view in self._cut(images, masks, rows)])
                 share = torch.tensor([1 - self.share_of_window, self.share_of_window], dtype=torch.float64)
                 mean = (cosines * share[:, None]).sum(0)
@@ -156,14 +156,3 @@ class ImageTextScorer:
         if len(captions) != len(images):
             msg = f"`captions` must be {len(images)} texts, one an image, got {len(captions)}."
             raise ValueError(msg)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: with more, sums of products may come out in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

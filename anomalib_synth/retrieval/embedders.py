@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -14,12 +13,10 @@ from torch.nn import functional as F
 from anomalib_synth.models.bundle import load_bundle
 from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
 from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
 from anomalib_synth.registration import BACKBONE_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEFAULT_EMBEDDER = f"timm:{BACKBONE_NAME}"
 TIMM, BUNDLE, OPEN_CLIP = "timm:", "bundle", "open_clip:"
@@ -213,17 +210,6 @@ def embed_rows(embedder: Embedder, windows: list[torch.Tensor]) -> torch.Tensor:
                 filled = torch.stack(part + part[-1:] * (chunk - len(part)))
                 vectors.append(embedder.embed(filled)[: len(part)].float().cpu())
     return torch.cat(vectors)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: with more, sums of products may come out in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _choose_levels(strides: list[int]) -> tuple[int, ...]:

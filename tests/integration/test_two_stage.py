@@ -47,6 +47,11 @@ class Watched(RuleBasedGenerator):
         super().__init__([family], max_attempts=8)
         self.name, self.recorder = {RULE: "rule", FINE: "fine"}[family], recorder
 
+    @property
+    def init_args(self):
+        """As far as it can be written down: the recorder cannot."""
+        return {"family": next(iter(self.families))}
+
     def __call__(self, images, **options):
         self.recorder.families[-1].add(self.name)
         return super().__call__(images, **options)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anomalib_synth.generators import AutoregressiveGenerator, MixtureGenerator, RuleBasedGenerator, SampleChecks
-from anomalib_synth.generators.base import build_generator
+from anomalib_synth.generators.building import build_generator
 from anomalib_synth.models.editing import Sampling
 from tests import contract
 from tests.unit.models.small_bundle import make_bundle
@@ -182,4 +182,4 @@ def test_a_vocabulary_of_prompts_survives_a_config(make) -> None:
     again = build_generator(generator.config)
     images = contract.render_normals(2, 3, 96, 96)
     assert torch.equal(generator(images, seeds=[1, 2]).image, again(images, seeds=[1, 2]).image)
-    assert set(again.prompts) == {"a scratch", "a scratch top left", "a stain", "a stain top left"}
+    assert set(again.texts) == {"a scratch", "a scratch top left", "a stain", "a stain top left"}

@@ -19,7 +19,7 @@ from anomalib_synth.generators import (
     RuleBasedGenerator,
     SampleChecks,
 )
-from anomalib_synth.generators.base import build_generator
+from anomalib_synth.generators.building import build_generator
 from anomalib_synth.models.diffusion import DiffusionSettings
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.store import SampleStore

@@ -193,8 +193,6 @@ def test_arguments_that_do_not_fit_are_refused(make, settings) -> None:
         make(mode="keep")
     with pytest.raises(ValueError, match=r"`keep_share` must be in \(0, 1\] and needs mode 'random_keep', got 0.5"):
         make(keep_share=0.5)
-    with pytest.raises(TypeError, match="draws through its generator"):
-        make().propose(IMAGES, [0], [0], None)
     strict = FilterSettings(embedder=settings.embedder, min_visibility=1e6)
     with pytest.raises(ValueError, match=r"cannot be measured: the filter kept none of \d+ trial samples"):
         _ = make(retrieval=strict, mode="random_keep").prepare(NORMALS).share

@@ -11,7 +11,6 @@ from anomalib_synth.generators import (
     MixtureGenerator,
     RuleBasedGenerator,
     ScoredGenerator,
-    StoredGenerator,
     build_generator,
 )
 from anomalib_synth.generators.encoders import LocalDualEncoder, load_encoder
@@ -187,5 +186,3 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         ScoredGenerator("scratch")
     with pytest.raises(ValueError, match=r"`share_of_window` must be in \[0, 1\], got 2"):
         ScoredGenerator(RuleBasedGenerator(FAMILIES), share_of_window=2)
-    with pytest.raises(TypeError, match="draws through its generator"):
-        ScoredGenerator(StoredGenerator("nowhere")).propose(torch.zeros(1, 3, 8, 8), [0], [0], None)

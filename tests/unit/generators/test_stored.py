@@ -124,7 +124,7 @@ def test_bad_arguments_are_errors(arguments, message) -> None:
 def test_bad_calls_are_errors(tmp_path) -> None:
     make_store(tmp_path / "s", 2)
     batch = images()
-    with pytest.raises(ValueError, match="`masks` cannot choose a region"):
+    with pytest.raises(ValueError, match="`masks` must be left out for StoredGenerator"):
         StoredGenerator(tmp_path / "s")(batch, seeds=SEEDS, masks=torch.ones(len(batch), 1, 16, 16))
     with pytest.raises(StoreError, match="is no store"):
         StoredGenerator(tmp_path / "none")(batch, seeds=SEEDS)

@@ -1,0 +1,89 @@
+"""What a call asks for beside its images: where the defects lie, and what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from anomalib_synth.generators.validation import check_masks, check_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+USERS = {
+    "masks": "every generator that draws can",
+    "prompts": "AutoregressiveGenerator and DiffusionGenerator can",
+    "prompts_to": "AutoregressiveGenerator can",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is asked of the samples of one call; everything is None where nothing is asked.
+
+    It goes as an argument from the call to the proposal, so that calls do not meet, whatever thread they come from.
+
+    Args:
+        masks: (B, 1, H, W), non-zero where the defects may lie.
+        prompts: B texts, what to draw.
+        prompts_to: B texts to move to from ``prompts``.
+        mix: How far to move, in [0, 1].
+    """
+
+    masks: torch.Tensor | None = None
+    prompts: Sequence[str] | None = None
+    prompts_to: Sequence[str] | None = None
+    mix: float = 0.0
+
+    @classmethod
+    def check(
+        cls,
+        images: torch.Tensor,
+        *,
+        masks: torch.Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+        prompts_to: Sequence[str] | None = None,
+        mix: float = 0.0,
+    ) -> Condition:
+        """Return what a call asks for, checked against its images (B, C, H, W).
+
+        Raises:
+            ValueError: If an argument has the wrong number, size or range, or needs another.
+        """
+        check_masks(masks, images)
+        texts = check_texts("prompts", prompts, len(images))
+        texts_to = check_texts("prompts_to", prompts_to, len(images))
+        if not 0 <= mix <= 1 or (mix and texts_to is None) or (texts_to is not None and texts is None):
+            msg = (
+                "`mix` must be in [0, 1] and 0 without `prompts_to`, and `prompts_to` needs `prompts`; got "
+                f"{mix} with `prompts_to` {prompts_to!r} and `prompts` {prompts!r}."
+            )
+            raise ValueError(msg)
+        return cls(masks=masks, prompts=texts, prompts_to=texts_to, mix=float(mix))
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The names of what is asked for: some of ``masks``, ``prompts`` and ``prompts_to``."""
+        return frozenset(name for name in USERS if getattr(self, name) is not None)
+
+    def take(self, rows: Sequence[int]) -> Condition:
+        """Return what is asked of some rows of the batch."""
+        return Condition(
+            masks=None if self.masks is None else self.masks[list(rows)],
+            prompts=None if self.prompts is None else [self.prompts[row] for row in rows],
+            prompts_to=None if self.prompts_to is None else [self.prompts_to[row] for row in rows],
+            mix=self.mix,
+        )
+
+    def to_arguments(self) -> dict[str, Any]:
+        """Return what is asked for as the arguments of a call, those that are None left out."""
+        arguments = {name: getattr(self, name) for name in USERS if name in self.asked}
+        return arguments | ({"mix": self.mix} if self.mix else {})
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """Return the texts that are asked for in a row, and how they mix, as plain data for its provenance."""
+        texts = {"prompt": self.prompts, "prompt_to": self.prompts_to}
+        found: dict[str, Any] = {name: given[row] for name, given in texts.items() if given is not None}
+        return found | ({"mix": self.mix} if self.mix else {})

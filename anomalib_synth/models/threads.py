@@ -1,0 +1,41 @@
+"""One thread at a time for computations whose last bits depend on the number of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_turn = threading.RLock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: with more, sums of products may come out in another order.
+
+    The number of threads is the whole process's, so those who ask for one take turns: another would give it back while
+    this one computes.
+    """
+    with _turn:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _renew() -> None:
+    """Make the lock anew in a forked process, where the thread that held it does not exist."""
+    global _turn  # noqa: PLW0603
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
