@@ -199,10 +199,12 @@ def ask_for(count: int, size: int, generator: AnomalyGenerator) -> list[dict[str
     masks[0, ..., : size * 2 // 3, :] = masks[1, ..., size // 3 :, :] = 1
     if can_use(generator, masks=masks[0]):
         asks = [asks[0] | {"masks": masks[0]}, asks[1] | {"masks": masks[1]}]
-    if can_use(generator, prompts=["a stain"] * count):
-        asks = [asks[0] | {"prompts": ["a stain"] * count}, asks[1] | {"prompts": ["a dark scratch"] * count}]
-    if can_use(generator, prompts=["a stain"] * count, prompts_to=["a dent"] * count):
-        asks[1] |= {"prompts_to": ["a round dent"] * count, "mix": 0.5}
+    texts = ["a stain", "a dark scratch", "a round dent"]
+    first, second = ([texts[(row + shift) % 3] for row in range(count)] for shift in (0, 1))
+    if can_use(generator, prompts=first):
+        asks = [asks[0] | {"prompts": first}, asks[1] | {"prompts": second}]
+    if can_use(generator, prompts=second, prompts_to=first):
+        asks[1] |= {"prompts_to": first, "mix": 0.5}
     return asks
 
 
@@ -222,7 +224,9 @@ def check_asked(make: Make, images: torch.Tensor, seeds: list[int], prepare_with
     if not can_use(generator, prompts=["a stain"] * count, prompts_to=["a dent"] * count):
         with pytest.raises(ValueError, match=r"`prompts(_to)?` must be left out for"):
             generator(images, seeds=seeds, prompts=["a stain"] * count, prompts_to=["a dent"] * count)
-    for asked in ask_for(count, images.shape[-1], generator):
+    together = ask_for(count, images.shape[-1], generator)
+    alone = [{name: given} for name, given in together[0].items()]
+    for asked in [*together, *alone]:
         sample = generator(images, seeds=seeds, **asked)
         assert sample.accepted.any(), sample.reason
         for row in sample.accepted.nonzero().flatten().tolist():
@@ -233,6 +237,7 @@ def check_asked(make: Make, images: torch.Tensor, seeds: list[int], prepare_with
             if "prompts" in asked:
                 assert sample.caption[row] == record.prompt == record.asked["prompt"] == asked["prompts"][row]
                 assert record.asked.get("prompt_to") == asked.get("prompts_to", [None] * count)[row]
+    for asked in together:
         check_replay(make, images, seeds, prepare_with, asked=asked)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from anomalib_synth.commands.generate import generate
 from anomalib_synth.engines.tiles import Tile
-from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
 from anomalib_synth.store import SampleStore, encode_png
 from tests.contract import render_normals
 
@@ -64,5 +64,6 @@ def test_a_foreground_mask_is_refused_where_a_tile_would_get_all_of_it(tmp_path,
     part[:, :40] = 255
     (tmp_path / "part.png").write_bytes(encode_png(part))
     generator = RuleBasedGenerator(["stain"], foreground=tmp_path / "part.png")
-    with pytest.raises(ValueError, match=r"`foreground` must be auto or null for images of more than 33 megapixels"):
-        generate(tmp_path / "normals", out=tmp_path / "store", num_samples=2, generator=generator)
+    for number, each in enumerate((generator, MixtureGenerator([generator]))):
+        with pytest.raises(ValueError, match=r"`foreground` must be auto or null for images of more than 33 megapixel"):
+            generate(tmp_path / "normals", out=tmp_path / f"store{number}", num_samples=2, generator=each)

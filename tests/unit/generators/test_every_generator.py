@@ -97,7 +97,7 @@ def test_contract_is_kept_when_it_draws_alone_or_in_others(made, name) -> None:
     contract.check_contract(made[name], least=0.3)
 
 
-def test_every_public_generator_is_among_them(made) -> None:
+def test_every_public_generator_is_tested_when_there_is_a_new_one(made) -> None:
     public = {getattr(generators, name) for name in generators.__all__}
     concrete = {each for each in public if inspect.isclass(each) and issubclass(each, AnomalyGenerator)}
     concrete = {each for each in concrete if not inspect.isabstract(each)}
