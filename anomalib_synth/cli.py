@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are known to be right, so help an
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -71,6 +72,8 @@ def main(args: list[str] | None = None) -> None:
     Raises:
         SystemExit: With a message and status 1 for bad input, 2 for arguments that cannot be read, 130 for Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no command
     given = sys.argv[1:] if args is None else args
     name = given[0].replace("-", "_") if given and not given[0].startswith("-") else ""
     if not name:

@@ -72,3 +72,11 @@ def test_picture_is_left_out_when_its_file_is_gone(tmp_path) -> None:
     page = describe_calibration(calibration)
     assert page["near"] == []
     write_page(page, tmp_path / "page.html", title="x")
+
+
+@pytest.mark.parametrize("found", [0.9, 0.3])
+def test_names_of_options_are_code_when_a_text_has_them_in_backticks(found, tmp_path) -> None:
+    write_page(describe_calibration(make_calibration(found, tmp_path)), tmp_path / "page.html", title="x")
+    text = (tmp_path / "page.html").read_text()
+    assert "<code>min_recall</code>" in text
+    assert "`" not in text[text.index("<body>") :]
