@@ -129,12 +129,25 @@ def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, in
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        options = {"input_size": size} if kind == "openvino" else {}
         engine = Engine(default_root_dir=work, logger=False, accelerator="cpu")
-        made = engine.export(model, kind, export_root=work, **options)
+        made = _export(engine, kind, model, Path(work), size)
         shutil.rmtree(target, ignore_errors=True)
-        Path(made).parent.rename(target)
-    return target / Path(made).name
+        made.parent.rename(target)
+    return target / made.name
+
+
+def _export(engine: Any, kind: str, model: AnomalibModule, work: Path, size: tuple[int, int]) -> Path:
+    """Return what was exported: for OpenVINO for any number of images at once, or for one where torch cannot do that.
+
+    PatchCore goes through more than 1024 patches in parts, and torch cannot tell how many that are in any batch.
+    """
+    if kind != "openvino":
+        return Path(engine.export(model, kind, export_root=work / "any"))
+    try:
+        return Path(engine.export(model, kind, export_root=work / "any", input_size=size))
+    except Exception:  # of many kinds; the second try tells what else is wrong
+        one = {"dynamic_shapes": None}
+        return Path(engine.export(model, kind, export_root=work / "one", input_size=size, onnx_kwargs=one))
 
 
 def _torch_scores(path: Path, batches: Sequence[torch.Tensor]) -> list[float]:

@@ -118,9 +118,10 @@ class Builder:
 
     def _plan(self, prepared: Prepared) -> Plan:
         settings = self._settings
-        inputs = [
-            __version__, settings.minutes, settings.models, settings.generator, settings.accelerator, settings.exports,
-            prepared.contents,
+        counts = {part: len(contents) for part, contents in prepared.contents.items() if part != "judged"}
+        inputs = [  # a plan from other measurements has other steps, so that all is trained again
+            __version__, settings.minutes, settings.models, settings.generator, settings.accelerator,
+            bool(settings.exports), counts,
         ]  # fmt: skip
 
         def work() -> dict[str, Any]:
@@ -182,6 +183,7 @@ class Builder:
         def work() -> bool:
             run = settings.out / "candidates" / name
             self._set_learned_aside(detector)
+            (settings.out / "report.html").unlink(missing_ok=True)  # whose verdict is another detector's from now on
             for stale in ("torch", "openvino"):
                 shutil.rmtree(detector / stale, ignore_errors=True)
             calibration = run_calibration(

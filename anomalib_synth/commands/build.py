@@ -47,7 +47,7 @@ def build(
         defects: Folder with real defects, searched recursively. Fewer than ten judge; of ten or more half train
             DiscriminativePadim, and the others judge.
         marks: Where the defects are marked; by default it is looked for beside them. See docs/real_defects.md.
-        models: Models to try, of discriminative_padim, patchcore, padim.
+        models: Models to try, of discriminative_padim, patchcore, padim; several as `patchcore,padim`.
         minutes: Time for all of it, > 0, at most 30 days. Models that do not fit are left out, and less is drawn.
         false_alarm_rate: Target share of good images that may be called anomalous, in (0, 1). 5 % take 109 images, 1 %
             566; with fewer the threshold is set for the least rate that they allow, and the report says so.

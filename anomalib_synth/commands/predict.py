@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anomalib_synth.commands.preconditions import check_writable_folder
-from anomalib_synth.progress import printable
 
 _SHOWN = 3
 
@@ -142,12 +141,16 @@ def _make_voice(count: int | None) -> tuple[Any, Any]:
 
 
 def _say_row(row: dict[str, Any] | None) -> None:
+    from anomalib_synth.progress import printable
+
     if row is not None:
         what = row["reason"] if row["verdict"] == "unreadable" else f"{row['score']:.3f}"
         print(printable(f"{row['time']} {row['verdict']:<10} {row['file']} ({what})"), flush=True)
 
 
 def _print_summary(summary: Any, out: Path, *, watch: bool) -> None:
+    from anomalib_synth.progress import printable
+
     counts, failed = summary.counts, summary.failed
     total = counts["good"] + counts["defect"] + len(failed)
     print(

@@ -68,8 +68,8 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
-        foreign = listing.foreign
-        others = f" ({len(foreign)} in formats that are not read, such as {next(iter(foreign))!r})" if foreign else ""
+        foreign = [name for name in listing.foreign if name not in listing.folders]
+        others = f" ({len(foreign)} in formats that are not read, such as {foreign[0]!r})" if foreign else ""
         msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
         raise ValueError(msg)
     return listing

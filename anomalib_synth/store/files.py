@@ -130,7 +130,7 @@ def raise_when_full(error: OSError, path: Path) -> None:
     """Raise a StoreError if a file could not be written for want of space."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         msg = (
-            f"The disk is full: {str(path)!r} could not be written. The store is intact; free space and run the same "
-            "command again, it goes on where it stopped."
+            f"The disk is full: {str(path)!r} could not be written. What was written before is intact; free space and "
+            "run the same command again, it goes on where it stopped."
         )
         raise StoreError(msg) from error

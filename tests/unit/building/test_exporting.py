@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from anomalib_synth.building import exporting
+from anomalib_synth.building.candidates import _make_model as make_model
 from anomalib_synth.building.exporting import export_detector
+from anomalib_synth.calibration.training_run import instantiate
 
 
 class Brightness(torch.nn.Module):
@@ -83,3 +85,25 @@ def test_other_exports_are_made_when_one_fails(detector, monkeypatch) -> None:
     made, failed = export_detector(detector, ["torch", "openvino"], detector.parent / "images")
     assert list(made) == ["torch"]
     assert failed == {"openvino": "RuntimeError: the exporter broke"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["patchcore", "padim"])
+def test_openvino_file_scores_as_the_model_when_torch_can_export_only_one_image(name, tmp_path) -> None:
+    pytest.importorskip("openvino")
+    from anomalib.models import AnomalibModule
+
+    torch.manual_seed(0)
+    model = instantiate(AnomalibModule, "model", make_model(name, 0.01)).eval()
+    if name == "patchcore":
+        model.model.memory_bank = torch.rand(12, 152)
+    else:
+        model.model.gaussian.mean = torch.rand(100, 400)
+        model.model.gaussian.inv_covariance = torch.eye(100).repeat(400, 1, 1)
+    model.post_processor.image_threshold.fill_(5.0)
+    batches = [torch.rand(1, 3, 160, 160) for _ in range(2)]
+    path = exporting._write("openvino", model, tmp_path, (160, 160))
+    with torch.inference_mode():
+        expected = [float(model(batch).pred_score) for batch in batches]
+    assert exporting._openvino_scores(path, batches) == pytest.approx(expected, abs=1e-3)
+    assert [each.name for each in tmp_path.iterdir()] == ["openvino"]

@@ -60,6 +60,11 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch) -> None:
     assert listing.foreign == {"b": "the folder cannot be read (Permission denied)"}
 
 
+def test_folder_is_no_image_in_another_format_when_it_is_not_there(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"which is no folder\.$"):
+        list_images(tmp_path / "nowhere")
+
+
 def test_link_to_a_folder_is_named_when_it_is_not_followed(tmp_path) -> None:
     for name in ("elsewhere/b.png", "good/a.png"):
         (tmp_path / name).parent.mkdir()
