@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are known to be right, so help an
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -71,6 +72,8 @@ def main(args: list[str] | None = None) -> None:
     Raises:
         SystemExit: With a message and status 1 for bad input, 2 for arguments that cannot be read, 130 for Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no command
     given = sys.argv[1:] if args is None else args
     name = given[0].replace("-", "_") if given and not given[0].startswith("-") else ""
     if not name:
@@ -87,12 +90,30 @@ def main(args: list[str] | None = None) -> None:
     except (ValueError, OSError, ImportError) as error:  # bad input, a file or weights that are not there, an extra
         msg = f"{PROGRAM}: {error}"
         raise SystemExit(msg) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        msg = (
+            f"{PROGRAM}: there is not enough memory ({reason}). Take fewer or smaller images, or end other programs. "
+            f"{COMMANDS[name].stopped}"
+        )
+        raise SystemExit(msg) from error
     except KeyboardInterrupt as error:
         print(f"{PROGRAM}: stopped. {COMMANDS[name].stopped}", file=sys.stderr)
         raise SystemExit(130) from error
     if args is None and name == "review":
         sys.stdout.flush()
         os._exit(0)  # Ctrl-C ends it at once: decisions are on the disk, and taking torch apart takes seconds
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python, or torch on the CPU or another device, had no memory left."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 def _greet(given: Sequence[str]) -> str:

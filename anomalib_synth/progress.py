@@ -129,6 +129,16 @@ def track(
         yield from progress.track(items, total=total, completed=completed, description=description)
 
 
+def printable(text: str) -> str:
+    r"""Return a text for one line of a terminal or a log: line ends and control characters of names are written out.
+
+    Example:
+        >>> print(printable("a\nb"))
+        a\nb
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def as_duration(seconds: float) -> str:
     """Write a time for people.
 

@@ -16,7 +16,7 @@ class Look:
     Args:
         name: Its path within the folder.
         path: Its file.
-        content: Digest of what it shows; ``""`` for one that cannot be read.
+        content: Digest of what it shows in 8 bits; ``""`` for one that cannot be read.
         size: Width and height.
         kind: Depth and colours, such as ``"8-bit RGB"``.
         difference: Why anomalib's reader would show it differently, ``""`` if it would not.

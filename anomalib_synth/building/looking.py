@@ -16,7 +16,7 @@ from anomalib_synth.images import (
     UnreadableImageError,
     WhitePoint,
     allow_large_images,
-    digest_image,
+    digest_pixels,
     find_white_point,
     list_images,
     read_bytes,
@@ -89,17 +89,22 @@ def look_at_file(name: str, path: Path, *, reader: ImageReader) -> Look:
             kind = f"{16 if is_deep(image, data) else 8}-bit {'grey' if _is_grey(pixels) else 'RGB'}"
     except UnreadableImageError as error:
         return Look(name=name, path=path, unreadable=str(error))
-    grey = Image.fromarray(pixels).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return Look(
         name=name,
         path=path,
-        content=digest_image(path),
+        content=digest_pixels(pixels),  # as the models see it: 16 bits may differ where these do not
         size=(pixels.shape[1], pixels.shape[0]),
         kind=kind,
         difference=find_difference(path),
         brightness=float(pixels.mean()) / 255,
-        thumbnail=np.asarray(grey, np.float32) / 255,
+        thumbnail=make_thumbnail(pixels),
     )
+
+
+def make_thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return the small grey picture of an image (H, W, 3) uint8, levels in [0, 1]."""
+    grey = Image.fromarray(pixels).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(grey, np.float32) / 255
 
 
 def distinct(images: Sequence[Look]) -> dict[str, Look]:

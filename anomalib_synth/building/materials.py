@@ -6,15 +6,23 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from anomalib_synth.building.learned import write_learned
 from anomalib_synth.building.look import Look
-from anomalib_synth.building.looking import distinct
-from anomalib_synth.defects import DEFECT, list_defects
+from anomalib_synth.building.looking import distinct, make_thumbnail
+from anomalib_synth.building.oddities import group_near_copies
+from anomalib_synth.defects import list_defects
 from anomalib_synth.engines.convert import name_copies
-from anomalib_synth.images import ImageReader, WhitePoint, digest_images, read_bytes
+from anomalib_synth.images import (
+    ImageReader,
+    UnreadableImageError,
+    WhitePoint,
+    allow_large_images,
+    digest_pixels,
+    find_white_point,
+    read_bytes,
+)
 from anomalib_synth.images.agreement import find_difference
 from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
@@ -22,10 +30,13 @@ from anomalib_synth.store.files import write_whole
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
+
     from anomalib_synth.building.looking import Looks
     from anomalib_synth.building.splitting import Split
     from anomalib_synth.defects import RealDefect
 
+_SHOWN = 40  # characters of a file's name where something is added to it
 PARTS = ("train", "validation", "calibration")
 
 
@@ -66,16 +77,41 @@ class Folders:
         return self.root / "defects" if self.judged else None
 
 
-def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> tuple[dict[str, RealDefect], list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """The real defects of a build.
+
+    Args:
+        defects: One of each content.
+        groups: Contents, near copies together.
+        odd: What is odd about them, in words.
+    """
+
+    defects: dict[str, RealDefect]
+    groups: list[list[str]]
+    odd: list[str]
+
+
+def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> Real:
     """Return the real defects by content, and what is odd about them.
 
     Raises:
-        ValueError: If there is none, or one is among the good images.
+        ValueError: If there is none, one cannot be read, or one is among the good images.
     """
     listed = list_defects(defects, marks=marks)
-    contents = digest_images([defect.image for defect in listed])
+    reader = _reader_of((defect.image for defect in listed), normals.white_point)
     good = distinct(normals.images)
-    both = [(defect, good[content]) for defect, content in zip(listed, contents, strict=True) if content in good]
+    found: dict[str, RealDefect] = {}
+    thumbnails = []
+    both = []
+    for defect in listed:
+        pixels = _read(defect.image, reader)
+        content = digest_pixels(pixels)
+        if content in good:
+            both.append((defect, good[content]))
+        if content not in found:
+            found[content] = defect
+            thumbnails.append(make_thumbnail(pixels))
     if both:
         defect, look = both[0]
         msg = (
@@ -83,11 +119,26 @@ def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> tupl
             f"(there {look.name!r}). Take them out of one of the two."
         )
         raise ValueError(msg)
-    found: dict[str, RealDefect] = {}
-    for defect, content in zip(listed, contents, strict=True):
-        found.setdefault(content, defect)
-    copies = len(listed) - len(found)
-    return found, [f"{copies} real defects are copies of others and count once."] if copies else []
+    contents = list(found)
+    groups = [[contents[n] for n in group] for group in group_near_copies(thumbnails)]
+    copies, near = len(listed) - len(found), len(found) - len(groups)
+    odd = [f"{copies} real defects are copies of others and count once."] if copies else []
+    odd += [f"{near} real defects are nearly the same as others; they train or judge together."] if near else []
+    return Real(defects=found, groups=groups, odd=odd)
+
+
+def _read(path: Path, reader: ImageReader) -> np.ndarray:
+    """Return what a file shows in 8 bits.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        with allow_large_images():
+            return reader.decode(read_bytes(path))
+    except UnreadableImageError as error:
+        msg = f"`defects` holds an unreadable image, {str(path)!r}: {error}. Replace it, or take it away."
+        raise ValueError(msg) from error
 
 
 def lay_out(
@@ -117,21 +168,18 @@ def lay_out(
     for part in PARTS:
         chosen = [images[content] for content in getattr(split, part)]
         _fill(root / part, {look.name: look.path for look in chosen}, _converted(chosen), reader)
-    names = {f"{n:04d}_{defect.image.name}": defect.image for n, defect in enumerate(judged)}
+    files = [defect.image for defect in judged]
+    names = {f"{n:04d}_{path.stem[:_SHOWN]}{path.suffix}": path for n, path in enumerate(files)}
     odd = {name for name, path in names.items() if find_difference(path)}
     _fill(root / "defects", names, odd, _reader_of(names.values(), looks.white_point))
     files = [defect.image for defect in learned]
     if any(find_difference(path) for path in files):
-        _write_learned(learned, root / "learned", _reader_of(files, looks.white_point))
-        files = sorted(path for path in (root / "learned").glob("*.png") if not path.stem.endswith("_mask"))
-        marks = None
+        files, marks = write_learned(learned, root / "learned", _reader_of(files, looks.white_point)), None
     return Folders(root=root, learned=files, marks=marks, judged=len(judged))
 
 
 def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
     """Return a reader of defects by the white of the good images, or by their own where those had none."""
-    from anomalib_synth.images import find_white_point
-
     return ImageReader(None, white_point if str(white_point) else find_white_point(files))
 
 
@@ -167,22 +215,10 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
-        work = target.with_name(f".{target.name}.part")
+        work = target.with_name(f".{target.name[:_SHOWN]}.part")
         shutil.copy2(source, work)
         work.replace(target)
 
 
 def _is_same(source: Path, target: Path) -> bool:
     return source.stat().st_size == target.stat().st_size and source.read_bytes() == target.read_bytes()
-
-
-def _write_learned(defects: Sequence[RealDefect], folder: Path, reader: ImageReader) -> None:
-    """Write converted copies of defects to train with, and their masks; of boxes and clicks no mark stays."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for n, defect in enumerate(defects):
-        write_whole(folder / f"{n:04d}.png", encode_png(reader.decode(read_bytes(defect.image))))
-        if defect.kind == "mask":
-            mask: Any = (defect.read_marks() == DEFECT).astype("uint8") * 255
-            with (folder / f"{n:04d}_mask.png").open("wb") as file:
-                Image.fromarray(mask).save(file, "PNG")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +22,27 @@ _FAR = 6.0  # robust deviations
 _LEAST_BRIGHTNESS = 0.05  # of white: what nobody would call another exposure
 _MANY = 0.1  # of the images, from which they are no exceptions
 _NEAR_COPY = 0.25  # of what is usual between an image and the one most like it
+_AT_ONCE = 512  # images that are compared with all others at a time, so that thousands take no more memory
 _STILL = 0.5  # correlation with the median image from which parts can be said to lie still
 _MOVED = 0.05  # of a side
 _SAME_ASPECT = 1.02
 _MUCH_MOVE = 0.3  # of the images
+_SAID = {  # of one image, of several
+    "copies": ("shows the same as another and counts once", "show the same as another and count once"),
+    "near copies": (
+        "is nearly the same as another, as one picture saved twice; the two stay on one side of the split",
+        "are nearly the same as another, as one picture saved twice; they stay on one side of the split",
+    ),
+    "brightness": (
+        "is much brighter or darker than usual; take it away if it is not good",
+        "are much brighter or darker than usual; take them away if they are not good",
+    ),
+    "moved": (
+        f"shows the part moved by {_MOVED:.0%} of a side or more",
+        f"show the part moved by {_MOVED:.0%} of a side or more",
+    ),
+    "unreadable": ("cannot be read and is left out", "cannot be read and are left out"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,11 +77,11 @@ def find_oddities(
     found = [
         *_describe_sizes(unique),
         *_describe_depths(unique, white),
-        *_name("copies", "show the same as another and count once", copies),
+        *_name("copies", copies),
         *_describe_near_copies(unique, groups),
         *_describe_brightness(unique),
         *_describe_moves(unique),
-        *_name("unreadable", "cannot be read and are left out", [look.name for look in unreadable]),
+        *_name("unreadable", [look.name for look in unreadable]),
     ]
     return contents, found
 
@@ -78,15 +97,25 @@ def group_near_copies(thumbnails: Sequence[np.ndarray]) -> list[list[int]]:
         return [[n] for n in range(count)]
     flat = np.stack([thumbnail.reshape(-1) for thumbnail in thumbnails]).astype(np.float64)
     squares = (flat**2).sum(1)
-    distance = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * flat @ flat.T, 0) / flat.shape[1])
-    np.fill_diagonal(distance, np.inf)
-    limit = _NEAR_COPY * float(np.median(distance.min(1)))
-    group_of = list(range(count))
-    for a, b in np.argwhere(np.triu(distance < limit, 1)):
-        old, new = group_of[b], group_of[a]
-        group_of = [new if group == old else group for group in group_of]
+
+    def measure(rows: np.ndarray) -> np.ndarray:
+        products = squares[rows, None] + squares[None] - 2 * flat[rows] @ flat.T
+        distance = np.sqrt(np.maximum(products, 0) / flat.shape[1])
+        distance[np.arange(len(rows)), rows] = np.inf
+        return distance
+
+    everything = np.arange(count)
+    nearest = np.concatenate([measure(everything[n : n + _AT_ONCE]).min(1) for n in range(0, count, _AT_ONCE)])
+    limit = _NEAR_COPY * float(np.median(nearest))
+    close = np.flatnonzero(nearest < limit)
+    pairs = [np.empty((0, 2), int)]
+    for n in range(0, len(close), _AT_ONCE):
+        rows, columns = np.nonzero(measure(close[n : n + _AT_ONCE]) < limit)
+        pairs.append(np.stack([close[n : n + _AT_ONCE][rows], columns], 1))
+    joined = np.concatenate(pairs)
+    graph = coo_array((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), shape=(count, count))
     grouped: dict[int, list[int]] = defaultdict(list)
-    for n, group in enumerate(group_of):
+    for n, group in enumerate(connected_components(graph, directed=False)[1].tolist()):
         grouped[group].append(n)
     return list(grouped.values())
 
@@ -180,8 +209,7 @@ def _describe_near_copies(images: Sequence[Look], groups: Sequence[Sequence[int]
     for group in several:
         for n in group[1:]:
             images[n].odd = images[n].odd or f"nearly the same as {images[group[0]].name}"
-    text = "are nearly the same as another, as one picture saved twice; they stay on one side of the split"
-    return _name("near copies", text, names)
+    return _name("near copies", names)
 
 
 def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
@@ -197,7 +225,7 @@ def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
             "Where that is no property of the parts, steady the light; the models must take it for normal."
         )
         return [Oddity("brightness", text, names)]
-    return _name("brightness", "are much brighter or darker than usual; take them away if they are not good", names)
+    return _name("brightness", names)
 
 
 def _describe_moves(images: Sequence[Look]) -> list[Oddity]:
@@ -218,19 +246,17 @@ def _describe_moves(images: Sequence[Look]) -> list[Oddity]:
             "you can."
         )
         return [Oddity("moved", text, names)]
-    return _name("moved", f"show the part moved by {_MOVED:.0%} of a side or more", names)
+    return _name("moved", names)
 
 
-def _name(kind: str, text: str, names: list[str]) -> list[Oddity]:
+def _name(kind: str, names: list[str]) -> list[Oddity]:
     """Return the oddity of some images, none for no image."""
     if not names:
         return []
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    one = {"are ": "is ", "cannot ": "cannot ", "show ": "shows "}
-    first, _, rest = text.partition(" ")
-    verb = one.get(f"{first} ", f"{first} ").strip() if len(names) == 1 else first
-    noun = "image" if len(names) == 1 else "images"
-    return [Oddity(kind, f"{len(names)} {noun} {verb} {rest}: {shown}.", names)]
+    one, many = _SAID[kind]
+    said = f"1 image {one}" if len(names) == 1 else f"{len(names)} images {many}"
+    return [Oddity(kind, f"{said}: {shown}.", names)]
 
 
 def _mark(images: Sequence[Look], oddity: Oddity, text: str) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth._version import __version__
 from anomalib_synth.building.look import Look
 from anomalib_synth.building.looking import Looks, look_at
-from anomalib_synth.building.materials import Folders, lay_out, list_real_defects
+from anomalib_synth.building.materials import Folders, Real, lay_out, list_real_defects
 from anomalib_synth.building.oddities import Oddity
 from anomalib_synth.building.splitting import reachable_rate, split_defects, split_images, warn_of_few
 from anomalib_synth.images import WhitePoint, list_images
@@ -70,12 +71,14 @@ def prepare(
     count = len(looks.groups)
     odd = [oddity.text for oddity in looks.oddities] + ([looks.note] if looks.note else [])
     warnings = warn_of_few(count, held, settings.false_alarm_rate)
-    real, odd_real = (
-        ({}, []) if settings.defects is None else list_real_defects(settings.defects, settings.marks, looks)
-    )
+    if settings.defects is None:
+        found = Real(defects={}, groups=[], odd=[])
+    else:
+        found = list_real_defects(settings.defects, settings.marks, looks)
+    real = found.defects
     can_learn = "discriminative_padim" in settings.models
-    learned, judged = split_defects(list(real), settings.seed, least=_FEW_REAL if can_learn else len(real) + 1)
-    for line in [*odd, *odd_real]:
+    learned, judged = split_defects(found.groups, settings.seed, least=_FEW_REAL if can_learn else len(real) + 1)
+    for line in [*odd, *found.odd]:
         timeline.say(f"- {line}")
     for line in warnings:
         timeline.say(f"WARNING {line}")
@@ -91,7 +94,7 @@ def prepare(
         folders=folders,
         contents={**asdict(split), "learned": learned, "judged": judged},
         rate=reachable_rate(held, settings.false_alarm_rate),
-        odd=[*odd, *odd_real],
+        odd=[*odd, *found.odd],
         warnings=warnings,
         megabytes=sum(look.size[0] * look.size[1] * 1.5 for look in converted) / 2**20,
         looks=[_describe(look) for look in [*looks.images, *looks.unreadable]],
@@ -115,8 +118,8 @@ def describe_split(prepared: Prepared) -> str:
 def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Looks:
     """Return what is in the folder, as it was seen before if no file has changed."""
     files = list_images(settings.normals).files
-    inputs = [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
-    found = state.find("look", [str(settings.normals.resolve()), inputs])
+    inputs = [__version__, str(settings.normals.resolve()), [[name, *_stamp(path)] for name, path in files.items()]]
+    found = state.find("look", inputs)
     if found is not None:
         return _restore(found, files)
     timeline.start("look", f"Looking at {len(files)} images")
@@ -131,10 +134,19 @@ def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Loo
         "note": looks.note,
     }
     seconds = time.monotonic() - started
-    state.save("look", [str(settings.normals.resolve()), inputs], kept, seconds=seconds)
+    state.save("look", inputs, kept, seconds=seconds)
     timeline.finish()
     timeline.say(f"{len(looks.images)} images, {len(looks.groups)} of them different ({as_duration(seconds)}).")
     return looks
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return size and time of the last change; of a link that leads nowhere, none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _describe(look: Look) -> dict[str, Any]:

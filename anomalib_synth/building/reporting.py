@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.building.candidates import LABELS
 from anomalib_synth.building.preparing import describe_split
+from anomalib_synth.installation import quote
 from anomalib_synth.progress import as_duration
 from anomalib_synth.report.detector_page import write_page
 from anomalib_synth.store.files import write_whole
@@ -97,14 +98,15 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
     uses = [
         {
             "text": "Score, verdict and picture of each image of a folder:",
-            "command": f"anomalib-synth predict --detector {settings.out} --images FOLDER --out RESULTS",
+            "command": f"anomalib-synth predict --detector {quote(str(settings.out))} --images FOLDER --out RESULTS",
         }
     ]
     if built.taken == "discriminative_padim":
+        learn = f"anomalib-synth learn --detector {quote(str(detector))} --missed FOLDER --false_alarms FOLDER"
         uses.append(
             {
                 "text": "Teach it what it missed, or alarmed for without a defect, in seconds:",
-                "command": f"anomalib-synth learn --detector {detector} --missed FOLDER --false_alarms FOLDER",
+                "command": learn,
             }
         )
     files = ", ".join(

@@ -22,6 +22,7 @@ from anomalib_synth.calibration.run import CalibrationSettings, run_calibration
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.building import build_generator
 from anomalib_synth.installation import install_extras
+from anomalib_synth.learning.versions import set_learned_aside
 from anomalib_synth.progress import SilentProgress
 from anomalib_synth.report.calibration_files import write_calibration
 from anomalib_synth.store.files import write_whole
@@ -109,6 +110,7 @@ class Builder:
             return found
         self._timeline.start(step, description)
         started = time.monotonic()
+        self._state.forget(step)
         result = work()
         self._state.save(step, inputs, result, seconds=time.monotonic() - started)
         self._timeline.finish()
@@ -116,9 +118,10 @@ class Builder:
 
     def _plan(self, prepared: Prepared) -> Plan:
         settings = self._settings
-        inputs = [
-            __version__, settings.minutes, settings.models, settings.generator, settings.accelerator, settings.exports,
-            prepared.contents,
+        counts = {part: len(contents) for part, contents in prepared.contents.items() if part != "judged"}
+        inputs = [  # a plan from other measurements has other steps, so that all is trained again
+            __version__, settings.minutes, settings.models, settings.generator, settings.accelerator,
+            bool(settings.exports), counts,
         ]  # fmt: skip
 
         def work() -> dict[str, Any]:
@@ -179,6 +182,8 @@ class Builder:
 
         def work() -> bool:
             run = settings.out / "candidates" / name
+            self._set_learned_aside(detector)
+            (settings.out / "report.html").unlink(missing_ok=True)  # whose verdict is another detector's from now on
             for stale in ("torch", "openvino"):
                 shutil.rmtree(detector / stale, ignore_errors=True)
             calibration = run_calibration(
@@ -201,6 +206,14 @@ class Builder:
                  (detector / "calibrated.ckpt", detector / "config.yaml", kept))  # fmt: skip
         return json.loads(kept.read_text(encoding="utf-8")), inputs
 
+    def _set_learned_aside(self, detector: Path) -> None:
+        kept = set_learned_aside(detector)
+        if kept is not None:
+            self._timeline.say(
+                f"WARNING What `learn` taught the detector before belongs to the old one and is kept in {str(kept)!r}. "
+                "Teach the new one: give its images to `learn` again."
+            )
+
     def _export(self, prepared: Prepared, calibrated: list[Any]) -> tuple[dict[str, dict[str, Any]], str]:
         settings, detector = self._settings, self._settings.out / "detector"
         missing = missing_for_openvino() if "openvino" in settings.exports else []
@@ -212,11 +225,13 @@ class Builder:
                 "then the same command exports it."
             )
         files = tuple(detector / kind / ("model.pt" if kind == "torch" else "model.xml") for kind in kinds)
-        made = self._do(
+        made, failed = self._do(
             "export", "Exporting", [calibrated, kinds],
             lambda: export_detector(detector, kinds, prepared.folders.validation), files,
         )  # fmt: skip
-        return made, note
+        notes = [note] if note else []
+        notes += [f"Not exported to {kind}, use the checkpoint: {reason}." for kind, reason in failed.items()]
+        return made, " ".join(notes)
 
 
 def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.0) -> Plan:

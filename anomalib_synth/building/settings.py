@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.building.candidates import MODELS, order
 from anomalib_synth.building.exporting import KINDS
+from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.run import check_targets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STRENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # at which recall is measured
+STATE = "build.json"  # in `out`: what is done
+_WRITTEN = ("images", "candidates", "detector", "work", "report.html", "looks.csv")  # in `out`, beside it
+_MOST_MINUTES = 60 * 24 * 30
+_MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +44,13 @@ class BuildSettings:
     def __post_init__(self) -> None:
         """Validate."""
         check_targets(self.false_alarm_rate, self.min_recall)
-        if not self.minutes > 0:
-            msg = f"`minutes` must be > 0, got {self.minutes}."
+        if not 0 < self.minutes <= _MOST_MINUTES:
+            msg = f"`minutes` must be > 0 and at most {_MOST_MINUTES} (30 days), got {self.minutes}."
             raise ValueError(msg)
+        if not 0 <= self.seed <= _MOST_SEED:
+            msg = f"`seed` must be in 0..{_MOST_SEED}, got {self.seed}."
+            raise ValueError(msg)
+        choose_device(self.accelerator)
         unknown = [kind for kind in self.exports if kind not in KINDS]
         if unknown:
             msg = f"`exports` must name some of {', '.join(KINDS)}, got {unknown}."
@@ -50,7 +59,33 @@ class BuildSettings:
             msg = "`marks` say where `defects` are. Name those too, or leave `marks` out."
             raise ValueError(msg)
         object.__setattr__(self, "models", tuple(order(self.models)))
-        for argument, folder in (("normals", self.normals), ("defects", self.defects)):
-            if folder is not None and self.out.resolve().is_relative_to(folder.resolve()):
+        object.__setattr__(self, "exports", tuple(kind for kind in KINDS if kind in self.exports))
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        """Refuse folders in which the build would take the user's files for its own, and replace them."""
+        given = {"normals": self.normals, "defects": self.defects, "marks": self.marks}
+        for argument, folder in given.items():
+            if folder is None:
+                continue
+            if argument != "marks" and self.out.resolve().is_relative_to(folder.resolve()):
                 msg = f"`out` must lie outside `{argument}`, got {str(self.out)!r} inside {str(folder)!r}."
                 raise ValueError(msg)
+            filled = next((self.out / name for name in _WRITTEN if _is_within(folder, self.out / name)), None)
+            if filled is not None:
+                msg = (
+                    f"`{argument}` must lie outside what the build fills, got {str(folder)!r} in {str(filled)!r}, "
+                    "whose files it replaces. Name another `out`."
+                )
+                raise ValueError(msg)
+        strange = [name for name in _WRITTEN if (self.out / name).exists() or (self.out / name).is_symlink()]
+        if strange and not (self.out / STATE).exists():
+            msg = (
+                f"`out` {str(self.out)!r} holds {strange[0]!r}, but no build wrote it ({STATE} is not there), and this "
+                "one would replace it. Name another folder, or take it away."
+            )
+            raise ValueError(msg)
+
+
+def _is_within(folder: Path, place: Path) -> bool:
+    return folder.resolve().is_relative_to(place.resolve())

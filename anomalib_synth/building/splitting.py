@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from anomalib_synth.calibration.statistics import least_count
@@ -89,11 +90,18 @@ def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int) -> Spl
     )
 
 
-def split_defects(contents: Sequence[str], seed: int, *, least: int = 10) -> tuple[list[str], list[str]]:
-    """Return which real defects are learned and which judge: half each from ``least`` on, else all judge."""
-    distinct = sorted(set(contents), key=lambda content: hash64(seed, "build defects", content))
-    half = len(distinct) // 2 if len(distinct) >= least else 0
-    return sorted(distinct[:half]), sorted(distinct[half:])
+def split_defects(groups: Sequence[Sequence[str]], seed: int, *, least: int = 10) -> tuple[list[str], list[str]]:
+    """Return which real defects are learned and which judge: half each from ``least`` on, else all judge.
+
+    Args:
+        groups: Contents, near copies together: they stay together.
+        seed: Seed of the choice.
+        least: How many different ones it takes to learn from some.
+    """
+    ordered = sorted(map(sorted, groups), key=lambda group: hash64(seed, "build defects", group[0]))
+    half = len(ordered) // 2 if len(ordered) >= least else 0
+    learned, judged = (sorted(chain.from_iterable(part)) for part in (ordered[:half], ordered[half:]))
+    return learned, judged
 
 
 def warn_of_few(count: int, calibration: int, rate: float) -> list[str]:

@@ -43,9 +43,17 @@ class BuildState:
         """Return how long a step took, 0 for one that is not done."""
         return float(self.steps.get(name, {}).get("seconds", 0.0))
 
+    def forget(self, name: str) -> None:
+        """Strike out a step, on the disk too, before its files are replaced: a kill leaves some of them."""
+        if self.steps.pop(name, None) is not None:
+            self._write()
+
     def save(self, name: str, inputs: Any, result: Any, *, seconds: float) -> None:
         """Write down that a step is done."""
         self.steps[name] = {"inputs": digest(inputs), "seconds": round(seconds, 2), "result": result}
+        self._write()
+
+    def _write(self) -> None:
         content = {"format": _FORMAT, "steps": self.steps}
         write_whole(self._path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 

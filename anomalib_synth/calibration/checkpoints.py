@@ -20,6 +20,8 @@ import torch
 from anomalib_synth.calibration.found_config import check_found_config, check_names
 from anomalib_synth.calibration.training_run import find_config, instantiate, read_config
 from anomalib_synth.data.normals import model_transform
+from anomalib_synth.store import StoreError
+from anomalib_synth.store.files import raise_when_full
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,13 +69,27 @@ def read_checkpoint(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any
 
 
 def save_checkpoint(loaded: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        StoreError: If the disk is full.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)
     try:
         torch.save(loaded, name)
         Path(name).chmod(0o644)
         Path(name).replace(path)
+    except RuntimeError as error:  # torch's words for a disk that takes no more
+        reason = str(error).splitlines()[0][:200]
+        msg = (
+            f"{str(path)!r} could not be written ({reason}). Is the disk full? Free space and run the same command "
+            "again."
+        )
+        raise StoreError(msg) from error
+    except OSError as error:
+        raise_when_full(error, path)
+        raise
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.generators import AnomalyGenerator
 
+_LEAST_RATE = 1e-6  # which takes a million images to keep
 _SHOWN = 32  # training images that a model must know
 
 
@@ -44,8 +45,11 @@ def check_targets(false_alarm_rate: float, min_recall: float) -> None:
     Raises:
         ValueError: Naming the argument.
     """
-    if not 0 < false_alarm_rate < 1:
-        msg = f"`false_alarm_rate` must be in (0, 1), got {false_alarm_rate}. 0.05 means one good image in twenty."
+    if not _LEAST_RATE <= false_alarm_rate < 1:
+        msg = (
+            f"`false_alarm_rate` must be in (0, 1), and {_LEAST_RATE} at the least, got {false_alarm_rate}. 0.05 means "
+            "one good image in twenty."
+        )
         raise ValueError(msg)
     if not 0 <= min_recall <= 1:
         msg = f"`min_recall` must be in [0, 1], got {min_recall}. 0.5 means half of the strongest defects."

@@ -23,8 +23,8 @@ _ALONE = {"help", "print_config"}
 def parse_arguments(function: Callable[..., None], name: str, given: Sequence[str]) -> dict[str, Any]:
     """Return what a command is called with.
 
-    Hyphens in the names of options are underscores; a switch needs no value; a configuration is a file or the name of
-    one that comes with the package.
+    Hyphens in the names of options are underscores; a switch needs no value; a list may be written `a,b` for `[a, b]`;
+    a configuration is a file or the name of one that comes with the package.
 
     Args:
         function: The command.
@@ -130,6 +130,8 @@ def _tidy(given: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> 
             from anomalib_synth.commands.configs import find_config
 
             value = str(find_config(value))
+        elif not value.lstrip().startswith("["):
+            value = _write_list(value, parameters[name].annotation if name in parameters else None)
         yield f"--{name}={value}"
 
 
@@ -146,6 +148,14 @@ def _is_mapping(name: str, parameters: Mapping[str, inspect.Parameter]) -> bool:
     """Return whether what follows the option's name is a key of the user's."""
     kind = parameters[name].annotation if name in parameters else None
     return dict in {get_origin(each) for each in (kind, *get_args(kind))}
+
+
+def _write_list(value: str, kind: Any) -> str:
+    """Return `a,b` as `[a, b]` for an option that takes several words or numbers."""
+    if get_origin(kind) not in {list, tuple} or get_args(kind)[0] not in {str, int, float}:
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return json.dumps(parts) if get_args(kind)[0] is str else f"[{', '.join(parts)}]"
 
 
 def _is_switch(name: str, parameters: Mapping[str, inspect.Parameter]) -> bool:

@@ -47,8 +47,8 @@ def build(
         defects: Folder with real defects, searched recursively. Fewer than ten judge; of ten or more half train
             DiscriminativePadim, and the others judge.
         marks: Where the defects are marked; by default it is looked for beside them. See docs/real_defects.md.
-        models: Models to try, of discriminative_padim, patchcore, padim.
-        minutes: Time for all of it, > 0. Models that do not fit are left out, and less is drawn.
+        models: Models to try, of discriminative_padim, patchcore, padim; several as `patchcore,padim`.
+        minutes: Time for all of it, > 0, at most 30 days. Models that do not fit are left out, and less is drawn.
         false_alarm_rate: Target share of good images that may be called anomalous, in (0, 1). 5 % take 109 images, 1 %
             566; with fewer the threshold is set for the least rate that they allow, and the report says so.
         min_recall: Least share of the strongest drawn defects, and of the real ones, that a detector fit to be deployed
@@ -84,6 +84,7 @@ def build(
 def _run(settings: Any) -> bool:
     from anomalib_synth.building.reporting import write_report
     from anomalib_synth.building.run import Builder
+    from anomalib_synth.building.settings import STATE
     from anomalib_synth.building.state import BuildState
     from anomalib_synth.building.timeline import Timeline
     from anomalib_synth.images import list_images
@@ -92,7 +93,7 @@ def _run(settings: Any) -> bool:
     list_images(settings.normals)  # refuse what is no folder before one is made
     settings.out.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.out / ".lock", wait=0.0), Timeline() as timeline:
-        built = Builder(settings, BuildState(settings.out / "build.json"), timeline).run()
+        built = Builder(settings, BuildState(settings.out / STATE), timeline).run()
         timeline.start("report", "Writing the report")
         fit, verdict = write_report(built, settings)
         timeline.finish()
@@ -100,6 +101,8 @@ def _run(settings: Any) -> bool:
         for line in [*built.prepared.warnings, built.not_exported]:
             if line:
                 timeline.say(f"WARNING {line}")
+        if built.page["more_alarms"]:
+            timeline.say("WARNING The images that measured the threshold alarm more often than it was set for.")
         timeline.say(f"{'FIT TO DEPLOY' if fit else 'NOT FIT TO DEPLOY'} {verdict}")
         timeline.say(f"Report: {settings.out / 'report.html'}; detector: {settings.out / 'detector'}")
     return fit

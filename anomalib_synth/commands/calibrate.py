@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anomalib_synth.commands.preconditions import check_writable_folder
+from anomalib_synth.commands.preconditions import check_outside, check_writable_folder
 
 _STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -52,7 +52,7 @@ def calibrate(
         checkpoint: Checkpoint of any anomalib model (.ckpt), as `anomalib train` saves it. It is not changed.
         normals: Folder with good images that the model was NOT trained on, searched recursively. 5 % false alarms take
             38 of them, 1 % take 198.
-        out: Folder for the results.
+        out: Folder for the results, outside those of the images.
         model: Class path of the model (anomalib.models.Patchcore), or the YAML configuration it was trained with. Not
             needed where `anomalib train` left its config.yaml above the checkpoint.
         generator: Draws the defects. A RuleBasedGenerator shows each of its families at each strength; any other
@@ -84,6 +84,7 @@ def calibrate(
         false_alarm_rate=false_alarm_rate, min_recall=min_recall, strengths=strengths, per_cell=per_cell,
         max_normals=max_normals, batch_size=batch_size, accelerator=accelerator, seed=seed,
     )  # fmt: skip
+    check_outside(out, normals=normals, defects=defects, train_normals=train_normals)
     _check_out(out, checkpoint)
     generator = RuleBasedGenerator() if generator is None else generator
     calibration = run_calibration(

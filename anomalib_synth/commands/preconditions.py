@@ -37,3 +37,22 @@ def check_writable_folder(name: str, folder: Path) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         msg = f"`{name}` must be a folder that can be written to, but {str(place)!r} cannot. Name another one."
         raise ValueError(msg)
+
+
+def check_outside(out: Path, **folders: Path | None) -> None:
+    """Refuse to write into a folder that images are read from: what is written would be taken for one of them.
+
+    Args:
+        out: Where the command writes.
+        folders: The folders it reads, by the names of their arguments.
+
+    Raises:
+        ValueError: Naming the argument.
+    """
+    for name, folder in folders.items():
+        if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+            msg = (
+                f"`out` must lie outside `{name}`, or what is written there would count as one of its images, got "
+                f"{str(out)!r} inside {str(folder)!r}."
+            )
+            raise ValueError(msg)

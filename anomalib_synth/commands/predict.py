@@ -100,9 +100,18 @@ def predict(
 
 
 def _check_arguments(images: Path, out: Path, interval: float, until_idle: float | None, *, watch: bool) -> None:
+    from anomalib_synth.prediction.journal import PICTURE_FOLDERS
+
     if out.resolve().is_relative_to(images.resolve()):
         msg = f"`out` must lie outside the images, or its pictures would be judged, got {str(out)!r}."
         raise ValueError(msg)
+    for name in PICTURE_FOLDERS:
+        if images.resolve().is_relative_to((out / name).resolve()):
+            msg = (
+                f"`images` must lie outside the folders that are filled, got {str(images)!r} in {str(out / name)!r}, "
+                "whose files are replaced. Name another `out`."
+            )
+            raise ValueError(msg)
     check_writable_folder("out", out)
     if not interval > 0:
         msg = f"`interval` must be > 0, got {interval}."
@@ -132,12 +141,16 @@ def _make_voice(count: int | None) -> tuple[Any, Any]:
 
 
 def _say_row(row: dict[str, Any] | None) -> None:
+    from anomalib_synth.progress import printable
+
     if row is not None:
         what = row["reason"] if row["verdict"] == "unreadable" else f"{row['score']:.3f}"
-        print(f"{row['time']} {row['verdict']:<10} {row['file']} ({what})", flush=True)
+        print(printable(f"{row['time']} {row['verdict']:<10} {row['file']} ({what})"), flush=True)
 
 
 def _print_summary(summary: Any, out: Path, *, watch: bool) -> None:
+    from anomalib_synth.progress import printable
+
     counts, failed = summary.counts, summary.failed
     total = counts["good"] + counts["defect"] + len(failed)
     print(
@@ -145,7 +158,7 @@ def _print_summary(summary: Any, out: Path, *, watch: bool) -> None:
         + (f"; {summary.known} of them were judged before." if summary.known else ".")
     )
     for name, reason in list(failed.items())[:_SHOWN]:
-        print(f"Not judged: {name}: {reason}.")
+        print(printable(f"Not judged: {name}: {reason}."))
     if len(failed) > _SHOWN:
         print(f"... and {len(failed) - _SHOWN} more, listed as unreadable.")
     if summary.judged and not watch:

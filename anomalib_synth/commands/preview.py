@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anomalib_synth.commands.preconditions import check_writable_folder
+from anomalib_synth.commands.preconditions import check_outside, check_writable_folder
 
 
 def preview(
@@ -26,7 +26,7 @@ def preview(
 
     Args:
         normals: Folder with good images, searched recursively.
-        out: What to write: a picture (.png, .jpg, .webp), or a page that needs no network (.html).
+        out: What to write: a picture (.png, .jpg, .webp) outside `normals`, or a page that needs no network (.html).
         generator: An AnomalyGenerator to show; a RuleBasedGenerator, the default, shows each of its families in turn.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; null
             keeps their size.
@@ -46,6 +46,8 @@ def preview(
             raise ValueError(msg)
     generator = RuleBasedGenerator() if generator is None else generator
     check_preview(out, generator, per_family)
+    if out.suffix.lower() != ".html":
+        check_outside(out, normals=normals)
     check_writable_folder("out", out.parent)
     listing = list_images(normals)
     folder = ImageFolder(

@@ -49,21 +49,21 @@ class Places:
         found = []
         for folder, names in stems:
             candidates = (folder / f"{name}{suffix}" for name in names for suffix in sorted(SUFFIXES))
-            mask = next((each for each in candidates if each.is_file() and each.resolve() != image.resolve()), None)
+            mask = next((each for each in candidates if _is_file(each) and each.resolve() != image.resolve()), None)
             if mask is not None:
                 found.append(mask)
         return _unique(found)
 
     def find_labelme(self, image: Path) -> list[Path]:
         """Return the JSON files that have an image's name."""
-        return _unique(file for folder in self.labelme if (file := folder / f"{image.stem}.json").is_file())
+        return _unique(file for folder in self.labelme if _is_file(file := folder / f"{image.stem}.json"))
 
     def find_yolo(self, image: Path) -> list[Path]:
         """Return the text files that have an image's name."""
         return _unique(
             file
             for folder in self.yolo
-            if (file := folder / f"{image.stem}.txt").is_file() and file.name not in NAME_FILES
+            if _is_file(file := folder / f"{image.stem}.txt") and file.name not in NAME_FILES
         )
 
 
@@ -156,6 +156,13 @@ def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterat
 
 def _are_of_others(parent: Path, parts: tuple[str, ...]) -> bool:
     return parts[0] != _IMAGES and (parent / _IMAGES / Path(*parts[1:])).is_dir()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, as that of the image nearly is
+        return False
 
 
 def _existing(folders: Iterable[Path]) -> list[Path]:

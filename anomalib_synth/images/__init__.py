@@ -1,7 +1,7 @@
 """The one reader: formats, listing, orientation, white point, masks, digests; the same for every command."""
 
 from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
-from anomalib_synth.images.digests import digest_file, digest_image, digest_images, hash_bytes
+from anomalib_synth.images.digests import digest_file, digest_image, digest_images, digest_pixels, hash_bytes
 from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
 from anomalib_synth.images.listing import Listing, find_images, list_images
@@ -38,6 +38,7 @@ __all__ = [
     "digest_file",
     "digest_image",
     "digest_images",
+    "digest_pixels",
     "find_images",
     "find_implausible",
     "find_white_point",

@@ -48,6 +48,11 @@ def digest_image(path: str | Path) -> str:
                 samples = turn_upright(np.asarray(image.convert("RGB")), image)
     except UnreadableImageError:
         return digest_file(path)
+    return digest_pixels(samples)
+
+
+def digest_pixels(samples: np.ndarray) -> str:
+    """Return the digest of an image that was read, (H, W) or (H, W, 3): of 8 bits the same as of its file."""
     if samples.ndim == 2:
         samples = np.repeat(samples[..., None], 3, axis=2)
     if samples.dtype.kind in "iu" and samples.dtype.itemsize > 1:

@@ -23,11 +23,13 @@ class Listing:
 
     Args:
         files: Image files by their path relative to the folder, with forward slashes, sorted.
-        foreign: Reason by name of the images in formats that are not read.
+        foreign: Reason by name of the images in formats that are not read, and of folders that are not.
+        folders: Which of those are folders.
     """
 
     files: dict[str, Path]
     foreign: dict[str, str] = field(default_factory=dict)
+    folders: frozenset[str] = frozenset()
 
     @property
     def paths(self) -> list[Path]:
@@ -35,15 +37,21 @@ class Listing:
         return list(self.files.values())
 
     def note(self) -> str:
-        """Say how many images of formats that are not read were left out; ``""`` for none."""
-        if not self.foreign:
-            return ""
-        kinds = Counter(Path(name).suffix.lower() or "folders" for name in self.foreign)
-        counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
-        return (
-            f"Left out {len(self.foreign)} images of formats that are not read ({counted}), such as "
-            f"{next(iter(self.foreign))!r}. Convert them to PNG."
-        )
+        """Say how many images of formats that are not read were left out, and folders; ``""`` for none."""
+        folders = {name: reason for name, reason in self.foreign.items() if name in self.folders}
+        images = [name for name in self.foreign if name not in folders]
+        said = []
+        if images:
+            kinds = Counter(Path(name).suffix.lower() for name in images)
+            counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
+            said.append(
+                f"Left out {len(images)} images of formats that are not read ({counted}), such as {images[0]!r}. "
+                "Convert them to PNG."
+            )
+        if folders:
+            name, reason = next(iter(folders.items()))
+            said.append(f"Left out {len(folders)} folder{'s'[: len(folders) > 1]}, such as {name!r}: {reason}.")
+        return " ".join(said)
 
 
 def list_images(folder: Path, argument: str = "normals") -> Listing:
@@ -60,8 +68,8 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
-        foreign = listing.foreign
-        others = f" ({len(foreign)} in formats that are not read, such as {next(iter(foreign))!r})" if foreign else ""
+        foreign = [name for name in listing.foreign if name not in listing.folders]
+        others = f" ({len(foreign)} in formats that are not read, such as {foreign[0]!r})" if foreign else ""
         msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
         raise ValueError(msg)
     return listing
@@ -74,14 +82,19 @@ def find_images(folder: Path) -> Listing:
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
+    left_out: list[str] = []
 
     def name_folder(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()
+        left_out.append(name)
         foreign.append((name, f"the folder cannot be read ({error.strerror})"))
 
     for place, folders, names in os.walk(folder, onerror=name_folder):
         parts = Path(place).relative_to(folder).parts
         folders[:] = [name for name in folders if not is_hidden([name])]
+        links = ["/".join([*parts, name]) for name in folders if Path(place, name).is_symlink()]
+        left_out += links
+        foreign += [(name, "a link to a folder is not followed; name that folder, or copy it here") for name in links]
         for name in names:
             suffix = Path(name).suffix.lower()
             if is_hidden([name]) or suffix not in _LISTED:
@@ -91,7 +104,11 @@ def find_images(folder: Path) -> Listing:
                 foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
             else:
                 found.append((relative, Path(place, name)))
-    return Listing(sort_by_name(found), dict(sorted((as_text(name), reason) for name, reason in foreign)))
+    return Listing(
+        sort_by_name(found),
+        dict(sorted((as_text(name), reason) for name, reason in foreign)),
+        frozenset(map(as_text, left_out)),
+    )
 
 
 def is_hidden(parts: Iterable[str]) -> bool:

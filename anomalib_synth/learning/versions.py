@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -211,6 +212,19 @@ def has_learned(folder: Path) -> bool:
     """Return whether `learn` has written versions of the detector in a folder, or to that folder."""
     place = folder.parent if folder.name == _FOLDER else folder
     return (place / _FOLDER / "history.json").is_file()
+
+
+def set_learned_aside(folder: Path) -> Path | None:
+    """Move away what was learned, before another detector takes the base's place; return where it is, None for nothing.
+
+    It belongs to that base alone. With the old checkpoint back in place, it works again under its own name.
+    """
+    if not has_learned(folder):
+        return None
+    numbers = itertools.count(1)
+    target = next(place for n in numbers if not (place := folder / f"{_FOLDER}.before-{n}").exists())
+    (folder / _FOLDER).rename(target)
+    return target
 
 
 def find_base(folder: Path) -> Path:

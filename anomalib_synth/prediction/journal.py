@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VERDICTS = ("good", "defect", "unreadable")
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "detector.json"
+PICTURE_FOLDERS = ("pictures", "crops")
 _COLUMNS = (
     "file", "verdict", "score", "threshold", "raw_score", "raw_threshold", "left", "top", "width", "height", "peak_x",
     "peak_y", "seconds", "time", "picture", "crop", "content", "reason",
@@ -127,7 +128,7 @@ class Journal:
     def _check_settings(self) -> None:
         path = self.out / SETTINGS
         if not path.is_file():
-            strange = [name for name in (ROWS, TABLE) if (self.out / name).exists()]
+            strange = [name for name in (ROWS, TABLE, *PICTURE_FOLDERS) if (self.out / name).exists()]
             if strange:
                 msg = f"`out` {str(self.out)!r} holds {strange[0]}, but no prediction wrote it. Name another folder."
                 raise ValueError(msg)

@@ -12,6 +12,7 @@ _KINDS: dict[str, Kind] = {
     ".ckpt": "checkpoint", ".xml": "exported", ".onnx": "exported", ".pt": "torch", ".pth": "torch"
 }  # fmt: skip
 _EXPORTS = (".xml", ".onnx", ".pt")  # in the order in which they are taken
+_BUILD, _WHOLE = "build.json", ("calibrated.ckpt", "torch", "openvino")  # of a build, and of one that has ended
 _TAKES = (
     "a folder of `anomalib train` or of `anomalib-synth calibrate`, `learn` or `build`, a checkpoint (.ckpt), or an "
     "exported model (.xml of OpenVINO, .onnx, .pt)"
@@ -43,6 +44,12 @@ def locate_detector(detector: Path) -> Located:
         return Located(detector, _KINDS[detector.suffix.lower()])
     if not detector.is_dir():
         msg = f"`detector` must be {_TAKES}, got {str(detector)!r}, which is not there."
+        raise ValueError(msg)
+    if (detector / _BUILD).is_file() and not any((detector / "detector" / name).exists() for name in _WHOLE):
+        msg = (
+            f"`detector` {str(detector)!r} is a build that has not ended: no model of it has a threshold yet. Give the "
+            "same `anomalib-synth build` command again, or name a checkpoint."
+        )
         raise ValueError(msg)
     folder = detector / "detector" if (detector / "detector").is_dir() else detector
     if has_learned(folder):

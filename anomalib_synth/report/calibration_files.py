@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.checkpoints import save_checkpoint
 from anomalib_synth.calibration.outcome import LEVELS
+from anomalib_synth.installation import quote
 from anomalib_synth.report.detector_page import describe_calibration, write_page
 from anomalib_synth.report.recall_plot import draw_calibration
 
@@ -97,7 +98,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         return
     console.print(
         f"Wrote calibrated.ckpt, {report}. Predict with the thresholds: anomalib predict --ckpt_path "
-        f"{out / 'calibrated.ckpt'}",
+        f"{quote(str(out / 'calibrated.ckpt'))}",
         soft_wrap=True,
     )
 

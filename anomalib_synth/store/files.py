@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 2**16
+_SHOWN = 40  # characters of a file's name in that of its unfinished copy
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -25,7 +26,7 @@ def write_whole(path: Path, data: bytes) -> None:
         StoreError: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    work = path.with_name(f".{path.name[:_SHOWN]}.{uuid.uuid4().hex}")  # a long name stays one that the disk allows
     try:
         work.write_bytes(data)
         work.replace(path)
@@ -129,7 +130,7 @@ def raise_when_full(error: OSError, path: Path) -> None:
     """Raise a StoreError if a file could not be written for want of space."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         msg = (
-            f"The disk is full: {str(path)!r} could not be written. The store is intact; free space and run the same "
-            "command again, it goes on where it stopped."
+            f"The disk is full: {str(path)!r} could not be written. What was written before is intact; free space and "
+            "run the same command again, it goes on where it stopped."
         )
         raise StoreError(msg) from error

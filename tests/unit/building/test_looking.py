@@ -98,3 +98,30 @@ def test_shift_is_told_when_one_part_is_moved(folder) -> None:
 
 def test_nothing_is_said_of_moves_when_the_images_are_textures() -> None:
     assert find_moved([draw_texture(n)[:64, :64] / 255 for n in range(12)]) == {}
+
+
+def test_images_are_copies_when_they_differ_in_what_8_bits_do_not_show(tmp_path) -> None:
+    levels = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16) // 16 * 16
+    for n in range(3):
+        Image.fromarray(levels + np.uint16(n)).save(tmp_path / f"{n}.png")
+    looks = look_at(tmp_path)
+    assert len({look.content for look in looks.images}) == 1
+    assert looks.groups == [[looks.images[0].content]]
+
+
+def test_contents_change_when_another_image_changes_the_white_point(tmp_path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 1024, (32, 32)).astype(np.uint16)).save(tmp_path / "a.png")
+    before = look_at(tmp_path).images[0].content
+    Image.fromarray(np.full((32, 32), 60000, np.uint16)).save(tmp_path / "b.png")
+    assert look_at(tmp_path).images[0].content != before
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 512])
+def test_near_copies_are_the_same_when_fewer_images_are_compared_at_a_time(at_once, monkeypatch) -> None:
+    random = np.random.default_rng(0)
+    thumbnails = [random.random((64, 64)).astype(np.float32) for _ in range(12)]
+    thumbnails += [thumbnails[3] + np.float32(0.001), thumbnails[9] + np.float32(0.001), thumbnails[3]]
+    monkeypatch.setattr("anomalib_synth.building.oddities._AT_ONCE", at_once, raising=False)
+    groups = group_near_copies(thumbnails)
+    assert [group for group in groups if len(group) > 1] == [[3, 12, 14], [9, 13]]
+    assert sorted(n for group in groups for n in group) == list(range(15))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from anomalib_synth.building.reporting import judge
+from anomalib_synth.building.reporting import _uses, judge
 from anomalib_synth.calibration.statistics import Proportion
 
 
@@ -33,3 +35,11 @@ def test_verdict_follows_drawn_and_real_defects(options, fit, said) -> None:
     found, why = judge(make_built(**options))
     assert found is fit
     assert said in why
+
+
+def test_command_is_quoted_when_the_folder_has_a_space(tmp_path) -> None:
+    built = SimpleNamespace(taken="discriminative_padim", exports={})
+    out = tmp_path / "my detector; x"
+    for use in _uses(built, SimpleNamespace(out=out)):
+        words = shlex.split(use["command"])
+        assert Path(words[words.index("--detector") + 1]) in {out, out / "detector"}

@@ -64,7 +64,15 @@ def test_five_per_cent_are_reached_when_there_are_as_many_images_as_the_help_say
 
 def test_real_defects_all_judge_when_they_are_few_and_half_do_when_not() -> None:
     few = [f"d{n}" for n in range(9)]
-    assert split_defects(few, 0) == ([], few)
-    learned, judged = split_defects([*few, "d9", "d9"], 0)
-    assert len(learned), len(judged) == (5, 5)
+    assert split_defects([[each] for each in few], 0) == ([], few)
+    learned, judged = split_defects([[each] for each in [*few, "d9"]], 0)
+    assert (len(learned), len(judged)) == (5, 5)
     assert not set(learned) & set(judged)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_near_copies_of_real_defects_stay_together_when_half_are_learned(seed) -> None:
+    learned, judged = split_defects([[f"d{n}"] for n in range(8)] + [["a0", "a1"], ["b0", "b1", "b2"]], seed)
+    assert len(learned) + len(judged) == 13
+    assert {len({"a0", "a1"} & set(part)) for part in (learned, judged)} == {0, 2}
+    assert {len({"b0", "b1", "b2"} & set(part)) for part in (learned, judged)} == {0, 3}

@@ -24,3 +24,14 @@ def test_step_is_found_when_inputs_and_files_are_as_they_were(tmp_path) -> None:
 def test_build_begins_anew_when_its_file_is_damaged(content, tmp_path) -> None:
     (tmp_path / "build.json").write_text(content)
     assert BuildState(tmp_path / "build.json").steps == {}
+
+
+def test_step_is_forgotten_on_the_disk_when_it_begins_again(tmp_path) -> None:
+    state = BuildState(tmp_path / "build.json")
+    state.save("calibrate", {"rate": 0.05}, True, seconds=1.0)
+    state.save("plan", {}, True, seconds=1.0)
+    state.forget("calibrate")
+    state.forget("never done")
+    again = BuildState(tmp_path / "build.json")
+    assert again.find("calibrate", {"rate": 0.05}) is None
+    assert again.find("plan", {}) is True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import pytest
 import torch
 
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint, save_checkpoint
+from anomalib_synth.store import StoreError
 
 LOADED = {"state_dict": {}, "hyper_parameters": {}, "anomalib_components_enabled": {}}
 
@@ -97,3 +99,17 @@ def test_configuration_is_refused_when_it_does_not_fit(tmp_path, text, said) -> 
 def test_missing_configuration_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="must be a readable configuration"):
         load_model(str(tmp_path / "gone.yaml"), tmp_path / "m.ckpt", LOADED)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[enforce fail] file write failed"), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_checkpoint_is_as_it_was_when_the_disk_is_full(error, tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    (tmp_path / "calibrated.ckpt").write_bytes(b"before")
+    monkeypatch.setattr("torch.save", fail)
+    with pytest.raises(StoreError, match=r"calibrated.ckpt' could not be written"):
+        save_checkpoint({}, tmp_path / "calibrated.ckpt")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("calibrated.ckpt", b"before")]

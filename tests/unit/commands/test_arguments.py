@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ def command(
     dry_run: bool = False,
     resume: bool = True,
     models: dict[str, dict] | None = None,
+    kinds: list[str] = ["a"],  # noqa: B006
+    strengths: tuple[float, ...] = (1.0,),
+    seeds: list[int] = [0],  # noqa: B006
 ) -> None:
     """Do something.
 
@@ -30,6 +34,9 @@ def command(
         dry_run: Switch.
         resume: Switch.
         models: By name.
+        kinds: Words.
+        strengths: Numbers.
+        seeds: Whole numbers.
     """
 
 
@@ -43,13 +50,19 @@ def command(
         (["--dry-run", "true"], {"dry_run": True}),
         (["--resume=false"], {"resume": False}),
         (["--resume", "false", "--dry-run"], {"resume": False, "dry_run": True}),
+        (["--kinds", "b"], {"kinds": ["b"]}),
+        (["--kinds", "b,c d", "--seeds=3"], {"kinds": ["b", "c d"], "seeds": [3]}),
+        (["--kinds=[b, c]", "--seeds", "1, 2"], {"kinds": ["b", "c"], "seeds": [1, 2]}),
+        (["--kinds", "[]", "--strengths", "0.5,1"], {"kinds": [], "strengths": (0.5, 1.0)}),
+        (["--kinds", "1,true"], {"kinds": ["1", "true"]}),
         (["--models.my-net", "{a-b: 1}"], {"models": {"my-net": {"a-b": 1}}}),
     ],
 )
 def test_options_are_read_when_written_either_way(given, changed) -> None:
     found = parse_arguments(command, "command", ["--normals", "parts", *given])
     usual = {"normals": Path("parts"), "out": Path("out"), "num_samples": 3, "dry_run": False, "resume": True}
-    assert found == {**usual, "models": None, **changed}
+    lists = {"models": None, "kinds": ["a"], "strengths": (1.0,), "seeds": [0]}
+    assert found == {**usual, **lists, **changed}
 
 
 @pytest.mark.parametrize(
@@ -136,3 +149,43 @@ def test_generator_names_its_options_when_asked(capsys) -> None:
         main(["generate", "--generator.help", "RuleBasedGenerator"])
     assert stop.value.code == 0
     assert "families" in capsys.readouterr().out
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_command_ends_with_one_line_when_there_is_no_memory_left(error, monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("anomalib_synth.cli.load", lambda name: fail)
+    monkeypatch.setattr("anomalib_synth.commands.arguments.parse_arguments", lambda *_: {})
+    with pytest.raises(SystemExit, match=r"^anomalib-synth: there is not enough memory \(.+\)"):
+        main(["build"])
+
+
+def test_fault_of_ours_is_not_hidden_when_it_is_no_lack_of_memory(monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        msg = "a fault"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("anomalib_synth.cli.load", lambda name: fail)
+    monkeypatch.setattr("anomalib_synth.commands.arguments.parse_arguments", lambda *_: {})
+    with pytest.raises(RuntimeError, match="a fault"):
+        main(["build"])
+
+
+def test_command_goes_on_when_the_terminal_cannot_show_a_name(tmp_path, monkeypatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    main(["configs", "--name", "train/quickstart", "--copy", str(tmp_path / "größe")])
+    assert b"gr\\xf6\\xdfe" in shown.getvalue()

@@ -76,3 +76,27 @@ def test_extra_is_asked_for_first_when_the_run_is_dry(command, module, parts_roo
     monkeypatch.setattr(preconditions, "find_spec", lambda name: None if name == module else there(name))
     with pytest.raises(SystemExit, match=f"needs {module}, not installed here"):
         main(command.format(normals=parts_root / "train" / "good", out=tmp_path / "out").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("preview", {"normals": "in", "out": "in/preview.png"}),
+        ("calibrate", {"checkpoint": "x.ckpt", "normals": "in", "out": "in/results"}),
+        ("calibrate", {"checkpoint": "x.ckpt", "normals": "other", "defects": "in", "out": "in"}),
+        ("calibrate", {"checkpoint": "x.ckpt", "normals": "other", "train_normals": "in", "out": "in/x"}),
+        ("predict", {"detector": "x.ckpt", "images": "in", "out": "in/x"}),
+        ("predict", {"detector": "x.ckpt", "images": "out/pictures", "out": "out"}),
+        ("predict", {"detector": "x.ckpt", "images": "out/crops/day1", "out": "out"}),
+    ],
+)
+def test_out_is_refused_when_it_would_mix_with_the_images(command, options, tmp_path) -> None:
+    given = [word for name, value in options.items() for word in (f"--{name}", str(tmp_path / value))]
+    with pytest.raises(SystemExit, match=r"must lie outside"):
+        main([command, *given])
+    assert not list(tmp_path.iterdir())
+
+
+def test_page_is_written_among_the_images_when_it_is_no_image(tmp_path) -> None:
+    with pytest.raises(SystemExit, match=r"`normals` must be a folder with images"):
+        main(["preview", "--normals", str(tmp_path), "--out", str(tmp_path / "preview.html")])

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from anomalib_synth.images import list_images
+from anomalib_synth.images import find_images, list_images
 
 
 def test_hidden_files_and_copies_of_notebooks_are_left_out(tmp_path) -> None:
@@ -58,3 +58,19 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch) -> None:
     listing = list_images(tmp_path)
     assert list(listing.files) == ["a/0.png"]
     assert listing.foreign == {"b": "the folder cannot be read (Permission denied)"}
+
+
+def test_folder_is_no_image_in_another_format_when_it_is_not_there(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"which is no folder\.$"):
+        list_images(tmp_path / "nowhere")
+
+
+def test_link_to_a_folder_is_named_when_it_is_not_followed(tmp_path) -> None:
+    for name in ("elsewhere/b.png", "good/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "good" / "more").symlink_to(tmp_path / "elsewhere")
+    listing = find_images(tmp_path / "good")
+    assert list(listing.files) == ["a.png"]
+    assert listing.foreign == {"more": "a link to a folder is not followed; name that folder, or copy it here"}
+    assert listing.note().startswith("Left out 1 folder, such as 'more': a link to a folder is not followed")

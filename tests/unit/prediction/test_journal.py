@@ -136,3 +136,10 @@ def test_every_picture_has_a_name_of_its_own(tmp_path) -> None:
     with again.opened():
         assert again.name_picture("a.png", "3" * 32, "pictures", ".jpg") == "pictures/a-33333333.jpg"
         assert again.name_picture("a.png", "1" * 32, "pictures", ".jpg") == names[0]
+
+
+@pytest.mark.parametrize("name", ["pictures", "crops"])
+def test_folder_is_refused_when_its_pictures_are_no_predictions(name, tmp_path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"holds {name}, but no prediction wrote it"):
+        open_journal(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anomalib_synth.learning.versions import set_learned_aside
 from anomalib_synth.prediction.locating import locate_detector
 from anomalib_synth.prediction.opening import open_detector
 
@@ -88,3 +89,19 @@ def test_model_is_refused_when_the_detector_is_an_export(tmp_path) -> None:
     touch(tmp_path, "model.onnx")
     with pytest.raises(ValueError, match="`model` and `tiler` belong to a checkpoint"):
         open_detector(tmp_path, model="Padim")
+
+
+@pytest.mark.parametrize("made", [[], ["candidates/padim/weights/lightning/model.ckpt"], ["detector/config.yaml"]])
+def test_build_is_refused_when_it_has_not_ended(tmp_path, made) -> None:
+    touch(tmp_path, "build.json", *made)
+    with pytest.raises(ValueError, match="is a build that has not ended"):
+        locate_detector(tmp_path)
+
+
+def test_learned_versions_are_set_aside_when_another_detector_takes_their_place(tmp_path) -> None:
+    for n in (1, 2):
+        touch(tmp_path, "calibrated.ckpt", "learned/history.json", "learned/detector.ckpt")
+        assert set_learned_aside(tmp_path) == tmp_path / f"learned.before-{n}"
+        assert (tmp_path / f"learned.before-{n}" / "detector.ckpt").is_file()
+        assert locate_detector(tmp_path).path == tmp_path / "calibrated.ckpt"
+    assert set_learned_aside(tmp_path) is None

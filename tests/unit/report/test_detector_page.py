@@ -73,3 +73,22 @@ def test_picture_is_left_out_when_its_file_is_gone(tmp_path) -> None:
     page = describe_calibration(calibration)
     assert page["near"] == []
     write_page(page, tmp_path / "page.html", title="x")
+
+
+@pytest.mark.parametrize("found", [0.9, 0.3])
+def test_names_of_options_are_code_when_a_text_has_them_in_backticks(found, tmp_path) -> None:
+    write_page(describe_calibration(make_calibration(found, tmp_path)), tmp_path / "page.html", title="x")
+    text = (tmp_path / "page.html").read_text()
+    assert "<code>min_recall</code>" in text
+    assert "`" not in text[text.index("<body>") :]
+
+
+@pytest.mark.parametrize(("strongest", "warned"), [(2, True), (80, False)])
+def test_page_warns_when_few_defects_decide(strongest, warned, tmp_path) -> None:
+    page = describe_calibration(make_calibration(0.9, tmp_path))
+    page["undecided"] = warned
+    page["strongest"] = {**page["strongest"], "of": strongest}
+    write_page(page, tmp_path / "page.html", title="x")
+    text = (tmp_path / "page.html").read_text()
+    assert (f"Only {strongest} defects of the highest strength were there" in text) is warned
+    assert "set for 10 % at most" in text

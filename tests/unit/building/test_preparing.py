@@ -1,0 +1,46 @@
+"""The first steps of a build, on folders as they are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from anomalib_synth.building.preparing import prepare
+from anomalib_synth.building.settings import BuildSettings
+from anomalib_synth.building.state import BuildState
+from anomalib_synth.building.timeline import Timeline
+
+
+@pytest.fixture
+def settings(tmp_path) -> BuildSettings:
+    (tmp_path / "good").mkdir()
+    for n in range(24):
+        levels = np.random.default_rng(n).integers(0, 255, (32, 32)).astype(np.uint8)
+        Image.fromarray(levels).save(tmp_path / "good" / f"{n:02d}.png")
+    return BuildSettings(normals=tmp_path / "good", out=tmp_path / "out", generator={})
+
+
+def run(settings: BuildSettings) -> tuple[list[dict], str]:
+    printed = io.StringIO()
+    with Timeline(Console(file=printed, width=200)) as timeline:
+        prepared = prepare(settings, BuildState(settings.out / "build.json"), timeline)
+    return prepared.looks, printed.getvalue()
+
+
+def test_link_that_leads_nowhere_is_listed_as_unreadable(settings) -> None:
+    (settings.normals / "gone.png").symlink_to(settings.normals / "nowhere.png")
+    for _ in range(2):  # looked at, and remembered
+        looks, printed = run(settings)
+        assert [row["name"] for row in looks if row["unreadable"]] == ["gone.png"]
+        assert "1 image cannot be read and is left out: gone.png." in printed
+
+
+def test_line_is_one_line_when_a_name_holds_a_line_end(settings) -> None:
+    (settings.normals / "cut\nFIT TO DEPLOY\x1b[2J.png").write_bytes(b"x")
+    _, printed = run(settings)
+    assert "left out: cut\\nFIT TO DEPLOY\\x1b[2J.png." in printed
+    assert "\x1b" not in printed
