@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from kornia.color import rgb_to_grayscale
 
 
 def find_grey(images: torch.Tensor) -> list[bool]:
@@ -13,6 +14,7 @@ def find_grey(images: torch.Tensor) -> list[bool]:
 
 def take_colour_out(target: torch.Tensor, grey: list[bool]) -> torch.Tensor:
     """Take the colour out of those windows (N, C, h, w) that are grey: a grey camera sees no red fibre."""
-    level = sum(target.unbind(1)) * (1 / target.shape[1])
+    if target.shape[1] == 1:
+        return target
     rows = torch.tensor(grey, device=target.device).view(-1, 1, 1, 1)
-    return torch.where(rows, level.unsqueeze(1), target)
+    return torch.where(rows, rgb_to_grayscale(target), target)

@@ -8,7 +8,7 @@ from anomalib_synth.functional.layers import Layer, Window
 from anomalib_synth.functional.masks import blob, exact_mean, rectangle, smoothstep, soft_wave
 from anomalib_synth.functional.noise import fractal_noise, noise_along, white_noise
 from anomalib_synth.functional.shading import Params, bump, over, shade
-from anomalib_synth.functional.warping import displace, shift_planes
+from anomalib_synth.functional.warping import displace, elastic_field, shift_planes
 
 SHIFTED, GHOSTED, SPLIT, MISSING = 0, 1, 2, 3
 
@@ -104,13 +104,14 @@ def misprint(window: Window, params: Params) -> Layer:
 
 
 def deformation(window: Window, params: Params) -> Layer:
-    """A smooth local warp: the surface bulges, is pinched, swirled or wavy, and fades into its surroundings.
+    """A smooth local warp: the surface bulges, is pinched, swirled, wavy or crumpled, and fades into its surroundings.
 
     The swirl turns by ``2 atan(twist m)``: cosine and sine are then rational in ``m``, and exactly rounded.
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; bulge: magnification at the centre, < 0 pinches, [-0.8, 0.8];
         twist: tangent of half the angle at the centre; wave: amplitude, pixels; pitch: wave length, pixels;
+        elastic: largest displacement by an elastic field, pixels; field: number of the field;
         relief: tone of the shading that comes with it, [-1, 1]; light_u, light_v: towards the light, unit.
     """
     u, v = window.rotated(params["cos"], params["sin"])
@@ -124,6 +125,12 @@ def deformation(window: Window, params: Params) -> Layer:
     new_u = scale * (u * cos - v * sin) - u
     new_v = scale * (u * sin + v * cos) - v + params["wave"] * weight * soft_wave(u / params["pitch"])
     dx, dy = new_u * params["cos"] - new_v * params["sin"], new_u * params["sin"] + new_v * params["cos"]
+    crumpled = (params["elastic"].flatten() > 0).nonzero().flatten().tolist()
+    if crumpled:
+        amount = (params["elastic"] * weight)[crumpled]
+        field = elastic_field(params["field"][crumpled], 0.5 * a[crumpled], 0.5 * b[crumpled])
+        dx[crumpled] += amount * field[:, :1]
+        dy[crumpled] += amount * field[:, 1:]
     _, slope = bump(u, v, (params["radius_u"], params["radius_v"]), (params["light_u"], params["light_v"]))
     relief = params["relief"] * slope * torch.minimum(params["radius_u"], params["radius_v"]) * 0.58
     return Layer(target=shade(displace(window.image, dx, dy), relief), alpha=smoothstep(left, 0.0, 0.12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from kornia.color import rgb_to_grayscale
 
 from anomalib_synth.functional.layers import Layer
 
@@ -22,10 +23,8 @@ def shade(image: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
 
 def colour(params: Params, image: torch.Tensor) -> torch.Tensor:
     """Return the colour ``red, green, blue`` as (N, C, 1, 1): its luminance (Rec. 601) on a grey image."""
-    red, green, blue = params["red"], params["green"], params["blue"]
-    if image.shape[1] == 1:
-        return 0.299 * red + 0.587 * green + 0.114 * blue
-    return torch.cat([red, green, blue], dim=1)
+    rgb = torch.cat([params["red"], params["green"], params["blue"]], dim=1)
+    return rgb_to_grayscale(rgb) if image.shape[1] == 1 else rgb
 
 
 def over(*coats: tuple[torch.Tensor, torch.Tensor]) -> Layer:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import torch
+from kornia.filters import gaussian_blur2d, motion_blur
 
 from anomalib_synth.functional.masks import soft_wave
 from anomalib_synth.functional.noise import fractal_noise, hash_uniform, white_noise
 
 
-def procedural_texture(seed: torch.Tensor, size: tuple[int, int], channels: int) -> torch.Tensor:
-    """Render textures of stripes, clouds and grain between two random colours.
+def procedural_texture(seed: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Render a texture of stripes, clouds and grain: levels, and a palette that fades from one colour to another.
+
+    Some are left sharp, some are blurred: by a Gaussian, like lacquer, or along a direction, like brushed metal.
 
     Args:
-        seed: (N,) seeds.
-        size: Height and width in pixels.
-        channels: 1 or 3.
+        seed: Seed of the texture.
+        side: Side in pixels.
 
     Returns:
-        (N, channels, h, w) float32 in [0, 1].
+        Levels (side, side) uint8, and the colour of each level, (3, 256) float32 in [0, 1].
     """
-    h, w = size
-    x = torch.arange(w, device=seed.device, dtype=torch.float32).view(1, 1, 1, -1).expand(len(seed), -1, -1, -1)
-    y = torch.arange(h, device=seed.device, dtype=torch.float32).view(1, 1, -1, 1).expand(len(seed), -1, -1, -1)
-    knobs = hash_uniform(seed.view(-1, 1), torch.zeros_like(seed).view(-1, 1), torch.arange(6, device=seed.device))
-    period, cell, mix, grain, tilt, contrast = (knob.view(-1, 1, 1, 1) for knob in knobs.unbind(1))
-    side = max(8, min(h, w))
-    clouds = fractal_noise(seed, x, y, (cell.flatten() * cell.flatten() * 0.3 + 0.03) * side, octaves=2)
-    warp = 6 * (clouds - 0.5)
-    stripes = 0.5 + 0.5 * soft_wave((x + y * (4 * tilt - 2)) / (4 + period * 0.2 * side) + warp)
-    speckle = white_noise(seed + 1, x, y) - 0.5
+    seeds = torch.tensor([seed])
+    place = torch.arange(side, dtype=torch.float32).view(1, 1, 1, -1)
+    x, y = place, place.transpose(2, 3)
+    period, cell, mix, grain, tilt, contrast = hash_uniform(seeds, torch.tensor(0), torch.arange(6)).tolist()
+    clouds = fractal_noise(seeds, x, y, torch.tensor([(cell * cell * 0.3 + 0.03) * side]), octaves=2)
+    stripes = 0.5 + 0.5 * soft_wave((x + y * (4 * tilt - 2)) / (4 + period * 0.2 * side) + 6 * (clouds - 0.5))
+    speckle = white_noise(seeds + 1, x, y) - 0.5
     level = (mix * stripes + (1 - mix) * clouds + 0.5 * grain * speckle).clamp(0, 1)
-    colours = hash_uniform(
-        seed.view(-1, 1), torch.ones_like(seed).view(-1, 1), torch.arange(2 * channels, device=seed.device)
-    ).view(-1, 2, channels, 1, 1)
-    low, high = colours.unbind(1)
+    low, high = hash_uniform(seeds, torch.tensor(1), torch.arange(6)).view(2, 3, 1)
     high = torch.where((high - low).abs() < 0.15, 1 - low, high)
-    return low + (0.4 + 0.6 * contrast) * level * (high - low)
+    ramp = torch.arange(256, dtype=torch.float32) / 255
+    palette = low + (0.4 + 0.6 * contrast) * ramp * (high - low)
+    return (_soften(level, seed)[0, 0] * 255).round().to(torch.uint8), palette
+
+
+def _soften(level: torch.Tensor, seed: int) -> torch.Tensor:
+    """Blur the levels (1, 1, h, w) of a texture, or leave them: always one, a convolution may depend on the batch."""
+    way, strength, angle = hash_uniform(torch.tensor(seed), torch.tensor(2), torch.arange(3)).tolist()
+    size, sigma = 5 + 2 * int(3 * strength), 0.5 + 1.5 * strength
+    if way < 0.4:
+        return level
+    if way < 0.7:
+        return gaussian_blur2d(level, (size, size), (sigma, sigma), border_type="replicate")
+    return motion_blur(level, size, 180.0 * angle, 0.0, border_type="replicate", mode="bilinear")

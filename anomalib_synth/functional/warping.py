@@ -1,25 +1,47 @@
-"""Resampling of a window at displaced places."""
+"""Resampling of a window at displaced places: kornia's remap, with coordinates that only exact operations made.
+
+kornia's matrix warps are left out: the inverse of a matrix and the product with it may come out in other last bits for
+another batch size. Its ``elastic_transform2d`` is too, because it blurs a field as large as the window, which is five
+times as slow at 256 x 256; the fields here are blurred once, at one size, and looked up.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
-from torch.nn import functional as F
+from kornia.filters import gaussian_blur2d
+from kornia.geometry.transform import remap
+
+from anomalib_synth.functional.noise import white_noise
+
+ELASTIC_FIELDS = 16
+_FIELD_SIDE, _FIELD_SMOOTHING = 96, 6.0
 
 
-def sample_at(image: torch.Tensor, column: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-    """Look an image up at fractional pixel positions, bilinearly; positions outside take the border's colour.
+def sample_at(
+    image: torch.Tensor, column: torch.Tensor, row: torch.Tensor, *, padding_mode: str = "border"
+) -> torch.Tensor:
+    """Look an image up at fractional pixel positions, bilinearly.
 
     Args:
-        image: (N, C, h, w) windows.
+        image: (N, C, H, W) windows.
         column: (N, 1, h, w) columns, 0 at the centre of the first one.
         row: (N, 1, h, w) rows, 0 at the centre of the first one.
+        padding_mode: What lies outside: the ``"border"``'s colour, or the image's ``"reflection"``.
 
     Returns:
         (N, C, h, w) float32.
     """
-    h, w = image.shape[-2:]
-    grid = torch.cat([(2 * column + 1) / w - 1, (2 * row + 1) / h - 1], dim=1).permute(0, 2, 3, 1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    height, width = image.shape[-2:]
+    return remap(
+        image,
+        ((2 * column + 1) / width - 1)[:, 0],
+        ((2 * row + 1) / height - 1)[:, 0],
+        padding_mode=padding_mode,
+        align_corners=False,
+        normalized_coordinates=True,
+    )
 
 
 def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
@@ -30,10 +52,30 @@ def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.T
         dx: (N, 1, h, w) pixels.
         dy: (N, 1, h, w) pixels.
     """
-    h, w = image.shape[-2:]
-    columns = torch.arange(w, device=image.device, dtype=image.dtype).view(1, 1, 1, -1)
-    rows = torch.arange(h, device=image.device, dtype=image.dtype).view(1, 1, -1, 1)
+    columns, rows = pixel_grid(image)
     return sample_at(image, columns + dx, rows + dy)
+
+
+def turn(image: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn what a window shows about its centre; what lies outside is its reflection.
+
+    Args:
+        image: (N, C, h, w) windows.
+        cos: (N, 1, 1, 1) of the angle, from x towards y.
+        sin: (N, 1, 1, 1).
+    """
+    columns, rows = pixel_grid(image)
+    middle_x, middle_y = (image.shape[-1] - 1) / 2, (image.shape[-2] - 1) / 2
+    x, y = columns - middle_x, rows - middle_y
+    return sample_at(image, x * cos + y * sin + middle_x, y * cos - x * sin + middle_y, padding_mode="reflection")
+
+
+def pixel_grid(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the columns (1, 1, 1, w) and the rows (1, 1, h, 1) of the pixels of windows (N, C, h, w)."""
+    h, w = image.shape[-2:]
+    columns = torch.arange(w, device=image.device, dtype=torch.float32).view(1, 1, 1, -1)
+    rows = torch.arange(h, device=image.device, dtype=torch.float32).view(1, 1, -1, 1)
+    return columns, rows
 
 
 def shift_planes(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
@@ -49,3 +91,31 @@ def shift_planes(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> tor
     row = torch.arange(h, device=image.device).view(1, 1, -1, 1) + dy.long()
     index = row.clamp(0, h - 1) * w + column.clamp(0, w - 1)
     return image.flatten(2).gather(2, index.flatten(2).expand(*image.shape[:2], -1)).view_as(image)
+
+
+def elastic_field(which: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return an elastic field (Simard et al. 2003): white noise, blurred by a Gaussian, as a displacement.
+
+    Args:
+        which: (N, 1, 1, 1) number of the field, a whole number below :data:`ELASTIC_FIELDS`.
+        a: (N, 1, h, w) where to look it up, in [-1, 1] from one side to the other.
+        b: (N, 1, h, w) likewise, across.
+
+    Returns:
+        (N, 2, h, w) float32 in [-1, 1]: along x and along y.
+    """
+    fields = _elastic_fields().to(a.device)[which.flatten().long()]
+    half = (_FIELD_SIDE - 1) / 2
+    return sample_at(fields, half + half * a, half + half * b)
+
+
+@lru_cache(maxsize=1)
+def _elastic_fields() -> torch.Tensor:
+    """Render the fields (16, 2, 96, 96), all of them at once: always the same call, so always the same bits."""
+    seeds = torch.arange(2 * ELASTIC_FIELDS)
+    place = torch.arange(_FIELD_SIDE, dtype=torch.float32).expand(len(seeds), 1, 1, -1)
+    noise = white_noise(seeds, place, place.transpose(2, 3))
+    size = 2 * round(3 * _FIELD_SMOOTHING) + 1
+    smooth = gaussian_blur2d(noise - 0.5, (size, size), (_FIELD_SMOOTHING, _FIELD_SMOOTHING), border_type="circular")
+    smooth = smooth / smooth.abs().amax((2, 3), keepdim=True)
+    return ((smooth * 2.0**12).round() * 2.0**-12).view(ELASTIC_FIELDS, 2, _FIELD_SIDE, _FIELD_SIDE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from anomalib_synth.functional.masks import box_blur, count_pixels, exact_mean
+from anomalib_synth.functional.masks import box_blur, exact_mean
 
 _LEVEL = 1 / 255
 _MEASURED = ("area", "visibility", "agreement", "foreground")
@@ -91,12 +91,14 @@ class SampleChecks:
         floor = noise + 2 * _LEVEL
         change = (changed - source).abs_().amax(1, keepdim=True)
         level = (0.5 * self.min_visibility * floor).clamp_min(_LEVEL).view(-1, 1, 1, 1)
-        mask = (support & (box_blur(change) >= level) & (change > 0)).float()
-        pixels = count_pixels(mask)
-        area = pixels.float() / image_pixels
-        visibility = exact_mean(change, mask) / floor
-        agreement = pixels.float() / count_pixels(support).clamp_min(1).float()
-        on_part = count_pixels(mask * foreground).float() / pixels.clamp_min(1).float()
+        inside = support & (box_blur(change) >= level) & (change > 0)
+        mask = inside.float()
+        counted = torch.stack([inside, support, inside & (foreground > 0)]).flatten(2).sum(2, dtype=torch.int32)
+        pixels, meant, on_part = counted.float().unbind(0)
+        area = pixels / image_pixels
+        visibility = exact_mean(change, mask, count=pixels) / floor
+        agreement = pixels / meant.clamp_min(1)
+        on_part = on_part / pixels.clamp_min(1)
         quality = agreement.clamp(max=1) * (visibility / (visibility + 1))
         columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
         measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]

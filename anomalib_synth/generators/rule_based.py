@@ -253,9 +253,13 @@ class RuleBasedGenerator(ProposingGenerator):
         return donors
 
     def _cut_textures(self, image: torch.Tensor, listed: list[Params]) -> torch.Tensor:
-        """Return a foreign texture for each window, from the user's folder or rendered."""
-        cut = [self._textures.cut(Draws(int(p["texture"])), image.shape[-2:], image.shape[1]) for p in listed]
-        return (cut[0].unsqueeze(0) if len(cut) == 1 else torch.stack(cut)).to(image.device)
+        """Return a foreign texture for each window, from the user's folder or rendered; its own where that serves."""
+        size, channels = image.shape[-2:], image.shape[1]
+        cut = [
+            image[n] if p.get("structural") else self._textures.cut(Draws(int(p["texture"])), size, channels)
+            for n, p in enumerate(listed)
+        ]
+        return torch.stack([texture.to(image.device) for texture in cut])
 
 
 def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dict[str, float]:

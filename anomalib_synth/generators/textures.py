@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from kornia.enhance import invert
 from PIL import Image
 from torch.nn import functional as F
 
+from anomalib_synth.functional.enhancement import (
+    Step,
+    change_brightness,
+    change_chroma,
+    change_depth,
+    change_gamma,
+    change_solarisation,
+    equalise_palette,
+    jitter_palette,
+    look_up,
+)
 from anomalib_synth.functional.textures import procedural_texture
 from anomalib_synth.images import (
     UnreadableImageError,
@@ -23,6 +36,8 @@ from anomalib_synth.images import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anomalib_synth.generators.seeding import Draws
 
 _MAX_SIDE = 512
@@ -42,14 +57,13 @@ class ProceduralTextures:
     """A fixed set of 96 rendered textures, each rendered on first use and kept for the next."""
 
     def __init__(self) -> None:
-        self._cache: dict[int, torch.Tensor] = {}
+        self._cache: dict[int, _Texture] = {}
 
     def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
-        """Cut a random window out of a random texture, recoloured: (channels, h, w) float32 in [0, 1]."""
+        """Cut a random window out of a random texture, its tones varied: (channels, h, w) float32 in [0, 1]."""
         index = rng.integer(0, _RENDERED - 1)
         if index not in self._cache:
-            texture = procedural_texture(torch.tensor([index]), (_RENDERED_SIDE, _RENDERED_SIDE), 3)[0]
-            self._cache[index] = (texture * 255).round().to(torch.uint8)
+            self._cache[index] = _Texture(*procedural_texture(index, _RENDERED_SIDE))
         return _cut(self._cache[index], rng, size, channels)
 
 
@@ -62,7 +76,7 @@ class TextureFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._cache: dict[Path, torch.Tensor] = {}
+        self._cache: dict[Path, _Texture] = {}
 
     @cached_property
     def files(self) -> list[Path]:
@@ -81,11 +95,11 @@ class TextureFolder:
         return find_white_point(self.files)
 
     def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
-        """Cut a random window out of a random texture, recoloured: (channels, h, w) float32 in [0, 1]."""
+        """Cut a random window out of a random texture, its tones varied: (channels, h, w) float32 in [0, 1]."""
         return _cut(self._read(rng.choice(self.files)), rng, size, channels)
 
-    def _read(self, file: Path) -> torch.Tensor:
-        """Read a file as (3, H, W) uint8, at most 512 pixels a side."""
+    def _read(self, file: Path) -> _Texture:
+        """Read a file, at most 512 pixels a side."""
         if file not in self._cache:
             try:
                 with allow_large_images():
@@ -94,27 +108,66 @@ class TextureFolder:
                 msg = f"`texture_dir` holds an unreadable image, {str(file)!r}: {error}. Remove or replace it."
                 raise ValueError(msg) from error
             image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-            pixels = np.array(image)
             if len(self._cache) >= _CACHE:
                 self._cache.pop(next(iter(self._cache)))
-            self._cache[file] = torch.from_numpy(pixels).permute(2, 0, 1)
+            self._cache[file] = _index(image)
         return self._cache[file]
 
 
-def _cut(texture: torch.Tensor, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
-    """Cut a window out of a (3, H, W) uint8 texture, enlarged if it is smaller, and vary its colours.
+class _Texture:
+    """A texture that is kept: an image of indices (H, W) uint8, and its palette (3, 256) in [0, 1]."""
 
-    DRAEM jitters textures by a random choice of photometric transforms; here channels are rotated, and the colours
-    inverted, darkened or brightened.
+    def __init__(self, index: torch.Tensor, palette: torch.Tensor) -> None:
+        self.index = index
+        self.palette = palette
+
+    @cached_property
+    def equalised(self) -> torch.Tensor:
+        """The palette that equalises its histograms."""
+        return equalise_palette(self.palette, self.index)
+
+
+def _index(image: Image.Image) -> _Texture:
+    """Reduce an RGB image to the 256 colours that say most about it."""
+    indexed = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    listed = np.array(indexed.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    colours[: len(listed)] = listed
+    return _Texture(torch.from_numpy(np.array(indexed)), torch.from_numpy(colours.T / 255).float().contiguous())
+
+
+def _cut(texture: _Texture, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
+    """Cut a window out of a texture, enlarged if that is smaller, and vary its tones and colours.
+
+    As in DRAEM, three of its photometric transforms are drawn. Differs: equalising comes first, and there is no
+    sharpening, no automatic contrast and no turn.
     """
-    h, w = size
-    scale = max(h / texture.shape[1], w / texture.shape[2])
-    if scale > 1:
-        enlarged = (max(h, int(texture.shape[1] * scale)), max(w, int(texture.shape[2] * scale)))
-        texture = F.interpolate(texture[None], size=enlarged, mode="nearest")[0]
-    top, left = rng.integer(0, texture.shape[1] - h), rng.integer(0, texture.shape[2] - w)
-    window = texture[:, top : top + h, left : left + w]
-    gain, invert, turn = rng.uniform(0.6, 1.0) / 255, rng.unit() < 0.25, rng.integer(0, 2)
-    window = window[[turn, (turn + 1) % 3, (turn + 2) % 3]] if channels == 3 else window[turn : turn + 1]
-    window = window * gain
-    return window.neg_().add_(1) if invert else window
+    height, width = texture.index.shape
+    scale = max(1.0, size[0] / height, size[1] / width)
+    h, w = (min(most, math.ceil(side / scale)) for most, side in zip((height, width), size, strict=True))
+    top, left = rng.integer(0, height - h), rng.integer(0, width - w)
+    drawn = _draw_three(rng)
+    palette = texture.equalised if _EQUALISE in drawn else texture.palette
+    palette = jitter_palette(palette, [_STEPS[name](rng) for name in drawn if name != _EQUALISE])
+    if channels == 1:
+        channel = rng.integer(0, 2)
+        palette = palette[channel : channel + 1]
+    window = look_up(palette, texture.index[top : top + h, left : left + w])
+    return F.interpolate(window[None], size=size, mode="nearest")[0] if scale > 1 else window
+
+
+def _draw_three(rng: Draws) -> list[str]:
+    """Draw three different transforms, in the order in which they were drawn."""
+    left = [_EQUALISE, *_STEPS]
+    return [left.pop(rng.integer(0, len(left) - 1)) for _ in range(3)]
+
+
+_EQUALISE = "equalise"
+_STEPS: dict[str, Callable[[Draws], Step]] = {
+    "gamma": lambda rng: change_gamma([rng.uniform(0.5, 2.0) for _ in range(3)]),
+    "brightness": lambda rng: change_brightness(rng.uniform(0.8, 1.2), rng.uniform(-0.12, 0.12)),
+    "hue": lambda rng: change_chroma(rng.uniform(0.5, 1.5), rng.uniform(-math.pi, math.pi)),
+    "solarise": lambda rng: change_solarisation(rng.uniform(0.125, 0.5)),
+    "posterise": lambda rng: change_depth(rng.integer(2, 6)),
+    "invert": lambda rng: invert,
+}

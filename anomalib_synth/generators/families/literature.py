@@ -43,7 +43,14 @@ def _draw_rectangle(rng: Draws, frame: Frame, *, low: float = 0.1) -> Params:
 
 
 def _jitter(rng: Draws) -> Params:
-    return {"gain": rng.uniform(0.85, 1.15), "offset": rng.uniform(-0.1, 0.1)}
+    """Draw the paper's jitter of contrast, brightness, saturation and hue, a tenth of each."""
+    saturation, turn = rng.uniform(0.9, 1.1), rng.uniform(-0.2, 0.2) * math.pi
+    return {
+        "gain": rng.uniform(0.85, 1.15),
+        "offset": rng.uniform(-0.1, 0.1),
+        "chroma_along": saturation * math.cos(turn),
+        "chroma_across": saturation * math.sin(turn),
+    }
 
 
 def _draw_cut_paste(rng: Draws, frame: Frame) -> Params:
@@ -51,13 +58,16 @@ def _draw_cut_paste(rng: Draws, frame: Frame) -> Params:
 
 
 def _draw_scar(rng: Draws, frame: Frame) -> Params:
-    angle = rng.uniform(-math.pi / 4, math.pi / 4) + rng.choice([0.0, math.pi / 2])
+    turn = rng.uniform(-math.pi / 4, math.pi / 4)
+    angle = turn + rng.choice([0.0, math.pi / 2])
     half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15))
     half_v = max(1.0, rng.uniform(0.004, 0.03) * frame.side)
     cos, sin = math.cos(angle), math.sin(angle)
     return _jitter(rng) | {
         "cos": cos,
         "sin": sin,
+        "turn_cos": math.cos(turn),
+        "turn_sin": math.sin(turn),
         "half_u": half_u,
         "half_v": half_v,
         "extent_x": 2 * (abs(cos) * half_u + abs(sin) * half_v) + 4,
@@ -167,7 +177,7 @@ FAMILIES = [
         name="cutpaste_scar",
         source="CutPaste, arXiv 2104.04015",
         draw=_draw_scar,
-        render=kernels.cut_paste,
+        render=kernels.cut_paste_scar,
         caption=_sized("misplaced strip"),
         physical=False,
         needs="donor",

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from anomalib_synth.functional import physical_object as kernels
+from anomalib_synth.functional.warping import ELASTIC_FIELDS
 from anomalib_synth.generators.families.family import Family, Frame, Params, phrase, size_word
 from anomalib_synth.generators.families.shapes import (
     draw_ellipse,
@@ -87,7 +88,7 @@ def _caption_misprint(params: Params) -> str:
 
 def _draw_deformation(rng: Draws, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.3, slim=0.6, grow=1.0)
-    kind = rng.choice(["bulge", "pinch", "swirl", "wave"])
+    kind = rng.choice(["bulge", "pinch", "swirl", "wave", "elastic"])
     bulge = {"bulge": rng.uniform(0.4, 0.7), "pinch": -rng.uniform(0.4, 0.75)}.get(kind, 0.0)
     return params | light_along(params, draw_light(rng)) | {
         "bulge": bulge,
@@ -95,6 +96,8 @@ def _draw_deformation(rng: Draws, frame: Frame) -> Params:
         "twist": rng.sign() * rng.uniform(0.35, 1.0) if kind == "swirl" else 0.0,
         "wave": 0.16 * params["radius_v"] * rng.uniform(0.6, 1.2) if kind == "wave" else 0.0,
         "pitch": params["radius_u"] * rng.uniform(0.5, 0.9),
+        "elastic": 0.25 * params["radius_v"] * rng.uniform(0.6, 1.2) if kind == "elastic" else 0.0,
+        "field": float(rng.integer(0, ELASTIC_FIELDS - 1)),
     }  # fmt: skip
 
 
