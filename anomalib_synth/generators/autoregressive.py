@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import REGISTRY
-from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts
+from anomalib_synth.generators.local_edits import draw_into
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, read_prompts, say_contrast
+from anomalib_synth.generators.regions import clip_to_region, fill_region, read_region
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
-from anomalib_synth.generators.windows import (
-    check_texts,
-    cut_padded,
-    draw_region,
-    find_inside,
-    follow_colour,
-    one_thread,
-    surround,
-)
+from anomalib_synth.generators.validation import check_images, check_masks
+from anomalib_synth.generators.windows import check_texts, draw_region
 from anomalib_synth.models.bundle import Bundle, load_bundle
-from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
+from anomalib_synth.models.editing import Sampling, TokenBackend, Weights
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
-from anomalib_synth.models.tokenizer import WINDOW_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +32,8 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.prepared import PreparedNormals
     from anomalib_synth.sample import AnomalySample
+
+Shape = Literal["region", "family"]
 
 
 class AutoregressiveGenerator(AnomalyGenerator):
@@ -47,8 +43,11 @@ class AutoregressiveGenerator(AnomalyGenerator):
     source's; inside they are sampled scale by scale, given the text and everything around; see
     :func:`anomalib_synth.models.editing.edit_window` for the equations. Nothing is trained when it draws.
 
-    Shape and place of a region follow the text: its noun names a physical family of defects, whose outline is drawn;
-    what fills it is sampled. Without prompts, captions of all physical families are drawn. We differ from the paper:
+    A region that is given, as ``masks`` of a call or as ``region``, is the gate: no token and no pixel outside of it
+    changes, and the defect has its shape. Otherwise shape and place follow the text: its noun names a physical family
+    of defects, whose outline is drawn; what fills it is sampled. Without prompts, captions of all physical families
+    are drawn. What fills a region comes from the text and what is around it: the models do not see what was there,
+    which a strength below 1 mixes in. We differ from the paper:
     the models are small and local (``anomalib-synth fit``), the edit is made in a window at the image's own
     resolution, so that its cost goes with the defect, and what the decoder loses is taken off both sides.
 
@@ -59,6 +58,10 @@ class AutoregressiveGenerator(AnomalyGenerator):
             ``appearances`` and ``positions``; each sample draws one. None draws captions.
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
             where.
+        region: Mask image (white: here) of the region that every defect is drawn into, for parts that are always in the
+            same place; ``masks`` of a call come before it. None draws outlines.
+        shape: What shape a defect has in a region that is given: that of the ``"region"``, or the ``"family"``'s that
+            the text names, cut to the region.
         bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
             the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
             better a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
@@ -68,7 +71,7 @@ class AutoregressiveGenerator(AnomalyGenerator):
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far the latents move from source to edit.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. A
             defect is at most 240 pixels wide, whatever the image.
-        checks: Limits a sample must keep.
+        checks: Limits a sample must keep. A region that is given may be as large as the image.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
@@ -81,6 +84,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
         self,
         prompts: Prompts | None = None,
         *,
+        region: Path | str | None = None,
+        shape: Shape = "region",
         bundle: Path | str | None = None,
         text_encoder: str | None = None,
         sampling: Sampling | None = None,
@@ -94,12 +99,18 @@ class AutoregressiveGenerator(AnomalyGenerator):
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
         self.prompts = None if prompts is None else read_prompts(prompts)
         self._vocabulary = dict(prompts) if isinstance(prompts, Mapping) else None
+        if shape not in get_args(Shape):
+            msg = f"`shape` must be one of {', '.join(map(repr, get_args(Shape)))}, got {shape!r}."
+            raise ValueError(msg)
+        self.region = None if region is None else Path(region)
+        self.shape = shape
         self.bundle_path = None if bundle is None else Path(bundle)
         self.text_encoder = text_encoder
         self.sampling = sampling or Sampling()
         physical = [family.name for family in REGISTRY.values() if family.physical]
         self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
         self._asked: tuple[list[str] | None, list[str] | None, float] = (None, None, 0.0)
+        self._is_gated = False
         self._reported: set[str] = set()
 
     @property
@@ -108,12 +119,20 @@ class AutoregressiveGenerator(AnomalyGenerator):
         return {
             "prompts": self._vocabulary or self.prompts,
             "bundle": None if self.bundle_path is None else str(self.bundle_path),
-            **({} if self.text_encoder is None else {"text_encoder": self.text_encoder}),  # older stores lack it
+            # older stores lack these
+            **({} if self.region is None else {"region": str(self.region)}),
+            **({} if self.shape == "region" else {"shape": self.shape}),
+            **({} if self.text_encoder is None else {"text_encoder": self.text_encoder}),
             "sampling": asdict(self.sampling),
             "strength": list(self.shapes.strength),
             "size": list(self.shapes.size),
             **self.common_init_args(),
         }
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: masks of the part and of the region."""
+        return [*super().files, *([] if self.region is None else [self.region])]
 
     @cached_property
     def weights(self) -> Weights:
@@ -157,7 +176,8 @@ class AutoregressiveGenerator(AnomalyGenerator):
         Args:
             images: (B, C, H, W) float in [0, 1], C = 1 or 3.
             seeds: (B,) integers >= 0.
-            masks: (B, 1, H, W), optional: the region a defect should lie in.
+            masks: (B, 1, H, W), optional: the region of each image (non-zero), outside of which nothing changes. Where
+                it is empty, the image comes back unchanged.
             prompts: B texts, in place of the generator's own.
             prompts_to: B texts to move to; needs ``prompts``.
             mix: How far to move, in [0, 1].
@@ -165,6 +185,10 @@ class AutoregressiveGenerator(AnomalyGenerator):
         Raises:
             ValueError: If an argument has the wrong number, size or range.
         """
+        check_images(images)
+        if masks is None and self.region is not None:
+            masks = read_region(self.region, (images.shape[-2], images.shape[-1])).expand(len(images), -1, -1, -1)
+        check_masks(masks, images)
         check_texts("prompts", prompts, len(images))
         check_texts("prompts_to", prompts_to, len(images))
         if not 0 <= mix <= 1 or (prompts_to is not None and prompts is None):
@@ -175,68 +199,58 @@ class AutoregressiveGenerator(AnomalyGenerator):
             None if prompts_to is None else read_prompts(prompts_to),
             mix,
         )
+        self._is_gated = masks is not None
         try:
-            return super().__call__(images, seeds=seeds, masks=masks)
+            sample = super().__call__(images, seeds=seeds, masks=masks)
         finally:
-            self._asked = (None, None, 0.0)
+            self._asked, self._is_gated = (None, None, 0.0), False
+        for row in [] if masks is None else (~(masks > 0).flatten(1).any(1)).nonzero().flatten().tolist():
+            sample.reason[row] = "the region is empty"
+        return sample
 
     def propose(
         self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None
     ) -> Iterator[Proposal]:
         """Propose one defect for each row; see :meth:`AnomalyGenerator.propose`."""
         for row, seed in zip(rows, seeds, strict=True):
-            yield self._edit(images, row, seed, part)
+            region = part[row, 0] if part is not None and self._is_gated else None
+            if region is None or region.any():
+                yield self._edit(images, row, seed, part, region)
 
-    def _edit(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> Proposal:
+    def _edit(
+        self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, region: torch.Tensor | None
+    ) -> Proposal:
         """Draw shape and text of one defect, and sample what fills the shape."""
-        shape, prompt = self._draw_shape(images, row, seed, part)
-        top, left, side = surround(shape, images.shape[-2:], step=WINDOW_STEP)
-        window = cut_padded(images[row], top, left, side)
-        mask = window.new_zeros(1, 1, side, side)
-        inner = find_inside(shape, top, left)
-        mask[:, :, *inner] = shape.support.float()
-        _, prompts_to, mix = self._asked
-        with one_thread():
-            edit = edit_window(
-                self.backend.to(images.device),
-                window,
-                mask,
-                prompt,
-                seed=hash64(seed, "tokens"),
-                sampling=self.sampling,
-                strength=shape.params[0]["strength"],
-                prompt_to=None if prompts_to is None else prompts_to[row],
-                mix=mix,
-            )
-        return self._propose(images, row, shape, prompt, edit, inner)
-
-    def _draw_shape(self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None) -> tuple[Proposal, str]:
-        """Return the outline of a defect, and the text for it."""
         asked = self._asked[0] or self.prompts
         prompt = None
         if asked is not None:
             prompt = asked[row] if self._asked[0] else Draws(hash64(seed, "prompt")).choice(asked)
             self.report_unknown(prompt)
-        return draw_region(self.shapes, images, row, seed, part, prompt)
-
-    def _propose(
-        self, images: torch.Tensor, row: int, shape: Proposal, prompt: str, edit: Edit, inner: tuple[slice, slice]
-    ) -> Proposal:
-        """Return the proposal of an edit: its window is the outline's, softened at the border."""
-        target = follow_colour(edit.image[:, :, *inner], images[row])
-        support = shape.support.float()
-        asked = self._asked[0] is not None or self.prompts is not None
-        return Proposal(
-            rows=[row],
-            top=shape.top,
-            left=shape.left,
-            target=target.clamp(0, 1),
-            alpha=box_blur(support) * support,
-            support=shape.support,
-            families=shape.families,
-            captions=[prompt if asked else shape.captions[0]],
-            params=[shape.params[0] | {"leakage": edit.leakage}],
-            prompts=[prompt],
+        if region is not None and self.shape == "region":
+            shape, text = fill_region(self.shapes, images[row], row, seed, region, prompt)
+        else:
+            shape, text = draw_region(self.shapes, images, row, seed, part, prompt)
+            shape = shape if region is None else clip_to_region(shape, region)
+        _, prompts_to, mix = self._asked
+        target, leakage = draw_into(
+            self.backend,
+            images[row],
+            shape,
+            say_contrast(text),
+            seed=seed,
+            sampling=self.sampling,
+            strength=shape.params[0]["strength"],
+            prompt_to=None if prompts_to is None else say_contrast(prompts_to[row]),
+            mix=mix,
+        )
+        return replace(
+            shape,
+            target=target,
+            alpha=soften_inside(shape.support.float()),
+            captions=shape.captions if prompt is None else [prompt],
+            params=[shape.params[0] | {"leakage": leakage}],
+            prompts=[text],
+            checks=None if region is None else replace(self.checks, area=(self.checks.area[0], 1.0)),
         )
 
     def report_unknown(self, prompt: str) -> None:

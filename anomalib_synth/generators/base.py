@@ -39,6 +39,7 @@ class Proposal:
         - ``target``: (N, C, h, w) float32, full-strength defect; ``alpha``: (N, 1, h, w) float32 coverage by strength
         - ``support``: (N, 1, h, w) bool, where the defect is meant to be, whatever its strength
         - ``families``, ``captions``, ``params``: one entry a row; ``prompts`` too, where there were any
+        - ``checks``: the limits they must keep, where those are not the generator's
     """
 
     rows: list[int]
@@ -51,6 +52,7 @@ class Proposal:
     captions: list[str]
     params: list[dict[str, float]]
     prompts: list[str] | None = None
+    checks: SampleChecks | None = None
 
 
 class AnomalyGenerator(ABC):
@@ -277,7 +279,7 @@ class AnomalyGenerator(ABC):
             if part is None
             else crop_grid(part, proposal.rows, proposal.top, proposal.left, (h, w), (height, width))
         )
-        verdict = self.checks(
+        verdict = (proposal.checks or self.checks)(
             source,
             output.float(),
             proposal.support,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from anomalib_synth.functional.changes import fade_border, find_change
-from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators.base import AnomalyGenerator, Proposal
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.filtered import FilteredGenerator, Mode
@@ -221,7 +221,7 @@ class DiffusionGenerator(AnomalyGenerator):
             top=[task.top],
             left=[task.left],
             target=target.clone(),
-            alpha=box_blur(support.float()) * support * strength,
+            alpha=soften_inside(support.float()) * strength,
             support=support,
             families=task.shape.families,
             captions=[task.caption],

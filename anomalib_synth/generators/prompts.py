@@ -96,6 +96,16 @@ def family_of(prompt: str) -> str | None:
     return next((_FAMILY[word] for word in split_words(prompt) if word in _FAMILY), None)
 
 
+def say_contrast(prompt: str) -> str:
+    """Return a prompt that says how strong a defect is: a high contrast where it says none, as a strength scales it.
+
+    Example:
+        >>> say_contrast("a dark stain"), say_contrast("a dark stain, low contrast")
+        ('a dark stain, high contrast', 'a dark stain, low contrast')
+    """
+    return prompt if "contrast" in split_words(prompt) else f"{prompt}, high contrast"
+
+
 def likeness(prompt: str, caption: str) -> int:
     """Return how many words of a prompt a caption has: to choose a shape that is what the prompt says."""
     return len(set(split_words(prompt)) & set(split_words(caption)))

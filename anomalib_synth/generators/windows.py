@@ -69,14 +69,21 @@ def find_shape(
     shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
 ) -> tuple[Family, Params]:
     """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it."""
+    draws = draw_shapes(shapes, prompt, seed, height, width)
+    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+
+
+def draw_shapes(
+    shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
+) -> list[tuple[Family, Params]]:
+    """Return several draws that fit a window, of the family that a prompt names."""
     if prompt is not None and (name := family_of(prompt)) is not None:
         shapes = shapes.only(name)
     shorter = min(height, width)
     frame = min(1.0, LARGEST_SHAPE / shorter)  # of a large image, draw as for one of the largest window's size
     height, width = round(height * frame), round(width * frame)
     draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
-    draws = [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
-    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+    return [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
 
 
 def clip_shape(shape: Proposal) -> Proposal:

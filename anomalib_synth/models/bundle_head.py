@@ -54,7 +54,8 @@ _RANGES = {
     },
 }
 _LISTS = {"tokenizer": {"strides"}}
-_OPTIONAL = {"token_model": {"text_channels"}}
+_SWITCHES = {"token_model": {"context_only"}}
+_OPTIONAL = {"token_model": {"text_channels", "context_only"}}
 
 
 def read_head(path: Path) -> dict[str, Any]:
@@ -110,13 +111,16 @@ class _Checker:
 
     def arguments(self, name: str, arguments: Any) -> None:
         ranges, place = _RANGES[name], f"models.{name}"
-        known = set(ranges) | _LISTS.get(name, set())
+        switches = _SWITCHES.get(name, set())
+        known = set(ranges) | switches | _LISTS.get(name, set())
         self(isinstance(arguments, dict), place, "must be an object", arguments)
         missing = sorted(known - _OPTIONAL.get(name, set()) - set(arguments))
         self(not missing, place, "must have all arguments of its model", f"none of {missing}")
         unknown = sorted(set(arguments) - known)
         self(not unknown, place, f"must have the arguments {sorted(known)} alone", unknown)
         for key, value in arguments.items():
+            if key in switches:
+                self(isinstance(value, bool), f"{place}.{key}", "must be true or false", value)
             if key in ranges and not (value is None and key in _OPTIONAL.get(name, set())):
                 least, most = ranges[key]
                 self(_is_in(value, least, most), f"{place}.{key}", f"must be an integer in [{least}, {most}]", value)
