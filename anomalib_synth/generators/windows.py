@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position
+from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position, wanted_size
 from anomalib_synth.generators.seeding import hash64
 
 if TYPE_CHECKING:
@@ -68,8 +68,13 @@ def draw_region(
 def find_shape(
     shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
 ) -> tuple[Family, Params]:
-    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it."""
+    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it.
+
+    Of those, one that asks for a size is given the smallest or the largest third.
+    """
     draws = draw_shapes(shapes, prompt, seed, height, width)
+    if prompt is not None and (size := wanted_size(prompt)):
+        draws = sorted(draws, key=_extent, reverse=size > 0)[: -(-len(draws) // 3)]
     return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
 
 
