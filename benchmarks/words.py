@@ -8,7 +8,7 @@ On good images that no model was trained on, prints:
   are drawn before are the same in all runs;
 - type: a classifier learns to name the family of rule-based defects by what they show in regions of any shape, the
   middle of a window or not, never of edits; then it names that of edits of one and the same disc, for captions of every
-  physical family: what the outline says is gone. Chance is 1 / 13. Also without the source beside the edit;
+  physical family: what the outline says is gone. Chance is 1 / 13;
 - size and position: share of pairs of "small" and "large" (or "short" and "long") whose masks go the right way, and of
   masks whose centre lies in the third of the image that the prompt names;
 - noun: change between the edits of two nouns with one seed, over that between two seeds with one noun, same disc;
@@ -69,22 +69,10 @@ def check_context(backend: TokenBackend, windows: torch.Tensor) -> None:
     print(f"context: noise inside moves a logit by {inside:.3f}, around by {around:.3f}; {inside / around:.2f} times")
 
 
-class Reader(Classifier):
-    """A classifier that sees the edit, and what changed or nothing of it."""
-
-    def __init__(self, *, sees_source: bool) -> None:
-        super().__init__()
-        self.sees_source = sees_source
-
-    def forward(self, image: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """(B, 3, S, S) twice -> (B, families)."""
-        return super().forward(image, source if self.sees_source else image)
-
-
-def train_reader(sampler: WindowSampler, steps: int, *, sees_source: bool) -> Reader:
+def train_reader(sampler: WindowSampler, steps: int) -> Classifier:
     """Train on rule-based defects in outlines and regions."""
     torch.manual_seed(0)
-    net = Reader(sees_source=sees_source)
+    net = Classifier()
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
@@ -124,18 +112,14 @@ def check_type(
     edits = [draw_disc(generator, w, captions[f][n], n) for f in PHYSICAL for n, w in enumerate(windows)]
     image, source = torch.stack(edits), windows.repeat(len(PHYSICAL), 1, 1, 1)
     batch = vary_regions(held.draw(2**41, 300), 1, share=1.0)
-    for sees_source in (True, False):
-        with torch.enable_grad():
-            net = train_reader(training, steps, sees_source=sees_source)
-        wanted = torch.tensor([PHYSICAL.index(family) for family in batch.families])
-        real = float((net(batch.image, batch.source).argmax(1) == wanted).float().mean())
-        right = (net(image, source).argmax(1) == asked).float().view(len(PHYSICAL), -1).mean(1)
-        times = float(right.mean()) * len(PHYSICAL)
-        what = "edit and source" if sees_source else "edit alone"
-        print(
-            f"type, {what}: {float(right.mean()):.1%} of one disc's edits, {times:.1f} times chance; rules {real:.1%}"
-        )
-        print("  " + ", ".join(f"{name} {value:.0%}" for name, value in zip(PHYSICAL, right.tolist(), strict=True)))
+    with torch.enable_grad():
+        net = train_reader(training, steps)
+    wanted = torch.tensor([PHYSICAL.index(family) for family in batch.families])
+    real = float((net(batch.image, batch.source).argmax(1) == wanted).float().mean())
+    right = (net(image, source).argmax(1) == asked).float().view(len(PHYSICAL), -1).mean(1)
+    times = float(right.mean()) * len(PHYSICAL)
+    print(f"type: {float(right.mean()):.1%} of a disc's edits recognised, {times:.1f} times chance; rules {real:.1%}")
+    print("  " + ", ".join(f"{name} {value:.0%}" for name, value in zip(PHYSICAL, right.tolist(), strict=True)))
 
 
 def check_size_and_position(generator: AutoregressiveGenerator, images: torch.Tensor) -> None:

@@ -187,6 +187,7 @@ def _make_token_model(
         dim=settings.dim,
         depth=settings.depth,
         text_channels=None if tower is None else tower.channels,
+        mask_cells=tokenizer.patch,
         context_only=True,
     )
 

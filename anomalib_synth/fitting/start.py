@@ -35,6 +35,9 @@ def begin_with(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionV
                 continue
             taken = [old.get(word, UNKNOWN) for word in vocabulary.words]
             known[key] = known[key][[*range(UNKNOWN + 1), *taken]]
+        first = "context.first.weight"
+        if name == "token_model" and start.token_model().config["channels"] == model.config["channels"]:
+            known[first] = _see_mask_in_cells(known[first], own[first].shape[1], model.config["channels"])
         misfits = sorted(key for key in own if key not in known or known[key].shape != own[key].shape)
         if misfits:
             msg = (
@@ -43,3 +46,10 @@ def begin_with(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionV
             )
             raise ValueError(msg)
         model.load_state_dict(known)
+
+
+def _see_mask_in_cells(weight: torch.Tensor, channels: int, latents: int) -> torch.Tensor:
+    """Return a first kernel for a mask in many cells, of one for a mask in one: each cell counts for its share."""
+    z, mask = weight.split([latents, weight.shape[1] - latents], 1)
+    cells = channels - latents
+    return torch.cat([z, mask.mean(1, keepdim=True).expand(-1, cells, -1, -1) * (mask.shape[1] / cells)], 1)

@@ -31,7 +31,7 @@ class Lesson:
     """What to predict, and from what: queries of all scales with the tokens that were there.
 
     Shape:
-        - ``z``: (B, C, g, g), of the source with the mask's inside hidden; ``mask``: (B, 1, g, g)
+        - ``z``: (B, C, g, g), of the source with the mask's inside hidden; ``mask``: (B, 1, S, S)
         - ``words``: (B, L), or (B, E) by a pretrained encoder
         - ``gates``, ``latents``: one entry a predicted scale, (B, h, h) bool and (B, C, g, g)
         - ``targets``: (N,) int64, in the order of the joined queries
@@ -117,7 +117,7 @@ def prepare_lesson(
         f = f + tokenizer.embed(tokens, scale)
     return Lesson(
         z=z,
-        mask=F.max_pool2d(batch.mask, tokenizer.patch),
+        mask=batch.mask,
         words=reader.encode(batch.captions, length=length),
         gates=gates,
         latents=latents,
@@ -130,7 +130,7 @@ def measure(model: TokenTransformer, tokenizer: WindowTokenizer, lesson: Lesson)
 
     The coarse tokens are few, and the ones that tell what a defect is.
     """
-    context = model.look(lesson.z, lesson.mask)
+    context = model.look(lesson.z, F.max_pool2d(lesson.mask, tokenizer.patch // model.mask_cells))
     parts = [
         Queries.at(gate, f, context, scale=scale, stride=tokenizer.strides[scale])
         for scale, (gate, f) in enumerate(zip(lesson.gates, lesson.latents, strict=True), start=model.frozen_scales)

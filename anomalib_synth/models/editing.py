@@ -34,10 +34,10 @@ class Sampling:
         ValueError: If a value is out of its range.
     """
 
-    guidance: float = 2.0
-    temperature: float = 1.0
+    guidance: float = 4.0
+    temperature: float = 0.8
     top_k: int = 0
-    top_p: float = 0.95
+    top_p: float = 0.9
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -185,7 +185,7 @@ class LocalBackend:
 
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
         """Look at the window and read the texts."""
-        context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch))
+        context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch // self.model.mask_cells))
         words = self.reader.encode(texts, length=self.model.caption_length).to(z.device)
         return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
 

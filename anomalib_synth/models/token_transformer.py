@@ -75,6 +75,7 @@ class TokenTransformer(nn.Module):
         vocabulary_size: Number of word indices.
         caption_length: Words L of a text.
         text_channels: Length E of a text's vector by a pretrained encoder, which then takes the place of the words.
+        mask_cells: Cells along a latent's side in which the mask is seen: with several, where in it a thin line is.
         context_only: Whether it is trained on sources whose inside is hidden
             (:func:`anomalib_synth.models.filling.fill_from_around`), and so wants them hidden when it draws.
         dim: Width D, a multiple of 4 x ``heads``.
@@ -82,7 +83,8 @@ class TokenTransformer(nn.Module):
         heads: Attention heads.
 
     Shape:
-        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L) int64, or (B, E) float
+        - ``z``: (B, C, g, g); ``mask``: (B, 1, g x ``mask_cells``, g x ``mask_cells``)
+        - ``words``: (B, L) int64, or (B, E) float
         - logits: (N, V), one row a query
     """
 
@@ -99,6 +101,7 @@ class TokenTransformer(nn.Module):
         depth: int = 5,
         heads: int = 4,
         text_channels: int | None = None,
+        mask_cells: int = 1,
         context_only: bool = False,
     ) -> None:
         super().__init__()
@@ -111,10 +114,12 @@ class TokenTransformer(nn.Module):
         self.config: dict[str, Any] = {
             "channels": channels, "codebook_size": codebook_size, "num_scales": num_scales,
             "frozen_scales": frozen_scales, "vocabulary_size": vocabulary_size, "caption_length": caption_length,
-            "dim": dim, "depth": depth, "heads": heads, "text_channels": text_channels, "context_only": context_only,
+            "dim": dim, "depth": depth, "heads": heads, "text_channels": text_channels, "mask_cells": mask_cells,
+            "context_only": context_only,
         }  # fmt: skip
         self.frozen_scales, self.caption_length, self.context_only = frozen_scales, caption_length, context_only
-        self.context = ContextNet(channels + 1, dim)
+        self.mask_cells = mask_cells
+        self.context = ContextNet(channels + mask_cells**2, dim)
         self.features = nn.Linear(channels, dim)
         self.scales = nn.Embedding(num_scales, dim)
         self.text_channels = text_channels
@@ -130,7 +135,7 @@ class TokenTransformer(nn.Module):
 
     def look(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what surrounds every latent, (B, D, g, g), from the source's latents and the mask."""
-        return self.context(torch.cat([z, mask], 1))
+        return self.context(torch.cat([z, F.pixel_unshuffle(mask, self.mask_cells)], 1))
 
     def read(self, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the text's features and which of them are padding; a row of padding is no text.

@@ -16,6 +16,7 @@ from anomalib_synth.fitting.start import begin_with
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
+from anomalib_synth.models.token_transformer import TokenTransformer
 from tests.contract import render_normals
 
 SMALL = FitSettings(
@@ -103,6 +104,19 @@ def test_words_keep_their_weights_when_others_come_in(normals, tmp_path) -> None
         before, after = (each.encode([word], length=1)[0, 0] for each in (first.vocabulary, words))
         assert torch.equal(old[before], new[after])
     assert torch.equal(new[words.encode(["zzz"], length=1)[0, 0]], old[1])
+
+
+def test_a_region_counts_as_before_when_its_mask_gets_cells(normals, tmp_path) -> None:
+    first = fit(normals, tmp_path / "first")
+    config = first.token_model().config
+    coarse, fine = (TokenTransformer(**{**config, "mask_cells": cells}) for cells in (2, 4))
+    begin_with(first, {"token_model": coarse}, first.vocabulary)
+    begin_with(first, {"token_model": fine}, first.vocabulary)
+    z, mask = torch.rand(1, 16, 16, 16), torch.zeros(1, 1, 64, 64)
+    mask[..., 16:32, 8:40] = 1
+    pooled = torch.nn.functional.max_pool2d(mask, 2)
+    torch.testing.assert_close(coarse.look(z, pooled), fine.look(z, mask), atol=1e-3, rtol=1e-2)
+    assert not torch.equal(coarse.look(z, pooled), coarse.look(z, 0 * pooled))
 
 
 def test_a_bundle_is_refused_as_a_start_when_it_is_of_another_size(normals, tmp_path) -> None:
