@@ -27,7 +27,7 @@ from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.textures import ProceduralTextures
-from anomalib_synth.models.bundle import DEFAULT
+from anomalib_synth.models.bundle import DEFAULT, Bundle
 
 PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
@@ -68,6 +68,9 @@ def main() -> None:
     """Collect, train, copy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--start", type=Path, default=None, help="bundle to begin with; its tokenizer stays")
+    parser.add_argument("--token_steps", type=int, default=3000)
+    parser.add_argument("--dual_steps", type=int, default=2000)
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(skimage.__file__).parent / "data"
@@ -75,8 +78,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         normals = [*render_parts(Path(name), 24), *render_textures(48), *photographs, *photographs]
     physical = [family.name for family in REGISTRY.values() if family.physical]
-    generator = RuleBasedGenerator(physical, size=(0.1, 0.6), strength=(0.4, 1.0), foreground=None)
-    settings = FitSettings(autoencoder_steps=3000, token_steps=3000, dual_steps=2000, held_out=0.05)
+    generator = RuleBasedGenerator(physical, size=(0.03, 0.3), strength=(0.4, 1.0), foreground=None)
+    settings = FitSettings(
+        autoencoder_steps=3000, token_steps=options.token_steps, dual_steps=options.dual_steps, held_out=0.05
+    )
+    start = None if options.start is None else Bundle(options.start)
     with Progress() as progress:
         tasks: dict[str, int] = {}
 
@@ -87,7 +93,9 @@ def main() -> None:
             if step % 200 == 0:
                 progress.console.print(f"{stage} {step} of {steps}: {text}")
 
-        bundle = fit_bundle(normals, generator, options.work, settings=settings, inputs=INPUTS, advance=advance)
+        bundle = fit_bundle(
+            normals, generator, options.work, settings=settings, inputs=INPUTS, start=start, advance=advance
+        )
     print({name: bundle.card[name] for name in ("minutes_of_last_start", "reconstruction_psnr_db", "dual_encoder")})
     for file in [options.work / "bundle.json", *options.work.glob("*.safetensors")]:
         DEFAULT.mkdir(exist_ok=True)

@@ -47,7 +47,7 @@ def read_images(folder: ImageFolder, *, least: int) -> list[torch.Tensor]:
     return images
 
 
-def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.1, 0.6)) -> AnomalyGenerator:
+def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.03, 0.3)) -> AnomalyGenerator:
     """Return what draws the captioned defects: the physical families and, half of the time, real ones."""
     physical = [family.name for family in REGISTRY.values() if family.physical]
     rules = RuleBasedGenerator(physical, size=size, strength=(0.4, 1.0), foreground=None)

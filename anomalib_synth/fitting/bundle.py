@@ -15,9 +15,11 @@ from anomalib_synth._version import __version__
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.settings import FitSettings
+from anomalib_synth.fitting.start import begin_with
 from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
 from anomalib_synth.fitting.training import Schedule, mark_time
+from anomalib_synth.fitting.vocabulary import find_vocabulary
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators.encoders import TextTower
 from anomalib_synth.generators.seeding import hash64
@@ -47,6 +49,7 @@ def fit_bundle(
     *,
     settings: FitSettings | None = None,
     inputs: dict[str, str],
+    start: Bundle | None = None,
     advance: Advance = lambda stage, step, steps, text: None,
 ) -> Bundle:
     """Train tokenizer, token transformer and dual encoder, and write them as a bundle.
@@ -59,6 +62,8 @@ def fit_bundle(
         out: Folder of the bundle.
         settings: How long and how large.
         inputs: Name and licence of everything that was trained on, for the card.
+        start: Bundle to begin with: its tokenizer stays, what else it has is trained on. It must be as large as the
+            settings say, and is named in the card.
         advance: Told stage, steps made, steps in all, and the state in words.
 
     Raises:
@@ -73,47 +78,54 @@ def fit_bundle(
     read_by = None if tower is None else {"name": tower.name, "weights_hash": tower.encoder.weights_hash}
     digest = hash_images(normals)
     kept, held = split_normals(normals, held_out=settings.held_out, seed=settings.seed)
-    sampler = WindowSampler(kept, generator, size=settings.window, seed=hash64(settings.seed, "train"))
-    held_sampler = WindowSampler(held, generator, size=settings.window, seed=hash64(settings.seed, "held out"))
-    work = (
-        out / ".fit" / blake2b(repr((digest, settings, read_by, generator.config)).encode(), digest_size=8).hexdigest()
-    )
+    sizes = {"size": settings.window, "frame": settings.frame}
+    sampler = WindowSampler(kept, generator, **sizes, seed=hash64(settings.seed, "train"))
+    held_sampler = WindowSampler(held, generator, **sizes, seed=hash64(settings.seed, "held out"))
+    began = None if start is None else start.weights_hash
+    key = repr((digest, settings, read_by, generator.config, began)).encode()
+    work = out / ".fit" / blake2b(key, digest_size=8).hexdigest()
     work.mkdir(parents=True, exist_ok=True)
 
     def report(stage: str, steps: int) -> Callable[[int, str], None]:
         return lambda step, text: advance(stage, step, steps, text)
 
-    with _seeded(settings.seed):
-        tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
-    coding = train_autoencoder(
-        tokenizer,
-        sampler,
-        held_sampler,
-        Schedule(steps=settings.autoencoder_steps, learning_rate=2e-3),
-        checkpoint=work / "autoencoder.pt",
-        advance=report("autoencoder", settings.autoencoder_steps),
-    )
-    fit_codebooks(tokenizer, sampler, seed=settings.seed, advance=report("codebooks", len(tokenizer.strides)))
-    vocabulary = find_vocabulary(sampler, advance=report("captions", _VOCABULARY_WINDOWS))
+    coding, rate = None, 1e-3 if start is None else 5e-4
+    if start is None:
+        with _seeded(settings.seed):
+            tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
+        coding = train_autoencoder(
+            tokenizer,
+            sampler,
+            held_sampler,
+            Schedule(steps=settings.autoencoder_steps, learning_rate=2e-3),
+            checkpoint=work / "autoencoder.pt",
+            advance=report("autoencoder", settings.autoencoder_steps),
+        )
+        fit_codebooks(tokenizer, sampler, seed=settings.seed, advance=report("codebooks", len(tokenizer.strides)))
+    else:
+        tokenizer = start.tokenizer()
+    vocabulary = find_vocabulary(sampler, windows=_VOCABULARY_WINDOWS, advance=report("captions", _VOCABULARY_WINDOWS))
     with _seeded(settings.seed):
         model = _make_token_model(tokenizer, vocabulary, tower, settings)
+        dual = DualEncoder(vocabulary_size=len(vocabulary))
+    if start is not None:
+        begin_with(start, {"token_model": model, "dual_encoder": dual}, vocabulary)
     tokens = train_token_model(
         model,
         tokenizer,
         tower or vocabulary,
         sampler,
         held_sampler,
-        Schedule(steps=settings.token_steps, learning_rate=1e-3),
+        Schedule(steps=settings.token_steps, learning_rate=rate),
         checkpoint=work / "token_model.pt",
         advance=report("token model", settings.token_steps),
     )
-    with _seeded(settings.seed):
-        dual = DualEncoder(vocabulary_size=len(vocabulary))
     train_dual_encoder(
         dual,
         vocabulary,
         sampler,
         steps=settings.dual_steps,
+        learning_rate=rate,
         seed=settings.seed,
         held_out=held_sampler,
         checkpoint=work / "dual_encoder.pt",
@@ -131,7 +143,8 @@ def fit_bundle(
         "settings": asdict(settings),
         "minutes_of_last_start": round((time.monotonic() - started) / 60, 1),
         "reconstruction_psnr_db": measure_reconstruction(tokenizer, held_sampler),
-        "autoencoder": asdict(coding),
+        **({"started_from": began, "autoencoder": start.card.get("autoencoder")} if start else {}),
+        **({"autoencoder": asdict(coding)} if coding else {}),
         "token_model": asdict(tokens),
         "dual_encoder": score_retrieval(dual, vocabulary, batches),
     }
@@ -141,7 +154,7 @@ def fit_bundle(
 
 def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerator, settings: FitSettings) -> float:
     """Return about how many minutes :func:`fit_bundle` takes, from three steps of each training."""
-    sampler = WindowSampler(normals, generator, size=settings.window, seed=settings.seed)
+    sampler = WindowSampler(normals, generator, size=settings.window, frame=settings.frame, seed=settings.seed)
     vocabulary = CaptionVocabulary.from_captions([_GOOD, *sampler.draw(0, 64).captions])
     tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
     with _seeded(settings.seed):
@@ -174,16 +187,9 @@ def _make_token_model(
         dim=settings.dim,
         depth=settings.depth,
         text_channels=None if tower is None else tower.channels,
+        mask_cells=tokenizer.patch,
+        context_only=True,
     )
-
-
-def find_vocabulary(sampler: WindowSampler, *, advance: Callable[[int, str], None]) -> CaptionVocabulary:
-    """Return the words of several thousand captions."""
-    captions = [_GOOD]
-    for step in range(0, _VOCABULARY_WINDOWS, 64):
-        captions += sampler.draw(HELD_OUT_STEP + step, 64).captions
-        advance(step + 64, "")
-    return CaptionVocabulary.from_captions(captions)
 
 
 class _seeded:  # noqa: N801

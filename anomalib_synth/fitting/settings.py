@@ -11,6 +11,8 @@ class FitSettings:
 
     Args:
         window: Side in pixels of the windows that are learned from, a multiple of 64.
+        frame: Side in pixels, at most, of the piece of an image that a defect is drawn on, >= ``window``: the size that
+            captions speak of is a share of it.
         autoencoder_steps: Steps of the autoencoder at most, >= 1.
         token_steps: Steps of the token transformer at most, >= 1.
         dual_steps: Steps of the dual encoder, >= 1.
@@ -25,6 +27,7 @@ class FitSettings:
     """
 
     window: int = 64
+    frame: int = 256
     autoencoder_steps: int = 1500
     token_steps: int = 1500
     dual_steps: int = 1500
@@ -40,6 +43,9 @@ class FitSettings:
         """Validate the settings."""
         if self.window < 64 or self.window % 64:
             msg = f"`window` must be a multiple of 64, got {self.window}."
+            raise ValueError(msg)
+        if self.frame < self.window:
+            msg = f"`frame` must be >= `window` = {self.window}, got {self.frame}."
             raise ValueError(msg)
         if not 0 < self.held_out < 1:
             msg = f"`held_out` must be in (0, 1), got {self.held_out}."

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.fitting.regions import vary_regions
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
 from anomalib_synth.fitting.training import Outcome, Schedule, train
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.models.captions import PADDING
+from anomalib_synth.models.filling import fill_from_around
 from anomalib_synth.models.token_transformer import Queries
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Lesson:
     """What to predict, and from what: queries of all scales with the tokens that were there.
 
     Shape:
-        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L), or (B, E) by a pretrained encoder
+        - ``z``: (B, C, g, g), of the source with the mask's inside hidden; ``mask``: (B, 1, S, S)
+        - ``words``: (B, L), or (B, E) by a pretrained encoder
         - ``gates``, ``latents``: one entry a predicted scale, (B, h, h) bool and (B, C, g, g)
         - ``targets``: (N,) int64, in the order of the joined queries
     """
@@ -50,7 +53,7 @@ def train_token_model(
     held_out: WindowSampler,
     schedule: Schedule,
     *,
-    batch_size: int = 16,
+    batch_size: int = 10,
     no_text: float = 0.1,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
@@ -71,13 +74,12 @@ def train_token_model(
     """
     tokenizer.requires_grad_(False).eval()
     length = model.caption_length
-    fixed = [
-        prepare_lesson(tokenizer, held_out.draw(HELD_OUT_STEP + n, 32), reader, model.frozen_scales, length)
-        for n in range(4)
-    ]
+    batches = [vary_regions(held_out.draw(HELD_OUT_STEP + n, 32), hash64(held_out.seed, "region", n)) for n in range(4)]
+    fixed = [prepare_lesson(tokenizer, batch, reader, model.frozen_scales, length) for batch in batches]
 
     def loss_at(step: int) -> torch.Tensor:
-        lesson = prepare_lesson(tokenizer, sampler.draw(step, batch_size), reader, model.frozen_scales, length)
+        batch = vary_regions(sampler.draw(step, batch_size), hash64(sampler.seed, "region", step))
+        lesson = prepare_lesson(tokenizer, batch, reader, model.frozen_scales, length)
         rng = Draws(hash64(sampler.seed, "no text", step))
         for row in range(len(lesson.words)):
             if rng.unit() < no_text:
@@ -98,8 +100,9 @@ def train_token_model(
 def prepare_lesson(
     tokenizer: WindowTokenizer, batch: WindowBatch, reader: CaptionReader, frozen: int, length: int
 ) -> Lesson:
-    """Write a batch in tokens as an edit would: the source's outside the mask, the defect's inside."""
-    z, wanted = tokenizer.encode(batch.source), tokenizer.encode(batch.image)
+    """Write a batch in tokens as an edit would: the source's, its inside hidden, but the defect's in the mask."""
+    z = tokenizer.encode(fill_from_around(batch.source, batch.mask))
+    wanted = tokenizer.encode(batch.image)
     source, _ = tokenizer.tokenize(z)
     f, gates, latents, targets = torch.zeros_like(z), [], [], []
     for scale, kept in enumerate(source):
@@ -114,7 +117,7 @@ def prepare_lesson(
         f = f + tokenizer.embed(tokens, scale)
     return Lesson(
         z=z,
-        mask=F.max_pool2d(batch.mask, tokenizer.patch),
+        mask=batch.mask,
         words=reader.encode(batch.captions, length=length),
         gates=gates,
         latents=latents,
@@ -123,10 +126,16 @@ def prepare_lesson(
 
 
 def measure(model: TokenTransformer, tokenizer: WindowTokenizer, lesson: Lesson) -> torch.Tensor:
-    """Return the mean cross-entropy of a lesson's tokens, in nats."""
-    context = model.look(lesson.z, lesson.mask)
+    """Return the mean cross-entropy of a lesson's tokens, in nats: the mean of the scales' means.
+
+    The coarse tokens are few, and the ones that tell what a defect is.
+    """
+    context = model.look(lesson.z, F.max_pool2d(lesson.mask, tokenizer.patch // model.mask_cells))
     parts = [
         Queries.at(gate, f, context, scale=scale, stride=tokenizer.strides[scale])
         for scale, (gate, f) in enumerate(zip(lesson.gates, lesson.latents, strict=True), start=model.frozen_scales)
     ]
-    return F.cross_entropy(model(Queries.join(parts), model.read(lesson.words)), lesson.targets)
+    queries = Queries.join(parts)
+    losses = F.cross_entropy(model(queries, model.read(lesson.words)), lesson.targets, reduction="none")
+    scales = range(model.frozen_scales, len(tokenizer.strides))
+    return sum(losses[queries.scale == scale].mean() for scale in scales) / len(scales)

@@ -39,6 +39,8 @@ class WindowSampler:
         normals: Images (3, H, W), uint8 or float in [0, 1], each at least ``size`` high and wide.
         generator: Draws the captioned defects onto the windows.
         size: Side of a window in pixels.
+        frame: Side in pixels, at most, of the piece of an image that a defect is drawn on, before a window with it is
+            cut: a defect's size, and what its caption says of it, are shares of that. None draws on the window.
         seed: Seed of all draws.
 
     Raises:
@@ -46,7 +48,13 @@ class WindowSampler:
     """
 
     def __init__(
-        self, normals: Sequence[torch.Tensor], generator: AnomalyGenerator, *, size: int = 64, seed: int = 0
+        self,
+        normals: Sequence[torch.Tensor],
+        generator: AnomalyGenerator,
+        *,
+        size: int = 64,
+        frame: int | None = None,
+        seed: int = 0,
     ) -> None:
         if not normals:
             msg = "`normals` must hold at least one image, got none."
@@ -61,34 +69,61 @@ class WindowSampler:
         self.normals = list(normals)
         self.generator = generator
         self.size = size
+        self.frame = size if frame is None else max(size, frame)
         self.seed = seed
 
     def draw_sources(self, step: int, count: int) -> torch.Tensor:
         """Draw windows without defects, turned and mirrored at random: (count, 3, S, S)."""
-        windows = []
-        for number in range(count):
-            rng = Draws(hash64(self.seed, "window", step, number))
-            image = self.normals[rng.choice(range(len(self.normals)))]
-            top = int(rng.unit() * (image.shape[1] - self.size + 1))
-            left = int(rng.unit() * (image.shape[2] - self.size + 1))
-            window = crop(image[None], [0], [top], [left], self.size, self.size)[0]
-            window = window.rot90(int(rng.unit() * 4), (1, 2))
-            windows.append(_to_unit(window.flip(2) if rng.unit() < 0.5 else window))
-        return torch.stack(windows)
+        return torch.stack([self._cut(step, number, self.size) for number in range(count)])
+
+    def _cut(self, step: int, number: int, largest: int) -> torch.Tensor:
+        """Cut a square out of a normal, at most of a side and of the image's, in steps of a window's."""
+        rng = Draws(hash64(self.seed, "window", step, number))
+        image = self.normals[rng.choice(range(len(self.normals)))]
+        side = min(largest, min(image.shape[1:]) // self.size * self.size)
+        top = int(rng.unit() * (image.shape[1] - side + 1))
+        left = int(rng.unit() * (image.shape[2] - side + 1))
+        window = crop(image[None], [0], [top], [left], side, side)[0]
+        window = window.rot90(int(rng.unit() * 4), (1, 2))
+        return _to_unit(window.flip(2) if rng.unit() < 0.5 else window)
 
     def draw(self, step: int, count: int) -> WindowBatch:
         """Draw windows with defects; at most ``count``, as those that fail the generator's checks are left out."""
-        sources = self.draw_sources(step, count)
-        seeds = [hash64(self.seed, "defect", step, number) for number in range(count)]
-        sample = self.generator(sources, seeds=seeds)
-        rows = sample.accepted.nonzero().flatten().tolist()
+        sources = [self._cut(step, number, self.frame) for number in range(count)]
+        drawn: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, str]] = {}
+        for side in sorted({len(source[0]) for source in sources}):
+            numbers = [number for number, source in enumerate(sources) if len(source[0]) == side]
+            seeds = [hash64(self.seed, "defect", step, number) for number in numbers]
+            sample = self.generator(torch.stack([sources[number] for number in numbers]), seeds=seeds)
+            for row in sample.accepted.nonzero().flatten().tolist():
+                number = numbers[row]
+                part = self._place(sample.mask[row, 0] > 0, Draws(hash64(self.seed, "place", step, number)))
+                cut = (sample.source[row][part], sample.image[row][part], sample.mask[row][part])
+                drawn[number] = (*cut, sample.caption[row], sample.provenance[row].family)
+        rows = [drawn[number] for number in sorted(drawn)]
+        size = self.size
         return WindowBatch(
-            source=sample.source[rows],
-            image=sample.image[rows],
-            mask=sample.mask[rows],
-            captions=[sample.caption[row] for row in rows],
-            families=[sample.provenance[row].family for row in rows],
+            source=torch.stack([row[0] for row in rows]) if rows else torch.zeros(0, 3, size, size),
+            image=torch.stack([row[1] for row in rows]) if rows else torch.zeros(0, 3, size, size),
+            mask=torch.stack([row[2] for row in rows]) if rows else torch.zeros(0, 1, size, size),
+            captions=[row[3] for row in rows],
+            families=[row[4] for row in rows],
         )
+
+    def _place(self, mask: torch.Tensor, rng: Draws) -> tuple[slice, slice, slice]:
+        """Return a window with a pixel of a mask (h, w) in it, anywhere."""
+        inside = mask.nonzero()
+        pixel = inside[int(rng.unit() * len(inside))].tolist()
+        starts = []
+        for at, low, high, length in zip(
+            pixel, inside.amin(0).tolist(), inside.amax(0).tolist(), mask.shape, strict=True
+        ):
+            # all of the defect where a window holds it
+            first, last = (high + 1 - self.size, low) if high - low < self.size else (at + 1 - self.size, at)
+            first, last = max(first, 0), min(last, length - self.size)
+            starts.append(first + int(rng.unit() * (last - first + 1)))
+        y, x = starts
+        return slice(None), slice(y, y + self.size), slice(x, x + self.size)
 
 
 def _to_unit(window: torch.Tensor) -> torch.Tensor:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
-from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import REGISTRY
-from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
-from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.local_edits import draw_into
+from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts, say_contrast
 from anomalib_synth.generators.proposing import ProposingGenerator
+from anomalib_synth.generators.regions import clip_to_region, fill_region, read_region
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
-from anomalib_synth.generators.seeding import hash64
-from anomalib_synth.generators.windows import (
-    choose_prompt,
-    cut_padded,
-    draw_region,
-    find_inside,
-    follow_colour,
-    surround,
-)
+from anomalib_synth.generators.windows import choose_prompt, draw_region
 from anomalib_synth.models.bundle import Bundle, load_bundle
-from anomalib_synth.models.editing import Edit, Sampling, TokenBackend, Weights, edit_window
+from anomalib_synth.models.editing import Sampling, TokenBackend, Weights
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
-from anomalib_synth.models.threads import one_thread
-from anomalib_synth.models.tokenizer import WINDOW_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +29,10 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.condition import Condition
     from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.generators.proposal import Proposal
+    from anomalib_synth.sample import AnomalySample
+
+Shape = Literal["region", "family"]
 
 
 class AutoregressiveGenerator(ProposingGenerator):
@@ -46,8 +42,11 @@ class AutoregressiveGenerator(ProposingGenerator):
     source's; inside they are sampled scale by scale, given the text and everything around; see
     :func:`anomalib_synth.models.editing.edit_window` for the equations. Nothing is trained when it draws.
 
-    Shape and place of a region follow the text: its noun names a physical family of defects, whose outline is drawn;
-    what fills it is sampled. Without prompts, captions of all physical families are drawn. We differ from the paper:
+    A region that is given, as ``masks`` of a call or as ``region``, is the gate: no token and no pixel outside of it
+    changes, and the defect has its shape. Otherwise shape and place follow the text: its noun names a physical family
+    of defects, whose outline is drawn; what fills it is sampled. Without prompts, captions of all physical families
+    are drawn. What fills a region comes from the text and what is around it: the models do not see what was there,
+    which a strength below 1 mixes in. We differ from the paper:
     the models are small and local (``anomalib-synth fit``), the edit is made in a window at the image's own
     resolution, so that its cost goes with the defect, and what the decoder loses is taken off both sides.
 
@@ -58,6 +57,10 @@ class AutoregressiveGenerator(ProposingGenerator):
             ``appearances`` and ``positions``; each sample draws one. None draws captions.
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
             where.
+        region: Mask image (white: here) of the region that every defect is drawn into, for parts that are always in the
+            same place; ``masks`` of a call come before it. None draws outlines.
+        shape: What shape a defect has in a region that is given: that of the ``"region"``, or the ``"family"``'s that
+            the text names, cut to the region.
         bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
             the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
             better a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
@@ -67,7 +70,7 @@ class AutoregressiveGenerator(ProposingGenerator):
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far the latents move from source to edit.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. A
             defect is at most 240 pixels wide, whatever the image.
-        checks: Limits a sample must keep.
+        checks: Limits a sample must keep. A region that is given may be as large as the image.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
@@ -77,12 +80,14 @@ class AutoregressiveGenerator(ProposingGenerator):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"masks", "prompts", "prompts_to"})
-    later_arguments: ClassVar[frozenset[str]] = frozenset({"text_encoder"})
+    later_arguments: ClassVar[frozenset[str]] = frozenset({"text_encoder", "region", "shape"})
 
     def __init__(
         self,
         prompts: Prompts | None = None,
         *,
+        region: Path | str | None = None,
+        shape: Shape = "region",
         bundle: Path | str | None = None,
         text_encoder: str | None = None,
         sampling: Sampling | None = None,
@@ -94,8 +99,13 @@ class AutoregressiveGenerator(ProposingGenerator):
         seed: int = 0,
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
+        if shape not in get_args(Shape):
+            msg = f"`shape` must be one of {', '.join(map(repr, get_args(Shape)))}, got {shape!r}."
+            raise ValueError(msg)
         self.prompts = keep_prompts(prompts)
         self.texts = None if self.prompts is None else read_prompts(self.prompts)
+        self.region = None if region is None else Path(region)
+        self.shape = shape
         self.bundle = None if bundle is None else Path(bundle)
         self.text_encoder = text_encoder
         self.sampling = sampling or Sampling()
@@ -103,6 +113,11 @@ class AutoregressiveGenerator(ProposingGenerator):
         self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
         self.strength, self.size = self.shapes.strength, self.shapes.size
         self._reported: set[str] = set()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that samples depend on beside the images: masks of the part and of the region."""
+        return [*super().files, *([] if self.region is None else [self.region])]
 
     @cached_property
     def weights(self) -> Weights:
@@ -135,65 +150,63 @@ class AutoregressiveGenerator(ProposingGenerator):
         """Take normals that were measured before; see :meth:`AnomalyGenerator.use_prepared`."""
         self.shapes.use_prepared(prepared)
 
+    def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
+        """Draw into the region of the call, else the generator's; where it is empty nothing is drawn."""
+        if condition.masks is None and self.region is not None:
+            region = read_region(self.region, (images.shape[-2], images.shape[-1]))
+            condition = replace(condition, masks=region.expand(len(images), -1, -1, -1))
+        sample = super().draw(images, seeds, condition)
+        if condition.masks is not None:
+            for row in (~(condition.masks > 0).flatten(1).any(1)).nonzero().flatten().tolist():
+                sample.reason[row] = "the region is empty"
+        return sample
+
     def propose(
         self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
     ) -> Iterator[Proposal]:
         """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         for row, seed in zip(rows, seeds, strict=True):
-            yield self._edit(images, row, seed, part, condition)
+            region = None if condition.masks is None or part is None else part[row, 0]
+            if region is None or region.any():
+                yield self._edit(images, row, seed, part, region, condition)
 
     def _edit(
-        self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, condition: Condition
-    ) -> Proposal:
-        """Draw shape and text of one defect, and sample what fills the shape."""
-        asked = choose_prompt(row, seed, condition, self.texts)
-        if asked is not None:
-            self.report_unknown(asked)
-        shape, prompt = draw_region(self.shapes, images, row, seed, part, asked)
-        top, left, side = surround(shape, images.shape[-2:], step=WINDOW_STEP)
-        window = cut_padded(images[row], top, left, side)
-        mask = window.new_zeros(1, 1, side, side)
-        inner = find_inside(shape, top, left)
-        mask[:, :, *inner] = shape.support.float()
-        with one_thread():
-            edit = edit_window(
-                self.backend.to(images.device),
-                window,
-                mask,
-                prompt,
-                seed=hash64(seed, "tokens"),
-                sampling=self.sampling,
-                strength=shape.params[0]["strength"],
-                prompt_to=None if condition.prompts_to is None else condition.prompts_to[row],
-                mix=condition.mix,
-            )
-        caption = shape.captions[0] if asked is None else asked
-        return self._propose(images, row, shape, prompt, caption, edit, inner)
-
-    def _propose(
         self,
         images: torch.Tensor,
         row: int,
-        shape: Proposal,
-        prompt: str,
-        caption: str,
-        edit: Edit,
-        inner: tuple[slice, slice],
+        seed: int,
+        part: torch.Tensor | None,
+        region: torch.Tensor | None,
+        condition: Condition,
     ) -> Proposal:
-        """Return the proposal of an edit: its window is the outline's, softened at the border."""
-        target = follow_colour(edit.image[:, :, *inner], images[row])
-        support = shape.support.float()
-        return Proposal(
-            rows=[row],
-            top=shape.top,
-            left=shape.left,
-            target=target.clamp(0, 1),
-            alpha=box_blur(support) * support,
-            support=shape.support,
-            families=shape.families,
-            captions=[caption],
-            params=[shape.params[0] | {"leakage": edit.leakage}],
-            prompts=[prompt],
+        """Draw shape and text of one defect, and sample what fills the shape."""
+        prompt = choose_prompt(row, seed, condition, self.texts)
+        if prompt is not None:
+            self.report_unknown(prompt)
+        if region is not None and self.shape == "region":
+            shape, text = fill_region(self.shapes, images[row], row, seed, region, prompt)
+        else:
+            shape, text = draw_region(self.shapes, images, row, seed, part, prompt)
+            shape = shape if region is None else clip_to_region(shape, region)
+        target, leakage = draw_into(
+            self.backend,
+            images[row],
+            shape,
+            say_contrast(text),
+            seed=seed,
+            sampling=self.sampling,
+            strength=shape.params[0]["strength"],
+            prompt_to=None if condition.prompts_to is None else say_contrast(condition.prompts_to[row]),
+            mix=condition.mix,
+        )
+        return replace(
+            shape,
+            target=target,
+            alpha=soften_inside(shape.support.float()),
+            captions=shape.captions if prompt is None else [prompt],
+            params=[shape.params[0] | {"leakage": leakage}],
+            prompts=[text],
+            checks=None if region is None else replace(self.checks, area=(self.checks.area[0], 1.0)),
         )
 
     def report_unknown(self, prompt: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 import torch
 
 from anomalib_synth.functional.changes import fade_border, find_change
-from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators.families import REGISTRY
 from anomalib_synth.generators.filtered import FilteredGenerator, Mode
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
@@ -188,7 +188,7 @@ class DiffusionGenerator(ProposingGenerator):
             top=[task.top],
             left=[task.left],
             target=target.clone(),
-            alpha=box_blur(support.float()) * support * strength,
+            alpha=soften_inside(support.float()) * strength,
             support=support,
             families=task.shape.families,
             captions=[task.caption],

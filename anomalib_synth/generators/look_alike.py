@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
+from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.proposal import Proposal
 from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.real_defect import Blend, RealDefectGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.generators.validation import check_range
-from anomalib_synth.generators.windows import (
-    LARGEST_SHAPE,
-    cut_padded,
-    find_inside,
-    follow_colour,
-    surround,
-)
-from anomalib_synth.models.editing import Sampling, Template, edit_window
-from anomalib_synth.models.threads import one_thread
-from anomalib_synth.models.tokenizer import WINDOW_STEP
+from anomalib_synth.generators.windows import find_inside
+from anomalib_synth.models.editing import Sampling, Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,35 +166,21 @@ def _edit(
     """Draw a pasted defect anew, piece by piece."""
     (prompt,) = pasted.captions
     editor.report_unknown(prompt)
-    h, w = pasted.target.shape[-2:]
-    place = slice(None), slice(pasted.top[0], pasted.top[0] + h), slice(pasted.left[0], pasted.left[0] + w)
-    template, changed = image.clone(), image.clone()
-    template[place] = pasted.target[0]
-    leakage = [0.0]
-    for number, piece in enumerate(_cut_pieces(pasted)):
-        top, left, side = surround(piece, image.shape[-2:], step=WINDOW_STEP)
-        inner = find_inside(piece, top, left)
-        mask = image.new_zeros(1, 1, side, side)
-        mask[:, :, *inner] = piece.support.float()
-        with one_thread():
-            edit = edit_window(
-                editor.backend.to(image.device),
-                cut_padded(changed, top, left, side),
-                mask,
-                prompt,
-                seed=hash64(seed, "tokens", number),
-                sampling=Sampling(),
-                template=Template(image=cut_padded(template, top, left, side), variation=variation),
-            )
-        leakage.append(edit.leakage)
-        drawn = follow_colour(edit.image[:, :, *inner], image)[0].clamp(0, 1)
-        y, x = piece.top[0], piece.left[0]
-        own = changed[:, y : y + drawn.shape[1], x : x + drawn.shape[2]]
-        own.copy_(torch.where(piece.support[0], drawn, own))
+    template = image.clone()
+    template[:, *find_inside(pasted, 0, 0)] = pasted.target[0]
+    target, leakage = draw_into(
+        editor.backend,
+        image,
+        pasted,
+        prompt,
+        seed=seed,
+        sampling=Sampling(),
+        template=Template(image=template[None], variation=variation),
+    )
     return replace(
         pasted,
-        target=changed[place][None],
-        params=[pasted.params[0] | {"variation": variation, "leakage": max(leakage)}],
+        target=target,
+        params=[pasted.params[0] | {"variation": variation, "leakage": leakage}],
         prompts=[prompt],
     )
 
@@ -212,30 +190,3 @@ def _take(proposal: Proposal, n: int) -> Proposal:
     rows = slice(n, n + 1)
     taken: dict[str, Any] = {name: None if value is None else value[rows] for name, value in vars(proposal).items()}
     return Proposal(**taken)
-
-
-def _cut_pieces(pasted: Proposal) -> Iterator[Proposal]:
-    """Cut the outline of one defect into pieces of at most a window's inside, those without any of it left out."""
-    inside = pasted.support[0, 0].nonzero()
-    if not len(inside):
-        return
-    low, high = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
-    rows, columns = (_cut_evenly(first, last) for first, last in zip(low, high, strict=True))
-    for y in rows:
-        for x in columns:
-            piece = replace(
-                pasted,
-                top=[pasted.top[0] + y.start],
-                left=[pasted.left[0] + x.start],
-                target=pasted.target[..., y, x],
-                alpha=pasted.alpha[..., y, x],
-                support=pasted.support[..., y, x],
-            )
-            if piece.support.any():
-                yield piece
-
-
-def _cut_evenly(first: int, last: int) -> list[slice]:
-    count = -(-(last - first) // LARGEST_SHAPE)
-    ends = [first + (last - first) * n // count for n in range(count + 1)]
-    return [slice(start, stop) for start, stop in pairwise(ends)]

@@ -30,6 +30,8 @@ _FAMILY = {word: family for family, words in SHAPES.items() for word in words.sp
 _VERTICAL = {"top": 0, "upper": 0, "bottom": 2, "lower": 2}
 _HORIZONTAL = {"left": 0, "right": 2}
 _CENTRE = {"centre", "center", "middle"}
+_SMALLER = {"small", "tiny", "little", "short", "minute"}
+_LARGER = {"large", "big", "long", "huge", "extended"}
 _SMALL_WORDS = {"at", "in", "on", "of", "the", "near", "and", "side", "corner", "half"}
 PLACE_WORDS = {*_VERTICAL, *_HORIZONTAL, *_CENTRE, *_SMALL_WORDS}
 
@@ -106,6 +108,27 @@ def family_of(prompt: str) -> str | None:
         ('scratch', None)
     """
     return next((_FAMILY[word] for word in split_words(prompt) if word in _FAMILY), None)
+
+
+def say_contrast(prompt: str) -> str:
+    """Return a prompt that says how strong a defect is: a high contrast where it says none, as a strength scales it.
+
+    Example:
+        >>> say_contrast("a dark stain"), say_contrast("a dark stain, low contrast")
+        ('a dark stain, high contrast', 'a dark stain, low contrast')
+    """
+    return prompt if "contrast" in split_words(prompt) else f"{prompt}, high contrast"
+
+
+def wanted_size(prompt: str) -> int:
+    """Return which size a prompt asks for: -1 for a small one, 1 for a large one, 0 where it says nothing or both.
+
+    Example:
+        >>> wanted_size("a short scratch"), wanted_size("a stain"), wanted_size("a large dent")
+        (-1, 0, 1)
+    """
+    words = set(split_words(prompt))
+    return bool(words & _LARGER) - bool(words & _SMALLER)
 
 
 def likeness(prompt: str, caption: str) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from anomalib_synth.generators.checks import SampleChecks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +20,7 @@ class Proposal:
         - ``target``: (N, C, h, w) float32, full-strength defect; ``alpha``: (N, 1, h, w) float32 coverage by strength
         - ``support``: (N, 1, h, w) bool, where the defect is meant to be, whatever its strength
         - ``families``, ``captions``, ``params``: one entry a row; ``prompts`` too, where there were any
+        - ``checks``: the limits they must keep, where those are not the generator's
     """
 
     rows: list[int]
@@ -28,6 +33,7 @@ class Proposal:
     captions: list[str]
     params: list[dict[str, float]]
     prompts: list[str] | None = None
+    checks: SampleChecks | None = None
 
 
 def crop(images: torch.Tensor, rows: list[int], top: list[int], left: list[int], h: int, w: int) -> torch.Tensor:

@@ -138,7 +138,7 @@ class ProposingGenerator(AnomalyGenerator):
             if part is None
             else crop_grid(part, proposal.rows, proposal.top, proposal.left, (h, w), (height, width))
         )
-        verdict = self.checks(
+        verdict = (proposal.checks or self.checks)(
             source,
             output.float(),
             proposal.support,

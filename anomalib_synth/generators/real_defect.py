@@ -194,7 +194,7 @@ class RealDefectGenerator(ProposingGenerator):
                 {**member, "rows": row, "families": donor.family, "captions": caption, "params": params}
             )
         for members in groups.values():
-            columns = {name: [member[name] for member in members] for name in members[0]}
+            columns: dict[str, Any] = {name: [member[name] for member in members] for name in members[0]}
             alpha = torch.stack(columns.pop("alpha"))
             strength = alpha.new_tensor([params["strength"] for params in columns["params"]]).view(-1, 1, 1, 1)
             target = torch.stack(columns.pop("target"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position
+from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position, wanted_size
 from anomalib_synth.generators.seeding import Draws, hash64
 
 if TYPE_CHECKING:
@@ -64,15 +64,27 @@ def draw_region(
 def find_shape(
     shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
 ) -> tuple[Family, Params]:
-    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it."""
+    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it.
+
+    Of those, one that asks for a size is given the smallest or the largest third.
+    """
+    draws = draw_shapes(shapes, prompt, seed, height, width)
+    if prompt is not None and (size := wanted_size(prompt)):
+        draws = sorted(draws, key=_extent, reverse=size > 0)[: -(-len(draws) // 3)]
+    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+
+
+def draw_shapes(
+    shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
+) -> list[tuple[Family, Params]]:
+    """Return several draws that fit a window, of the family that a prompt names."""
     if prompt is not None and (name := family_of(prompt)) is not None:
         shapes = shapes.only(name)
     shorter = min(height, width)
     frame = min(1.0, LARGEST_SHAPE / shorter)  # of a large image, draw as for one of the largest window's size
     height, width = round(height * frame), round(width * frame)
     draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
-    draws = [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
-    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+    return [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
 
 
 def clip_shape(shape: Proposal) -> Proposal:

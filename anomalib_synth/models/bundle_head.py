@@ -45,6 +45,7 @@ _RANGES = {
         "depth": _Range(0, 128),
         "heads": _Range(1, 128),
         "text_channels": _Range(1, 2**16),
+        "mask_cells": _Range(1, _WINDOW),
     },
     "dual_encoder": {
         "vocabulary_size": _Range(UNKNOWN + 1, _MOST_WORDS + UNKNOWN + 1),
@@ -54,7 +55,9 @@ _RANGES = {
     },
 }
 _LISTS = {"tokenizer": {"strides"}}
-_OPTIONAL = {"token_model": {"text_channels"}}
+_SWITCHES = {"token_model": {"context_only"}}
+_NULLABLE = {"text_channels"}
+_OPTIONAL = {"token_model": {"text_channels", "mask_cells", "context_only"}}
 
 
 def read_head(path: Path) -> dict[str, Any]:
@@ -110,14 +113,17 @@ class _Checker:
 
     def arguments(self, name: str, arguments: Any) -> None:
         ranges, place = _RANGES[name], f"models.{name}"
-        known = set(ranges) | _LISTS.get(name, set())
+        switches = _SWITCHES.get(name, set())
+        known = set(ranges) | switches | _LISTS.get(name, set())
         self(isinstance(arguments, dict), place, "must be an object", arguments)
         missing = sorted(known - _OPTIONAL.get(name, set()) - set(arguments))
         self(not missing, place, "must have all arguments of its model", f"none of {missing}")
         unknown = sorted(set(arguments) - known)
         self(not unknown, place, f"must have the arguments {sorted(known)} alone", unknown)
         for key, value in arguments.items():
-            if key in ranges and not (value is None and key in _OPTIONAL.get(name, set())):
+            if key in switches:
+                self(isinstance(value, bool), f"{place}.{key}", "must be true or false", value)
+            if key in ranges and not (value is None and key in _NULLABLE):
                 least, most = ranges[key]
                 self(_is_in(value, least, most), f"{place}.{key}", f"must be an integer in [{least}, {most}]", value)
 
@@ -141,6 +147,9 @@ class _Checker:
             rule = f"must be a multiple of 4 x `heads` = {step}"
             self(tokens["dim"] % step == 0, "models.token_model.dim", rule, tokens["dim"])
         if tokens is not None and tokenizer is not None:
+            patch, cells = tokenizer["patch"], tokens.get("mask_cells") or 1
+            rule = f"must divide the tokenizer's `patch` = {patch}"
+            self(patch % cells == 0, "models.token_model.mask_cells", rule, cells)
             shared = {**tokenizer, "num_scales": len(tokenizer["strides"])}
             for key in ("channels", "codebook_size", "num_scales"):
                 rule = f"must be that of the tokenizer, {shared[key]}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.models.filling import fill_from_around
 from anomalib_synth.models.token_transformer import Queries
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ class Sampling:
         ValueError: If a value is out of its range.
     """
 
-    guidance: float = 2.0
-    temperature: float = 1.0
+    guidance: float = 4.0
+    temperature: float = 0.8
     top_k: int = 0
-    top_p: float = 0.95
+    top_p: float = 0.9
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -110,6 +111,9 @@ class TokenBackend(Protocol):
     def find_unknown(self, text: str) -> list[str]:
         """Return the words of a text that the models never saw."""
 
+    def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Return a window (1, 3, S, S) as the models may see it, given what is hidden (1, 1, S, S)."""
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and the tokens of every scale, (1, h, h), of a window (1, 3, S, S)."""
 
@@ -170,6 +174,10 @@ class LocalBackend:
         """Return the tokens that touch a mask, all of a scale at once."""
         return [self.gate(mask, scale)]
 
+    def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the window with what is hidden filled from around; as it is for models that learned from all of it."""
+        return fill_from_around(image, hidden) if self.model.context_only else image
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and tokens."""
         z = self.tokenizer.encode(image)
@@ -177,7 +185,7 @@ class LocalBackend:
 
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
         """Look at the window and read the texts."""
-        context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch))
+        context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch // self.model.mask_cells))
         words = self.reader.encode(texts, length=self.model.caption_length).to(z.device)
         return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
 
@@ -234,6 +242,7 @@ def edit_window(
     prompt_to: str | None = None,
     mix: float = 0.0,
     template: Template | None = None,
+    hidden: torch.Tensor | None = None,
 ) -> Edit:
     """Draw what the prompt says into the mask, scale by scale.
 
@@ -246,9 +255,12 @@ def edit_window(
         x'   = x + D(f) - D(f_source)
 
     The first scales stay the source's. A model that draws token by token takes the line of r_k for each token in turn,
-    given those before; one with a resolution of its own gives a change that is resized to the window. ``strength``
-    moves the latents between source and edit before decoding; two prompts are mixed in their logits, with the same
-    noise.
+    given those before; one with a resolution of its own gives a change that is resized to the window. Two prompts are
+    mixed in their logits, with the same noise.
+
+    The logits come from the text and what is around the mask alone: models that were trained so see the window with
+    its inside hidden, and their f in l_k starts from the tokens of that. ``strength`` is how far the latents move from
+    the source, which is kept at 0, to what was drawn, before decoding.
 
     With a template t the draw starts from what that shows in the mask, and of each scale only a share is drawn::
 
@@ -263,6 +275,7 @@ def edit_window(
         image: (1, 3, S, S) in [0, 1].
         mask: (1, 1, S, S) in {0, 1}.
         prompt: What to draw.
+        hidden: (1, 1, S, S) in {0, 1}, what the models may not see; None is the mask.
         seed: Seed of the draw.
         sampling: How tokens are drawn.
         strength: In [0, 1]; 0 gives the source back.
@@ -275,26 +288,30 @@ def edit_window(
     if not mask.any():
         return Edit(image=image, tokens=source, source=source, leakage=0.0)
     texts = ["", prompt] if prompt_to is None else ["", prompt, prompt_to]
-    begun = backend.begin(z, mask, texts)
+    visible = backend.hide(image, mask if hidden is None else hidden)
+    shown, seen = (z, source) if visible is image else backend.encode(visible)
+    begun = backend.begin(shown, mask, texts)
     rng = torch.Generator().manual_seed(seed)
     start = None if template is None else _Start(backend, template, seed)
-    f, tokens = torch.zeros_like(z), []
-    for scale, kept in enumerate(source):
-        drawn = kept
+    f, known, tokens = torch.zeros_like(z), torch.zeros_like(z), []  # what is drawn, and what of it the models know
+    for scale, (kept, around) in enumerate(zip(source, seen, strict=True)):
+        drawn, gated = kept, torch.zeros_like(kept, dtype=torch.bool)
         stays, own = start.keep(f, scale) if start else (None, kept)
         for gate in backend.groups(mask, scale) if scale >= backend.frozen_scales else ():
-            null, *asked = backend.logits(begun, f, drawn, gate, scale)
+            null, *asked = backend.logits(begun, known, torch.where(gated, drawn, around), gate, scale)
             wanted = asked[0] if prompt_to is None else torch.lerp(asked[0], asked[1], mix)
             logits = (null + sampling.guidance * (wanted - null)).float()
             noise = torch.rand(logits.shape, generator=rng).clamp_min(1e-9).to(logits.device)
             drawn = drawn.masked_scatter(gate, sampling.choose(logits, noise))
             if stays is not None:
                 drawn = torch.where(gate & stays, own, drawn)
+            gated = gated | gate
         tokens.append(drawn)
         f = f + backend.embed(drawn, scale)
+        known = known + backend.embed(torch.where(gated, drawn, around), scale)
     # both through the decoder, so that what it loses is lost twice and cancels
-    shown = backend.decode(torch.cat([torch.lerp(f_source, f, strength), f_source]))
-    change = shown[:1] - shown[1:]
+    edited, same = backend.decode(torch.cat([torch.lerp(f_source, f, strength), f_source])).chunk(2)
+    change = edited - same
     if change.shape != image.shape:
         change = F.interpolate(change, image.shape[-2:], mode="bilinear", antialias=True)
     outside = (mask == 0).expand_as(change)

@@ -116,6 +116,11 @@ class JanusBackend:
         del text
         return []
 
+    def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the window as it is: no token sees the source's in the mask, as those before it are drawn by then."""
+        del hidden
+        return image
+
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and tokens: (1, 3, S, S) -> (1, C, g, g), [(1, g, g)]."""
         size = (self.resolution, self.resolution)

@@ -61,8 +61,8 @@ class Queries:
 class TokenTransformer(nn.Module):
     """Next-scale prediction (VAR, arXiv 2404.02905, section 3) of the tokens inside a mask.
 
-    A convolutional net looks at the source's latents and the mask, on all sides; it sees the source inside the mask
-    too, since an edit changes what is there. Every token to be predicted attends to those of its own and of coarser
+    A convolutional net looks at the source's latents and the mask, on all sides; with ``context_only`` what is inside
+    the mask has been hidden from it. Every token to be predicted attends to those of its own and of coarser
     scales and to the words of the text. Tokens outside the mask are the source's, so they are neither predicted nor
     computed: the cost goes with the mask's area. We differ from VAR in that, and in rotary positions (arXiv 2104.09864)
     in latents, so that windows of any size can be served.
@@ -75,12 +75,16 @@ class TokenTransformer(nn.Module):
         vocabulary_size: Number of word indices.
         caption_length: Words L of a text.
         text_channels: Length E of a text's vector by a pretrained encoder, which then takes the place of the words.
+        mask_cells: Cells along a latent's side in which the mask is seen: with several, where in it a thin line is.
+        context_only: Whether it is trained on sources whose inside is hidden
+            (:func:`anomalib_synth.models.filling.fill_from_around`), and so wants them hidden when it draws.
         dim: Width D, a multiple of 4 x ``heads``.
         depth: Layers.
         heads: Attention heads.
 
     Shape:
-        - ``z``: (B, C, g, g); ``mask``: (B, 1, g, g); ``words``: (B, L) int64, or (B, E) float
+        - ``z``: (B, C, g, g); ``mask``: (B, 1, g x ``mask_cells``, g x ``mask_cells``)
+        - ``words``: (B, L) int64, or (B, E) float
         - logits: (N, V), one row a query
     """
 
@@ -97,6 +101,8 @@ class TokenTransformer(nn.Module):
         depth: int = 5,
         heads: int = 4,
         text_channels: int | None = None,
+        mask_cells: int = 1,
+        context_only: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= frozen_scales < num_scales:
@@ -108,10 +114,12 @@ class TokenTransformer(nn.Module):
         self.config: dict[str, Any] = {
             "channels": channels, "codebook_size": codebook_size, "num_scales": num_scales,
             "frozen_scales": frozen_scales, "vocabulary_size": vocabulary_size, "caption_length": caption_length,
-            "dim": dim, "depth": depth, "heads": heads, "text_channels": text_channels,
+            "dim": dim, "depth": depth, "heads": heads, "text_channels": text_channels, "mask_cells": mask_cells,
+            "context_only": context_only,
         }  # fmt: skip
-        self.frozen_scales, self.caption_length = frozen_scales, caption_length
-        self.context = ContextNet(channels + 1, dim)
+        self.frozen_scales, self.caption_length, self.context_only = frozen_scales, caption_length, context_only
+        self.mask_cells = mask_cells
+        self.context = ContextNet(channels + mask_cells**2, dim)
         self.features = nn.Linear(channels, dim)
         self.scales = nn.Embedding(num_scales, dim)
         self.text_channels = text_channels
@@ -127,7 +135,7 @@ class TokenTransformer(nn.Module):
 
     def look(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what surrounds every latent, (B, D, g, g), from the source's latents and the mask."""
-        return self.context(torch.cat([z, mask], 1))
+        return self.context(torch.cat([z, F.pixel_unshuffle(mask, self.mask_cells)], 1))
 
     def read(self, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the text's features and which of them are padding; a row of padding is no text.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ from anomalib_synth.fitting import bundle as fitting
 from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.normals import split_normals
 from anomalib_synth.fitting.settings import FitSettings
+from anomalib_synth.fitting.start import begin_with
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
+from anomalib_synth.models.captions import CaptionVocabulary
+from anomalib_synth.models.dual_encoder import DualEncoder
+from anomalib_synth.models.token_transformer import TokenTransformer
 from tests.contract import render_normals
 
 SMALL = FitSettings(
@@ -73,6 +78,55 @@ def test_a_stopped_fit_ends_with_the_same_weights(normals, tmp_path, monkeypatch
     assert fit(normals, tmp_path / "stopped").weights_hash == whole.weights_hash
 
 
+def test_a_fit_goes_on_from_a_bundle_when_one_is_given(normals, tmp_path) -> None:
+    first = fit(normals, tmp_path / "first")
+    assert first.token_model().context_only
+    stages = []
+    second = fit(
+        normals, tmp_path / "second", start=first, advance=lambda stage, *_: stages.append(stage) if stage else None
+    )
+    assert not {"autoencoder", "codebooks"} & set(stages)
+    assert second.card["started_from"] == first.weights_hash
+    assert second.card["autoencoder"] == first.card["autoencoder"]
+    for name, value in first.tokenizer().state_dict().items():
+        assert torch.equal(value, second.tokenizer().state_dict()[name])
+    moved = (first.token_model().norm.weight - second.token_model().norm.weight).abs().max()
+    assert 0 < moved < 0.1
+
+
+def test_words_keep_their_weights_when_others_come_in(normals, tmp_path) -> None:
+    first = fit(normals, tmp_path / "first")
+    words = CaptionVocabulary([*first.vocabulary.words, "aaa", "zzz"])
+    dual = DualEncoder(vocabulary_size=len(words))
+    begin_with(first, {"dual_encoder": dual}, words)
+    old, new = first.dual_encoder().text_tower.words.weight, dual.text_tower.words.weight
+    for word in first.vocabulary.words:
+        before, after = (each.encode([word], length=1)[0, 0] for each in (first.vocabulary, words))
+        assert torch.equal(old[before], new[after])
+    assert torch.equal(new[words.encode(["zzz"], length=1)[0, 0]], old[1])
+
+
+def test_a_region_counts_as_before_when_its_mask_gets_cells(normals, tmp_path) -> None:
+    first = fit(normals, tmp_path / "first")
+    config = first.token_model().config
+    coarse, fine = (TokenTransformer(**{**config, "mask_cells": cells}) for cells in (2, 4))
+    begin_with(first, {"token_model": coarse}, first.vocabulary)
+    begin_with(first, {"token_model": fine}, first.vocabulary)
+    z, mask = torch.rand(1, 16, 16, 16), torch.zeros(1, 1, 64, 64)
+    mask[..., 16:32, 8:40] = 1
+    pooled = torch.nn.functional.max_pool2d(mask, 2)
+    torch.testing.assert_close(coarse.look(z, pooled), fine.look(z, mask), atol=1e-3, rtol=1e-2)
+    assert not torch.equal(coarse.look(z, pooled), coarse.look(z, 0 * pooled))
+
+
+def test_a_bundle_is_refused_as_a_start_when_it_is_of_another_size(normals, tmp_path) -> None:
+    first = fit(normals, tmp_path / "first")
+    settings = replace(SMALL, dim=16)
+    generator = RuleBasedGenerator(["scratch"], size=(0.1, 0.6), foreground=None)
+    with pytest.raises(ValueError, match="`start` must be a bundle whose token_model is as large"):
+        fit_bundle(normals, generator, tmp_path / "second", settings=settings, inputs={}, start=first)
+
+
 def test_held_out_normals_are_chosen_by_the_seed_and_never_all(normals) -> None:
     kept, held = split_normals(normals, held_out=SMALL.held_out, seed=SMALL.seed)
     assert len(kept) == 5
@@ -87,7 +141,7 @@ def test_too_few_or_too_small_normals_are_refused(normals, tmp_path) -> None:
         fit([image[:, :40] for image in normals], tmp_path / "bundle")
 
 
-@pytest.mark.parametrize(("name", "value"), [("window", 100), ("held_out", 1.0), ("token_steps", 0)])
+@pytest.mark.parametrize(("name", "value"), [("window", 100), ("frame", 32), ("held_out", 1.0), ("token_steps", 0)])
 def test_bad_settings_are_refused(name, value) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         FitSettings(**{name: value})

@@ -79,6 +79,40 @@ def test_draws_that_fail_the_checks_are_left_out() -> None:
     assert bool(((area >= 0.05) & (area <= 0.08)).all())
 
 
+def test_a_defect_has_the_size_of_its_frame_when_the_window_is_smaller() -> None:
+    normals = list(render_normals(3, 3, 200, 260))
+    large = RuleBasedGenerator(["stain"], size=(0.2, 0.3), foreground=None)
+    batch = make(normals, large, size=64, frame=192).draw(0, 12)
+    count = len(batch.captions)
+    assert count >= 9
+    assert batch.source.shape == batch.image.shape == (count, 3, 64, 64)
+    assert batch.mask.mean() > 2 * make(normals, large, size=64).draw(0, 12).mask.mean()
+    assert all("large" in caption for caption in batch.captions)
+    for row in range(count):
+        outside = (batch.mask[row] == 0).expand(3, -1, -1)
+        assert torch.equal(batch.image[row][outside], batch.source[row][outside])
+        assert batch.mask[row].any()
+
+
+def test_all_of_a_defect_is_in_the_window_when_it_fits() -> None:
+    normals = list(render_normals(3, 3, 150, 260))
+    small = RuleBasedGenerator(["hole"], size=(0.1, 0.15), foreground=None)
+    sampler = make(normals, small, size=64, frame=128)
+    batch = sampler.draw(0, 16)
+    places = set()
+    for mask in batch.mask[:, 0]:
+        inside = mask.nonzero()
+        assert (inside.amax(0) - inside.amin(0)).max() < 30
+        assert mask.sum() > 60
+        places.add(tuple((inside.float().mean(0) // 16).tolist()))
+    assert len(places) > 4
+    assert "small" in " ".join(
+        make(normals, RuleBasedGenerator(["hole"], size=(0.03, 0.06), foreground=None), size=64, frame=128)
+        .draw(0, 8)
+        .captions
+    )
+
+
 def test_random_state_stays() -> None:
     state = torch.get_rng_state()
     make().draw(0, 2)

@@ -9,6 +9,7 @@ import torch
 
 from anomalib_synth.generators import AutoregressiveGenerator, MixtureGenerator, RuleBasedGenerator, SampleChecks
 from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.windows import find_shape
 from anomalib_synth.models.editing import Sampling
 from tests import contract
 from tests.unit.models.small_bundle import make_bundle
@@ -121,6 +122,18 @@ def test_position_words_place_the_defect(make) -> None:
         params = sample.provenance[row].params
         assert max(params["centre_y"], params["centre_x"]) <= 160 / 3
     assert sample.accepted.any()
+
+
+@pytest.mark.parametrize(("noun", "small", "large"), [("stain", "small", "large"), ("scratch", "short", "long")])
+def test_a_defect_has_the_size_when_a_prompt_names_one(make, noun, small, large) -> None:
+    shapes = make(size=(0.04, 0.4)).shapes
+    for seed in range(20):
+        less, more = (
+            max(params["extent_y"], params["extent_x"])
+            for _, params in (find_shape(shapes, f"a {word} dark {noun}", seed, 256, 256) for word in (small, large))
+        )
+        assert less < more
+    assert find_shape(shapes, f"a {small} {noun}", 3, 256, 256)[0].name == noun
 
 
 def test_a_large_image_costs_no_larger_window(make) -> None:

@@ -193,7 +193,7 @@ def test_all_of_a_defect_is_drawn_anew_when_it_is_larger_than_a_window(tmp_path,
     pasted = LookAlikeGenerator(wide, **options)(images, seeds=[1])
     assert sample.accepted.all()
     assert max(sides) <= 256
-    assert len(sides) == 2 * 6  # pieces of at most 240 pixels, each with its template
+    assert len(sides) == 2 * 15  # pieces of at most 112 pixels, as the defect is large, each with its template
     both = (sample.mask * pasted.mask)[0, 0] > 0
     differs = (sample.image != pasted.image)[0].any(0) & both
     for half in (slice(0, 300), slice(300, 600)):

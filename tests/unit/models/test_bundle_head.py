@@ -55,6 +55,9 @@ def test_a_size_is_refused_by_its_field_when_it_is_out_of_range(folder, place, s
     ("place", "value", "said"),
     [
         ("format", None, "`format` must be 1, got None"),
+        ("models.token_model.mask_cells", 3, "`models.token_model.mask_cells` must divide the tokenizer's `patch` = 4"),
+        ("models.token_model.mask_cells", 0, "`models.token_model.mask_cells` must be an integer in"),
+        ("models.token_model.context_only", 1, "`models.token_model.context_only` must be true or false, got 1"),
         ("format", "1", "`format` must be 1, got '1'"),
         ("format", True, "`format` must be 1, got True"),
         ("format", 2, "Upgrade anomalib-synth"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -20,6 +21,14 @@ def backend() -> LocalBackend:
         for conv in models["token_model"].context.rest:
             conv.weight.mul_(4)
     return LocalBackend(models["tokenizer"], models["token_model"], vocabulary())
+
+
+@pytest.fixture
+def blind(backend) -> LocalBackend:
+    """The models, as if they had learned from what is around a mask alone."""
+    model = copy.copy(backend.model)
+    model.context_only = True
+    return LocalBackend(backend.tokenizer, model, vocabulary())
 
 
 def draw_window(seed: int = 0) -> torch.Tensor:
@@ -77,6 +86,45 @@ def test_context_on_each_side_changes_what_is_drawn(backend, side) -> None:
         gate = backend.gate(block(), scale)
         different += int((first.tokens[scale] != second.tokens[scale])[gate].sum())
     assert different > 0
+
+
+def change_where(image: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return torch.where(where > 0, draw_window(9), image)
+
+
+def gated(backend: LocalBackend, result: Edit) -> torch.Tensor:
+    """The tokens that were drawn."""
+    scales = range(backend.frozen_scales, backend.num_scales)
+    return torch.cat([result.tokens[scale][backend.gate(block(), scale)] for scale in scales])
+
+
+def test_no_token_depends_on_what_was_in_the_mask_when_the_models_learned_from_what_is_around(backend, blind) -> None:
+    image = draw_window()
+    inside, around = change_where(image, block()), change_where(image, 1 - block())
+    drawn = gated(blind, edit(blind, image))
+    assert torch.equal(drawn, gated(blind, edit(blind, inside)))
+    assert not torch.equal(drawn, gated(blind, edit(blind, around)))
+    assert not torch.equal(gated(backend, edit(backend, image)), gated(backend, edit(backend, inside)))
+
+
+def test_what_was_there_stays_when_strength_falls_and_tokens_outside_are_the_sources(blind) -> None:
+    image = draw_window()
+    changes = [(edit(blind, image, strength=s).image - image).abs().mean() for s in (0, 0.25, 0.5, 0.75, 1)]
+    assert changes[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(changes))
+    result = edit(blind, image)
+    _, source = blind.encode(image)
+    for scale, (drawn, kept) in enumerate(zip(result.tokens, source, strict=True)):
+        outside = ~blind.gate(block(), scale) if scale >= blind.frozen_scales else torch.ones_like(kept, dtype=bool)
+        assert torch.equal(drawn[outside], kept[outside])
+
+
+def test_more_than_the_mask_has_no_influence_when_more_is_hidden(blind) -> None:
+    image, hidden = draw_window(), torch.zeros(1, 1, 64, 64)
+    hidden[..., 20:50, 10:60] = 1
+    drawn = gated(blind, edit(blind, image, hidden=hidden))
+    assert torch.equal(drawn, gated(blind, edit(blind, change_where(image, hidden), hidden=hidden)))
+    assert not torch.equal(drawn, gated(blind, edit(blind, change_where(image, hidden))))
 
 
 def test_text_changes_what_is_drawn_and_guidance_of_zero_ignores_it(backend) -> None:

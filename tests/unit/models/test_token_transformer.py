@@ -42,6 +42,21 @@ def test_a_window_does_not_depend_on_the_others_in_its_batch(model) -> None:
         torch.testing.assert_close(together[queries.window == row], own, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("cells", "differ"), [(1, False), (4, True)])
+def test_where_in_a_latent_a_line_runs_is_seen_when_the_mask_has_cells(cells, differ) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TokenTransformer(
+            channels=8, codebook_size=32, num_scales=7, vocabulary_size=8, dim=32, depth=1, heads=2, mask_cells=cells
+        )
+    z, looks = torch.zeros(1, 8, 16, 16), []
+    for row in (20, 22):
+        mask = torch.zeros(1, 1, 64, 64)
+        mask[..., row, 8:40] = 1
+        looks.append(model.look(z, torch.nn.functional.max_pool2d(mask, 4 // cells)))
+    assert torch.equal(*looks) is not differ
+
+
 def test_coarse_tokens_do_not_see_finer_ones(model) -> None:
     mask, f, z = draw(1)
     text = model.read(vocabulary().encode(["a dark scratch"], length=16))

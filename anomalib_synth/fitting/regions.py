@@ -1,0 +1,72 @@
+"""Regions that a defect is learned in: its own outline, or any shape that shows a part of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.generators.seeding import Draws, hash64
+
+if TYPE_CHECKING:
+    from anomalib_synth.fitting.windows import WindowBatch
+
+_RADII = (4.0, 24.0)
+_TRIES = 4
+_WANTED = 0.5
+_LEAST = 6
+
+
+def vary_regions(batch: WindowBatch, seed: int, *, share: float = 0.5) -> WindowBatch:
+    """Give a share of the windows another region than the outline of their defect.
+
+    A model that only ever sees outlines learns the type of a defect from them, and not from the text. So some regions
+    are round or square, wherever the defect is, and hold what of it lies inside; outside of them it is taken away.
+
+    Args:
+        batch: Windows with defects; nothing in it is changed.
+        seed: Seed of the draw.
+        share: Share of the windows that get another region, in [0, 1].
+    """
+    images, masks = batch.image.clone(), batch.mask.clone()
+    for row in range(len(masks)):
+        rng = Draws(hash64(seed, "region", row))
+        if rng.unit() >= share:
+            continue
+        region = _draw_region(rng, batch.mask[row, 0] > 0)
+        if region is not None:
+            images[row] = torch.where(region, batch.image[row], batch.source[row])
+            masks[row, 0] = region.float()
+    return replace(batch, image=images, mask=masks)
+
+
+def _draw_region(rng: Draws, outline: torch.Tensor) -> torch.Tensor | None:
+    """Return a region (h, w) over an outline, better one that is half full of it, None if there is too little of it."""
+    inside = outline.nonzero()
+    best, most = None, 0.0
+    for _ in range(_TRIES):
+        y, x = inside[int(rng.unit() * len(inside))].tolist()
+        region = _draw_shape(rng, outline.shape, y, x)
+        held = float((region & outline).sum())
+        if held < _LEAST:
+            continue
+        if held / float(region.sum()) > most:
+            best, most = region, held / float(region.sum())
+        if most >= _WANTED or rng.unit() < 0.2:  # sometimes any will do
+            break
+    return best
+
+
+def _draw_shape(rng: Draws, size: torch.Size, y: float, x: float) -> torch.Tensor:
+    """Return an ellipse or a rectangle around a place, turned by any angle."""
+    low, high = (math.log(radius) for radius in _RADII)
+    long = math.exp(rng.uniform(low, high))
+    short = max(long * rng.uniform(0.35, 1.0), 3.0)
+    angle = rng.uniform(0, math.pi)
+    rows = (torch.arange(size[0]) - y)[:, None]
+    columns = torch.arange(size[1]) - x
+    u = (columns * math.cos(angle) + rows * math.sin(angle)) / long
+    v = (rows * math.cos(angle) - columns * math.sin(angle)) / short
+    return (u.abs().maximum(v.abs()) <= 1) if rng.unit() < 0.3 else (u.square() + v.square() <= 1)
