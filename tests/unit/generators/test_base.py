@@ -167,7 +167,7 @@ def test_wrapper_is_prepared_when_its_generator_is_prepared_later(wrap) -> None:
         outer.prepared = None
 
 
-def test_mixture_is_unprepared_until_all_of_its_generators_are() -> None:
+def test_mixture_is_unprepared_when_one_of_its_generators_is() -> None:
     first, second = RuleBasedGenerator(["scratch"]).prepare(NORMALS), RuleBasedGenerator(["nsa"])
     mixture = MixtureGenerator([first, second])
     assert mixture.prepared is None
