@@ -8,8 +8,9 @@ def families() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from anomalib_synth.generators.families import REGISTRY
+    from anomalib_synth.generators.families.registry import REGISTRY, load_installed_families
 
+    load_installed_families()
     table = Table("family", "kind", "source")
     for family in REGISTRY.values():
         table.add_row(family.name, "physical" if family.physical else "literature", family.source)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.generators import AnomalyGenerator, MixtureGenerator, RealDefectGenerator, RuleBasedGenerator
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.progress import make_progress
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def read_images(folder: ImageFolder, *, least: int) -> list[torch.Tensor]:
 
 def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.03, 0.3)) -> AnomalyGenerator:
     """Return what draws the captioned defects: the physical families and, half of the time, real ones."""
-    physical = [family.name for family in REGISTRY.values() if family.physical]
-    rules = RuleBasedGenerator(physical, size=size, strength=(0.4, 1.0), foreground=None)
+    rules = RuleBasedGenerator(PHYSICAL, size=size, strength=(0.4, 1.0), foreground=None)
     if defects is None:
         return rules
     return MixtureGenerator([rules, RealDefectGenerator(defects, foreground=None)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.generators import build_generator
+from anomalib_synth.generators.families.registry import import_modules, own_modules
 from anomalib_synth.images import allow_large_images, hash_bytes, to_tensor
 from anomalib_synth.store import Record, SampleStore, encode_png, hash_pixels, sample_id
 
@@ -45,6 +46,7 @@ class Job:
         reader: How the images are read.
         split: Role of the sources.
         weights_hash: Digest of the generator's weights, ``""`` when it has none.
+        modules: Modules of users' families, imported before the generator is built.
     """
 
     store: Path
@@ -53,6 +55,7 @@ class Job:
     reader: ImageReader
     split: str
     weights_hash: str
+    modules: tuple[str, ...] = field(default_factory=own_modules)
 
     def to_bytes(self) -> bytes:
         """Return the job by value: tensors would travel through shared memory, which containers have little of."""
@@ -74,6 +77,7 @@ class Worker:
 
     def __init__(self, job: Job, *, put: Put | None = None) -> None:
         self.job = job
+        import_modules(job.modules)
         self.generator = build_generator(job.generator, imports=True)
         self.generator.use_prepared(job.prepared)
         self._put = put or SampleStore(job.store).put

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL, REGISTRY
 from anomalib_synth.generators.families.family import Frame, contrast_word
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.models.captions import CaptionVocabulary
@@ -36,9 +36,7 @@ def find_vocabulary(
 
 def caption_families() -> Iterator[str]:
     """Yield captions of all physical families, of defects of any size on images of any size."""
-    for family in REGISTRY.values():
-        if not family.physical:
-            continue
+    for family in map(REGISTRY.__getitem__, PHYSICAL):
         for number in range(_DRAWS):
             rng = Draws(hash64("caption", family.name, number))
             side = rng.choice(_SIDES)

@@ -6,6 +6,7 @@ from anomalib_synth.generators.building import build_generator
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.condition import Condition
 from anomalib_synth.generators.diffusion import DiffusionGenerator, DiffusionRetrievalGenerator
+from anomalib_synth.generators.families import Family, Frame, register_family
 from anomalib_synth.generators.filtered import FilteredGenerator
 from anomalib_synth.generators.look_alike import LookAlikeGenerator
 from anomalib_synth.generators.mixture import MixtureGenerator
@@ -23,7 +24,9 @@ __all__ = [
     "Condition",
     "DiffusionGenerator",
     "DiffusionRetrievalGenerator",
+    "Family",
     "FilteredGenerator",
+    "Frame",
     "LookAlikeGenerator",
     "MixtureGenerator",
     "Proposal",
@@ -35,4 +38,5 @@ __all__ = [
     "StoredGenerator",
     "WrappingGenerator",
     "build_generator",
+    "register_family",
 ]

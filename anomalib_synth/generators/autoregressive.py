@@ -12,7 +12,7 @@ import torch
 
 from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators.encoders import load_backend
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts, say_contrast
 from anomalib_synth.generators.proposing import ProposingGenerator
@@ -109,8 +109,7 @@ class AutoregressiveGenerator(ProposingGenerator):
         self.bundle = None if bundle is None else Path(bundle)
         self.text_encoder = text_encoder
         self.sampling = sampling or Sampling()
-        physical = [family.name for family in REGISTRY.values() if family.physical]
-        self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
+        self.shapes = RuleBasedGenerator(PHYSICAL, strength=strength, size=size, foreground=None)
         self.strength, self.size = self.shapes.strength, self.shapes.size
         self._reported: set[str] = set()
 

@@ -12,7 +12,7 @@ import torch
 
 from anomalib_synth.functional.changes import fade_border, find_change
 from anomalib_synth.functional.masks import soften_inside
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.filtered import FilteredGenerator, Mode
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
 from anomalib_synth.generators.proposal import Proposal
@@ -103,8 +103,7 @@ class DiffusionGenerator(ProposingGenerator):
         self.pipeline = str(pipeline)
         self.editing = editing or DiffusionSettings()
         self.mask_mode = mask_mode
-        physical = [family.name for family in REGISTRY.values() if family.physical]
-        self.shapes = RuleBasedGenerator(physical, strength=strength, size=size, foreground=None)
+        self.shapes = RuleBasedGenerator(PHYSICAL, strength=strength, size=size, foreground=None)
         self.strength, self.size = self.shapes.strength, self.shapes.size
         self._reported: set[str] = set()
 

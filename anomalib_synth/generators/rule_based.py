@@ -13,6 +13,7 @@ from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.layers import Window
 from anomalib_synth.generators.families import REGISTRY, Family, Frame
 from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
+from anomalib_synth.generators.families.registry import import_modules, load_installed_families, own_modules
 from anomalib_synth.generators.placement import place_centre, window_side
 from anomalib_synth.generators.proposal import Proposal, crop, crop_grid
 from anomalib_synth.generators.proposing import ProposingGenerator
@@ -84,8 +85,18 @@ class RuleBasedGenerator(ProposingGenerator):
 
     @staticmethod
     def available_families() -> list[str]:
-        """Return the names of all families, the literature's first."""
+        """Return the names of all families: the literature's, those named on the line, those that users added."""
+        load_installed_families()
         return list(REGISTRY)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: there the modules of users' families are imported first."""
+        return {"modules": own_modules(), "attributes": vars(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what another process sent."""
+        import_modules(state["modules"])
+        vars(self).update(state["attributes"])
 
     @property
     def files(self) -> list[Path]:
@@ -270,9 +281,14 @@ def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dic
         families = [families]
     given: Any = families
     weights: dict[str, Any] = dict(given) if hasattr(given, "keys") else dict.fromkeys(given, 1.0)
+    if any(name not in REGISTRY for name in weights):
+        load_installed_families()
     unknown = [name for name in weights if name not in REGISTRY]
     if unknown or not weights:
-        msg = f"`families` must name known families, got {unknown}. Known: {', '.join(REGISTRY)}."
+        msg = (
+            f"`families` must name known families, got {unknown}. Known: {', '.join(REGISTRY)}. One of your own is "
+            "known once `register_family` has been called, in this process too."
+        )
         raise ValueError(msg)
     for name, weight in weights.items():
         if isinstance(weight, str) or not (weight >= 0 and math.isfinite(weight)):

@@ -517,3 +517,24 @@ def test_an_old_store_without_a_list_of_its_inputs_goes_on(normals, whole, tmp_p
     generate(normals, out=out, num_samples=COUNT)
     check_equal(out, read_store(whole))
     assert (out / "normals.jsonl").read_bytes() == written
+
+
+OWN_FAMILY = """
+import sys
+from pathlib import Path
+from anomalib_synth.commands.generate import generate
+from anomalib_synth.generators import RuleBasedGenerator
+if __name__ == "__main__":  # workers do not come here
+    from plant_families import DRIP
+    drawing = RuleBasedGenerator([DRIP.name], strength=(0.7, 1.0), foreground=None)
+    generate(Path(sys.argv[1]), out=Path(sys.argv[2]), num_samples=6, generator=drawing, workers=2)
+"""
+
+
+def test_family_of_ones_own_is_drawn_when_workers_draw(normals, tmp_path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "own_family.py"
+    (tmp_path / "plant_families.py").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "run.py").write_text(OWN_FAMILY, encoding="utf-8")
+    subprocess.run([sys.executable, "run.py", str(normals), str(tmp_path / "store")], cwd=tmp_path, check=True)
+    families = {record.family for record in SampleStore.open(tmp_path / "store").records if record.accepted}
+    assert families == {"glue_drip"}

@@ -1,8 +1,6 @@
 """The registry of rule-based families, by name."""
 
-from anomalib_synth.generators.families import literature, physical
 from anomalib_synth.generators.families.family import Family, Frame
+from anomalib_synth.generators.families.registry import PHYSICAL, REGISTRY, register_family
 
-REGISTRY: dict[str, Family] = {family.name: family for family in [*literature.FAMILIES, *physical.FAMILIES]}
-
-__all__ = ["REGISTRY", "Family", "Frame"]
+__all__ = ["PHYSICAL", "REGISTRY", "Family", "Frame", "register_family"]
