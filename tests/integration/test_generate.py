@@ -77,6 +77,7 @@ def test_a_store_holds_what_the_generator_draws_when_it_is_made(normals, whole) 
             np.testing.assert_array_equal(store.read_image(record), drawn)
             np.testing.assert_array_equal(store.read_mask(record) > 0, sample.mask[0, 0].numpy() > 0)
             assert record.area == pytest.approx(float(sample.mask.mean()))
+            assert record.quality == pytest.approx(float(sample.quality[0]))
             assert record.strength == record.params["strength"]
 
 

@@ -141,11 +141,13 @@ def test_augmenter_slot_is_filled_while_training_and_restored(parts_root, tmp_pa
         "glass": lambda: (model := make_glass(), model.model, "augmentor"),
     }[name]()
     original = getattr(owner, slot)
-    calls = []
+    calls, samples = [], []
     generator = RuleBasedGenerator(["cutout", "noise"])
     draw = generator.__class__.__call__
     monkeypatch.setattr(
-        RuleBasedGenerator, "__call__", lambda self, images, **kw: calls.append(len(images)) or draw(self, images, **kw)
+        RuleBasedGenerator,
+        "__call__",
+        lambda self, images, **kw: calls.append(len(images)) or samples.append(draw(self, images, **kw)) or samples[-1],
     )
     seen = []
 
@@ -159,6 +161,9 @@ def test_augmenter_slot_is_filled_while_training_and_restored(parts_root, tmp_pa
     assert seen == [True, True]
     assert calls == [4, 4]
     assert all(torch.isfinite(loss) for _, loss in watch.batches if loss is not None)
+    for (batch, _), sample in zip(watch.batches, samples, strict=True):
+        assert torch.equal(batch.quality, sample.quality)
+        assert torch.equal(batch.synthetic, sample.accepted)
     assert getattr(owner, slot) is original
     assert set(model.state_dict()) == keys
 
@@ -303,7 +308,8 @@ def test_real_defects_keep_their_image_mask_and_label() -> None:
     assert batch.gt_label.tolist() == [True, True]
     assert float(batch.quality[1]) == 1.0
     assert batch.synthetic.tolist() == [True, False]
-    assert float(batch.quality[0]) < 1.0
+    assert float(batch.quality[0]) == float(sample.quality[0]) < 1.0
+    assert abs(float(sample.quality[0]) - 0.5) > 0.1  # or its opposite would pass too
 
 
 def test_real_defects_without_masks_are_refused() -> None:

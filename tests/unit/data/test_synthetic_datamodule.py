@@ -30,6 +30,7 @@ from anomalib_synth.data import SyntheticDataModule, SyntheticImageBatch, Synthe
 from anomalib_synth.data.dataset import EpochSampler
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
+from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.images import digest_file
 
 SIDE = 64
@@ -177,12 +178,15 @@ def test_unnamed_val_split_is_taken_from_the_synthetic_test_when_the_base_says_f
 
 def test_labels_follow_masks_and_pixels_when_the_split_is_read(good: Path):
     datamodule = wrap(folder(good), good, splits=["val"], val_ratio=0.6)
+    kept = datamodule.val_data.samples.set_index("image_path")
     seen = []
     for entry in datamodule.val_data:
         changed = (entry.image != entry.source).any(0)
         assert bool(entry.gt_label) == bool(entry.gt_mask.any()) == bool(changed.any())
         assert not (changed & ~entry.gt_mask).any()
         assert (entry.quality == 1) == (not entry.gt_label)
+        if entry.gt_label:
+            assert entry.quality == kept.loc[entry.image_path].quality
         seen.append(bool(entry.gt_label))
     assert {True, False} == set(seen)
     assert len(seen) == 7
@@ -335,6 +339,7 @@ def test_manifest_tells_how_each_defect_was_drawn(good: Path):
         sample = prepared(read_image(row["source"], as_tensor=True)[None], seeds=[row["seed"]])
         kept_image = read_image(kept / "image" / row["file"], as_tensor=True)
         assert (sample.image[0] - kept_image).abs().max() <= 0.5 / 255 + 1e-6
+        assert row["quality"] == pytest.approx(float(sample.quality[0]))
         assert torch.equal(sample.mask[0, 0].bool(), read_mask(kept / "mask" / row["file"], as_tensor=True).bool())
 
 
@@ -479,6 +484,10 @@ def test_training_items_change_when_the_epoch_does(good: Path):
         assert bool(entry.gt_label) == bool(entry.gt_mask.any()) == bool(changed.any())
         assert (entry.quality == 1) == (not entry.gt_label)
         assert torch.equal(entry.source, read_image(path, as_tensor=True))
+        if entry.gt_label:
+            seeds = derive_seeds(datamodule.train_data.seed, 0, [image_key(path)])
+            drawn = datamodule.train_data.generator(entry.source[None], seeds=seeds)
+            assert entry.quality == pytest.approx(float(drawn.quality[0]))
 
 
 def test_training_share_follows_the_ratio(good: Path):
