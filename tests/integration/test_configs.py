@@ -344,6 +344,8 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
         ("draw_defects.py", ["--normals", "{root}/train/good", "--out", "{out}/defects.png"]),
         ("few_real_defects.py", ["--normals", "{root}/train/good", "--defects", "{root}/test", "--out", "{out}/p.png"]),
         ("custom_generator.py", []),
+        ("own_family.py", []),
+        ("own_model.py", ["--root={out}/parts", "--num_train=12"]),
         ("quickstart.py", ["--epochs=1", "--images=12", "--image-size=96", "--results={out}"]),
         ("fit_offline.py", ["--normals", "{root}/train/good", "--steps", "5", "--out", "{out}"]),
         (

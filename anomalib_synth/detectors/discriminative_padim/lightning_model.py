@@ -25,8 +25,8 @@ from anomalib_synth.detectors.discriminative_padim.schedule import OneCycle
 from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 from anomalib_synth.detectors.discriminative_padim.training import HeadTraining
 from anomalib_synth.detectors.numerics import check_loss, check_precision, check_state
-from anomalib_synth.detectors.reduction import MeanOverSamples
 from anomalib_synth.host.thresholds import lower_pixel_threshold
+from anomalib_synth.losses.reduction import MeanOverSamples
 
 logger = logging.getLogger(__name__)
 _LOOKS_FROM = 0.4  # of the steps: the heads know by then what to look for where a defect has no mask

@@ -24,7 +24,7 @@ from anomalib_synth.detectors.numerics import check_loss, check_precision, check
 from anomalib_synth.detectors.realnet.fitting import fit_selection
 from anomalib_synth.detectors.realnet.loss import SegmentationLoss, reconstruction_loss, segmentation_loss
 from anomalib_synth.detectors.realnet.torch_model import RealNetModel
-from anomalib_synth.detectors.reduction import MeanOverSamples
+from anomalib_synth.losses.reduction import MeanOverSamples
 
 logger = logging.getLogger(__name__)
 
