@@ -44,10 +44,12 @@ def train(
     data = DemoParts(root=folder / "parts", image_size=size, num_train=images, num_test_good=12, num_test_defect=16)
     steps_of = PreProcessor(Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))
     model = getattr(models, name)(backbone=BACKBONE_NAME, pre_processor=steps_of, evaluator=False, visualizer=False)
+    callbacks = [SynthesisCallback(RuleBasedGenerator())]
+    limits = {"max_steps": steps, "max_epochs": -1, "limit_val_batches": 0, "enable_progress_bar": False}
+    where = folder / accelerator / name
     engine = Engine(
-        accelerator=accelerator, devices=1, max_steps=steps, max_epochs=-1,
-        callbacks=[SynthesisCallback(RuleBasedGenerator())], logger=False, default_root_dir=folder / accelerator / name, enable_progress_bar=False, limit_val_batches=0,
-    )  # fmt: skip
+        accelerator=accelerator, devices=1, callbacks=callbacks, logger=False, default_root_dir=where, **limits
+    )
     started = time.perf_counter()
     engine.fit(model, datamodule=data)
     seconds = time.perf_counter() - started
