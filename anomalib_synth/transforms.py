@@ -1,10 +1,12 @@
-"""Synthetic defects as a torchvision transform, for the `train_augmentations` of any segmentation datamodule."""
+"""Synthetic defects as a transform of torchvision, for the `train_augmentations` of any datamodule, and of kornia."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from kornia.augmentation import RandomTransplantation
+from kornia.constants import DataKey
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
@@ -13,8 +15,11 @@ from anomalib_synth.generators import AnomalyGenerator
 from anomalib_synth.generators.seeding import Draws, hash64
 from anomalib_synth.generators.validation import to_unit_range
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class SyntheticAnomaly(Transform):
+
+class SyntheticAnomaly(Transform, RandomTransplantation):
     """Draws a synthetic defect onto a normal image and adds it to the mask.
 
     The mask comes back as one that later transforms make smaller by any overlap, so that a thin defect keeps its mask.
@@ -26,6 +31,11 @@ class SyntheticAnomaly(Transform):
     defect, passes through. The seed of a draw is ``hash64(generator.seed, torch.initial_seed(), number of the call)``:
     it differs between workers and epochs, and global random state is untouched. The generator is used as it is:
     call its ``prepare`` first for one that needs the normals.
+
+    It also works as a step of ``kornia.augmentation.AugmentationSequential`` with ``data_keys=["input", "mask"]``, on
+    whole batches: images (B, C, H, W), masks (B, 1, H, W) or (B, H, W). There each image has a seed of its own, the
+    seeds are what the container keeps and replays, and the mask comes back as a plain tensor. Of kornia's steps only
+    ``RandomTransplantation`` is shown image and mask together before either is changed; hence the base class.
 
     Args:
         generator: Draws the defects.
@@ -48,7 +58,7 @@ class SyntheticAnomaly(Transform):
     """
 
     def __init__(self, generator: AnomalyGenerator, probability: float = 0.5) -> None:
-        super().__init__()
+        RandomTransplantation.__init__(self, p=probability)  # a torchvision transform has nothing of its own to set up
         if not isinstance(generator, AnomalyGenerator):
             msg = f"`generator` must be an AnomalyGenerator, got {type(generator).__name__}."
             raise TypeError(msg)
@@ -58,6 +68,57 @@ class SyntheticAnomaly(Transform):
         self.generator = generator
         self.probability = probability
         self._calls = 0
+
+    def forward(self, *inputs: Any, params: dict[str, Any] | None = None, data_keys: Any = None, **kwargs: Any) -> Any:
+        """Transform samples as torchvision does or, called with kornia's ``params``, one image or mask batch."""
+        del kwargs  # how a warp interpolates
+        if params is None:
+            return Transform.forward(self, *inputs)
+        key = "mask" if DataKey.get(data_keys[0]) == DataKey.MASK else "image"
+        if key not in params:
+            msg = (
+                "SyntheticAnomaly must be a direct step of kornia's AugmentationSequential, with "
+                'data_keys=["input", "mask"]: in another container it is not shown image and mask together.'
+            )
+            raise ValueError(msg)
+        return params[key].reshape(inputs[0].shape) if key == "mask" or self.keepdim else params[key]
+
+    def forward_parameters(self, batch_shape: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Draw one seed an image; kornia calls it once for a batch."""
+        rows = [0] * batch_shape[0] if self.same_on_batch else range(batch_shape[0])
+        seeds = torch.tensor([hash64(self.generator.seed, torch.initial_seed(), self._calls, row) for row in rows])
+        self._calls += 1
+        drawn = [Draws(hash64(seed, "chance")).unit() < self.probability for seed in seeds.tolist()]
+        return {
+            "seeds": seeds,
+            "batch_prob": torch.tensor(drawn, dtype=torch.float32),
+            "forward_input_shape": torch.tensor(batch_shape, dtype=torch.long),
+        }
+
+    def params_from_input(
+        self, *inputs: Any, data_keys: list[DataKey], params: dict[str, Any], extra_args: Any = None
+    ) -> dict[str, Any]:
+        """Draw the defects of a batch: kornia shows image and mask here before it asks for either."""
+        del extra_args
+        if data_keys.count(DataKey.MASK) != 1 or data_keys.count(DataKey.INPUT) != 1:
+            names = [key.name.lower() for key in data_keys]
+            msg = f'SyntheticAnomaly needs one image and one mask, `data_keys=["input", "mask"]`, got {names}.'
+            raise ValueError(msg)
+        images, masks = inputs[data_keys.index(DataKey.INPUT)], inputs[data_keys.index(DataKey.MASK)]
+        images = images if images.ndim == 4 else images[None]
+        if masks.numel() != images[:, 0].numel() or masks.shape[-2:] != images.shape[-2:]:
+            got = f"for images {tuple(images.shape)}, got {tuple(masks.shape)}"
+            msg = f"The mask must be (B, 1, H, W) or (B, H, W) {got}. Merge the classes of a mask into one channel."
+            raise ValueError(msg)
+        masks = masks.reshape(-1, 1, *images.shape[-2:])
+        normal = ~(masks != 0).flatten(1).any(1).cpu()
+        rows = (normal & (params["batch_prob"].cpu() > 0.5)).nonzero().flatten().tolist()
+        images, masks = images.clone(), masks.clone()
+        if rows:
+            sample = self.generator(to_unit_range(images[rows]), seeds=params["seeds"][rows])
+            images[rows] = sample.image
+            masks[rows] = sample.mask.to(masks.dtype)
+        return {**params, "image": images, "mask": masks}
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Check that there are an image and a mask."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from anomalib.data import AnomalibDataModule, Folder
+from kornia import augmentation
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip
@@ -203,3 +204,69 @@ def test_yaml_typo_is_an_error_when_deep_in_the_transform(tmp_path: Path, capsys
     with pytest.raises(SystemExit):
         AnomalibDataModule.from_config(tmp_path / "data.yaml")
     assert "familys" in capsys.readouterr().err
+
+
+def batch(count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    noise = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    return 0.5 + 0.02 * noise, torch.zeros(count, 1, SIDE, SIDE)
+
+
+def in_kornia(*after: torch.nn.Module, probability: float = 1.0, **kwargs) -> augmentation.AugmentationSequential:
+    return augmentation.AugmentationSequential(transform(probability), *after, data_keys=["input", "mask"], **kwargs)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, SIDE, SIDE), (4, SIDE, SIDE)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_kornia_batch_changes_with_its_masks_when_they_are_empty(shape: tuple[int, ...], dtype: torch.dtype):
+    before, blank = batch()
+    marked = blank.reshape(shape).to(dtype)
+    marked[2, ..., 3, 4] = 1  # a defect already: left as it is
+    image, mask = in_kornia()(before, marked)
+    assert mask.dtype == dtype
+    changed, inside = (image != before).any(1), mask.reshape(4, SIDE, SIDE) > 0
+    assert changed.flatten(1).any(1).tolist() == [True, True, False, True]
+    assert not (changed & ~inside).any()
+    assert torch.equal(mask[2].reshape(SIDE, SIDE), marked[2].reshape(SIDE, SIDE))
+    assert torch.equal(before, batch()[0])
+    assert marked.sum() == 1
+
+
+def test_kornia_steps_keep_image_and_mask_aligned_when_they_follow():
+    before, blank = batch()
+    image, mask = in_kornia(augmentation.RandomHorizontalFlip(p=1.0))(before, blank)
+    assert mask.flatten(1).any(1).all()
+    assert not ((image != before.flip(-1)).any(1, keepdim=True) & (mask == 0)).any()
+
+
+def test_kornia_replays_the_draw_when_its_parameters_are_given():
+    call = in_kornia()
+    first = call(*batch())
+    params = call._params
+    assert not torch.equal(call(*batch())[0], first[0])
+    assert all(torch.equal(one, other) for one, other in zip(call(*batch(), params=params), first, strict=True))
+
+
+def test_random_state_is_untouched_when_kornia_calls():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    in_kornia(probability=0.5)(*batch())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_kornia_images_get_defects_of_their_own_unless_the_batch_is_to_have_the_same():
+    before = batch(1)[0].expand(3, -1, -1, -1)
+    image, _ = in_kornia()(before, batch(3)[1])
+    assert len({row.numpy().tobytes() for row in image}) == 3
+    image, _ = in_kornia(same_on_batch=True)(before, batch(3)[1])
+    assert len({row.numpy().tobytes() for row in image}) == 1
+
+
+def test_error_is_clear_when_kornia_shows_no_mask():
+    images, masks = batch()
+    with pytest.raises(ValueError, match="needs one image and one mask"):
+        augmentation.AugmentationSequential(transform(), data_keys=["input"])(images)
+    nested = augmentation.AugmentationSequential(augmentation.ImageSequential(transform()), data_keys=["input", "mask"])
+    with pytest.raises(ValueError, match="must be a direct step"):
+        nested(images, masks)
+    with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\) or \(B, H, W\)"):
+        in_kornia()(images, masks.expand(-1, 2, -1, -1))
