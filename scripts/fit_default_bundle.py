@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python scripts/fit_default_bundle.py --work /tmp/default_bundle
 
-About 50 minutes on one core; goes on where it was stopped. Copies the result into the package.
-The photographs come with
-scikit-image (NASA's, Brooklyn Museum's and others', public domain or CC0; its data/README.txt says which is whose).
+About 70 minutes on one core; goes on where it was stopped. ``--start BUNDLE`` keeps the tokenizer of a bundle and goes
+on from its weights, with fewer steps: so the present one was made, from the one before. Copies the result into the
+package. The photographs come with scikit-image (NASA's, Brooklyn Museum's and others', public domain or CC0; its
+data/README.txt says which is whose).
 """
 
 from __future__ import annotations
