@@ -173,3 +173,27 @@ def test_comparison_equals_counting_all_orders_when_samples_are_small() -> None:
 def test_comparison_says_half_when_samples_are_equal() -> None:
     assert compare_scores([1.0, 2.0], [1.0, 2.0]).superiority == 0.5
     assert compare_scores([5.0] * 4, [1.0] * 9).superiority == 1.0
+
+
+def test_proportion_is_plain_data_with_its_interval() -> None:
+    found = Proportion(1, 20).to_dict()
+    assert (found["count"], found["of"], found["value"]) == (1, 20, 0.05)
+    assert (found["low"], found["high"]) == pytest.approx((0.0089, 0.2361), abs=6e-5)
+
+
+def test_faintest_strength_is_the_tried_one_when_its_recall_is_just_enough() -> None:
+    found = faintest_strength([0.1, 0.3, 0.5], _recall(0.2, 0.5, 1.0), 0.5)
+    assert (found.strength, found.at_most, str(found)) == (pytest.approx(0.3), False, "0.30")
+
+
+def test_faintest_strength_counts_each_defect_once_when_cells_differ_in_number() -> None:
+    # 0.8 of 10 and 0.2 of 30 are pooled: 14 of 40, so 0.35, and then 1.0.
+    found = faintest_strength([0.1, 0.2, 0.3], [Proportion(8, 10), Proportion(6, 30), Proportion(10, 10)], 0.675)
+    assert found.strength == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("first", [[1.0, 2.0, 3.0], [7.0, 8.0, 9.0]])
+def test_comparison_is_two_sided_whichever_sample_is_higher(first) -> None:
+    outcome = compare_scores(first, [4.0, 5.0, 6.0])
+    assert outcome.superiority == (first[0] > 4)
+    assert outcome.p_value == pytest.approx(0.1)  # 2 of the 20 orders

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from anomalib_synth.comparison.paired import bootstrap_mean, estimate_gain, estimate_mean, judge
+from anomalib_synth.comparison.paired import Estimate, bootstrap_mean, estimate_gain, estimate_mean, judge
 
 
 def make_rows(values: dict[tuple[str, str, int], float | None]) -> list[dict]:
@@ -156,3 +156,43 @@ def test_verdict_says_what_it_rests_on() -> None:
 
 def test_verdict_is_open_when_there_is_no_pair() -> None:
     assert judge(bootstrap_mean({}), label="image AUROC").word == "cannot be told"
+
+
+def test_verdict_counts_the_data_sets_on_which_less_is_better() -> None:
+    gain = bootstrap_mean({"a": [-2.0, -2.2], "b": [1.0, 1.1], "c": [0.0, 0.0], "d": [-1.0, -1.4]})
+    said = judge(gain, label="false alarms", higher_is_better=False).sentence
+    assert "8 pairs of runs with the same seed on 4 data sets, lower on 2 of 4" in said
+    assert "higher on 1 of 4" in judge(gain, label="recall").sentence
+
+
+def test_verdict_speaks_of_one_pair_when_there_is_one() -> None:
+    verdict = judge(bootstrap_mean({"cap": [1.26]}), label="recall", unit="%")
+    assert verdict.sentence.startswith(
+        "recall +1.3 % from 1 pair of runs with the same seed on 1 data set, higher on 1"
+    )
+    assert "cap has one" in verdict.sentence
+
+
+@pytest.mark.parametrize(("low", "high", "word"), [(0.02, 0.08, "better"), (0.02, 0.04, "no evidence of benefit")])
+def test_difference_counts_from_what_would_be_shown(low, high, word) -> None:
+    middle, spread = (low + high) / 2, (high - low) / 2 / student.ppf(0.975, 5)
+    gain = Estimate(value=middle, counts={"a": 6}, means={"a": middle}, below=spread, above=spread, degrees=5)
+    assert (gain.low, gain.high) == pytest.approx((low, high))
+    assert judge(gain, label="recall").word == word
+    assert gain.half_width == pytest.approx((high - low) / 2)
+
+
+def test_level_widens_the_interval_by_students_quantile() -> None:
+    estimate = bootstrap_mean({"a": [1.0, 2.0, 4.0], "b": [0.0, 3.0, 5.0]})
+    narrow, wide = estimate.interval(0.95), estimate.interval(0.99)
+    ratio = student.ppf(0.995, estimate.degrees) / student.ppf(0.975, estimate.degrees)
+    for end, other in zip(narrow, wide, strict=True):
+        assert other - estimate.value == pytest.approx(ratio * (end - estimate.value))
+
+
+def test_degrees_of_freedom_are_those_of_the_data_set_that_varies_alone() -> None:
+    lone = bootstrap_mean({"a": [0.0, 5.0, 9.0, 2.0], "b": [1.0, 1.0], "c": [2.0, 2.0, 2.0]})
+    assert lone.degrees == pytest.approx(3)
+    alike = bootstrap_mean({"a": [0.0, 1.0, 2.0], "b": [3.0, 4.0, 5.0]})
+    assert alike.degrees == pytest.approx(4)
+    assert bootstrap_mean({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}).degrees == 3

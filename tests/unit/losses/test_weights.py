@@ -131,6 +131,8 @@ def test_inputs_are_left_alone() -> None:
         ({"effective_share": 0.0}, r"`effective_share` must be in \(0, 1\], got 0.0"),
         ({"effective_share": 1.1}, r"`effective_share` must be in \(0, 1\], got 1.1"),
         ({"linear_floor": 0}, r"`linear_floor` must be in \(0, 1\], got 0"),
+        ({"linear_floor": 1.01}, r"`linear_floor` must be in \(0, 1\], got 1.01"),
+        ({"linear_threshold": -0.01}, r"`linear_threshold` must be in \[0, 1\), got -0.01"),
         ({"linear_threshold": 1.0}, r"`linear_threshold` must be in \[0, 1\), got 1.0"),
         ({"linear_threshold": float("nan")}, r"`linear_threshold` must be in \[0, 1\), got nan"),
     ],
@@ -138,6 +140,35 @@ def test_inputs_are_left_alone() -> None:
 def test_bad_arguments_are_named(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         QualityWeights(**options)
+
+
+def test_limits_of_the_ranges_are_allowed() -> None:
+    assert weigh([0.2, 0.9], mode="linear", linear_floor=1.0, linear_threshold=0.0) == [1.0, 1.0]
+    assert weigh([0.0, 1.0], effective_share=1.0) == [1.0, 1.0]
+
+
+def test_linear_weight_is_the_floor_at_the_threshold_and_below() -> None:
+    low, at, above, best = weigh([0.1, 0.5, 0.55, 1.0], mode="linear", linear_floor=0.1, linear_threshold=0.5)
+    assert low == at == pytest.approx(above)
+    assert best == pytest.approx(10 * low)
+
+
+def test_weights_are_single_precision_on_the_cpu_whatever_the_qualities() -> None:
+    quality = torch.tensor([0.1, 0.9], dtype=torch.float16)
+    weights = QualityWeights()(quality, torch.tensor([1, 1]), step=0)  # 0 and 1 for False and True
+    assert (weights.dtype, weights.device.type) == (torch.float32, "cpu")
+    assert float(weights[0]) < float(weights[1])
+
+
+def test_share_is_larger_when_the_temperature_would_be_too_low() -> None:
+    weights = torch.tensor(weigh([0.5, 0.505, 0.51], effective_share=0.4))
+    assert weights.tolist() == pytest.approx((3 * softmax(np.array([0.5, 0.505, 0.51]) / 0.01)).tolist(), abs=1e-5)
+    assert measure_effective_share(weights) > 0.5
+
+
+def test_more_than_one_entry_a_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(B,\), got \(2, 2\) and \(2, 2\)"):
+        QualityWeights()(torch.ones(2, 2), torch.ones(2, 2, dtype=torch.bool), step=0)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan"), float("inf")])
