@@ -215,7 +215,7 @@ def test_an_empty_mask_returns_the_input_when_there_is_a_template(backend) -> No
 def test_gumbel_draws_follow_the_softmax() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).log_softmax(0)
     noise = torch.rand(40_000, 4, generator=torch.Generator().manual_seed(0)).clamp_min(1e-9)
-    drawn = Sampling(temperature=1.0, top_p=1.0).choose(logits.expand(40_000, -1), noise)
+    drawn = Sampling(top_p=1.0, temperature=1.0).choose(logits.expand(40_000, -1), noise)
     shares = torch.bincount(drawn, minlength=4) / 40_000
     torch.testing.assert_close(shares, logits.exp(), atol=0.01, rtol=0)
 
@@ -226,7 +226,7 @@ def test_gumbel_draws_follow_the_softmax() -> None:
 def test_top_k_and_top_p_leave_out_the_unlikely(options, kept) -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(5000, -1)  # probabilities .64 .24 .09 .03
     noise = torch.rand(5000, 4, generator=torch.Generator().manual_seed(0)).clamp_min(1e-9)
-    assert set(Sampling(**options).choose(logits, noise).tolist()) == kept
+    assert set(Sampling(**{"temperature": 1.0, **options}).choose(logits, noise).tolist()) == kept
 
 
 @pytest.mark.parametrize(
