@@ -184,6 +184,8 @@ def test_proportion_is_plain_data_with_its_interval() -> None:
 def test_faintest_strength_is_the_tried_one_when_its_recall_is_just_enough() -> None:
     found = faintest_strength([0.1, 0.3, 0.5], _recall(0.2, 0.5, 1.0), 0.5)
     assert (found.strength, found.at_most, str(found)) == (pytest.approx(0.3), False, "0.30")
+    assert faintest_strength([0.1, 0.3], _recall(0.2, 0.5), 0.5).strength == pytest.approx(0.3)
+    assert faintest_strength([0.1, 0.3], _recall(0.5, 0.5), 0.5).at_most
 
 
 def test_faintest_strength_counts_each_defect_once_when_cells_differ_in_number() -> None:

@@ -80,11 +80,10 @@ def test_contract_is_kept(make, channels, height, width, mask_mode) -> None:
 
 
 @pytest.mark.parametrize("mask_mode", ["change", "region"])
-def test_replay_holds(make, mask_mode) -> None:
+def test_replay_holds(make, obedient, mask_mode) -> None:
     images = contract.render_normals(3, 3, 112, 112)
-    contract.check_replay(lambda: make(mask_mode=mask_mode, max_attempts=2), images, [1, 2, 3], prepare_with=images)
-    if mask_mode == "region":
-        assert make(mask_mode=mask_mode, max_attempts=2)(images, seeds=[1, 2, 3]).accepted.any()
+    build = make if mask_mode == "region" else obedient  # a random pipeline changes nothing that stands out
+    contract.check_replay(lambda: build(mask_mode=mask_mode, max_attempts=2), images, [1, 2, 3], prepare_with=images)
 
 
 def test_purity_holds(make) -> None:
