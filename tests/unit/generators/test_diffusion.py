@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,10 +81,11 @@ def test_contract_is_kept(make, channels, height, width, mask_mode) -> None:
 
 
 @pytest.mark.parametrize("mask_mode", ["change", "region"])
-def test_replay_holds(make, obedient, mask_mode) -> None:
+def test_replay_holds(make, mask_mode) -> None:
     images = contract.render_normals(3, 3, 112, 112)
-    build = make if mask_mode == "region" else obedient  # a random pipeline changes nothing that stands out
-    contract.check_replay(lambda: build(mask_mode=mask_mode, max_attempts=2), images, [1, 2, 3], prepare_with=images)
+    # of a random pipeline's edits, only those that follow the text much stand out of its edit without one
+    options = {"mask_mode": mask_mode, "max_attempts": 2, "editing": replace(FAST, guidance_scale=50.0)}
+    contract.check_replay(lambda: make(**options), images, [1, 2, 3], prepare_with=images)
 
 
 def test_purity_holds(make) -> None:
