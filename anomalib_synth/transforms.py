@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from kornia.augmentation import RandomTransplantation
 from kornia.constants import DataKey
+from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
@@ -58,16 +59,18 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
     """
 
     def __init__(self, generator: AnomalyGenerator, probability: float = 0.5) -> None:
-        RandomTransplantation.__init__(self, p=probability)  # a torchvision transform has nothing of its own to set up
         if not isinstance(generator, AnomalyGenerator):
             msg = f"`generator` must be an AnomalyGenerator, got {type(generator).__name__}."
             raise TypeError(msg)
         if not 0 <= probability <= 1:
             msg = f"`probability` must be in [0, 1], got {probability}."
             raise ValueError(msg)
+        RandomTransplantation.__init__(self, p=probability)  # a torchvision transform has nothing of its own to set up
         self.generator = generator
         self.probability = probability
         self._calls = 0
+
+    __call__ = nn.Module.__call__  # kornia before 0.9 turns a PIL image into a tensor here, and keeps the last output
 
     def forward(self, *inputs: Any, params: dict[str, Any] | None = None, data_keys: Any = None, **kwargs: Any) -> Any:
         """Transform samples as torchvision does or, called with kornia's ``params``, one image or mask batch."""

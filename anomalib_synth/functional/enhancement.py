@@ -34,6 +34,9 @@ def jitter(
     """
     if image.shape[1] != 3:
         return adjust_brightness(adjust_contrast(image, gain, clip_output=False), offset, clip_output=False)
+    if image.device.type != "cpu" and len(image) > 1:  # kornia convolves there, which may depend on the batch size
+        knobs = zip(image, gain, offset, *chroma, strict=True)
+        return torch.cat([jitter(i[None], g[None], o[None], (a[None], b[None])) for i, g, o, a, b in knobs])
     luminance, u, v = rgb_to_yuv(image).split(1, dim=1)
     along, across = gain * chroma[0], gain * chroma[1]
     planes = [luminance * gain + offset, along * u - across * v, across * u + along * v]
