@@ -68,6 +68,15 @@ def read_mask(images: Path) -> np.ndarray:
     return np.asarray(Image.open(images / "dent" / "a_mask.png")) > 0
 
 
+def wait_for_mask(page, images: Path, *, marked: bool) -> None:
+    """Wait until the stroke is on the disk, or gone from there: the page saves one change after the other."""
+    for _ in range(100):
+        if read_mask(images)[100, 30] == marked:
+            return
+        page.wait_for_timeout(100)
+    assert read_mask(images)[100, 30] == marked
+
+
 def test_box_is_outlined_accepted_and_there_again_when_the_page_is_reloaded(visit, site, images) -> None:
     page = open_first(visit, site)
     drag(page, *BOX)
@@ -115,11 +124,11 @@ def test_scribble_is_outlined_and_refined_with_brush_and_eraser_when_drawn(visit
     expect(page, "#marks li").to_have_text(["outline: dent"])
     expect(page, "#stage:not(.waiting) .drawing > *").to_have_count(0)
     assert read_mask(images)[SPOT].mean() > 0.8
-    assert read_mask(images)[100, 30]
+    wait_for_mask(page, images, marked=True)
     page.keyboard.press("e")
     drag(page, (20, 100), (40, 100))
     expect(page, ".drawing > *").to_have_count(0)
-    assert not read_mask(images)[100, 30]
+    wait_for_mask(page, images, marked=False)
 
 
 def test_everything_is_taken_back_and_done_again_when_asked(visit, site, images) -> None:
