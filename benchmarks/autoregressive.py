@@ -33,10 +33,9 @@ from anomalib_synth.callbacks.sample_grid import draw_sample_grid
 from anomalib_synth.data.normals import read_folder
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.models.editing import edit_window
 
-PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
 PAIRS = [
     ("a dark scratch, high contrast", "a bright scratch, high contrast"),
     ("a dark crack, high contrast", "a pale crack, high contrast"),

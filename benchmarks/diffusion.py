@@ -33,12 +33,11 @@ from anomalib_synth.generators import (
     DiffusionGenerator,
     RuleBasedGenerator,
 )
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.models.diffusion import DiffusionSettings
 from anomalib_synth.models.editing import edit_window
 
 PROMPTS = ["a dark scratch, high contrast", "an irregular dark stain, high contrast", "a round dent, high contrast"]
-PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
 
 
 def disc(side: int, radius: float) -> torch.Tensor:

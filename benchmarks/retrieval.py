@@ -37,7 +37,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.retrieval import FilterSettings, RetrievalFilter, WindowIndex
 from anomalib_synth.retrieval.embedders import DEFAULT_EMBEDDER, embed_rows
@@ -139,7 +139,7 @@ def measure(category: Path, embedders: list[str], args: argparse.Namespace) -> l
     part = prepared.foreground.segment(held_out)
     neighbours = [each for each in args.data.iterdir() if (each / "train" / "good").is_dir() and each != category]
     others = torch.cat([read(each, limit=8, size=args.size) for each in sorted(neighbours)])
-    generator = RuleBasedGenerator([f.name for f in REGISTRY.values() if f.physical], strength=(0.2, 0.6))
+    generator = RuleBasedGenerator(PHYSICAL, strength=(0.2, 0.6))
     generator.use_prepared(prepared)
     good = generator(held_out, seeds=[1000 + row for row in range(len(held_out))])
     ok = good.accepted

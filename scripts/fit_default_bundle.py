@@ -25,7 +25,7 @@ from anomalib_synth.data import DemoParts
 from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.seeding import Draws
 from anomalib_synth.generators.textures import ProceduralTextures
 from anomalib_synth.models.bundle import DEFAULT, Bundle
@@ -78,8 +78,7 @@ def main() -> None:
     photographs = [read(folder / name, scale) for name in PHOTOGRAPHS for scale in (0.5, 1.0)]
     with tempfile.TemporaryDirectory() as name:
         normals = [*render_parts(Path(name), 24), *render_textures(48), *photographs, *photographs]
-    physical = [family.name for family in REGISTRY.values() if family.physical]
-    generator = RuleBasedGenerator(physical, size=(0.03, 0.3), strength=(0.4, 1.0), foreground=None)
+    generator = RuleBasedGenerator(PHYSICAL, size=(0.03, 0.3), strength=(0.4, 1.0), foreground=None)
     settings = FitSettings(
         autoencoder_steps=3000, token_steps=options.token_steps, dual_steps=options.dual_steps, held_out=0.05
     )

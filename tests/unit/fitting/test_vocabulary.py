@@ -7,12 +7,10 @@ import pytest
 from anomalib_synth.fitting.vocabulary import caption_families, find_vocabulary
 from anomalib_synth.fitting.windows import WindowSampler
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.windows import find_shape
 from anomalib_synth.models.captions import CaptionVocabulary, split_words
 from tests.contract import render_normals
-
-PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
 
 
 def test_every_word_that_a_draw_may_have_is_known_when_the_windows_have_few() -> None:
