@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from anomalib_synth.commands.names import suggest
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -140,7 +138,7 @@ def _find_name(given: str, parameters: Mapping[str, inspect.Parameter]) -> str:
     name = first.replace("-", "_")
     known = [*parameters, "config", *_ALONE]
     if name not in known:
-        raise ArgumentError(None, f"there is no option `--{first}`.{suggest(name, known)}")
+        raise ArgumentError(None, f"there is no option `--{first}`.{suggest_names(name, known)}")
     return name + dot + (rest if _is_mapping(name, parameters) else rest.replace("-", "_"))
 
 

@@ -87,11 +87,11 @@ def test_verdicts_are_repaired_one_by_one(tmp_path) -> None:
     content = {"facts": {}, "samples": {store.records[0].id: sound, store.records[1].id: {"reason": 5}}}
     (store.path / "filter.json").write_text(json.dumps(content))
     check(store.path, repair=True)
-    assert SampleStore.open(store.path).verdicts == {store.records[0].id: sound}
+    assert SampleStore.open(store.path).judgements == {store.records[0].id: sound}
     assert json.loads((store.path / "filter.removed.json").read_bytes()) == content
     (store.path / "filter.json").write_text("{")
     check(store.path, repair=True)
-    assert SampleStore.open(store.path).verdicts == {}
+    assert SampleStore.open(store.path).judgements == {}
     assert json.loads((store.path / "filter.removed.json").read_bytes()) == content
     assert (store.path / "filter.removed.2.json").read_text() == "{"
 
