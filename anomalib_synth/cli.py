@@ -13,6 +13,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from anomalib_synth.commands.suggestions import suggest_names
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from anomalib_synth.commands.suggestions import suggest_names
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 

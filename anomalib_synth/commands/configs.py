@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anomalib_synth.commands.suggestions import suggest_names
+
 _PACKAGE = Path(__file__).parents[1]
 
 
