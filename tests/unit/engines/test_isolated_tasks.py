@@ -42,7 +42,7 @@ def make_tasks(numbers: list[int], folder: Path) -> list[IsolatedTask]:
 
 def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
     events = list(run_isolated(work, make_tasks([1, 2, 0], tmp_path), workers=1, devices=[4]))
-    assert [(event.kind, event.trial.name) for event in events] == [
+    assert [(event.kind, event.task.name) for event in events] == [
         ("started", "1"), ("failed", "1"), ("started", "2"), ("failed", "2"), ("started", "0"), ("done", "0")
     ]  # fmt: skip
     assert events[1].error == "no luck today"
@@ -90,7 +90,7 @@ def test_ray_reports_the_same_events(tmp_path, monkeypatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     events = list(run_isolated(work, make_tasks([1, 2, 0], tmp_path), workers=1, engine="ray"))
-    assert [(event.kind, event.trial.name) for event in events if event.kind != "started"] == [
+    assert [(event.kind, event.task.name) for event in events if event.kind != "started"] == [
         ("failed", "1"), ("failed", "2"), ("done", "0")
     ]  # fmt: skip
     assert events[1].error == "no luck today"
