@@ -174,7 +174,10 @@ def _check_cpus(ray: Any, workers: int) -> None:
     """Refuse more actors than the cluster has CPUs for: the rest would wait for ever, and the run with them."""
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if workers > cpus:
-        msg = f"`workers` must be at most the cluster's number of CPUs, {cpus}, got {workers}. Use fewer, or add machines."
+        msg = (
+            f"`workers` must be at most the cluster's number of CPUs, {cpus}, got {workers}. Use fewer, or add "
+            "machines."
+        )
         raise ValueError(msg)
 
 
