@@ -66,8 +66,8 @@ def run_isolated(
 ) -> Generator[TaskEvent, None, None]:
     """Run a function on every task and yield what happens, in the order it happens.
 
-    Every task has a process of its own. One that raises or dies is reported, and the rest go on. Closing the iterator
-    ends the tasks that run.
+    Every task has a process of its own. One that raises or dies is reported, and the rest go on. One whose machine dies
+    (Ray) is started again on another, with an event. Closing the iterator ends the tasks that run.
 
     Args:
         function: Takes a payload and returns a row; importable by its name. It sees one GPU only, as number 0.
@@ -224,6 +224,9 @@ def _run_on_ray(function: Run, tasks: Sequence[IsolatedTask], *, workers: int) -
             task = running.pop(reference)
             try:
                 ok, answer = ray.get(reference)
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):  # the machine, not the task
+                waiting.append(task)
+                continue
             except ray.exceptions.RayError as error:
                 ok, answer = False, f"Its Ray worker died: {' '.join(str(error).split())[:300]}"
             kind: Literal["done", "failed"] = "done" if ok else "failed"

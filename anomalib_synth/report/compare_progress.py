@@ -91,9 +91,11 @@ class ComparisonProgress:
         self._progress.stop()
 
     def start(self, name: str, trial: Mapping[str, Any]) -> None:
-        """Show a run that has started."""
-        self._started[trial["config_hash"]] = time.monotonic()
-        self._lines[trial["config_hash"]] = self._progress.add_task(escape(name), total=None)
+        """Show a run that has started, again where its machine died."""
+        digest = trial["config_hash"]
+        self._started[digest] = time.monotonic()
+        if digest not in self._lines:
+            self._lines[digest] = self._progress.add_task(escape(name), total=None)
 
     def finish(self, name: str, row: Mapping[str, Any]) -> None:
         """Take a run off the display and say how it went."""

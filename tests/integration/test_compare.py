@@ -67,7 +67,7 @@ def make_settings(demo: Path, marker: Path, **changes: Any) -> dict[str, Any]:
 
 
 def run_here(function: Any, tasks: Sequence[IsolatedTask], **_: Any) -> Iterator[TaskEvent]:
-    """Run tasks in this process: what a fresh one adds is tested with `run_trials` itself."""
+    """Run tasks in this process: what a fresh one adds is tested with `run_isolated` itself."""
     for task in tasks:
         yield TaskEvent(kind="started", task=task)
         try:
