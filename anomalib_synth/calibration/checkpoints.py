@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from anomalib_synth.calibration.found_config import check_found_config, check_names
-from anomalib_synth.calibration.training_run import find_config, instantiate, read_config
+from anomalib_synth.calibration.training_run import find_config, read_config
 from anomalib_synth.data.normals import model_transform
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.store import StoreError
 from anomalib_synth.store.files import raise_when_full
 
@@ -171,7 +172,7 @@ def _from_config(path: Path) -> AnomalibModule:
     _models()
     from anomalib.models import AnomalibModule
 
-    return instantiate(AnomalibModule, "model", _without_fetching(section))
+    return build_object(AnomalibModule, _without_fetching(section), "The configuration's `model`")
 
 
 def _without_fetching(section: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,9 @@ import torch
 from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.generators.validation import check_drawn_on
 from anomalib_synth.images import read_tensor
+from anomalib_synth.images.batching import batch_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,29 +114,19 @@ def draw_defect_set(
         drawn.append((normal, hash64(seed, "defect", defect_set.family, normal.content, turns[normal.content])))
         turns[normal.content] += 1
     read_all = ((normal, defect_seed, read(normal.path)) for normal, defect_seed in drawn)
-    for _, same_size in groupby(read_all, key=lambda entry: entry[2].shape):
-        group: list[tuple[Normal, int, torch.Tensor]] = []
-        for entry in same_size:
-            group.append(entry)
-            if len(group) == _DRAW_AT_ONCE:
-                yield from _draw(defect_set, group)
-                group = []
-        if group:
-            yield from _draw(defect_set, group)
+    for group in batch_by_size(read_all, lambda entry: entry[2].shape, count=_DRAW_AT_ONCE):
+        yield from _draw(defect_set, group)
 
 
 def _draw(defect_set: DefectSet, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
     images = torch.stack([image for _, _, image in group])
     sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group])
-    for n, (normal, _, image) in enumerate(group):
+    check_drawn_on(
+        sample, images, defect_set.generator, [f"the held-out normal {str(normal.path)!r}" for normal, *_ in group],
+        "It could be a training image: use one that draws on the image it is given.",
+    )  # fmt: skip
+    for n, (normal, _, _) in enumerate(group):
         accepted = bool(sample.accepted[n])
-        if accepted and not torch.equal(sample.source[n].cpu(), image):
-            msg = (
-                f"`generator` {type(defect_set.generator).__name__} gave a sample of another image than the held-out "
-                f"normal {str(normal.path)!r}, which could be a training image. Use one that draws on the image it is "
-                "given."
-            )
-            raise ValueError(msg)
         measured = sample.provenance[n].measured
         row = Row(
             role="synthetic",

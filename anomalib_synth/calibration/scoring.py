@@ -14,6 +14,7 @@ from anomalib_synth.calibration.predict_loop import as_it_is, first_resize, run_
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.host.memory import watch_memory
 from anomalib_synth.host.thresholds import give_raw_scores
+from anomalib_synth.images.batching import batch_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,14 +120,8 @@ class _Batches(torch.utils.data.IterableDataset):
         from anomalib_synth.data.normals import model_transform
 
         resize = first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
-        group: list[tuple[Item, torch.Tensor]] = []
-        for item in self._items:
-            image = resize(item.image) if resize else item.image
-            if group and (image.shape != group[0][1].shape or len(group) == self._batch_size):
-                yield self._collate(group)
-                group = []
-            group.append((item, image))
-        if group:
+        resized = ((item, resize(item.image) if resize else item.image) for item in self._items)
+        for group in batch_by_size(resized, lambda pair: pair[1].shape, count=self._batch_size):
             yield self._collate(group)
 
     def _collate(self, group: list[tuple[Item, torch.Tensor]]) -> ImageBatch:

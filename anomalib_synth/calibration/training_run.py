@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.host.splits import find_datasets, list_files, lists_in_order
 
 if TYPE_CHECKING:
@@ -104,23 +105,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def instantiate(base: type, key: str, section: Any) -> Any:
-    """Build what a section of a configuration describes.
-
-    Raises:
-        ValueError: If it does not describe an object of that type.
-    """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, key, fail_untyped=False, required=True)
-    try:
-        return parser.instantiate_classes(parser.parse_object({key: section}))[key]
-    except (ArgumentError, AttributeError, ImportError, TypeError, ValueError, KeyError, OSError) as error:
-        msg = f"The configuration's `{key}` cannot be built: {error}"
-        raise ValueError(msg) from error
-
-
 def read_inference(config: Path) -> Inference:
     """Return what a run's trainer changes about predictions: the tiler, callbacks of the user's own, the precision.
 
@@ -136,7 +120,7 @@ def read_inference(config: Path) -> Inference:
     for section in listed if isinstance(listed, list) else [listed]:
         path = section.get("class_path", "") if isinstance(section, dict) else section
         if isinstance(path, str) and _acts_while_predicting(path):
-            callbacks.append(instantiate(Callback, "callbacks", section))
+            callbacks.append(build_object(Callback, section, "The configuration's `callbacks`"))
     return Inference(callbacks, trainer.get("precision"))
 
 
@@ -151,7 +135,7 @@ def tile(settings: dict[str, Any]) -> Inference:
     from lightning.pytorch import Callback
 
     section = {"class_path": f"anomalib.callbacks.{_TILER}", "init_args": {"enable": True, **settings}}
-    return Inference([instantiate(Callback, "tiler", section)])
+    return Inference([build_object(Callback, section, "The configuration's `tiler`")])
 
 
 def _acts_while_predicting(path: str) -> bool:
@@ -196,7 +180,7 @@ def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
     if not section:
         msg = f"{config} has no `data`"
         raise ValueError(msg)
-    datamodule = instantiate(AnomalibDataModule, "data", section)
+    datamodule = build_object(AnomalibDataModule, section, "The configuration's `data`")
     while isinstance(getattr(datamodule, "base", None), AnomalibDataModule):
         datamodule = datamodule.base
     try:

@@ -20,7 +20,7 @@ from anomalib_synth.data.normals import check_images_of, model_transform, traini
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
-from anomalib_synth.generators.validation import to_unit_range
+from anomalib_synth.generators.validation import check_drawn_on, to_unit_range
 from anomalib_synth.host.augmenters import AnomalyInput, SlotSwap, find_anomaly_input
 from anomalib_synth.sample import AnomalySample
 
@@ -218,13 +218,11 @@ class SynthesisCallback(RestoringCallback):
     def _fill_slot(self, images: torch.Tensor) -> AnomalySample:
         """Draw in the augmenter's place, and leave in the batch what only the sample knows."""
         sample = self._draw(images)
-        if sample.source is not images and not torch.equal(sample.source, images):
-            msg = (
-                f"This model compares each image with its own defect, but {type(self.generator).__name__} brings "
-                "images of its own. Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), "
-                "UniNet, RealNet or DiscriminativePadim."
-            )
-            raise ValueError(msg)
+        check_drawn_on(
+            sample, images, self.generator, ["the batch's, with which this model compares it"] * len(images),
+            "Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), UniNet, RealNet or "
+            "DiscriminativePadim.",
+        )  # fmt: skip
         batch: Any = self._batch
         batch.quality = sample.quality
         batch.synthetic = sample.label & sample.accepted

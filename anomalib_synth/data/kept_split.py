@@ -21,7 +21,9 @@ from anomalib.data.utils import LabelName
 
 from anomalib_synth._version import __version__
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.generators.validation import check_drawn_on
 from anomalib_synth.images import digest_file, read_tensor
+from anomalib_synth.images.batching import batch_by_size
 from anomalib_synth.images.formats import FORMATS
 from anomalib_synth.progress import track
 from anomalib_synth.store.rules import FLAG, TEXT, FieldRule, RecordSchema, between
@@ -233,33 +235,25 @@ def file_name(position: int) -> str:
 
 def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
     """Group consecutive images of one size."""
-    batches: list[list[HeldOut]] = []
-    last = None
-    for image in images:
+
+    def read_size(image: HeldOut) -> tuple[int, int]:
         with PIL.Image.open(image.path, formats=FORMATS) as file:
-            size = file.size
-        limit = max(1, min(_BATCH[0], _BATCH[1] // (size[0] * size[1])))
-        if size != last or len(batches[-1]) >= limit:
-            batches.append([])
-        batches[-1].append(image)
-        last = size
-    return batches
+            return file.size
+
+    return list(batch_by_size(images, read_size, count=_BATCH[0], most=_BATCH[1]))
 
 
 def _draw(generator: AnomalyGenerator, batch: list[HeldOut], work: Path, *, first: int) -> list[dict[str, Any]]:
     """Draw one defect on each image, save the accepted ones, and return the rows of the manifest."""
     sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
     sample = generator(sources, seeds=[image.seed for image in batch])
+    check_drawn_on(
+        sample, sources, generator, [f"the held-out normal {image.path!r}" for image in batch],
+        "It could be a training image: use it for 'train' only, and another one for 'val' and 'test'.",
+    )  # fmt: skip
     rows = []
     for n, image in enumerate(batch):
         accepted = bool(sample.accepted[n])
-        if accepted and not torch.equal(sample.source[n].cpu(), sources[n]):
-            msg = (
-                f"`generator` {type(generator).__name__} gave a sample of another image than the held-out normal "
-                f"{image.path!r}, which could be a training image. Use it for 'train' only, and another one for "
-                "'val' and 'test'."
-            )
-            raise ValueError(msg)
         if accepted:
             _save_png(sample.image[n].permute(1, 2, 0), work / "image" / file_name(first + n))
             _save_png(sample.mask[n, 0], work / "mask" / file_name(first + n))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.engines.plan import PlannedSample, plan_sample
 from anomalib_synth.engines.progress import as_size
 from anomalib_synth.engines.tiles import Tile
-from anomalib_synth.engines.worker import Job, Worker, single_thread
+from anomalib_synth.engines.worker import Job, Worker
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.images import (
     ImageReader,
@@ -25,6 +25,7 @@ from anomalib_synth.images import (
     read_bytes,
     to_tensor,
 )
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.progress import as_duration
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def estimate_run(
     """
     inputs = _TrialRun(files, reader)
     started = time.perf_counter()
-    with single_thread():
+    with one_thread():
         prepared = PreparedNormals.from_images(inputs)
     prepare_seconds = (time.perf_counter() - started) / len(inputs.normals)
     normals = inputs.normals

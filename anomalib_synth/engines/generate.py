@@ -15,7 +15,7 @@ from anomalib_synth.engines.scanning import require_readable, scan
 from anomalib_synth.engines.settings import check_same
 from anomalib_synth.engines.store_lock import lock_store
 from anomalib_synth.engines.tiles import Tile
-from anomalib_synth.engines.worker import Job, single_thread
+from anomalib_synth.engines.worker import Job
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.images import (
     ImageReader,
@@ -23,6 +23,7 @@ from anomalib_synth.images import (
     allow_large_images,
     to_tensor,
 )
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.progress import make_progress
 from anomalib_synth.store import SampleStore, describe_costs, measure_costs
 from anomalib_synth.store.verify import put_in_order, set_aside
@@ -64,7 +65,7 @@ class GenerateRun:
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
-        with make_progress(rate=True) as progress, allow_large_images(), single_thread(), lock_store(out, store):
+        with make_progress(rate=True) as progress, allow_large_images(), one_thread(), lock_store(out, store):
             inputs = self._scan(progress, store)
             prepared = self._prepare(progress, inputs, store)
             settings = {**self.settings, "normals": inputs.found.summary, "prepare_digest": prepared.digest}

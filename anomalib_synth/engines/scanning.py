@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.images import (
     ImageReader,
     Listing,
@@ -171,7 +172,6 @@ def _build_datamodule(config: Path) -> Any:
     """Build the datamodule that a YAML file describes."""
     import yaml
     from anomalib.data import AnomalibDataModule
-    from jsonargparse import ArgumentError, ArgumentParser
 
     try:
         described = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -183,13 +183,7 @@ def _build_datamodule(config: Path) -> Any:
     if not isinstance(described, dict) or "class_path" not in described:
         msg = f"`datamodule` must be a YAML file with `class_path` and `init_args` of a datamodule, {config} has none."
         raise ValueError(msg)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--data", type=AnomalibDataModule)
-    try:
-        return parser.instantiate_classes(parser.parse_object({"data": described})).data
-    except ArgumentError as error:
-        msg = f"`datamodule` {str(config)!r} does not describe an anomalib datamodule: {error}"
-        raise ValueError(msg) from error
+    return build_object(AnomalibDataModule, described, f"`datamodule` {str(config)!r}")
 
 
 def list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Listing:

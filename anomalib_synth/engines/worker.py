@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,10 @@ import torch
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.generators import build_generator
 from anomalib_synth.generators.families.registry import import_modules, own_modules
+from anomalib_synth.generators.validation import check_drawn_on
 from anomalib_synth.images import allow_large_images, hash_bytes, to_tensor
+from anomalib_synth.images.batching import batch_by_size
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.store import Record, SampleStore, encode_png, hash_pixels, sample_id
 
 if TYPE_CHECKING:
@@ -90,22 +92,14 @@ class Worker:
             StoreError: If the store cannot take a file, as when the disk is full.
             ValueError: If an input changed since the run began, or the generator refuses one.
         """
-        with single_thread(), allow_large_images():
+        with one_thread(), allow_large_images():
             return [record for batch, pixels in self._batches(task) for record in self._draw_batch(batch, pixels)]
 
     def _batches(self, task: Sequence[PlannedSample]) -> Iterator[tuple[list[PlannedSample], list[np.ndarray]]]:
         """Yield consecutive samples whose images have one size, with the images; no more than memory is good for."""
-        batch: list[PlannedSample] = []
-        images: list[np.ndarray] = []
-        for planned in task:
-            pixels = self.job.reader.read_unchanged(planned.normal)
-            full = (len(images) + 1) * pixels.shape[0] * pixels.shape[1] > _BATCH_PIXELS
-            if images and (pixels.shape != images[0].shape or full):
-                yield batch, images
-                batch, images = [], []
-            batch.append(planned)
-            images.append(pixels)
-        yield batch, images
+        read = ((planned, self.job.reader.read_unchanged(planned.normal)) for planned in task)
+        for pairs in batch_by_size(read, lambda pair: pair[1].shape[:2], most=_BATCH_PIXELS):
+            yield [planned for planned, _ in pairs], [pixels for _, pixels in pairs]
 
     def _draw_batch(self, batch: list[PlannedSample], pixels: list[np.ndarray]) -> Iterator[Record]:
         started = time.perf_counter()
@@ -122,12 +116,10 @@ class Worker:
         except Exception as error:
             error.add_note(f"While drawing {_describe(batch)}.")
             raise
-        if not torch.equal(sample.source.cpu(), images):
-            msg = (
-                f"`generator` {type(self.generator).__name__} must draw on the images it is given, but it gave samples "
-                "of other images. To train on kept samples use them as they are."
-            )
-            raise ValueError(msg)
+        check_drawn_on(
+            sample, images, self.generator, [f"the input {planned.normal.name!r}" for planned in batch],
+            "To train on kept samples use them as they are.",
+        )  # fmt: skip
         seconds = (time.perf_counter() - started) / len(batch)
         for n, planned in enumerate(batch):
             yield self._keep(planned, pixels[n], tiles[n], sample, n, seconds)
@@ -202,17 +194,6 @@ class Worker:
     def _put_png(self, kind: Kind, name: str, pixels: np.ndarray) -> tuple[str, str]:
         data = encode_png(pixels)
         return self._put(kind, name, data), hash_bytes(data)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Compute on one thread, whatever the number of workers: sums differ in the last bits between thread counts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def to_levels(image: torch.Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth._version import __version__
+from anomalib_synth.encoders.text import OpenClipTextEncoder
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.settings import FitSettings
@@ -21,7 +22,6 @@ from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.vocabulary import find_vocabulary
 from anomalib_synth.fitting.warm_start import warm_start
 from anomalib_synth.fitting.windows import WindowSampler
-from anomalib_synth.generators.encoders import OpenClipTextEncoder
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.bundle import Bundle, save_bundle
 from anomalib_synth.models.captions import CaptionVocabulary

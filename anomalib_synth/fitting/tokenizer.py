@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.training import Schedule, TrainingResult, train
 from anomalib_synth.installation import install_extras
+from anomalib_synth.models.threads import one_faiss_thread
 from anomalib_synth.models.tokenizer import pool
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def fit_codebooks(
     z = torch.cat(batches)
     f = torch.zeros_like(z)
     _, size, channels = tokenizer.codebooks.shape
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # sums in one order
-    try:
+    with one_faiss_thread():
         for scale, stride in enumerate(tokenizer.strides):
             points = pool(z - f, stride).permute(0, 2, 3, 1).reshape(-1, channels)
             if len(points) < size:
@@ -90,8 +89,6 @@ def fit_codebooks(
                 rows = slice(start, start + 64)
                 f[rows] += tokenizer.embed(tokenizer.quantize(z[rows] - f[rows], scale), scale)
             advance(scale + 1, f"scale {scale + 1} of {len(tokenizer.strides)}")
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
+from anomalib_synth.encoders.text import load_backend
 from anomalib_synth.functional.masks import soften_inside
-from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts, say_contrast

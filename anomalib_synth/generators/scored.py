@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomalib_synth.generators.encoders import load_encoder
+from anomalib_synth.encoders.image_text import load_encoder
 from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.quality import ImageTextEncoder, ImageTextScorer
 

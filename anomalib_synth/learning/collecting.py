@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision.tv_tensors import Image
 
-from anomalib_synth.calibration.training_run import instantiate, read_config
+from anomalib_synth.calibration.training_run import read_config
 from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
 from anomalib_synth.data.held_out import normal_rows
 from anomalib_synth.data.normals import model_resize
@@ -19,6 +19,7 @@ from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.seeding import derive_seeds, image_key
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.images import digest_images, list_images, read_tensor
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path 
     from lightning.pytorch import Callback
 
     content = read_config(config)
-    datamodule = instantiate(AnomalibDataModule, "data", content.get("data"))
+    datamodule = build_object(AnomalibDataModule, content.get("data"), "The configuration's `data`")
     datamodule.prepare_data()
     datamodule.setup()
     callbacks = [
-        instantiate(Callback, "callbacks", section)
+        build_object(Callback, section, "The configuration's `callbacks`")
         for section in _ours((content.get("trainer") or {}).get("callbacks"))
     ]
     trained = [Path(path) for path in sorted(set(normal_rows(datamodule.train_data).image_path))]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.installation import install_extras, install_package
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.pipeline_components import (
@@ -248,15 +249,13 @@ class DiffusionEditor:
         sides = [max(self.resolution, self._fit(window.shape[-1])) for window in windows]
         for side in sorted(set(sides)):
             rows = [row for row, own in enumerate(sides) if own == side]
-            for start in range(0, len(rows), self.settings.batch_size):
-                part = rows[start : start + self.settings.batch_size]
-                filled = part + part[-1:] * (self.settings.batch_size - len(part))
+            for filled, count in fill_chunks(rows, self.settings.batch_size):
                 shown = torch.stack([_resize(windows[row], side).clamp(0, 1) for row in filled])
                 regions = None
                 if masks is not None:
                     regions = torch.stack([_resize(masks[row].float(), side).round() for row in filled])
                 edited = self._run(shown, [prompts[row] for row in filled], [seeds[row] for row in filled], regions)
-                for row, change in zip(part, edited - shown, strict=False):
+                for row, change in zip(filled[:count], edited - shown, strict=False):
                     changes[row] = _resize(change, windows[row].shape[-1])
         return changes
 

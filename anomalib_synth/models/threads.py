@@ -31,6 +31,19 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+@contextmanager
+def one_faiss_thread() -> Iterator[None]:
+    """Have faiss, which counts threads of its own, compute on one: sums in one order."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def _renew() -> None:
     """Make the lock anew in a forked process, where the thread that held it does not exist."""
     global _turn  # noqa: PLW0603

@@ -19,6 +19,7 @@ from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.functional.field_of_view import find_view
 from anomalib_synth.host.telemetry import import_openvino
 from anomalib_synth.images import digest_file, hash_bytes
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.installation import install_package
 from anomalib_synth.prediction.detector import DetectorInfo, DetectorOutput, check_scores
 
@@ -92,10 +93,8 @@ class ExportedDetector:
             images = torch.stack([shown.image for shown in batch]).numpy()
             count = self._count or len(images)
             found: list[DetectorOutput] = []
-            for start in range(0, len(images), count):
-                rows = images[start : start + count]
-                filled = np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
-                found += _read(self._model({0: filled}), filled.shape[0])[: len(rows)]
+            for filled, own in fill_chunks(images, count):
+                found += _read(self._model({0: np.stack(filled)}), count)[:own]
             tell(batch, found)
 
     def _compile(self, graph: Any) -> Any:

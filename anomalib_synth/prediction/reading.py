@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.images import ImageReader, UnreadableImageError, hash_bytes, read_bytes, to_tensor
+from anomalib_synth.images.batching import batch_by_size
 from anomalib_synth.prediction.watching import ImageFile
 
 if TYPE_CHECKING:
@@ -92,19 +93,10 @@ class BatchReader:
                     return
 
     def _group(self, images: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
-        group: list[LoadedImage] = []
-        for shown in images:
-            held = sum(each.pixels.nbytes for each in group)
-            if group and (
-                len(group) == self.batch_size
-                or shown.image.shape != group[0].image.shape
-                or held + shown.pixels.nbytes > _BATCH_BYTES
-            ):
-                yield group
-                group = []
-            group.append(shown)
-        if group:
-            yield group
+        return batch_by_size(
+            images, lambda shown: shown.image.shape, count=self.batch_size, most=_BATCH_BYTES,
+            weigh=lambda shown: shown.pixels.nbytes,
+        )  # fmt: skip
 
     def _read_all(
         self, pool: ThreadPoolExecutor, files: Sequence[ImageFile], source: FileSource

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anomalib_synth.encoders.text import OpenClipTextEncoder
 from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
-from anomalib_synth.generators.encoders import OpenClipTextEncoder
 from tests.contract import render_normals
 from tests.unit.fitting.test_bundle import SMALL
 from tests.unit.models.small_clip import make_clip

@@ -7,13 +7,13 @@ import warnings
 import pytest
 import torch
 
+from anomalib_synth.encoders.image_text import LocalDualEncoder, load_encoder
 from anomalib_synth.generators import (
     MixtureGenerator,
     RuleBasedGenerator,
     ScoredGenerator,
     build_generator,
 )
-from anomalib_synth.generators.encoders import LocalDualEncoder, load_encoder
 from anomalib_synth.models import bundle as bundles
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from anomalib_synth.encoders.text import load_backend
 from anomalib_synth.generators import AutoregressiveGenerator
-from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.models.bundle import Bundle, load_bundle, save_bundle
 from anomalib_synth.models.token_transformer import TokenTransformer
 from tests.unit.models.small_bundle import make_bundle, make_models, vocabulary
@@ -86,7 +86,7 @@ def test_an_encoder_on_this_machine_needs_no_word_when_its_digest_agrees(tmp_pat
     name = make_clip(tmp_path / "clip")
     with pytest.raises(ValueError, match="are others than those that bundle"):
         load_backend(make_bundle_by(tmp_path / "other", name))
-    from anomalib_synth.generators.encoders import OpenClipTextEncoder
+    from anomalib_synth.encoders.text import OpenClipTextEncoder
 
     digest = OpenClipTextEncoder(name).encoder.weights_hash
     assert load_backend(make_bundle_by(tmp_path / "bundle", name, digest)).reader.channels == 12

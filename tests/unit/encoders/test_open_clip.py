@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from anomalib_synth.encoders.open_clip import split_name
 from anomalib_synth.quality import ImageTextScorer, OpenClipDualEncoder
-from anomalib_synth.quality.open_clip import split_name
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.5)
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.installation import install_extras
-from anomalib_synth.models.completeness import shorten_state_error
-from anomalib_synth.quality.open_clip_files import (
+from anomalib_synth.encoders.open_clip_files import (
     LOCAL_DIR,
     REMEDY,
     check_folder,
@@ -20,10 +18,13 @@ from anomalib_synth.quality.open_clip_files import (
     find_weights,
     names_local_files,
 )
+from anomalib_synth.installation import install_extras
+from anomalib_synth.models.completeness import shorten_state_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+OPEN_CLIP = "open_clip:"  # before the name of a model and its weights, where a user names an encoder
 _WITH_OWN_WEIGHTS = ("hf-hub:", LOCAL_DIR)
 _BLOCK = 2**20
 

@@ -10,16 +10,17 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.encoders.open_clip import OPEN_CLIP, OpenClipDualEncoder, split_name
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.models.bundle import load_bundle
 from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.models.threads import one_thread
 from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
-from anomalib_synth.quality.open_clip import OpenClipDualEncoder, split_name
 from anomalib_synth.registration import BACKBONE_NAME
 
 DEFAULT_EMBEDDER = f"timm:{BACKBONE_NAME}"
-TIMM, BUNDLE, OPEN_CLIP = "timm:", "bundle", "open_clip:"
+TIMM, BUNDLE = "timm:", "bundle"
 _STRIDES = (8, 16)
 _SIDE = 128
 _CHUNK_ON_DEVICE = 32
@@ -204,11 +205,9 @@ def embed_rows(embedder: Embedder, windows: list[torch.Tensor]) -> torch.Tensor:
     chunk = 1 if not windows or windows[0].device.type == "cpu" else _CHUNK_ON_DEVICE
     vectors = []
     with one_thread():
-        for start in range(0, len(windows), chunk):
-            rows = windows[start : start + chunk]
-            with torch.autocast(rows[0].device.type, enabled=False):
-                filled = torch.stack(rows + rows[-1:] * (chunk - len(rows)))
-                vectors.append(embedder.embed(filled)[: len(rows)].float().cpu())
+        for filled, count in fill_chunks(windows, chunk):
+            with torch.autocast(filled[0].device.type, enabled=False):
+                vectors.append(embedder.embed(torch.stack(filled))[:count].float().cpu())
     return torch.cat(vectors)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_synth.retrieval.embedders import DEFAULT_EMBEDDER, TimmEmbedder, embed_rows, load_embedder
+from anomalib_synth.encoders.embedders import DEFAULT_EMBEDDER, TimmEmbedder, embed_rows, load_embedder
 from tests.unit.models.small_clip import make_clip
 from tests.unit.retrieval.small import write_bundle
 
