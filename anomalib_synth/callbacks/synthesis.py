@@ -19,7 +19,7 @@ from anomalib_synth.data.held_out import check_not_held_out, remember_learned
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
-from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
+from anomalib_synth.generators.seeding import derive_seeds, gets_defect, hash64, image_key
 from anomalib_synth.generators.validation import check_drawn_on, to_unit_range
 from anomalib_synth.host.augmenters import AnomalyInput, SlotSwap, find_anomaly_input
 from anomalib_synth.sample import AnomalySample
@@ -239,7 +239,7 @@ class SynthesisCallback(RestoringCallback):
             msg = f"The model passes {len(images)} images to its augmenter, but the batch has {len(self._seeds)}."
             raise ValueError(msg)
         images = to_unit_range(images)
-        chosen = [row for row, seed in enumerate(self._seeds) if self._is_chosen(seed)]
+        chosen = [row for row, seed in enumerate(self._seeds) if gets_defect(seed, self.probability)]
         sample = AnomalySample.unchanged(images, [None] * len(images), "not chosen")
         if not chosen:
             return sample
@@ -269,9 +269,6 @@ class SynthesisCallback(RestoringCallback):
                 again = AnomalySample.unchanged(images[hidden], records, "outside what the model sees")
             drawn.place(hidden, again)
         return drawn
-
-    def _is_chosen(self, seed: int) -> bool:
-        return RandomStream(hash64(seed, "chosen")).unit() < self.probability
 
     def _log_grid(self, trainer: Trainer) -> None:
         """Save the collected grid as PNG and send it to the loggers that take images."""
