@@ -3,136 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
-import multiprocessing
-import shutil
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 import yaml
-from anomalib.data import AnomalibDataModule, Folder, ImageBatch, ImageItem, MVTecAD
+from anomalib.data import AnomalibDataModule, ImageBatch, ImageItem, MVTecAD
 from anomalib.data.utils import read_image, read_mask
 from anomalib.engine import Engine
 from anomalib.models import Patchcore
 from anomalib.pre_processing import PreProcessor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, RandomVerticalFlip, Resize
-from torchvision.tv_tensors import Image
 
-from anomalib_synth.data import SyntheticDataModule, SyntheticImageBatch, SyntheticImageItem, kept_split
+from anomalib_synth.data import SyntheticDataModule, SyntheticImageItem
 from anomalib_synth.data.dataset import EpochSampler
 from anomalib_synth.functional.field_of_view import CoverageMask
-from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
 from anomalib_synth.generators.seeding import derive_seeds, image_key
-from anomalib_synth.images import digest_file
-
-SIDE = 64
-
-
-def write_images(folder: Path, count: int, *, first: int = 0, side: int = SIDE) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(first, first + count):
-        rng = np.random.default_rng(index)
-        levels = rng.normal(120, 5, (side, side, 3)) + np.linspace(0, 30, side)[:, None, None]
-        PIL.Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(folder / f"{index:03d}.png")
-
-
-def write_mvtec(root: Path, *, train: int = 10, good: int = 4, broken: int = 3) -> None:
-    write_images(root / "part" / "train" / "good", train)
-    write_images(root / "part" / "test" / "good", good, first=100)
-    write_images(root / "part" / "test" / "broken", broken, first=200)
-    (root / "part" / "ground_truth" / "broken").mkdir(parents=True)
-    for index in range(200, 200 + broken):
-        mask = np.zeros((SIDE, SIDE), np.uint8)
-        mask[20:30, 20:30] = 255
-        PIL.Image.fromarray(mask).save(root / "part" / "ground_truth" / "broken" / f"{index:03d}_mask.png")
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    write_images(tmp_path / "data" / "good", 12)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def mvtec(tmp_path: Path) -> Path:
-    write_mvtec(tmp_path / "mvtec")
-    return tmp_path / "mvtec"
-
-
-def folder(root: Path, **kwargs) -> Folder:
-    return Folder(
-        **{"name": "parts", "root": root, "normal_dir": "good", "num_workers": 0, "train_batch_size": 4, **kwargs}
-    )
-
-
-def generator(**kwargs) -> RuleBasedGenerator:
-    return RuleBasedGenerator(**{"families": ["scratch", "stain", "noise"], "strength": (0.7, 1.0), **kwargs})
-
-
-def wrap(base: AnomalibDataModule, root: Path, **kwargs) -> SyntheticDataModule:
-    datamodule = SyntheticDataModule(base, kwargs.pop("generator", generator()), root=root / "kept", **kwargs)
-    datamodule.setup()
-    return datamodule
-
-
-def tree_bytes(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def sources(dataset) -> set[str]:
-    return set(dataset.samples["source_path"])
-
-
-# --- items ---------------------------------------------------------------------------------------------------------
-
-
-def item(quality: float = 1.0, side: int = 8) -> SyntheticImageItem:
-    image = Image(torch.rand(3, side, side))
-    return SyntheticImageItem(image=image, gt_label=0, source=image, quality=quality, synthetic=quality < 1)
-
-
-def test_items_collate_and_come_back_when_batched():
-    items = [item(0.25), item(1.0)]
-    batch = SyntheticImageBatch.collate(items)
-    assert batch.source.shape == (2, 3, 8, 8)
-    assert batch.quality.tolist() == [0.25, 1.0]
-    assert batch.synthetic.tolist() == [True, False]
-    assert torch.equal(batch.items[0].source, items[0].source)
-    assert batch.items[0].quality == 0.25
-
-
-def test_source_is_resized_with_the_image_when_sizes_differ():
-    batch = SyntheticImageBatch.collate([item(side=8), item(side=12)])
-    assert batch.image.shape == batch.source.shape == (2, 3, 12, 12)
-
-
-def test_batch_fields_move_when_the_device_changes():
-    from lightning.fabric.utilities import move_data_to_device
-
-    batch = move_data_to_device(SyntheticImageBatch.collate([item()]), torch.device("meta"))
-    assert batch.source.device.type == batch.quality.device.type == "meta"
-
-
-def test_items_turn_to_numpy_without_the_extra_fields():
-    assert item().to_numpy().image.shape == (8, 8, 3)
-    assert SyntheticImageBatch.collate([item()]).to_numpy().image.shape == (1, 8, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("source", torch.rand(8, 8)), ("quality", torch.ones(2)), ("synthetic", torch.ones(2))]
-)
-def test_item_refuses_a_field_when_its_rank_is_wrong(field: str, value: torch.Tensor):
-    with pytest.raises(ValueError, match=f"`{field}`"):
-        SyntheticImageItem(**{"image": torch.rand(3, 8, 8), field: value})
-
+from tests.unit.data.image_sets import folder, generator, sources, wrap, write_images
 
 # --- normal-only folders -------------------------------------------------------------------------------------------
 
@@ -262,202 +154,6 @@ def test_split_is_the_same_when_the_base_was_set_up_before(good: Path):
     one = wrap(base, good, splits=["val"])
     two = wrap(folder(good), good, splits=["val"])
     assert list(one.val_data.samples.image_path) == list(two.val_data.samples.image_path)
-
-
-# --- kept files ----------------------------------------------------------------------------------------------------
-
-
-def test_kept_bytes_are_identical_when_rendered_twice(good: Path, tmp_path: Path):
-    for name in ("one", "two"):
-        torch.manual_seed(hash(name) % 1000)
-        wrap(folder(good), tmp_path / name, splits=["val", "test"])
-    one, two = tree_bytes(tmp_path / "one"), tree_bytes(tmp_path / "two")
-    assert one == two
-    assert sum(name.endswith(".png") for name in one) >= 4
-
-
-def test_kept_pixels_are_identical_when_the_data_set_moved(good: Path, tmp_path: Path):
-    wrap(folder(good), tmp_path / "one", splits=["val"])
-    shutil.move(good, tmp_path / "elsewhere")
-    wrap(folder(tmp_path / "elsewhere"), tmp_path / "two", splits=["val"])
-    one, two = (
-        {name: data for name, data in tree_bytes(tmp_path / run).items() if name.endswith("png")}
-        for run in ("one", "two")
-    )
-    assert one == two
-    assert one
-
-
-def test_kept_split_is_reused_when_present(good: Path):
-    first = wrap(folder(good), good, splits=["val"])
-
-    class Broken(RuleBasedGenerator):
-        @property
-        def config(self) -> dict:
-            return generator().config
-
-        def prepare(self, normals):
-            pytest.fail("prepared again")
-
-        def __call__(self, *args, **kwargs):
-            pytest.fail("drawn again")
-
-    again = wrap(folder(good), good, splits=["val"], generator=Broken(["scratch"]))
-    assert again.val_data.samples.equals(first.val_data.samples)
-
-
-@pytest.mark.parametrize("change", ["generator", "seed", "ratio", "held-out image", "training image"])
-def test_kept_split_is_redrawn_when_an_input_changes(good: Path, change: str):
-    first = wrap(folder(good), good, splits=["val"])
-    kwargs = {
-        "generator": {"generator": generator(strength=(0.9, 1.0))},
-        "seed": {"seed": 5},
-        "ratio": {"anomalous_ratio": 0.7},
-    }
-    touched = {
-        "held-out image": sorted(sources(first.val_data))[0],
-        "training image": first.train_data.samples.image_path[0],
-    }
-    if change in touched:
-        PIL.Image.open(touched[change]).point(lambda level: level // 2).save(touched[change])
-    wrap(folder(good), good, splits=["val"], **kwargs.get(change, {}))
-    assert len([path for path in (good / "kept" / "parts").iterdir() if not path.name.startswith(".")]) == 2
-
-
-def test_manifest_tells_how_each_defect_was_drawn(good: Path):
-    datamodule = wrap(folder(good), good, splits=["val"], val_ratio=0.6)
-    (kept,) = (good / "kept" / "parts").iterdir()
-    rows = [json.loads(line) for line in (kept / "manifest.jsonl").read_text().splitlines()]
-    defects = datamodule.val_data.samples[datamodule.val_data.samples.label_index == 1]
-    assert {row["source"] for row in rows if row["accepted"]} == set(defects.source_path)
-    for row in rows:
-        assert row["content"] == digest_file(row["source"])
-        assert {"seed", "caption", "family", "quality", "reason"} <= row.keys()
-        normals = datamodule.train_data.samples.image_path
-        prepared = generator().prepare(read_image(path, as_tensor=True) for path in normals)
-        assert json.loads((kept / "settings.json").read_text())["prepare_digest"] == prepared.prepare_digest
-        sample = prepared(read_image(row["source"], as_tensor=True)[None], seeds=[row["seed"]])
-        kept_image = read_image(kept / "image" / row["file"], as_tensor=True)
-        assert (sample.image[0] - kept_image).abs().max() <= 0.5 / 255 + 1e-6
-        assert row["quality"] == pytest.approx(float(sample.quality[0]))
-        assert torch.equal(sample.mask[0, 0].bool(), read_mask(kept / "mask" / row["file"], as_tensor=True).bool())
-
-
-def render(data: str, root: str, barrier) -> None:
-    barrier.wait()
-    wrap(folder(Path(data)), Path(root), splits=["val", "test"], val_ratio=0.3)
-
-
-def test_processes_agree_when_they_render_at_once(good: Path, tmp_path: Path):
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(3)
-    processes = [context.Process(target=render, args=(str(good), str(tmp_path / "raced"), barrier)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    wrap(folder(good), tmp_path / "alone", splits=["val", "test"], val_ratio=0.3)
-    assert tree_bytes(tmp_path / "raced") == tree_bytes(tmp_path / "alone")
-    assert len(list((tmp_path / "raced" / "kept" / "parts").iterdir())) == 2
-
-
-def test_rename_race_is_won_by_the_first_when_both_finish(good: Path, monkeypatch: pytest.MonkeyPatch):
-    rename, calls = Path.rename, []
-
-    def late(self: Path, target: Path):
-        if self.name.startswith("."):
-            shutil.copytree(self, target)
-            (target / "winner").touch()
-            calls.append(target)
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", late)
-    datamodule = wrap(folder(good), good, splits=["val"])
-    (target,) = calls
-    assert (target / "winner").exists()
-    assert datamodule.val_data.has_anomalous
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_nothing_is_left_when_drawing_fails(good: Path):
-    class Failing(RuleBasedGenerator):
-        def __call__(self, *args, **kwargs):
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        wrap(folder(good), good, splits=["val"], generator=Failing(["scratch"]))
-    assert not list((good / "kept" / "parts").iterdir())
-
-
-def test_damaged_split_is_refused_when_a_file_is_missing(good: Path):
-    wrap(folder(good), good, splits=["val"])
-    next((good / "kept").rglob("image/*.png")).unlink()
-    with pytest.raises(ValueError, match="Delete the folder"):
-        wrap(folder(good), good, splits=["val"])
-
-
-def test_rejected_draws_stay_normal_when_some_fail(good: Path, caplog: pytest.LogCaptureFixture):
-    class Choosy(RuleBasedGenerator):
-        def __call__(self, images, *, seeds=None, masks=None):
-            sample = super().__call__(images, seeds=seeds, masks=masks)
-            for n, seed in enumerate(seeds):
-                if seed % 2:
-                    sample.accepted[n], sample.reason[n] = False, "odd seed"
-            return sample
-
-    with caplog.at_level(logging.INFO):
-        datamodule = wrap(
-            folder(good), good, splits=["val"], val_ratio=0.75, anomalous_ratio=0.8, generator=Choosy(["noise"])
-        )
-    (kept,) = (good / "kept" / "parts").iterdir()
-    rows = [json.loads(line) for line in (kept / "manifest.jsonl").read_text().splitlines()]
-    rejected = {row["source"] for row in rows if not row["accepted"]}
-    assert 0 < len(rejected) < len(rows) == 7
-    assert {row["reason"] for row in rows} == {"odd seed", ""}
-    normal = datamodule.val_data.samples[datamodule.val_data.samples.label_index == 0]
-    assert rejected < set(normal.image_path)
-    assert len(datamodule.val_data) == 9
-    assert f"{len(rejected)} rejected draws stay normal (odd seed)" in caplog.text
-
-
-def test_error_says_why_when_every_draw_is_rejected(good: Path):
-    impossible = generator(checks=SampleChecks(min_visibility=1e6))
-    with pytest.raises(
-        ValueError, match=r"`generator` must draw at least one accepted defect.*nothing changed visibly"
-    ):
-        wrap(folder(good), good, splits=["val"], generator=impossible)
-
-
-def test_foreign_samples_are_refused_when_the_split_must_not_leak(good: Path):
-    class Stored(RuleBasedGenerator):
-        def __call__(self, images, *, seeds=None, masks=None):
-            return super().__call__(1 - images, seeds=seeds, masks=masks)
-
-    with pytest.raises(ValueError, match="another image than the held-out normal"):
-        wrap(folder(good), good, splits=["val"], generator=Stored(["noise"]))
-
-
-def test_progress_bar_appears_when_the_work_is_long(monkeypatch: pytest.MonkeyPatch):
-    shown = []
-
-    def track(rest, description, **kwargs):
-        shown.append((list(rest), kwargs["completed"]))
-        return iter(rest)
-
-    monkeypatch.setattr(kept_split, "track", track)
-    for second, expected in ((0.1, []), (1.0, [(["b", "c"], 1)])):
-        clock = count(0, second)
-        monkeypatch.setattr(kept_split.time, "monotonic", lambda clock=clock: next(clock))
-        assert list(kept_split._show_progress(["a", "b", "c"], "Drawing")) == ["a", "b", "c"]
-        assert shown == expected
-
-
-def test_images_of_several_sizes_are_drawn_when_mixed(good: Path):
-    write_images(good / "good", 6, first=50, side=80)
-    datamodule = wrap(folder(good), good, splits=["val"], val_ratio=0.7)
-    assert {entry.image.shape[-1] for entry in datamodule.val_data if entry.gt_label} == {64, 80}
-    assert len(next(iter(datamodule.val_dataloader()))) == len(datamodule.val_data)
 
 
 # --- training on the fly -------------------------------------------------------------------------------------------
