@@ -305,7 +305,7 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         counts = fuzz(Path(name), options.edits)
-    for fault in counts.faults[:5]:
+    for fault in counts.faults[:20]:
         print(fault)
     print(f"{counts} ({time.monotonic() - started:.0f} s)")
 

@@ -74,3 +74,16 @@ def test_link_to_a_folder_is_named_when_it_is_not_followed(tmp_path) -> None:
     assert list(listing.files) == ["a.png"]
     assert listing.foreign == {"more": "a link to a folder is not followed; name that folder, or copy it here"}
     assert listing.note().startswith("Left out 1 folder, such as 'more': a link to a folder is not followed")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_left_out_and_named_when_it_is_called_like_an_image(tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "d.png").symlink_to("/dev/zero")
+    listing = find_images(tmp_path)
+    assert list(listing.files) == ["a.png"]
+    pipe, device = (f"it is a {kind}, and only files are images" for kind in ("pipe", "device"))
+    assert listing.foreign == {"b.png": pipe, "c.png": pipe, "d.png": device}
+    assert listing.note() == f"Left out 3 pipes or devices, such as 'b.png': {pipe}."
