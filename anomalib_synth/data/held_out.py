@@ -124,6 +124,7 @@ def check_not_held_out(
     """
     if not images:
         return []
+    originals: Mapping[str, str] = getattr(datamodule, "originals", {})  # of copies in 8 bits
     own = (
         dict(images) if isinstance(images, Mapping) else dict(zip(digest_images(images), map(str, images), strict=True))
     )
@@ -134,6 +135,7 @@ def check_not_held_out(
         held = samples if split != "train" else samples[samples.label_index == LabelName.NORMAL]
         columns = [held[name] for name in ("image_path", "source_path") if name in held]
         paths = sorted({path for column in columns for path in column if isinstance(path, str) and path})
+        paths += [originals[path] for path in paths if path in originals]
         contents = dict(zip(digest_images(paths, description=f"Comparing with the {split} set"), paths, strict=True))
         leaked = [(own[content], contents[content]) for content in own if content in contents]
         if leaked:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import hash64
-from anomalib_synth.images import to_tensor
+from anomalib_synth.images import WhitePoint, to_tensor
 from anomalib_synth.sample import AnomalySample, Provenance
 from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
 
@@ -94,6 +94,11 @@ class StoredGenerator(AnomalyGenerator):
     def defect_digests(self) -> dict[str, str]:
         """File by digest of the real defects that the kept samples show, as the store wrote them down."""
         return self._opened.settings.get("defect_digests", {})
+
+    @property
+    def donor_white(self) -> WhitePoint:
+        """White by which the kept samples' normals were read, as the store wrote it down."""
+        return WhitePoint.from_dict(self._opened.settings.get("normals", {}).get("white_point") or {})
 
     @property
     def files_digest(self) -> str:

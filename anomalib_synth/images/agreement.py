@@ -64,6 +64,8 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
             f"{len(listed)} are not ({counted}). Take them away, or write converted copies and use those: "
             "`anomalib-synth convert --images FOLDER --out COPIES`."
         )
+        if _DEEP in found:
+            msg += " Or train on SyntheticDataModule with `white_point: find`, which makes such copies itself."
         raise ValueError(msg)
 
 

@@ -97,6 +97,18 @@ def find_white_point(paths: Iterable[Path]) -> WhitePoint:
     return WhitePoint.find(found)
 
 
+def is_deep_file(path: Path) -> bool:
+    """Return whether a file has more than 8 bits a channel, by its header; what cannot be read has not."""
+    try:
+        if not _may_be_deep(path):
+            return False
+        data = read_bytes(path)
+        with allow_large_images(), open_image(data) as image:
+            return is_deep(image, data)
+    except (UnreadableImageError, OSError):
+        return False
+
+
 def _may_be_deep(path: Path) -> bool:
     """Return whether a file has more than 8 bits, as far as its first bytes tell."""
     with open_file(path) as file:

@@ -12,6 +12,7 @@ from anomalib.data import Folder
 from anomalib.data.utils import read_image
 from PIL import Image
 
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.cli import main
 from anomalib_synth.commands.convert import convert
@@ -19,6 +20,7 @@ from anomalib_synth.commands.generate import generate
 from anomalib_synth.commands.preview import preview
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RuleBasedGenerator, StoredGenerator
+from anomalib_synth.images import WhitePoint
 from anomalib_synth.store import SampleStore
 from tests.contract import render_normals
 from tests.integration.models import make_engine, make_supersimplenet
@@ -108,6 +110,28 @@ def test_converted_copies_train_on_the_pixels_of_the_store(tmp_path, write) -> N
 def shape_of(folder: Path) -> tuple[int, int]:
     width, height = Image.open(next(folder.rglob("*.png"))).size
     return height, width
+
+
+def test_a_camera_of_12_bits_trains_and_its_white_is_kept_when_the_datamodule_is_given_it(tmp_path) -> None:
+    write_deep(tmp_path / "normals", 12)
+    base = Folder(name="part", normal_dir=tmp_path / "normals", val_split_mode="none", test_split_mode="none")
+    generator = RuleBasedGenerator(["noise", "stain"], strength=(0.9, 1.0))
+    datamodule = SyntheticDataModule(base, generator, splits=["val"], root=tmp_path / "kept", white_point="find")
+    engine = make_engine(tmp_path, [SynthesisCallback(generator)])
+    engine.fit(make_supersimplenet(), datamodule=datamodule)
+    engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert read_kept_white_point(tmp_path / "model.ckpt", checkpoint) == WhitePoint(4095, None)
+
+
+def test_a_cut_image_is_named_before_the_first_batch(tmp_path) -> None:
+    (tmp_path / "normals").mkdir()
+    for position, image in enumerate(levels()):
+        Image.fromarray(image).save(tmp_path / "normals" / f"{position:03d}.png")
+    path = tmp_path / "normals" / "002.png"
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"1 of 6 are not .*002\.png': cannot be read \(damaged"):
+        fit_on(tmp_path / "normals", tmp_path)
 
 
 def test_photographs_are_upright_in_the_store(tmp_path) -> None:
