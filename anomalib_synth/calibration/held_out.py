@@ -18,6 +18,7 @@ from anomalib_synth.images import (
     allow_large_images,
     check_host_agrees,
     decode_image,
+    digest_file,
     digest_images,
     digest_pixels,
     find_white_point,
@@ -83,10 +84,12 @@ def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, A
 
 
 def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
-    learned = set(checkpoint.get(LEARNED) or [])
+    kept = checkpoint.get("SyntheticDataModule")
+    learned = {*(checkpoint.get(LEARNED) or []), *((kept.get("learned") or []) if isinstance(kept, dict) else [])}
     if not learned:
         return
-    seen = [path for path, content in zip(paths, digest_images(paths), strict=True) if content in learned]
+    contents = zip(paths, digest_images(paths), strict=True)  # of what a store was made of, the file's bytes are known
+    seen = [path for path, content in contents if content in learned or digest_file(path) in learned]
     if seen:
         msg = (
             f"`{argument}` must not hold images that the model has learned, got {len(seen)} of {len(paths)}: "

@@ -17,7 +17,13 @@ from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.converted import convert_deep_images, parse_white_point
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
-from anomalib_synth.data.held_out import check_not_held_out, hold_out, leave_copies_out, normal_rows
+from anomalib_synth.data.held_out import (
+    check_not_held_out,
+    hold_out,
+    leave_copies_out,
+    leave_held_out,
+    normal_rows,
+)
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
@@ -132,6 +138,7 @@ class SyntheticDataModule(AnomalibDataModule):
         self.held_out_ratio = {"val": val_ratio, "test": test_ratio}
         self.root = Path(root)
         self.white_point = white_point
+        self._learned: set[str] = set()  # digests of what the samples show while training
         self.originals: dict[str, str] = {}  # file by its copy in 8 bits
         self.external_collate_fn = base.external_collate_fn
         self._has_splits = False
@@ -170,8 +177,9 @@ class SyntheticDataModule(AnomalibDataModule):
         self._label_what_is_seen()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the images: their white, if any has more than 8 bits."""
-        return {"white_point": self._white.to_dict()} if self._white and self.originals else {}
+        """Return what a checkpoint keeps of the images: white of those of more than 8 bits; what samples show."""
+        white = {"white_point": self._white.to_dict()} if self._white and self.originals else {}
+        return white | ({"learned": sorted(self._learned)} if self._learned else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with what a checkpoint kept, when a run goes on.
@@ -222,6 +230,8 @@ class SyntheticDataModule(AnomalibDataModule):
         if makes_val and base.val_split_mode in _FROM_TEST:
             split_validation(base)
         if "train" in self.splits:
+            leave_held_out(base, generator())
+            self._learned = {*self.generator.defect_digests, *generator().normal_digests}
             base.train_data = SyntheticTrainDataset(
                 base.train_data.samples,
                 generator(),

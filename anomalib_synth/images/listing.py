@@ -124,8 +124,18 @@ def is_hidden(parts: Iterable[str]) -> bool:
 
 
 def sort_by_name(items: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash."""
-    return dict(sorted((as_text(name), path) for name, path in items))
+    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash.
+
+    Where two names become one by that, the second gets a tilde.
+    """
+    named: dict[str, Path] = {}
+    for name, path in sorted(items):
+        text = as_text(name)
+        while text in named:
+            stem, suffix = os.path.splitext(text)  # noqa: PTH122  (no path of this machine)
+            text = f"{stem}~{suffix}"
+        named[text] = path
+    return dict(sorted(named.items()))
 
 
 def as_text(name: str) -> str:

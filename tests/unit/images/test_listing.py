@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -87,3 +88,13 @@ def test_a_pipe_is_left_out_and_named_when_it_is_called_like_an_image(tmp_path) 
     pipe, device = (f"it is a {kind}, and only files are images" for kind in ("pipe", "device"))
     assert listing.foreign == {"b.png": pipe, "c.png": pipe, "d.png": device}
     assert listing.note() == f"Left out 3 pipes or devices, such as 'b.png': {pipe}."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_no_file_is_lost_when_two_names_are_written_alike(tmp_path) -> None:
+    for name in (b"a\xff.png", b"a\\udcff.png", b"b.png"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(name)
+    files = list_images(tmp_path).files
+    assert list(files) == ["a\\udcff.png", "a\\udcff~.png", "b.png"]
+    assert len({path.read_bytes() for path in files.values()}) == 3
