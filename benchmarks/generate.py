@@ -15,6 +15,10 @@ Prints samples per second of one and of two workers, start of the processes incl
 
 Prints the largest resident memory of a run of 1,000 and of one of 20,000 samples of 64 x 64 pixels. With
 ``--workers 2``, of all its processes together, what they share counted once.
+
+    git worktree add ../before COMMIT && python benchmarks/generate.py --before ../before
+
+Prints how much processor time a sample takes, start left out, in ratio to an earlier commit, the two by turns.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -206,6 +211,33 @@ def measure_memory(normals: Path, out: Path, *options: str) -> float:
     return largest / 1024
 
 
+def show_against(work: Path, normals: Path, before: Path, few: int, many: int, rounds: int = 5) -> None:
+    """Print the processor time of a sample against that of an earlier commit."""
+    here = Path(__file__).parents[1]
+    ratios = []
+    for _ in range(rounds):
+        seconds = {}
+        for code in (before.resolve(), here):
+            times = [measure_processor(code, normals, work / "out", f"--num_samples={n}") for n in (few, many)]
+            seconds[code] = (times[1] - times[0]) / (many - few)
+        ratios.append(seconds[here] / seconds[before.resolve()])
+        print(" against ".join(f"{1000 * value:.1f} ms" for value in reversed(seconds.values())), flush=True)
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"processor time of a sample: {statistics.median(ratios):.2f} of before ({spread})")
+
+
+def measure_processor(code: Path, normals: Path, out: Path, *options: str) -> float:
+    """Run the command of a checkout; return its seconds of processor time."""
+    command = [*COMMAND, f"--normals={normals}", f"--out={out}", *options]
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=code)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{options} ended with status {status}")
+    shutil.rmtree(out)
+    return usage.ru_utime + usage.ru_stime
+
+
 def _members(session: int) -> list[Path]:
     """Return the processes of a session, as folders of /proc."""
     found = []
@@ -235,6 +267,7 @@ def main() -> None:
     parser.add_argument("--cold_kills", type=int, default=0)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--before", type=Path, help="folder with an earlier commit, to compare the time with")
     parser.add_argument("--num_samples", type=int, nargs=2, default=None, help="few and many, for scaling and memory")
     parser.add_argument("--workers", type=int, default=1, help="of the runs whose memory is measured")
     parser.add_argument("--side", type=int, default=256, help="of the images for scaling")
@@ -252,6 +285,9 @@ def main() -> None:
         if options.scaling:
             make_normals(work / "large", count=32, side=options.side)
             show_scaling(work, work / "large", *(options.num_samples or (200, 2000)))
+        if options.before:
+            make_normals(work / "middle", count=16, side=options.side)
+            show_against(work, work / "middle", options.before, *(options.num_samples or (24, 240)))
         if options.memory:
             show_memory(work, work / "small", *(options.num_samples or (1000, 20000)), options.workers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -42,7 +43,10 @@ def read_images(folder: ImageFolder, *, least: int) -> list[torch.Tensor]:
     Raises:
         ValueError: If fewer than two can be read.
     """
-    images = [_enlarge(torch.from_numpy(pixels).permute(2, 0, 1), least).contiguous() for _, pixels in folder]
+    images = [
+        _enlarge(torch.from_numpy(np.require(pixels, requirements="W")).permute(2, 0, 1), least).contiguous()
+        for _, pixels in folder
+    ]
     folder.require(2, "normals")
     return images
 
