@@ -226,7 +226,7 @@ class Fuzzer:
             return
         (self.path / name).write_bytes(edited)
         try:
-            self._judge(name, edited)
+            self._judge(name, edited, f"{kind} {how!r}")
         except Exception:
             count["tracebacks"] += 1
             self.counts.faults.append(f"{name} {kind} {how!r}\n{traceback.format_exc()}")
@@ -235,14 +235,14 @@ class Fuzzer:
             self.counts.faults.append(f"{name} {kind} {how!r}: files {self._list() - self.tree}")
         self._restore()
 
-    def _judge(self, name: str, edited: bytes) -> None:
+    def _judge(self, name: str, edited: bytes, what: str) -> None:
         try:
             use(self.path, self.work / "out", export=self.counts.outcomes["valid"] % 8 == 0)
             self.counts.outcomes["valid"] += 1
             store = SampleStore.open(self.path)
             if store.verify() and (store.repair(), left := store.verify())[1]:
                 self.counts.outcomes["unmended"] += 1
-                self.counts.faults.append(f"{name}: {left}")
+                self.counts.faults.append(f"{name} {what}: {left}")
         except StoreError as error:
             self.counts.outcomes["refused"] += 1
             if "check --store" not in str(error):
@@ -253,7 +253,7 @@ class Fuzzer:
             except StoreError as again:
                 if "keeps 0 samples" not in str(again) and "but none of split" not in str(again):
                     self.counts.outcomes["unmended"] += 1
-                    self.counts.faults.append(f"{name}: {again}")
+                    self.counts.faults.append(f"{name} {what}: {again}")
         if name in LOGS:
             self._compare(name, edited)
 
@@ -305,7 +305,7 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         counts = fuzz(Path(name), options.edits)
-    for fault in counts.faults[:5]:
+    for fault in counts.faults[:20]:
         print(fault)
     print(f"{counts} ({time.monotonic() - started:.0f} s)")
 

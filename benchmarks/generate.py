@@ -13,7 +13,12 @@ Prints samples per second of one and of two workers, start of the processes incl
 
     python benchmarks/generate.py --memory
 
-Prints the largest resident memory of a run of 1,000 and of one of 20,000 samples of 64 x 64 pixels.
+Prints the largest resident memory of a run of 1,000 and of one of 20,000 samples of 64 x 64 pixels. With
+``--workers 2``, of all its processes together, what they share counted once.
+
+    git worktree add ../before COMMIT && python benchmarks/generate.py --before ../before
+
+Prints how much processor time a sample takes, start left out, in ratio to an earlier commit, the two by turns.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -160,32 +166,98 @@ def kill_commands(work: Path, normals: Path, *, kills: int, num_samples: int) ->
     check_equal(out, read_store(work / "whole"))
 
 
-def measure(normals: Path, out: Path, *options: str) -> tuple[float, float]:
-    """Run the command; return its seconds and its largest resident memory in MiB."""
+def measure_seconds(normals: Path, out: Path, *options: str) -> float:
+    """Run the command; return how long it takes."""
     started = time.monotonic()
-    process = subprocess.Popen([*COMMAND, f"--normals={normals}", f"--out={out}", *options], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{options} ended with status {status}")
+    command = [*COMMAND, f"--normals={normals}", f"--out={out}", *options]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     shutil.rmtree(out)
-    return time.monotonic() - started, usage.ru_maxrss / 1024
+    return time.monotonic() - started
 
 
 def show_scaling(work: Path, normals: Path, few: int, many: int) -> None:
     """Print how much faster two workers are than one."""
     whole, steady = [], []
     for workers in (1, 2):
-        times = [measure(normals, work / "out", f"--workers={workers}", f"--num_samples={n}")[0] for n in (few, many)]
+        times = [
+            measure_seconds(normals, work / "out", f"--workers={workers}", f"--num_samples={n}") for n in (few, many)
+        ]
         whole.append(many / times[1])
         steady.append((many - few) / (times[1] - times[0]))
         print(f"{workers} worker(s): {whole[-1]:.1f} samples/s with its start, {steady[-1]:.1f} without", flush=True)
     print(f"2 over 1: {whole[1] / whole[0]:.2f} with the start, {steady[1] / steady[0]:.2f} without")
 
 
-def show_memory(work: Path, normals: Path, few: int, many: int) -> None:
+def show_memory(work: Path, normals: Path, few: int, many: int, workers: int) -> None:
     """Print the memory of a small and of a large run."""
-    sizes = [measure(normals, work / "out", f"--num_samples={n}")[1] for n in (few, many)]
-    print(f"{few} samples: {sizes[0]:.0f} MiB, {many}: {sizes[1]:.0f} MiB, {sizes[1] / sizes[0] - 1:+.1%}")
+    sizes = [measure_memory(normals, work / "out", f"--workers={workers}", f"--num_samples={n}") for n in (few, many)]
+    print(
+        f"{workers} worker(s), {few} samples: {sizes[0]:.0f} MiB, {many}: {sizes[1]:.0f} MiB, "
+        f"{sizes[1] / sizes[0] - 1:+.1%}"
+    )
+
+
+def measure_memory(normals: Path, out: Path, *options: str) -> float:
+    """Run the command; return the largest memory of its processes together in MiB, looked up twice a second."""
+    largest = 0
+    command = [*COMMAND, f"--normals={normals}", f"--out={out}", *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        while process.poll() is None:
+            largest = max(largest, sum(_resident(member) for member in _members(process.pid)))
+            time.sleep(0.5)
+    if process.returncode:
+        raise RuntimeError(f"{options} ended with status {process.returncode}")
+    shutil.rmtree(out)
+    return largest / 1024
+
+
+def show_against(work: Path, normals: Path, before: Path, few: int, many: int, rounds: int = 5) -> None:
+    """Print the processor time of a sample against that of an earlier commit."""
+    here = Path(__file__).parents[1]
+    ratios = []
+    for _ in range(rounds):
+        seconds = {}
+        for code in (before.resolve(), here):
+            times = [measure_processor(code, normals, work / "out", f"--num_samples={n}") for n in (few, many)]
+            seconds[code] = (times[1] - times[0]) / (many - few)
+        ratios.append(seconds[here] / seconds[before.resolve()])
+        print(" against ".join(f"{1000 * value:.1f} ms" for value in reversed(seconds.values())), flush=True)
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"processor time of a sample: {statistics.median(ratios):.2f} of before ({spread})")
+
+
+def measure_processor(code: Path, normals: Path, out: Path, *options: str) -> float:
+    """Run the command of a checkout; return its seconds of processor time."""
+    command = [*COMMAND, f"--normals={normals}", f"--out={out}", *options]
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=code)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{options} ended with status {status}")
+    shutil.rmtree(out)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _members(session: int) -> list[Path]:
+    """Return the processes of a session, as folders of /proc."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (place / "stat").read_text()
+        except OSError:
+            continue  # it has ended
+        if int(stat.rpartition(")")[2].split()[3]) == session:
+            found.append(place)
+    return found
+
+
+def _resident(process: Path) -> int:
+    """Return the KiB of a process, its share of what several have in common."""
+    try:
+        lines = (process / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0  # it has ended
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 def main() -> None:
@@ -195,7 +267,9 @@ def main() -> None:
     parser.add_argument("--cold_kills", type=int, default=0)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--before", type=Path, help="folder with an earlier commit, to compare the time with")
     parser.add_argument("--num_samples", type=int, nargs=2, default=None, help="few and many, for scaling and memory")
+    parser.add_argument("--workers", type=int, default=1, help="of the runs whose memory is measured")
     parser.add_argument("--side", type=int, default=256, help="of the images for scaling")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -211,8 +285,11 @@ def main() -> None:
         if options.scaling:
             make_normals(work / "large", count=32, side=options.side)
             show_scaling(work, work / "large", *(options.num_samples or (200, 2000)))
+        if options.before:
+            make_normals(work / "middle", count=16, side=options.side)
+            show_against(work, work / "middle", options.before, *(options.num_samples or (24, 240)))
         if options.memory:
-            show_memory(work, work / "small", *(options.num_samples or (1000, 20000)))
+            show_memory(work, work / "small", *(options.num_samples or (1000, 20000)), options.workers)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from anomalib_synth.building.image_survey import distinct, make_thumbnail
 from anomalib_synth.building.learned import write_learned
 from anomalib_synth.building.oddities import group_near_copies
 from anomalib_synth.defects import list_defects
-from anomalib_synth.engines.convert import name_copies
+from anomalib_synth.engines.convert import name_copies, name_png
 from anomalib_synth.images import (
     ImageReader,
     UnreadableImageError,
@@ -192,7 +192,7 @@ def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: Ima
     copies = name_copies({name: files[name] for name in files if name in converted}, folder)
     taken = set(targets.values())
     for name, target in copies.items():
-        targets[name] = target if target not in taken else target.with_name(f"{target.stem}_converted.png")
+        targets[name] = target if target not in taken else target.with_name(name_png(f"{target.stem}_converted"))
     for name, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         if name in converted:

@@ -16,8 +16,8 @@ from anomalib_synth.images import (
     UnreadableImageError,
     WhitePoint,
     allow_large_images,
+    choose_white_point,
     digest_pixels,
-    find_white_point,
     list_images,
     read_bytes,
 )
@@ -54,20 +54,25 @@ class ImageSurvey:
 
 
 def look_at(
-    folder: Path, argument: str = "normals", *, advance: Callable[[float], None] = lambda _: None
+    folder: Path,
+    argument: str = "normals",
+    *,
+    bit_depth: int | None = None,
+    advance: Callable[[float], None] = lambda _: None,
 ) -> ImageSurvey:
     """Read every image of a folder once, and say what is odd about them.
 
     Args:
         folder: The folder, searched recursively.
         argument: What the caller calls it, for errors.
+        bit_depth: Bits of white in images of more than 8 bits; None finds white in the folder.
         advance: Called with the share of images that have been read.
 
     Raises:
         ValueError: If there is no image in it.
     """
     listing = list_images(folder, argument)
-    white = find_white_point(listing.paths)
+    white = choose_white_point(bit_depth, listing.paths)
     reader = ImageReader(None, white)
     looked: list[ImageFacts] = []
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():

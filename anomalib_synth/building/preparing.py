@@ -118,13 +118,15 @@ def describe_split(prepared: Prepared) -> str:
 def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> ImageSurvey:
     """Return what is in the folder, as it was seen before if no file has changed."""
     files = list_images(settings.normals).files
-    inputs = [__version__, str(settings.normals.resolve()), [[name, *_stamp(path)] for name, path in files.items()]]
+    stamps = [[name, *_stamp(path)] for name, path in files.items()]
+    inputs: list[Any] = [__version__, str(settings.normals.resolve()), stamps]
+    inputs += [] if settings.bit_depth is None else [settings.bit_depth]
     found = state.find("look", inputs)
     if found is not None:
         return _restore(found, files)
     timeline.start("look", f"Looking at {len(files)} images")
     started = time.monotonic()
-    looks = look_at(settings.normals, advance=timeline.advance)
+    looks = look_at(settings.normals, bit_depth=settings.bit_depth, advance=timeline.advance)
     kept = {
         "images": [_describe(look) for look in looks.images],
         "unreadable": [_describe(look) for look in looks.unreadable],

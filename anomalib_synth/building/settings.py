@@ -9,6 +9,7 @@ from anomalib_synth.building.candidates import MODELS, order
 from anomalib_synth.building.exporting import KINDS
 from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.run import check_targets
+from anomalib_synth.images import WhitePoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,7 @@ class BuildSettings:
     min_recall: float = 0.5
     exports: tuple[str, ...] = KINDS
     generator: dict[str, Any]
+    bit_depth: int | None = None
     accelerator: str = "auto"
     seed: int = 0
 
@@ -51,6 +53,8 @@ class BuildSettings:
             msg = f"`seed` must be in 0..{_MOST_SEED}, got {self.seed}."
             raise ValueError(msg)
         choose_device(self.accelerator)
+        if self.bit_depth is not None:
+            WhitePoint.of_bit_depth(self.bit_depth)
         unknown = [kind for kind in self.exports if kind not in KINDS]
         if unknown:
             msg = f"`exports` must name some of {', '.join(KINDS)}, got {unknown}."

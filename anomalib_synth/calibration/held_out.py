@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.statistics import least_count
@@ -9,11 +11,24 @@ from anomalib_synth.calibration.training_run import training_images
 from anomalib_synth.data.held_out import LEARNED
 from anomalib_synth.defects import list_defect_images
 from anomalib_synth.generators.prepared import evenly_spread
-from anomalib_synth.images import Normal, check_host_agrees, digest_images, list_images
+from anomalib_synth.images import (
+    Normal,
+    UnreadableImageError,
+    WhitePoint,
+    allow_large_images,
+    check_host_agrees,
+    decode_image,
+    digest_file,
+    digest_images,
+    digest_pixels,
+    find_white_point,
+    is_deep_file,
+    list_images,
+    read_bytes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
 CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
 _LEAST = 10
@@ -69,10 +84,12 @@ def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, A
 
 
 def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
-    learned = set(checkpoint.get(LEARNED) or [])
+    kept = checkpoint.get("SyntheticDataModule")
+    learned = {*(checkpoint.get(LEARNED) or []), *((kept.get("learned") or []) if isinstance(kept, dict) else [])}
     if not learned:
         return
-    seen = [path for path, content in zip(paths, digest_images(paths), strict=True) if content in learned]
+    contents = zip(paths, digest_images(paths), strict=True)  # of what a store was made of, the file's bytes are known
+    seen = [path for path, content in contents if content in learned or digest_file(path) in learned]
     if seen:
         msg = (
             f"`{argument}` must not hold images that the model has learned, got {len(seen)} of {len(paths)}: "
@@ -101,13 +118,16 @@ def check_count(count: int, rate: float) -> None:
         raise ValueError(msg)
 
 
-def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Path | None) -> None:
+def check_not_trained_on(
+    normals: list[Normal], folder: Path | None, config: Path | None, white: WhitePoint | None = None
+) -> None:
     """Refuse normals that have the content of an image the model may have been trained on, under whatever name.
 
     Args:
         normals: The held-out normals.
         folder: Folder with the training images, if the user named it.
         config: Configuration the model was trained with, if there is one.
+        white: White by which it was shown training images of more than 8 bits; without values, as found in them.
 
     Raises:
         ValueError: If any is, or nothing tells which images those are.
@@ -125,7 +145,7 @@ def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Pat
             "that the model was trained on would be too low."
         )
         raise ValueError(msg)
-    known = set(digest_images(trained))
+    known = {*digest_images(trained), *_digest_copies(map(Path, trained), white or WhitePoint())}
     seen = [normal for normal in normals if normal.content in known]
     if seen:
         msg = (
@@ -135,6 +155,18 @@ def check_not_trained_on(normals: list[Normal], folder: Path | None, config: Pat
             "it at random cannot be told from what it trained on."
         )
         raise ValueError(msg)
+
+
+def _digest_copies(trained: Iterable[Path], white: WhitePoint) -> set[str]:
+    """Return the digests of the copies in 8 bits of deeper training images, which the model was shown."""
+    deep = [path for path in trained if is_deep_file(path)]
+    if white == WhitePoint():
+        white = find_white_point(deep)
+    found = set()
+    for path in deep:
+        with suppress(UnreadableImageError), allow_large_images():
+            found.add(digest_pixels(decode_image(read_bytes(path), white_point=white)))
+    return found
 
 
 def _round_up(rate: float) -> float:

@@ -1,7 +1,7 @@
 """White as it was when a detector's images were read: a detector says how new images of more than 8 bits are read.
 
-anomalib trains on 8 bits, so whoever converts images for it (`build` does) keeps the white point with the detector: in
-its checkpoint, and in a file beside what is exported.
+anomalib trains on 8 bits, so whoever converts images for it (`build` and `SyntheticDataModule` do) keeps the white
+point with the detector: in its checkpoint, and in a file beside what is exported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEY = "anomalib_synth_white_point"  # in a checkpoint
+_DATAMODULE = "SyntheticDataModule"  # its own part of a checkpoint
 _FILE = "white_point.json"
 _LEVELS = 3  # detector/openvino/model.xml and detector/white_point.json, with a folder to spare
 
@@ -42,6 +43,9 @@ def read_kept_white_point(detector: Path, checkpoint: dict[str, Any] | None = No
     """
     if checkpoint is not None and _KEY in checkpoint:
         return _read(checkpoint[_KEY], detector)
+    kept = checkpoint.get(_DATAMODULE) if checkpoint is not None else None
+    if isinstance(kept, dict) and "white_point" in kept:
+        return _read(kept["white_point"], detector)
     for folder in list(detector.resolve().parents)[:_LEVELS]:
         path = folder / _FILE
         if path.is_file():

@@ -17,6 +17,7 @@ from anomalib_synth.calibration.held_out import (
     list_readable,
     list_real,
 )
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.calibration.planning import ScoringPlan, check_known, measure_rounding
 from anomalib_synth.calibration.result import evaluate
 from anomalib_synth.calibration.scoring import describe_order, score_items
@@ -132,7 +133,7 @@ def run_calibration(
     inference = read_inference(config) if config and tiler is None else tile(tiler or {})
     held_out, copies = list_normals(normals, settings.max_normals)
     check_count(len(held_out), settings.false_alarm_rate)
-    check_not_trained_on(held_out, train_normals, config)
+    check_not_trained_on(held_out, train_normals, config, read_kept_white_point(checkpoint, loaded))
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     check_normals_not_learned(held_out, loaded)

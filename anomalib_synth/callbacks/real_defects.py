@@ -15,7 +15,7 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.callbacks.labels import RealRow, write_real_rows
 from anomalib_synth.callbacks.restoring import require_single
 from anomalib_synth.data.held_out import check_not_held_out, remember_learned
-from anomalib_synth.data.normals import model_transform, training_normals
+from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.defects import DEFECT, list_defects
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import RealDefectGenerator
@@ -141,6 +141,7 @@ class RealDefectsCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that the run is not tested on the defects, and prepare what pastes them."""
+        check_images_of(trainer.datamodule, "data")
         files = [defect.image for defect in self._listed]
         self._learned = check_not_held_out(trainer.datamodule, files, "defects")
         self._kept.clear()

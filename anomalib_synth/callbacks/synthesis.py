@@ -15,7 +15,7 @@ from PIL import Image
 from anomalib_synth.callbacks.labels import label_from_mask, write_labels
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.sample_grid import draw_sample_grid
-from anomalib_synth.data.held_out import check_not_held_out, remember_learned
+from anomalib_synth.data.held_out import check_not_held_out, leave_held_out, remember_learned
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
@@ -144,7 +144,9 @@ class SynthesisCallback(RestoringCallback):
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:
             return
-        self._learned = check_not_held_out(trainer.datamodule, self.generator.defect_digests, "generator")
+        defects = check_not_held_out(trainer.datamodule, self.generator.defect_digests, "generator")
+        leave_held_out(trainer.datamodule, self.generator)
+        self._learned = sorted({*defects, *self.generator.normal_digests})
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)
@@ -202,7 +204,7 @@ class SynthesisCallback(RestoringCallback):
             self._log_grid(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write down which real defects the samples show."""
+        """Write down which real defects, and which normals of a store, the samples show."""
         remember_learned(checkpoint, self._learned)
 
     def restore(self) -> None:

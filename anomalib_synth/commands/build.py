@@ -22,6 +22,7 @@ def build(
     false_alarm_rate: float = 0.05,
     min_recall: float = 0.5,
     generator: Any = None,
+    bit_depth: int | None = None,
     exports: list[str] = ["torch", "openvino"],  # noqa: B006
     accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     seed: int = 0,
@@ -54,6 +55,8 @@ def build(
         min_recall: Least share of the strongest drawn defects, and of the real ones, that a detector fit to be deployed
             finds, in [0, 1]; 0 never ends with status 3.
         generator: Draws the defects; RuleBasedGenerator unless given. It must draw on the images it is given.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
+            Real defects are read by it too, and it is kept with the detector.
         exports: What to export to, of torch, openvino; [] for nothing.
         accelerator: Device: auto, cpu, gpu.
         seed: Seed of everything that is drawn at random.
@@ -72,7 +75,8 @@ def build(
     settings = BuildSettings(
         normals=normals, out=out, defects=defects, marks=marks, models=tuple(models), minutes=minutes,
         false_alarm_rate=false_alarm_rate, min_recall=min_recall, exports=tuple(exports),
-        generator=(RuleBasedGenerator() if generator is None else generator).config, accelerator=accelerator, seed=seed,
+        generator=(RuleBasedGenerator() if generator is None else generator).config, bit_depth=bit_depth,
+        accelerator=accelerator, seed=seed,
     )  # fmt: skip
     if dry_run:
         _estimate(settings)

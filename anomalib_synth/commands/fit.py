@@ -77,7 +77,8 @@ def fit(
     images = read_images(folder, least=SAMPLED_WINDOW if diffusion else settings.window)
     for name, reason in {**listing.foreign, **folder.left_out}.items():
         print(f"Left out {name}: {reason}.")
-    generator = choose_teacher(defects, size=DEFECT_SIZE) if diffusion else choose_teacher(defects)
+    white = folder.reader.white_point
+    generator = choose_teacher(defects, white, size=DEFECT_SIZE) if diffusion else choose_teacher(defects, white)
     if diffusion:
         minutes = estimate_pipeline_minutes(images, generator, diffusion_settings)
     else:

@@ -102,6 +102,7 @@ def generate(
         batch_size=batch_size,
         price_per_hour=price_per_hour,
         defect_digests=generator.defect_digests,
+        donor_whites=[(type(each).__name__, each.donor_white) for each in generator.walk()],
     )
     print(run.into(store, out))
 

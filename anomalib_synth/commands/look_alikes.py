@@ -70,13 +70,15 @@ def look_alikes(
 
     from anomalib_synth.commands.generate import generate
     from anomalib_synth.generators import LookAlikeGenerator
+    from anomalib_synth.images import WhitePoint
     from anomalib_synth.learning.choosing import keep_missed
     from anomalib_synth.learning.look_alikes import print_look_alikes
     from anomalib_synth.learning.missed_samples import TrainedDetector, score_samples
     from anomalib_synth.store import SampleStore
 
     trained = TrainedDetector(detector, accelerator=accelerator)
-    generator = LookAlikeGenerator(str(defects), marks, weights=weights)
+    white = None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth).value
+    generator = LookAlikeGenerator(str(defects), marks, weights=weights, white_point=white)
     generator.check()
     total = num_samples * candidates
     generate(

@@ -59,9 +59,11 @@ def preview(
     folder.require(1, "normals")
     for name, reason in {**listing.foreign, **folder.left_out}.items():
         print(f"Left out {name}: {reason}.")
+    white = folder.reader.white_point
+    white.check_same([(type(each).__name__, each.donor_white) for each in generator.walk()], "generator")
     facts = []
-    if str(folder.reader.white_point):
-        facts.append(f"White is {folder.reader.white_point}.")
+    if str(white):
+        facts.append(f"White is {white}.")
     generator.prepare(images)
     if generator.prepared is not None:
         facts.append(f"Foreground: {generator.prepared.foreground.note}.")

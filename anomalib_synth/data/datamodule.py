@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from anomalib.data import AnomalibDataModule
 from anomalib.data.datasets import AnomalibDepthDataset, AnomalibVideoDataset
@@ -15,8 +15,15 @@ from anomalib.data.utils import LabelName, ValSplitMode
 from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
+from anomalib_synth.data.converted import convert_deep_images, parse_white_point
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
-from anomalib_synth.data.held_out import check_not_held_out, hold_out, leave_copies_out, normal_rows
+from anomalib_synth.data.held_out import (
+    check_not_held_out,
+    hold_out,
+    leave_copies_out,
+    leave_held_out,
+    normal_rows,
+)
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
@@ -29,7 +36,7 @@ from anomalib_synth.host.splits import (
     split_test,
     split_validation,
 )
-from anomalib_synth.images import read_tensor
+from anomalib_synth.images import WhitePoint, read_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +74,10 @@ class SyntheticDataModule(AnomalibDataModule):
         test_ratio: Share of the training normals to hold out for ``"test"``, in (0, 1), at least two images.
         root: Folder for the rendered splits.
         seed: Seed of the splits, the shuffling and the defects, and of the wrapped datamodule's splits if it has none.
+        white_point: White of images of more than 8 bits, such as 4095 for 12 bits, or ``"find"`` to find it in the
+            training images as everywhere here: the model then trains on copies in 8 bits, kept under ``root``, and its
+            checkpoints tell `anomalib-synth predict` the white. None refuses such images, as anomalib's own reader
+            clips them.
 
     Raises:
         TypeError: If ``base`` or ``generator`` is something else.
@@ -95,8 +106,10 @@ class SyntheticDataModule(AnomalibDataModule):
         test_ratio: float = 0.2,
         root: str | Path = "datasets/synthetic",
         seed: int = 0,
+        white_point: float | Literal["find"] | None = None,
     ) -> None:
         _check_types(base, generator)
+        self._white = parse_white_point(white_point)
         for name, value in {
             "anomalous_ratio": anomalous_ratio,
             "val_ratio": val_ratio,
@@ -124,6 +137,9 @@ class SyntheticDataModule(AnomalibDataModule):
         self.anomalous_ratio = anomalous_ratio
         self.held_out_ratio = {"val": val_ratio, "test": test_ratio}
         self.root = Path(root)
+        self.white_point = white_point
+        self._learned: set[str] = set()  # digests of what the samples show while training
+        self.originals: dict[str, str] = {}  # file by its copy in 8 bits
         self.external_collate_fn = base.external_collate_fn
         self._has_splits = False
 
@@ -159,6 +175,20 @@ class SyntheticDataModule(AnomalibDataModule):
                     logger.warning(msg, split, self.name, split)
         hand_on_augmentations(self)
         self._label_what_is_seen()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the images: white of those of more than 8 bits; what samples show."""
+        white = {"white_point": self._white.to_dict()} if self._white and self.originals else {}
+        return white | ({"learned": sorted(self._learned)} if self._learned else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with what a checkpoint kept, when a run goes on.
+
+        Raises:
+            ValueError: If its images were read by another white.
+        """
+        if self._white and self.originals and "white_point" in state_dict:
+            self._white.check_same([("the checkpoint", WhitePoint.from_dict(state_dict["white_point"]))], "data")
 
     def _label_what_is_seen(self) -> None:
         """Let the labels of synthetic splits follow the transform of the model that is trained or tested."""
@@ -200,6 +230,8 @@ class SyntheticDataModule(AnomalibDataModule):
         if makes_val and base.val_split_mode in _FROM_TEST:
             split_validation(base)
         if "train" in self.splits:
+            leave_held_out(base, generator())
+            self._learned = {*self.generator.defect_digests, *generator().normal_digests}
             base.train_data = SyntheticTrainDataset(
                 base.train_data.samples,
                 generator(),
@@ -225,6 +257,11 @@ class SyntheticDataModule(AnomalibDataModule):
         if isinstance(base.train_data, AnomalibVideoDataset | AnomalibDepthDataset):
             msg = f"`base` must hold images, got the video or depth datamodule {type(self.base).__name__}."
             raise ValueError(msg)
+        if self._white is not None:
+            self._white, self.originals = convert_deep_images(base, self._white, self._folder)
+            whites = [(type(each).__name__, each.donor_white) for each in self.generator.walk()]
+            self._white.check_same(whites, "generator")
+            base.originals = self.originals
         check_images_of(base, "base")
         if not len(normal_rows(base.train_data)):
             msg = f"`base` {self.base.name} must have normal training images, got none. Check its folder of normals."
@@ -233,9 +270,14 @@ class SyntheticDataModule(AnomalibDataModule):
             logger.warning("%s has %d images that are copies of others; each counts once.", self.name, copies)
         return base
 
+    @property
+    def _folder(self) -> Path:
+        """Where what is made for this data set is kept."""
+        name = "-".join(part.replace("/", "_").replace(os.sep, "_") for part in (self.name, self.category) if part)
+        return self.root.resolve() / name
+
     def _keep(self, split: str, paths: list[str], normals: _NormalImages, generator: _Prepared) -> SyntheticDataset:
         """Return the synthetic split, from disk if it is there."""
-        name = "-".join(part.replace("/", "_").replace(os.sep, "_") for part in (self.name, self.category) if part)
         kept = KeptSplit.plan(
             split,
             paths,
@@ -243,7 +285,7 @@ class SyntheticDataModule(AnomalibDataModule):
             generator=self.generator,
             anomalous_ratio=self.anomalous_ratio,
             seed=self.seed,
-            folder=self.root.resolve() / name,
+            folder=self._folder,
         )
         return SyntheticDataset(kept.load(generator), name=self.name, category=self.category)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from itertools import count
@@ -12,12 +13,16 @@ import pandas as pd
 from anomalib.data.utils import LabelName
 
 from anomalib_synth.generators.seeding import hash64
-from anomalib_synth.images import digest_images
+from anomalib_synth.images import digest_file, digest_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anomalib.data import AnomalibDataModule, AnomalibDataset
+
+    from anomalib_synth.generators import AnomalyGenerator
+
+logger = logging.getLogger(__name__)
 
 LEARNED = "anomalib_synth_learned"  # in a checkpoint: the digests of the real images that the model has learned
 _LEAST = 2  # one image to stay normal, one for a defect
@@ -124,6 +129,7 @@ def check_not_held_out(
     """
     if not images:
         return []
+    originals: Mapping[str, str] = getattr(datamodule, "originals", {})  # of copies in 8 bits
     own = (
         dict(images) if isinstance(images, Mapping) else dict(zip(digest_images(images), map(str, images), strict=True))
     )
@@ -134,6 +140,7 @@ def check_not_held_out(
         held = samples if split != "train" else samples[samples.label_index == LabelName.NORMAL]
         columns = [held[name] for name in ("image_path", "source_path") if name in held]
         paths = sorted({path for column in columns for path in column if isinstance(path, str) and path})
+        paths += [originals[path] for path in paths if path in originals]
         contents = dict(zip(digest_images(paths, description=f"Comparing with the {split} set"), paths, strict=True))
         leaked = [(own[content], contents[content]) for content in own if content in contents]
         if leaked:
@@ -145,6 +152,31 @@ def check_not_held_out(
             )
             raise ValueError(msg)
     return sorted(own)
+
+
+def leave_held_out(datamodule: object, generator: AnomalyGenerator) -> None:
+    """Have a generator that brings normals of its own, from a store, show none that a run validates or tests on.
+
+    Args:
+        datamodule: The run's datamodule, set up; what is none cannot be looked at.
+        generator: What the run trains on.
+
+    Raises:
+        StoreError: If nothing is left to show.
+    """
+    if not generator.normal_digests:
+        return
+    originals: Mapping[str, str] = getattr(datamodule, "originals", {})
+    paths: set[str] = set()
+    for split in ("val", "test"):
+        samples = getattr(getattr(datamodule, f"{split}_data", None), "samples", None)
+        for column in ("image_path", "source_path"):
+            if samples is not None and column in samples:
+                paths |= {path for path in samples[column] if isinstance(path, str) and path}
+    paths |= {originals[path] for path in paths if path in originals}
+    held = {*digest_images(sorted(paths), description="Comparing with the store"), *map(digest_file, paths)}
+    if count := generator.leave_normals_out(held):
+        logger.warning("%d stored samples show images that this run validates or tests on, and are left out.", count)
 
 
 def remember_learned(checkpoint: dict[str, Any], digests: Iterable[str]) -> None:

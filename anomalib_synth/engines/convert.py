@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomalib_synth.images import decode_mask, find_implausible
+from anomalib_synth.images import decode_mask, find_implausible, hash_bytes
 from anomalib_synth.progress import track
 from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LONGEST = 255  # bytes of a file's name
 
 
 def name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
@@ -26,7 +29,7 @@ def name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
         for name in names:
             path = PurePosixPath(name)
             stem = path.stem if len(names) == 1 else f"{path.stem}_{path.suffix[1:].lower()}"
-            targets[name] = out / path.with_name(f"{stem}.png")
+            targets[name] = out / path.with_name(name_png(stem))
     taken: dict[str, str] = {}
     for name, target in targets.items():
         other = taken.setdefault(str(target).casefold(), name)
@@ -34,6 +37,14 @@ def name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
             msg = f"{name!r} and {other!r} would both become {str(target)!r}. Rename one of them."
             raise ValueError(msg)
     return targets
+
+
+def name_png(stem: str) -> str:
+    """Return the file name of a PNG; one that a file system would not take is cut, and told apart by a digest."""
+    if len(os.fsencode(stem)) + len(".png") <= _LONGEST:
+        return f"{stem}.png"
+    digest = hash_bytes(os.fsencode(stem))[:8]
+    return f"{os.fsencode(stem)[: _LONGEST - len(digest) - 5].decode(errors='ignore')}_{digest}.png"
 
 
 def read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:

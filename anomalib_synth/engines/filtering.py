@@ -26,14 +26,15 @@ _COLUMNS = ("id", "index", "family", "similarity", "smoothed_visibility", "reaso
 def read_normals(folder: Path, settings: dict[str, Any], *, limit: int) -> Iterator[torch.Tensor]:
     """Yield images (3, H, W) in [0, 1] as the store's run read them; unreadable ones are named and left out."""
     white = settings.get("normals", {}).get("white_point")
+    listing = list_images(folder)
     images = ImageFolder(
-        dict(evenly_spread(list(list_images(folder).files.items()), limit)),
+        dict(evenly_spread(list(listing.files.items()), limit)),
         image_size=ImageSize.parse(settings.get("image_size")),
         white_point=WhitePoint.from_dict(white) if white else None,
     )
     for _, pixels in images:
         yield to_tensor(pixels)
-    for name, reason in images.left_out.items():
+    for name, reason in {**listing.foreign, **images.left_out}.items():
         print(f"Left out {name}: {reason}.")
     images.require(2, "normals")
 

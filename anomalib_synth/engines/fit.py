@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from anomalib_synth.fitting.bundle import Advance
-    from anomalib_synth.images import ImageFolder
+    from anomalib_synth.images import ImageFolder, WhitePoint
 
 
 @contextmanager
@@ -42,17 +43,28 @@ def read_images(folder: ImageFolder, *, least: int) -> list[torch.Tensor]:
     Raises:
         ValueError: If fewer than two can be read.
     """
-    images = [_enlarge(torch.from_numpy(pixels).permute(2, 0, 1), least).contiguous() for _, pixels in folder]
+    images = [
+        _enlarge(torch.from_numpy(np.require(pixels, requirements="W")).permute(2, 0, 1), least).contiguous()
+        for _, pixels in folder
+    ]
     folder.require(2, "normals")
     return images
 
 
-def choose_teacher(defects: Path | None, *, size: tuple[float, float] = (0.03, 0.3)) -> AnomalyGenerator:
-    """Return what draws the captioned defects: the physical families and, half of the time, real ones."""
+def choose_teacher(
+    defects: Path | None, white: WhitePoint, *, size: tuple[float, float] = (0.03, 0.3)
+) -> AnomalyGenerator:
+    """Return what draws the captioned defects: the physical families and, half of the time, real ones.
+
+    Args:
+        defects: Images of real defects, if there are any.
+        white: White of the normals, by which these are read too.
+        size: Smallest and largest size of the drawn defects, as a share of the image.
+    """
     rules = RuleBasedGenerator(PHYSICAL, size=size, strength=(0.4, 1.0), foreground=None)
     if defects is None:
         return rules
-    return MixtureGenerator([rules, RealDefectGenerator(defects, foreground=None)])
+    return MixtureGenerator([rules, RealDefectGenerator(defects, foreground=None, white_point=white.value)])
 
 
 def _enlarge(pixels: torch.Tensor, least: int) -> torch.Tensor:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from anomalib_synth.images import Normal
+    from anomalib_synth.images import Normal, WhitePoint
     from anomalib_synth.store import Record
 
 
@@ -51,6 +51,7 @@ class GenerateRun:
         batch_size: Samples drawn at once.
         price_per_hour: Price of an hour of a worker's device.
         defect_digests: File by digest of the real defects that the samples show.
+        donor_whites: Name of each generator that draws, and white of the images that its samples show.
     """
 
     listing: Listing
@@ -62,11 +63,13 @@ class GenerateRun:
     batch_size: int
     price_per_hour: float | None = None
     defect_digests: dict[str, str] = field(default_factory=dict)
+    donor_whites: list[tuple[str, WhitePoint]] = field(default_factory=list)
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
         with make_progress(rate=True) as progress, allow_large_images(), one_thread(), lock_store(out, store):
             inputs = self._scan(progress, store)
+            inputs.found.reader.white_point.check_same(self.donor_whites, "generator")
             prepared = self._prepare(progress, inputs, store)
             settings = {**self.settings, "normals": inputs.found.summary, "prepare_digest": prepared.digest}
             if store:

@@ -15,10 +15,10 @@ from anomalib_synth.generators.parameters import list_parameters, read_arguments
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds
 from anomalib_synth.generators.validation import check_images
-from anomalib_synth.images import digest_images
+from anomalib_synth.images import WhitePoint, digest_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -153,6 +153,21 @@ class AnomalyGenerator(ABC):
     def defect_digests(self) -> dict[str, str]:
         """The file of each of :attr:`defect_images` by the digest of what it shows."""
         return dict(zip(digest_images(self.defect_images), map(str, self.defect_images), strict=True))
+
+    @property
+    def normal_digests(self) -> set[str]:
+        """Digests of normals of its own that samples show: who trains on the samples has seen them."""
+        return set()
+
+    def leave_normals_out(self, digests: Collection[str]) -> int:
+        """Show no sample of some normals any more, by their digests; return how many are left out."""
+        del digests
+        return 0
+
+    @property
+    def donor_white(self) -> WhitePoint:
+        """White by which images of more than 8 bits were read that samples show; none where there are no such."""
+        return WhitePoint()
 
     @cached_property
     def files_digest(self) -> str:

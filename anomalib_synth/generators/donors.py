@@ -63,6 +63,7 @@ class DefectFolder:
             looks for them as :func:`~anomalib_synth.defects.list_defects` does.
         skip_unmarked: Leave out images that are not outlined by pixels, instead of refusing them.
         argument: What the caller calls ``masks``, for errors.
+        white_point: White of images of more than 8 bits; None finds it among them.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class DefectFolder:
         *,
         skip_unmarked: bool = False,
         argument: str = "masks",
+        white_point: float | None = None,
     ) -> None:
         self.defects = Path(defects) if isinstance(defects, (str, Path)) else [Path(file) for file in defects]
         self.masks = None if masks is None else Path(masks)
         self.skip_unmarked = skip_unmarked
         self.argument = argument
+        self._given_white = None if white_point is None else WhitePoint.of_value(white_point)
 
     @cached_property
     def listed(self) -> list[RealDefect]:
@@ -101,6 +104,12 @@ class DefectFolder:
         return found
 
     @cached_property
+    def white(self) -> WhitePoint:
+        """White of the images of more than 8 bits, as given or found among them."""
+        given, found = self._given_white, find_white_point(defect.image for defect in self.listed)
+        return found if given is None else WhitePoint(given.integer or found.integer, given.floating or found.floating)
+
+    @cached_property
     def donors(self) -> dict[str, list[list[Donor]]]:
         """The defects of each image, by type.
 
@@ -108,9 +117,8 @@ class DefectFolder:
             ValueError: If an image or a mask is unreadable, a mask is empty, or not of its image's size.
         """
         found: dict[str, list[list[Donor]]] = {}
-        white = find_white_point(defect.image for defect in self.listed)
         for defect in self.listed:
-            pixels = _read_image(defect.image, white)
+            pixels = _read_image(defect.image, self.white)
             for family, inside in defect.read_masks().items():
                 found.setdefault(family, []).append(_cut_donors(family, pixels, inside))
         return found

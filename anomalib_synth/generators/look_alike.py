@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.condition import Condition
+    from anomalib_synth.images import WhitePoint
 
 
 class _Pasted(RealDefectGenerator):
@@ -67,6 +68,8 @@ class LookAlikeGenerator(ProposingGenerator):
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
+        white_point: White of defects' images of more than 8 bits, such as 4095 for 12 bits: that of the normals. None
+            finds it among the images.
 
     Raises:
         ValueError: If an argument is out of its range; on first use, if a defect cannot be used or the bundle does not
@@ -77,6 +80,8 @@ class LookAlikeGenerator(ProposingGenerator):
         >>> generator.config["class_path"]
         'anomalib_synth.generators.LookAlikeGenerator'
     """
+
+    later_arguments: ClassVar[frozenset[str]] = frozenset({"white_point"})
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class LookAlikeGenerator(ProposingGenerator):
         foreground: str | Path | None = "auto",
         max_attempts: int = 4,
         seed: int = 0,
+        white_point: float | None = None,
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
         if not 0 <= edited <= 1:
@@ -108,8 +114,10 @@ class LookAlikeGenerator(ProposingGenerator):
         self.edited = float(edited)
         self.variation = check_range("variation", variation, from_zero=True)
         self.pasted: RealDefectGenerator = _Pasted(
-            defects, marks, blend=blend, strength=strength, scale=scale, turn=turn, mirror=mirror, foreground=foreground
-        )
+            defects, marks, blend=blend, strength=strength, scale=scale, turn=turn, mirror=mirror,
+            foreground=foreground, white_point=white_point,
+        )  # fmt: skip
+        self.white_point = white_point
         self.blend, self.strength, self.scale = blend, self.pasted.strength, self.pasted.scale
         self.turn, self.mirror = turn, mirror
         self.editor = None if weights is None else AutoregressiveGenerator(bundle=weights, text_encoder=text_encoder)
@@ -123,6 +131,11 @@ class LookAlikeGenerator(ProposingGenerator):
     def defect_images(self) -> list[Path]:
         """The images of the defects."""
         return self.pasted.defect_images
+
+    @property
+    def donor_white(self) -> WhitePoint:
+        """White by which images of more than 8 bits are read that defects are cut from."""
+        return self.pasted.donor_white
 
     @property
     def files_digest(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.condition import Condition
+    from anomalib_synth.images import WhitePoint
 
 Blend = Literal["poisson", "mixed", "feather"]
 _SEEN = 0.05  # coverage from which a pixel counts as covered
@@ -80,6 +81,8 @@ class RealDefectGenerator(ProposingGenerator):
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
+        white_point: White of defects' images of more than 8 bits, such as 4095 for 12 bits: that of the normals. None
+            finds it among the images.
 
     Raises:
         ValueError: If an argument is out of its range; on first use, if a folder, an image or a mask is missing,
@@ -91,6 +94,7 @@ class RealDefectGenerator(ProposingGenerator):
         'anomalib_synth.generators.RealDefectGenerator'
     """
 
+    later_arguments: ClassVar[frozenset[str]] = frozenset({"white_point"})
     marks_argument = "masks"  # what errors call it
 
     def __init__(
@@ -108,6 +112,7 @@ class RealDefectGenerator(ProposingGenerator):
         foreground: str | Path | None = "auto",
         max_attempts: int = 4,
         seed: int = 0,
+        white_point: float | None = None,
     ) -> None:
         super().__init__(checks=checks, foreground=foreground, max_attempts=max_attempts, seed=seed)
         if blend not in get_args(Blend):
@@ -121,7 +126,10 @@ class RealDefectGenerator(ProposingGenerator):
         self.turn = turn
         self.mirror = mirror
         self.skip_unmarked = skip_unmarked
-        self._folder = DefectFolder(defects, masks, skip_unmarked=skip_unmarked, argument=self.marks_argument)
+        self.white_point = white_point
+        self._folder = DefectFolder(
+            defects, masks, skip_unmarked=skip_unmarked, argument=self.marks_argument, white_point=white_point
+        )
 
     @property
     def files(self) -> list[Path]:
@@ -133,6 +141,11 @@ class RealDefectGenerator(ProposingGenerator):
     def defect_images(self) -> list[Path]:
         """The images the defects are cut from."""
         return [defect.image for defect in self._folder.listed]
+
+    @property
+    def donor_white(self) -> WhitePoint:
+        """White by which images of more than 8 bits are read that defects are cut from."""
+        return self._folder.white
 
     @cached_property
     def files_digest(self) -> str:

@@ -11,12 +11,14 @@ from torch.nn import functional as F
 
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.seeding import hash64
-from anomalib_synth.images import to_tensor
+from anomalib_synth.images import WhitePoint, digest_images, to_tensor
 from anomalib_synth.sample import AnomalySample, Provenance
 from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
+from anomalib_synth.store.logs import read_log
+from anomalib_synth.store.schemas import INPUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy as np
 
@@ -72,6 +74,11 @@ class StoredGenerator(AnomalyGenerator):
     @cached_property
     def kept(self) -> list[Record]:
         """The samples that are served, as the store has them when it is first used."""
+        return list(self._served)
+
+    @cached_property
+    def _served(self) -> list[Record]:
+        """Those that are asked for, before any of a run's held-out images are left out."""
         records = [record for record in self._opened.records if self._opened.is_accepted(record)]
         served = [
             record
@@ -94,6 +101,35 @@ class StoredGenerator(AnomalyGenerator):
     def defect_digests(self) -> dict[str, str]:
         """File by digest of the real defects that the kept samples show, as the store wrote them down."""
         return self._opened.settings.get("defect_digests", {})
+
+    @property
+    def normal_digests(self) -> set[str]:
+        """Digests of the served samples' normals: of their files, and of what the store keeps of them."""
+        return {digest for record in self.kept for digest in self._sources[record.source_hash]}
+
+    def leave_normals_out(self, digests: Collection[str]) -> int:
+        """Serve no sample of some normals any more, as those that a run holds out.
+
+        Raises:
+            StoreError: If none is left to serve.
+        """
+        unwanted = set(digests)
+        left = [record for record in self._served if not unwanted & self._sources[record.source_hash]]
+        count = len(self._served) - len(left)
+        if not left:
+            msg = (
+                f"All {count} samples that store {str(self.store)!r} would serve show images that the run validates or "
+                "tests on. Make the store of the training images alone."
+            )
+            raise StoreError(msg)
+        self.kept = left
+        vars(self).pop("_by_source", None)
+        return count
+
+    @property
+    def donor_white(self) -> WhitePoint:
+        """White by which the kept samples' normals were read, as the store wrote it down."""
+        return WhitePoint.from_dict(self._opened.settings.get("normals", {}).get("white_point") or {})
 
     @property
     def files_digest(self) -> str:
@@ -146,6 +182,19 @@ class StoredGenerator(AnomalyGenerator):
     @cached_property
     def _opened(self) -> SampleStore:
         return SampleStore.open(self.store)
+
+    @cached_property
+    def _sources(self) -> dict[str, set[str]]:
+        """Digests by the store's own digest of a source: of its pixels, and of the files it was read from."""
+        rows = read_log(self._opened.path / "normals.jsonl", INPUT).rows
+        contents = {row["name"]: row["content"] for _, row in rows}
+        records = {record.source_hash: record for record in self._served}
+        files = [self._opened.path / record.source_file for record in records.values()]
+        found = {source: {digest} for source, digest in zip(records, digest_images(files), strict=True)}
+        for record in self._served:
+            if content := contents.get(record.source):
+                found[record.source_hash].add(content)
+        return found
 
     @cached_property
     def _by_source(self) -> dict[str, list[Record]]:

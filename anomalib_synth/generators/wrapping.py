@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.generators.base import AnomalyGenerator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from anomalib_synth.generators.condition import Condition
@@ -59,6 +59,15 @@ class WrappingGenerator(AnomalyGenerator):
     def defect_digests(self) -> dict[str, str]:
         """Their files by digest."""
         return {digest: file for generator in self.wrapped for digest, file in generator.defect_digests.items()}
+
+    @property
+    def normal_digests(self) -> set[str]:
+        """Digests of the normals of their own that the generators' samples show."""
+        return set().union(*(generator.normal_digests for generator in self.wrapped))
+
+    def leave_normals_out(self, digests: Collection[str]) -> int:
+        """Show no sample of some normals any more; see :meth:`AnomalyGenerator.leave_normals_out`."""
+        return sum(generator.leave_normals_out(digests) for generator in self.wrapped)
 
     @property
     def prepared(self) -> PreparedNormals | None:

@@ -2,7 +2,7 @@
 
 from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
 from anomalib_synth.images.digests import digest_file, digest_image, digest_images, digest_pixels, hash_bytes
-from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point
+from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point, is_deep_file
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
 from anomalib_synth.images.listing import Listing, find_images, list_images
 from anomalib_synth.images.masks import check_same_aspect, decode_mask, find_implausible, read_mask
@@ -43,6 +43,7 @@ __all__ = [
     "find_implausible",
     "find_white_point",
     "hash_bytes",
+    "is_deep_file",
     "list_images",
     "measure_image",
     "read_bytes",

@@ -6,28 +6,36 @@ A model must be trained and used on one reading, so such files are refused befor
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomalib_synth.images.formats import HEAD_BYTES, MIN_SIDE, UnreadableImageError
+from anomalib_synth.images.folder import find_white_point
+from anomalib_synth.images.formats import MIN_SIDE, UnreadableImageError
 from anomalib_synth.images.masks import decode_mask
-from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
-from anomalib_synth.images.samples import is_deep, orientation, tells_orientation
+from anomalib_synth.images.reading import allow_large_images, decode_image, open_image, read_bytes
+from anomalib_synth.images.samples import is_deep, orientation
 from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PNG = b"\x89PNG"
-_QUIET = 2000
+    from anomalib_synth.images.white_point import WhitePoint
+
+_QUIET = 256
+_THREADS = 4
 _DEEP = "more than 8 bits a channel, which anomalib clips to white"
 _TURNED = "an EXIF orientation, which anomalib ignores"
 
 
 def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
-    """Refuse images that anomalib would read differently; little more than their headers is read.
+    """Refuse images that anomalib would read differently, or fail on in the middle of training.
+
+    All are decoded, once in a process. Of more than 8 bits those pass that it reads as they are by the white of all
+    of them: colour PNG of 16 bits that are all used.
 
     Args:
         paths: The image files.
@@ -39,9 +47,16 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
     listed = sorted({str(path) for path in paths})
     found: dict[str, list[str]] = {}
     with allow_large_images():
-        for path in track(listed, "Checking images", disable=len(listed) < _QUIET):
-            if reason := find_difference(Path(path)):
-                found.setdefault(reason, []).append(path)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            reasons = pool.map(find_difference, map(Path, listed))
+            shown = track(reasons, "Checking images", total=len(listed), disable=len(listed) < _QUIET)
+            for path, reason in zip(listed, shown, strict=True):
+                if reason:
+                    found.setdefault(reason, []).append(path)
+        if deep := found.pop(_DEEP, []):
+            white = find_white_point(map(Path, deep))
+            if deep := [path for path in deep if _differs_in_depth(path, white)]:
+                found[_DEEP] = deep
     if found:
         counted = "; ".join(f"{len(files)} such as {files[0]!r}: {reason}" for reason, files in found.items())
         msg = (
@@ -49,21 +64,16 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
             f"{len(listed)} are not ({counted}). Take them away, or write converted copies and use those: "
             "`anomalib-synth convert --images FOLDER --out COPIES`."
         )
+        if _DEEP in found:
+            msg += " Or train on SyntheticDataModule with `white_point: find`, which makes such copies itself."
         raise ValueError(msg)
 
 
 def find_difference(path: Path) -> str:
     """Return why anomalib would read a file differently, ``""`` if it would not."""
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            may_turn = not head.startswith(_PNG) or tells_orientation(file)
-        try:
-            if not head.startswith(_PNG) or not may_turn:
-                return _compare(head, may_turn=may_turn)
-        except UnreadableImageError:
-            pass  # a long header, as with thumbnails and colour profiles
-        return _compare(read_bytes(path), may_turn=may_turn)
+        state = path.stat()
+        return _find_difference(path, (state.st_size, state.st_mtime_ns, state.st_ino))
     except UnreadableImageError as error:
         return f"cannot be read ({error})"
     except OSError as error:
@@ -79,7 +89,7 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
     from anomalib.data.utils import read_mask as read_host_mask
 
     listed = sorted({str(path) for path in paths})
-    for path in track(listed, "Checking masks", disable=len(listed) < _QUIET // 10):
+    for path in track(listed, "Checking masks", disable=len(listed) < _QUIET):
         ours = decode_mask(Path(path), argument)
         theirs = np.asarray(read_host_mask(path)) > 0
         if theirs.shape != ours.shape or (theirs != ours).any():
@@ -92,12 +102,28 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
             raise ValueError(msg)
 
 
-def _compare(data: bytes, *, may_turn: bool) -> str:
+@lru_cache(maxsize=2**17)
+def _find_difference(path: Path, state: tuple[int, ...]) -> str:
+    """Return the difference of a file in a state: callbacks and datamodules of one run ask for the same files."""
+    del state
+    data = read_bytes(path)
     with open_image(data) as image:
         if is_deep(image, data):
             return _DEEP
         if min(image.size) < MIN_SIDE:
             return f"smaller than {MIN_SIDE} pixels a side"
-        if image.format == "PNG" and may_turn:
-            image.load()  # what tells may lie behind the pixels
-        return _TURNED if may_turn and image.format != "TIFF" and orientation(image) != 1 else ""
+        if image.format == "JPEG":
+            image.draft("RGB", (1, 1))  # a smaller picture, for which the whole file is read as well
+        image.load()  # a cut file shows here alone; and what tells a PNG's orientation may lie behind the pixels
+        return _TURNED if image.format != "TIFF" and orientation(image) != 1 else ""
+
+
+def _differs_in_depth(path: str, white: WhitePoint) -> bool:
+    """Return whether anomalib reads a file of more than 8 bits otherwise than this white says."""
+    try:
+        data = read_bytes(Path(path))
+        with open_image(data) as image:
+            theirs = np.asarray(image.convert("RGB"))
+        return not np.array_equal(theirs, decode_image(data, white_point=white))
+    except UnreadableImageError:
+        return True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anomalib_synth.images.files import open_file
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
@@ -29,7 +30,7 @@ def hash_bytes(data: bytes) -> str:
 
 def digest_file(path: str | Path) -> str:
     """Return the digest of a file's bytes, without holding them all."""
-    with Path(path).open("rb") as file:
+    with open_file(Path(path)) as file:
         return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 

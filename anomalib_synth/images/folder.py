@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from anomalib_synth.images.files import open_file
 from anomalib_synth.images.formats import HEAD_BYTES, UnreadableImageError
 from anomalib_synth.images.normals import ImageReader
 from anomalib_synth.images.reading import allow_large_images, measure_image, open_image, read_bytes
@@ -96,9 +97,21 @@ def find_white_point(paths: Iterable[Path]) -> WhitePoint:
     return WhitePoint.find(found)
 
 
+def is_deep_file(path: Path) -> bool:
+    """Return whether a file has more than 8 bits a channel, by its header; what cannot be read has not."""
+    try:
+        if not _may_be_deep(path):
+            return False
+        data = read_bytes(path)
+        with allow_large_images(), open_image(data) as image:
+            return is_deep(image, data)
+    except (UnreadableImageError, OSError):
+        return False
+
+
 def _may_be_deep(path: Path) -> bool:
     """Return whether a file has more than 8 bits, as far as its first bytes tell."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(HEAD_BYTES)
     try:
         with open_image(head) as image:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomalib_synth.images.files import describe_other
 from anomalib_synth.images.formats import FOREIGN_SUFFIXES, SUFFIXES
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ class Listing:
 
     Args:
         files: Image files by their path relative to the folder, with forward slashes, sorted.
-        foreign: Reason by name of the images in formats that are not read, and of folders that are not.
-        folders: Which of those are folders.
+        foreign: Reason by name of the images in formats that are not read, and of what is not looked into.
+        others: Which of those are no images: folders, pipes, devices.
     """
 
     files: dict[str, Path]
     foreign: dict[str, str] = field(default_factory=dict)
-    folders: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
 
     @property
     def paths(self) -> list[Path]:
@@ -37,9 +38,9 @@ class Listing:
         return list(self.files.values())
 
     def note(self) -> str:
-        """Say how many images of formats that are not read were left out, and folders; ``""`` for none."""
-        folders = {name: reason for name, reason in self.foreign.items() if name in self.folders}
-        images = [name for name in self.foreign if name not in folders]
+        """Say how many images of formats that are not read were left out, and what else; ``""`` for none."""
+        others = {name: reason for name, reason in self.foreign.items() if name in self.others}
+        images = [name for name in self.foreign if name not in others]
         said = []
         if images:
             kinds = Counter(Path(name).suffix.lower() for name in images)
@@ -48,9 +49,12 @@ class Listing:
                 f"Left out {len(images)} images of formats that are not read ({counted}), such as {images[0]!r}. "
                 "Convert them to PNG."
             )
-        if folders:
-            name, reason = next(iter(folders.items()))
-            said.append(f"Left out {len(folders)} folder{'s'[: len(folders) > 1]}, such as {name!r}: {reason}.")
+        folders = {name: reason for name, reason in others.items() if "folder" in reason}
+        pipes = {name: reason for name, reason in others.items() if name not in folders}
+        for found, one, many in ((folders, "folder", "folders"), (pipes, "pipe or device", "pipes or devices")):
+            if found:
+                name, reason = next(iter(found.items()))
+                said.append(f"Left out {len(found)} {many if len(found) > 1 else one}, such as {name!r}: {reason}.")
         return " ".join(said)
 
 
@@ -68,7 +72,7 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
-        foreign = [name for name in listing.foreign if name not in listing.folders]
+        foreign = [name for name in listing.foreign if name not in listing.others]
         others = f" ({len(foreign)} in formats that are not read, such as {foreign[0]!r})" if foreign else ""
         msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
         raise ValueError(msg)
@@ -100,7 +104,10 @@ def find_images(folder: Path) -> Listing:
             if is_hidden([name]) or suffix not in _LISTED:
                 continue
             relative = "/".join([*parts, name])
-            if suffix in FOREIGN_SUFFIXES:
+            if kind := describe_other(Path(place, name)):
+                left_out.append(relative)
+                foreign.append((relative, f"it is {kind}, and only files are images"))
+            elif suffix in FOREIGN_SUFFIXES:
                 foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
             else:
                 found.append((relative, Path(place, name)))
@@ -117,8 +124,18 @@ def is_hidden(parts: Iterable[str]) -> bool:
 
 
 def sort_by_name(items: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash."""
-    return dict(sorted((as_text(name), path) for name, path in items))
+    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash.
+
+    Where two names become one by that, the second gets a tilde.
+    """
+    named: dict[str, Path] = {}
+    for name, path in sorted(items):
+        text = as_text(name)
+        while text in named:
+            stem, suffix = os.path.splitext(text)  # noqa: PTH122  (no path of this machine)
+            text = f"{stem}~{suffix}"
+        named[text] = path
+    return dict(sorted(named.items()))
 
 
 def as_text(name: str) -> str:

@@ -12,6 +12,7 @@ How the odd ones are read:
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,6 +23,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms.v2.functional import to_dtype
 
+from anomalib_synth.images.files import open_file
 from anomalib_synth.images.formats import (
     FORMATS,
     HEAD_BYTES,
@@ -57,11 +59,12 @@ def read_bytes(path: Path) -> bytes:
         UnreadableImageError: If it is empty, too large or cannot be read.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            msg = f"the file has {size / 2**30:.1f} GiB, more than {MAX_FILE_BYTES / 2**30:g}"
-            raise UnreadableImageError(msg)
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+            if len(data) > MAX_FILE_BYTES:
+                size = os.fstat(file.fileno()).st_size
+                msg = f"the file has {size / 2**30:.1f} GiB, more than {MAX_FILE_BYTES / 2**30:g}"
+                raise UnreadableImageError(msg)
     except OSError as error:
         msg = f"cannot be read ({error.strerror or error})"
         raise UnreadableImageError(msg) from error
@@ -121,7 +124,7 @@ def read_size(path: Path, argument: str) -> tuple[int, int, bool]:
         ValueError: If it cannot be read, naming the argument and the file.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD_BYTES)
             may_turn = not head.startswith(_PNG) or tells_orientation(file)
         try:

@@ -67,6 +67,22 @@ class WhitePoint:
         return cls(2**bit_depth - 1, float(2**bit_depth - 1))
 
     @classmethod
+    def of_value(cls, value: float, argument: str = "white_point") -> WhitePoint:
+        """Return the white that has a value, such as 4095 of a 12-bit camera; below 255 of floating-point numbers.
+
+        Raises:
+            ValueError: If no image has its white there.
+        """
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 1 <= value <= _LARGEST:
+            msg = (
+                f"`{argument}` must be the value of white in 1..{_LARGEST}, such as 4095 for 12 bits or 1 for "
+                f"floating-point images, got {value!r}."
+            )
+            raise ValueError(msg)
+        return cls(int(value) if value >= _FLOAT_WHITES[1] else None, float(value))
+
+    @classmethod
     def find(cls, images: Iterable[Brightness | None]) -> WhitePoint:
         """Return the white of a folder's images; None stands for an image of 8 bits."""
         deep = [image for image in images if image is not None]
@@ -90,10 +106,35 @@ class WhitePoint:
                 raise ValueError(_describe(values))
         return cls(**values)
 
+    @property
+    def value(self) -> float | None:
+        """White as one number: that of integers, else that of floating-point numbers, None where there is neither."""
+        return self.floating if self.integer is None else self.integer
+
     def only(self, other: WhitePoint) -> WhitePoint:
         """Return it for the kinds of values that another one has."""
         integer = None if other.integer is None else self.integer
         return WhitePoint(integer, None if other.floating is None else self.floating)
+
+    def check_same(self, others: Iterable[tuple[str, WhitePoint]], argument: str) -> None:
+        """Refuse to mix images with others that were read by another white: brightness would tell them apart.
+
+        Args:
+            others: Name and white of each of the others; what has none fits all.
+            argument: What brings them, for the error.
+
+        Raises:
+            ValueError: Naming the first one.
+        """
+        for name, other in others:
+            pairs = ((self.integer, other.integer), (self.floating, other.floating))
+            if differing := next((pair for pair in pairs if None not in pair and pair[0] != pair[1]), None):
+                msg = (
+                    f"`{argument}` must show images by the white of the run, {differing[0]:g}, but {name} has them by "
+                    f"{differing[1]:g}, so brightness would tell them apart. Give {name} `white_point: "
+                    f"{differing[0]:g}` (of a store: make it with that bit depth), or the run the other one."
+                )
+                raise ValueError(msg)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""

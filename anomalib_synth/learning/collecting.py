@@ -20,7 +20,7 @@ from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.host.from_config import build_object
-from anomalib_synth.images import digest_images, list_images, read_tensor
+from anomalib_synth.images import check_host_agrees, digest_images, list_images, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -89,6 +89,8 @@ def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path 
         )
         raise ValueError(msg)
     good = list_images(normals, "normals").paths if normals is not None else _held_out(datamodule)
+    if normals is not None:
+        check_host_agrees(good, "normals")
     known = set(digest_images(trained))
     held_out = _distinct(good, known)
     good = list(held_out.values())

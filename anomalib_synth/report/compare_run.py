@@ -63,6 +63,7 @@ def prepare_data(spec: ComparisonSpec, names: Sequence[str]) -> dict[str, str]:
 
 def _prepare_one(name: str, spec: ComparisonSpec) -> None:
     from anomalib_synth.comparison.from_config import build_datamodule
+    from anomalib_synth.data.normals import check_images_of
 
     datamodule = build_datamodule(name, spec.datasets[name])
     try:
@@ -71,6 +72,7 @@ def _prepare_one(name: str, spec: ComparisonSpec) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         msg = f"`data.{name}` must find its images, but: {error} Check its folders."
         raise ValueError(msg) from error
+    check_images_of(datamodule, f"data.{name}")
     check_images(name, datamodule, spec.false_alarm_rate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -79,6 +80,8 @@ class ReviewServer(uvicorn.Server):
             transport: Any = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
+        self.force_exit = True  # an answer may still wait, as for the lock of another process: nobody gets it any more
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # nor is its end worth a word
 
 
 def make_server(application: ASGIApp) -> ReviewServer:

@@ -122,8 +122,17 @@ def _salvage(line: bytes, schema: RecordSchema) -> Iterator[tuple[bytes, dict[st
             row, end = _decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             row, end = None, start + 1
-        if row is not None and not schema.find_fault(row):
-            yield text[start:end].encode("utf-8", "surrogateescape"), row
+        if row is not None and not schema.find_fault(row) and _is_utf8(part := text[start:end]):
+            yield part.encode(), row
         else:
             end = start + 1
         start = text.find(opening, end)
+
+
+def _is_utf8(text: str) -> bool:
+    """Return whether text that was read byte by byte is UTF-8, as every reader of the log takes it to be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

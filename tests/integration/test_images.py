@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,17 @@ from anomalib.data import Folder
 from anomalib.data.utils import read_image
 from PIL import Image
 
+from anomalib_synth.calibration.held_out import check_normals_not_learned, list_normals
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.cli import main
 from anomalib_synth.commands.convert import convert
 from anomalib_synth.commands.generate import generate
 from anomalib_synth.commands.preview import preview
 from anomalib_synth.data import SyntheticDataModule
+from anomalib_synth.data.held_out import LEARNED
 from anomalib_synth.generators import RuleBasedGenerator, StoredGenerator
+from anomalib_synth.images import WhitePoint, digest_file
 from anomalib_synth.store import SampleStore
 from tests.contract import render_normals
 from tests.integration.models import make_engine, make_supersimplenet
@@ -110,6 +115,54 @@ def shape_of(folder: Path) -> tuple[int, int]:
     return height, width
 
 
+def test_a_camera_of_12_bits_trains_and_its_white_is_kept_when_the_datamodule_is_given_it(tmp_path) -> None:
+    write_deep(tmp_path / "normals", 12)
+    base = Folder(name="part", normal_dir=tmp_path / "normals", val_split_mode="none", test_split_mode="none")
+    generator = RuleBasedGenerator(["noise", "stain"], strength=(0.9, 1.0))
+    datamodule = SyntheticDataModule(base, generator, splits=["val"], root=tmp_path / "kept", white_point="find")
+    engine = make_engine(tmp_path, [SynthesisCallback(generator)])
+    engine.fit(make_supersimplenet(), datamodule=datamodule)
+    engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert read_kept_white_point(tmp_path / "model.ckpt", checkpoint) == WhitePoint(4095, None)
+
+
+def test_a_run_neither_trains_on_what_it_holds_out_nor_forgets_the_normals_of_a_store(tmp_path, caplog) -> None:
+    (tmp_path / "normals").mkdir()
+    for position, image in enumerate(levels(10)):
+        Image.fromarray(image).save(tmp_path / "normals" / f"{position:03d}.png")
+    generate(tmp_path / "normals", out=tmp_path / "store", num_samples=10, image_size=32)
+    base = Folder(name="part", normal_dir=tmp_path / "normals", val_split_mode="none", test_split_mode="none")
+    drawing = RuleBasedGenerator(["noise", "stain"], strength=(0.9, 1.0))
+    datamodule = SyntheticDataModule(base, drawing, splits=["val"], root=tmp_path / "kept")
+    engine = make_engine(tmp_path, [SynthesisCallback(StoredGenerator(tmp_path / "store"))])
+    engine.fit(make_supersimplenet(), datamodule=datamodule)
+    assert "stored samples show images that this run validates or tests on" in caplog.text
+    engine.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    learned = set(torch.load(tmp_path / "model.ckpt", weights_only=True)[LEARNED])
+    held = {digest_file(path) for path in datamodule.val_data.samples.source_path}
+    shown = {digest_file(tmp_path / "normals" / f"{position:03d}.png") for position in range(10)}
+    assert len(held) == 2
+    assert len(shown & learned) >= 5  # a normal whose draws were all rejected is in no sample
+    assert not held & learned
+    normals, _ = list_normals(tmp_path / "normals", 10)
+    said = f"`normals` must not hold images that the model has learned, got {len(shown & learned)} of 10"
+    with pytest.raises(ValueError, match=said):
+        check_normals_not_learned(normals, {LEARNED: sorted(learned)})
+    with pytest.raises(ValueError, match=said):
+        check_normals_not_learned(normals, {"SyntheticDataModule": {"learned": sorted(learned)}})
+
+
+def test_a_cut_image_is_named_before_the_first_batch(tmp_path) -> None:
+    (tmp_path / "normals").mkdir()
+    for position, image in enumerate(levels()):
+        Image.fromarray(image).save(tmp_path / "normals" / f"{position:03d}.png")
+    path = tmp_path / "normals" / "002.png"
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"1 of 6 are not .*002\.png': cannot be read \(damaged"):
+        fit_on(tmp_path / "normals", tmp_path)
+
+
 def test_photographs_are_upright_in_the_store(tmp_path) -> None:
     write_turned(tmp_path / "normals")
     generate(tmp_path / "normals", out=tmp_path / "store", num_samples=3)
@@ -127,15 +180,25 @@ def test_what_is_no_image_of_the_user_is_left_out_of_every_command(tmp_path, par
     shutil.copy(normals / "000.png", normals / ".ipynb_checkpoints" / "000-checkpoint.png")
     (normals / "old.gif").write_bytes(b"GIF89a")
     (normals / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    os.mkfifo(normals / "pipe.png")
+    whole = (normals / "000.png").read_bytes()
+    (normals / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (normals / "more").symlink_to(parts_root)
     generate(normals, out=tmp_path / "store", num_samples=12)
     store = SampleStore.open(tmp_path / "store")
     assert {record.source for record in store.records} == {f"{n:03d}.png" for n in range(12)}
-    assert set(store.settings["normals"]["unreadable"]) == {"old.gif", "x.png"}
+    assert set(store.settings["normals"]["unreadable"]) == {"old.gif", "x.png", "pipe.png", "cut.png", "more"}
     main(["preview", f"--normals={normals}", f"--out={tmp_path / 'p.png'}", "--per_family=1"])
+    main(["convert", f"--images={normals}", f"--out={tmp_path / 'copies'}"])
     printed = capsys.readouterr().out
-    assert printed.count("old.gif: the format .gif is not read") == 2
+    assert printed.count("old.gif: the format .gif is not read") == 3
+    assert printed.count("pipe.png: it is a pipe, and only files are images") == 3
+    assert printed.count("more: a link to a folder is not followed") == 3
     assert "Left out x.png: not an image of a known format" in printed
+    assert printed.count("cut.png: damaged or unsupported") == 3
     assert "._000" not in printed
+    with pytest.raises(ValueError, match=r"2 of 14 are not .*cut\.png': cannot be read"):
+        list_normals(normals, 100)
 
 
 def test_the_shape_is_kept_when_a_long_side_is_given(tmp_path) -> None:

@@ -109,6 +109,13 @@ def test_images_are_copies_when_they_differ_in_what_8_bits_do_not_show(tmp_path)
     assert looks.groups == [[looks.images[0].content]]
 
 
+def test_images_are_read_by_the_bit_depth_when_one_is_given(tmp_path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 1024, (32, 32)).astype(np.uint16)).save(tmp_path / "a.png")
+    looks = look_at(tmp_path, bit_depth=12)
+    assert looks.white_point.integer == 4095
+    assert looks.images[0].brightness < 0.25 < look_at(tmp_path).images[0].brightness
+
+
 def test_contents_change_when_another_image_changes_the_white_point(tmp_path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 1024, (32, 32)).astype(np.uint16)).save(tmp_path / "a.png")
     before = look_at(tmp_path).images[0].content

@@ -61,6 +61,7 @@ def test_normals_are_taken_when_they_lie_beside_what_is_filled(tmp_path) -> None
         ({"seed": -1}, "`seed` must be in 0"),
         ({"seed": 2**32}, "`seed` must be in 0"),
         ({"false_alarm_rate": 1e-320}, "`false_alarm_rate` must be in"),
+        ({"bit_depth": 7}, "`bit_depth` must be in 8"),
         ({"accelerator": "tpu"}, "`accelerator` must be"),
     ],
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from anomalib_synth.calibration.held_out import (
     check_count,
@@ -13,6 +15,7 @@ from anomalib_synth.calibration.held_out import (
     list_readable,
     list_real,
 )
+from anomalib_synth.images import WhitePoint
 from tests.conftest import save_images
 from tests.contract import render_normals
 from tests.unit.report.defect_images import make_parts
@@ -61,6 +64,19 @@ def test_too_few_normals_are_refused_when_the_rate_takes_more(count, rate, said)
 @pytest.mark.parametrize(("count", "rate"), [(10, 0.2), (38, 0.05), (39, 0.05), (198, 0.01), (40, 0.048)])
 def test_enough_normals_pass(count, rate) -> None:
     check_count(count, rate)
+
+
+def test_copies_of_8_bits_are_refused_when_the_training_images_have_more(folder, tmp_path) -> None:
+    normals, _ = list_normals(folder, 100)
+    (tmp_path / "deep").mkdir()
+    for path in sorted(folder.glob("*.png"))[:2]:
+        grey = np.asarray(Image.open(path).convert("RGB"))[..., 0].astype(np.uint16)
+        Image.fromarray(grey << 4).save(tmp_path / "deep" / path.name)
+        Image.fromarray(np.repeat(grey.astype(np.uint8)[..., None], 3, 2)).save(path)
+    normals, _ = list_normals(folder, 100)
+    with pytest.raises(ValueError, match=r"must not hold training images, got 2 of 6"):
+        check_not_trained_on(normals, tmp_path / "deep", None, WhitePoint.of_bit_depth(12))
+    check_not_trained_on(normals, tmp_path / "deep", None, WhitePoint.of_bit_depth(14))
 
 
 def test_training_images_are_refused_when_the_user_names_their_folder(folder, tmp_path) -> None:

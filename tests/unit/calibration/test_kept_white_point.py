@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from anomalib_synth.calibration.kept_white_point import keep_white_point, read_kept_white_point
@@ -22,6 +24,14 @@ def test_checkpoint_has_the_last_word_when_both_hold_one(tmp_path) -> None:
     keep_white_point(TWELVE, checkpoint=checkpoint)
     keep_white_point(TEN, folder=tmp_path)
     assert read_kept_white_point(tmp_path / "calibrated.ckpt", checkpoint) == TWELVE
+
+
+def test_white_point_is_read_when_a_datamodule_kept_it() -> None:
+    kept = {"SyntheticDataModule": {"white_point": TWELVE.to_dict()}}
+    assert read_kept_white_point(Path("model.ckpt"), kept) == TWELVE
+    assert read_kept_white_point(Path("model.ckpt"), {"SyntheticDataModule": {}}) == WhitePoint()
+    with pytest.raises(ValueError, match=r"model\.ckpt' does not hold a white point"):
+        read_kept_white_point(Path("model.ckpt"), {"SyntheticDataModule": {"white_point": [1]}})
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"integer": "white"}', '{"black": 3}'])

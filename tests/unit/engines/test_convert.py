@@ -120,3 +120,14 @@ def test_bad_arguments_are_refused(tmp_path, arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         convert(**{"out": tmp_path / "out"} | arguments | paths)
     assert not (tmp_path / "out").exists()
+
+
+def test_names_fit_a_file_system_when_theirs_are_as_long_as_can_be(tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    for stem in ("l" * 251, "é" * 125):
+        for suffix in (".png", ".jpg"):
+            Image.fromarray(ramp()).save(tmp_path / "in" / f"{stem}{suffix}")
+    convert(tmp_path / "in", out=tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(names) == 4
+    assert all(len(name.encode()) <= 255 and name.endswith(".png") for name in names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from anomalib_synth.generators import StoredGenerator, build_generator
+from anomalib_synth.generators import MixtureGenerator, StoredGenerator, build_generator
+from anomalib_synth.images import digest_image
 from anomalib_synth.store import SampleStore, StoreError
 from tests import contract
 from tests.unit.store.samples import make_record, make_store
@@ -128,3 +131,20 @@ def test_bad_calls_are_errors(tmp_path) -> None:
         StoredGenerator(tmp_path / "s")(batch, seeds=SEEDS, masks=torch.ones(len(batch), 1, 16, 16))
     with pytest.raises(StoreError, match="is no store"):
         StoredGenerator(tmp_path / "none")(batch, seeds=SEEDS)
+
+
+def test_no_sample_of_a_normal_is_served_when_a_run_holds_it_out(tmp_path) -> None:
+    store = make_store(tmp_path / "s", 4)
+    pixels = digest_image(store.path / store.records[0].source_file)
+    row = {"name": store.records[2].source, "content": "ab" * 16, "reason": ""}
+    (store.path / "normals.jsonl").write_text(json.dumps(row) + "\n")
+    generator = MixtureGenerator([StoredGenerator(tmp_path / "s", paired=False)])
+    (served,) = generator.wrapped
+    assert {pixels, "ab" * 16} < generator.normal_digests
+    assert generator.leave_normals_out({pixels}) == 1
+    assert [record.index for record in served.kept] == [1, 2, 3]
+    assert pixels not in generator.normal_digests
+    assert generator.leave_normals_out({"ab" * 16}) == 1  # of another run: the first is served again
+    assert [record.index for record in served.kept] == [0, 1, 3]
+    with pytest.raises(StoreError, match=r"All 4 samples .* validates or tests on"):
+        generator.leave_normals_out(generator.normal_digests | {"ab" * 16})

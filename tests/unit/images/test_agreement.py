@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import zlib
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 from anomalib.data.utils import read_image
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
 from anomalib_synth.images import check_host_agrees, check_host_masks, digest_image, read_tensor
 from tests.unit.images.bad_inputs import colours, write_readable, write_unreadable
@@ -55,14 +56,41 @@ def test_an_orientation_is_found_before_and_behind_the_pixels_of_a_png(tmp_path,
         check_host_agrees([tmp_path / "a.png"], "data")
 
 
-def test_a_png_with_other_metadata_is_not_decoded(tmp_path, monkeypatch) -> None:
-    packed = BytesIO()
-    Image.fromarray(colours()).save(packed, "PNG")
-    (tmp_path / "a.png").write_bytes(
-        add_chunk(packed.getvalue(), b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>", last=False)
-    )
-    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded"))
-    check_host_agrees([tmp_path / "a.png"], "data")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "ppm"])
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_a_file_that_is_cut_behind_its_header_is_named_before_training(tmp_path, suffix, share) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    check_host_agrees([path], "data")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=rf"1 of 1 are not .*a\.{suffix}': cannot be read \(damaged"):
+        check_host_agrees([path], "data")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for check in (check_host_agrees, check_host_masks):
+        with pytest.raises(ValueError, match=r"a\.png'.*it is a pipe"):
+            check([tmp_path / "a.png"], "data")
+    with pytest.raises(OSError, match="it is a pipe"):
+        digest_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("most", "is_read_alike"), [(65535, True), (4095, False)])
+def test_colours_of_16_bits_are_accepted_where_all_of_them_are_used(tmp_path, channels, most, is_read_alike) -> None:
+    samples = np.random.default_rng(0).integers(0, most + 1, (32, 32, channels), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), samples)
+    if is_read_alike:
+        check_host_agrees([tmp_path / "a.png"], "data")
+        theirs = read_image(tmp_path / "a.png", as_tensor=True)
+        np.testing.assert_array_equal(np.asarray(read_tensor(tmp_path / "a.png", "data")), np.asarray(theirs))
+    else:
+        with pytest.raises(ValueError, match="more than 8 bits a channel"):
+            check_host_agrees([tmp_path / "a.png"], "data")
 
 
 @pytest.mark.parametrize("turn", range(2, 9))

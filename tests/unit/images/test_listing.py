@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -74,3 +75,26 @@ def test_link_to_a_folder_is_named_when_it_is_not_followed(tmp_path) -> None:
     assert list(listing.files) == ["a.png"]
     assert listing.foreign == {"more": "a link to a folder is not followed; name that folder, or copy it here"}
     assert listing.note().startswith("Left out 1 folder, such as 'more': a link to a folder is not followed")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_left_out_and_named_when_it_is_called_like_an_image(tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "d.png").symlink_to("/dev/zero")
+    listing = find_images(tmp_path)
+    assert list(listing.files) == ["a.png"]
+    pipe, device = (f"it is a {kind}, and only files are images" for kind in ("pipe", "device"))
+    assert listing.foreign == {"b.png": pipe, "c.png": pipe, "d.png": device}
+    assert listing.note() == f"Left out 3 pipes or devices, such as 'b.png': {pipe}."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_no_file_is_lost_when_two_names_are_written_alike(tmp_path) -> None:
+    for name in (b"a\xff.png", b"a\\udcff.png", b"b.png"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(name)
+    files = list_images(tmp_path).files
+    assert list(files) == ["a\\udcff.png", "a\\udcff~.png", "b.png"]
+    assert len({path.read_bytes() for path in files.values()}) == 3

@@ -22,6 +22,7 @@ from anomalib_synth.report import server as limits
 from anomalib_synth.report.review_session import OutdatedError, ReviewSession
 from anomalib_synth.store import SampleStore
 from anomalib_synth.store.files import append_lines
+from anomalib_synth.store.locking import exclusive
 from tests.integration.review_site import serve_store
 from tests.unit.store.samples import make_record, make_store
 
@@ -187,6 +188,28 @@ def test_nothing_is_complained_of_when_a_client_goes_away(store, capfd) -> None:
         for _ in range(20):
             assert ask(address, "api/samples")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_process(store, sign) -> None:
+    command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
+        ask(address, "api/samples")
+        body = json.dumps({"ids": [store.records[0].id], "accepted": False}).encode()
+        head = b"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
+        with exclusive(store.path / ".decisions.lock", wait=0.0):
+            waiting = connect(address, head + b"%d\r\n\r\n" % len(body) + body)
+            ask(address, "api/samples")
+            process.send_signal(sign)
+            process.wait()
+            waiting.close()
+        assert process.stderr.read() == ""
+    assert SampleStore.open(store.path).is_accepted(store.records[0])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -158,6 +158,24 @@ def test_a_comparisons_log_goes_on_on_a_fresh_line(tmp_path) -> None:
         TrialLog(path)
 
 
+@pytest.mark.parametrize("name", ["normals.jsonl", "quarantine.jsonl", "manifest.jsonl"])
+def test_a_row_is_put_aside_when_a_text_in_it_is_no_utf8(tmp_path, name) -> None:
+    path = make_store(tmp_path / "s", 3).path
+    rows = [{"name": f"{n}.png", "content": "ab" * 16, "reason": ""} for n in range(3)]
+    (path / "normals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    SampleStore.open(path).quarantine("bad.png", "the file is empty")
+    lines = (path / name).read_bytes().splitlines(keepends=True)
+    place = lines[0].index(b".png")
+    bad = lines[0][:place] + b"\x82" + lines[0][place:]
+    (path / name).write_bytes(bad + b"".join(lines[1:]))
+    store = SampleStore.open(path, strict=False)
+    assert any(f"{name}', line 1, is not JSON ('utf-8'" in problem for problem in store.verify())
+    store.repair()
+    assert store.verify() == []
+    assert (path / name).read_bytes() == b"".join(lines[1:])
+    assert bad in (path / name.replace(".jsonl", ".removed.jsonl")).read_bytes()
+
+
 def test_a_link_in_a_store_is_never_followed_out_of_it(tmp_path) -> None:
     store = make_store(tmp_path / "s", 2)
     outside = tmp_path / "outside"
