@@ -27,7 +27,7 @@ from anomalib_synth.callbacks.schedule import (
     stage_two_share,
 )
 from anomalib_synth.callbacks.synthesis import SynthesisCallback
-from anomalib_synth.data.held_out import check_not_held_out
+from anomalib_synth.data.held_out import check_not_held_out, remember_learned
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.host.optimizers import renew_optimizers
 from anomalib_synth.host.resuming import complete_last_epoch, renew_first_iterator
@@ -122,6 +122,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self.learning_rate_factor = learning_rate_factor
         self.keep_rule_share = keep_rule_share
         self.frozen = list(frozen)
+        self._learned: list[str] = []  # digests of the real defects that the second generator's samples show
         self._shares_normals = fine_generator.prepared is None
         self._synthesis: SynthesisCallback | None = None
         self._rule_generator: AnomalyGenerator | None = None
@@ -152,6 +153,10 @@ class TwoStageTrainingCallback(RestoringCallback):
         """Return the stage and the random states, as plain data."""
         return {"stage": self._stage, "random_state": capture_random_state()}
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down which real defects the second generator's samples show."""
+        remember_learned(checkpoint, self._learned)
+
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take up the stage of a run that is resumed.
 
@@ -176,7 +181,7 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._stage_two = stage_two_share(self.switch, self.switch_unit, limits)
         if self.frozen:
             match_parameters(pl_module, self.frozen)
-        check_not_held_out(trainer.datamodule, self.fine_generator.defect_digests, "fine_generator")
+        self._learned = check_not_held_out(trainer.datamodule, self.fine_generator.defect_digests, "fine_generator")
         if self._shares_normals:
             self.fine_generator.use_prepared(cast("PreparedNormals", self._driven[1].prepared))
         self._choose_generator()

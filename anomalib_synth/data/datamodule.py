@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anomalib.data import AnomalibDataModule
 from anomalib.data.datasets import AnomalibDepthDataset, AnomalibVideoDataset
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
-from anomalib_synth.data.held_out import check_not_held_out, hold_out, leave_copies_out, normal_rows
+from anomalib_synth.data.held_out import LEARNED, check_not_held_out, hold_out, leave_copies_out, normal_rows
 from anomalib_synth.data.kept_split import KeptSplit
 from anomalib_synth.data.normals import check_images_of, model_transform
 from anomalib_synth.generators import AnomalyGenerator
@@ -126,6 +126,11 @@ class SyntheticDataModule(AnomalibDataModule):
         self.root = Path(root)
         self.external_collate_fn = base.external_collate_fn
         self._has_splits = False
+        self._learned: list[str] = []  # digests of the real defects that its training images show
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which real defects the training images show, for the checkpoint."""
+        return {LEARNED: self._learned} if self._learned else {}
 
     @property
     def name(self) -> str:
@@ -208,7 +213,8 @@ class SyntheticDataModule(AnomalibDataModule):
                 name=base.train_data.name,
                 category=base.train_data.category,
             )
-        check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        shown = check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        self._learned = shown if "train" in self.splits else []
         self._take_over(base)
 
     def _open_base(self, stage: str | None) -> AnomalibDataModule:

@@ -132,6 +132,13 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
                 "a folder of images and their masks, or images."
             )
             raise ValueError(msg)
+        if is_store(folder):
+            msg = (
+                f"`{name}` must be a folder with images of real defects, but {str(folder)!r} is a store of synthetic "
+                "samples. `anomalib-synth learn --missed` takes a store, training takes it by StoredGenerator "
+                "(configs/synthesis/stored.yaml), and `anomalib-synth export` makes images and masks of it."
+            )
+            raise ValueError(msg)
         images = [file for file in list_images(folder, name).paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
         if not chosen:
@@ -150,6 +157,11 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         raise ValueError(describe_empty(defects, name))
     unique = list({file.resolve(): file for file in listed}.values())
     return ImageFiles(unique, unique, None)
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is a store of kept samples."""
+    return (folder / "store.json").is_file()
 
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:

@@ -52,6 +52,15 @@ def test_an_image_is_a_defect_when_a_mask_shows_what_annotations_do_not(tmp_path
     assert [path.name for path in list_defect_images(tmp_path / "images")] == ["a.png", "b.png"]
 
 
+@pytest.mark.parametrize("listing", [list_defects, list_defect_images])
+def test_a_store_is_refused_when_real_defects_are_wanted(tmp_path, listing) -> None:
+    """Its good sources would be taken for defects without a mark."""
+    save_image(tmp_path / "sources" / "ab" / "0.png")
+    save_text(tmp_path / "store.json", {})
+    with pytest.raises(ValueError, match=r"`missed` must be a folder with images of real defects, but .* is a store"):
+        listing(tmp_path, name="missed")
+
+
 def test_there_is_no_defect_when_all_are_called_good(tmp_path) -> None:
     save_image(tmp_path / "a.png")
     save_text(tmp_path / "annotations.json", coco([]))
