@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.statistics import least_count
 from anomalib_synth.calibration.training_run import training_images
-from anomalib_synth.data.held_out import LEARNED
+from anomalib_synth.data.held_out import find_learned
 from anomalib_synth.defects import list_defect_images
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import (
@@ -29,6 +29,8 @@ from anomalib_synth.images import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from anomalib_synth.generators import AnomalyGenerator
 
 CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
 _LEAST = 10
@@ -83,9 +85,25 @@ def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, A
     _check_not_learned([normal.path for normal in normals], checkpoint, "normals")
 
 
+def check_generator_not_learned(generator: AnomalyGenerator, checkpoint: dict[str, Any]) -> None:
+    """Refuse to measure by samples of real defects that the model has learned.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    learned = find_learned(checkpoint)
+    seen = [file for digest, file in generator.defect_digests.items() if digest in learned] if learned else []
+    if seen:
+        msg = (
+            f"`generator` must not draw real defects that the model has learned, got {len(seen)}: "
+            f"{', '.join(map(repr, seen[:3]))}. It finds those more easily than new ones. Give it others, or leave it "
+            "out."
+        )
+        raise ValueError(msg)
+
+
 def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
-    kept = checkpoint.get("SyntheticDataModule")
-    learned = {*(checkpoint.get(LEARNED) or []), *((kept.get("learned") or []) if isinstance(kept, dict) else [])}
+    learned = find_learned(checkpoint)
     if not learned:
         return
     contents = zip(paths, digest_images(paths), strict=True)  # of what a store was made of, the file's bytes are known

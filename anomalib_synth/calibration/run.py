@@ -11,6 +11,7 @@ from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import (
     CALIBRATION,
     check_count,
+    check_generator_not_learned,
     check_normals_not_learned,
     check_not_trained_on,
     list_normals,
@@ -137,6 +138,7 @@ def run_calibration(
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     check_normals_not_learned(held_out, loaded)
+    check_generator_not_learned(generator, loaded)
     real = [] if defects is None else list_real(defects, loaded)
     trained: list[Path] = []
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):

@@ -122,7 +122,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self.learning_rate_factor = learning_rate_factor
         self.keep_rule_share = keep_rule_share
         self.frozen = list(frozen)
-        self._learned: list[str] = []
+        self._learned: list[str] = []  # digests of what the second generator's samples show
         self._shares_normals = fine_generator.prepared is None
         self._synthesis: SynthesisCallback | None = None
         self._rule_generator: AnomalyGenerator | None = None

@@ -18,6 +18,7 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.data.converted import convert_deep_images, parse_white_point
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import (
+    LEARNED,
     check_not_held_out,
     hold_out,
     leave_copies_out,
@@ -179,7 +180,7 @@ class SyntheticDataModule(AnomalibDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the images: white of those of more than 8 bits; what samples show."""
         white = {"white_point": self._white.to_dict()} if self._white and self.originals else {}
-        return white | ({"learned": sorted(self._learned)} if self._learned else {})
+        return white | ({LEARNED: sorted(self._learned)} if self._learned else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with what a checkpoint kept, when a run goes on.
@@ -231,7 +232,6 @@ class SyntheticDataModule(AnomalibDataModule):
             split_validation(base)
         if "train" in self.splits:
             leave_held_out(base, generator())
-            self._learned = {*self.generator.defect_digests, *generator().normal_digests}
             base.train_data = SyntheticTrainDataset(
                 base.train_data.samples,
                 generator(),
@@ -240,7 +240,9 @@ class SyntheticDataModule(AnomalibDataModule):
                 name=base.train_data.name,
                 category=base.train_data.category,
             )
-        check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        shown = check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        if "train" in self.splits:
+            self._learned = {*shown, *generator().normal_digests}
         self._take_over(base)
 
     def _open_base(self, stage: str | None) -> AnomalibDataModule:

@@ -186,6 +186,12 @@ def remember_learned(checkpoint: dict[str, Any], digests: Iterable[str]) -> None
         checkpoint[LEARNED] = sorted(known)
 
 
+def find_learned(checkpoint: Mapping[str, Any]) -> set[str]:
+    """Return the digests of the real images that a checkpoint's model has learned, of whatever wrote them down."""
+    parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, Mapping))]  # a datamodule's state
+    return {digest for part in parts for digest in part.get(LEARNED) or []}
+
+
 def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:
     """Return the normal samples of a dataset, indexed by their positions; none if there is no dataset."""
     if dataset is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 from anomalib_synth.defects.annotation_files import AnnotationFile
 from anomalib_synth.defects.layout import MASK_FOLDERS, Places, find_beside, find_said_beside, find_within
 from anomalib_synth.defects.no_defect import find_no_defect
+from anomalib_synth.defects.sources import SourceReader
 from anomalib_synth.images import SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GOOD = "good"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,15 @@ class ImageFiles:
 
 
 def list_defect_images(defects: Path | str, *, name: str = "defects") -> list[Path]:
-    """Return the images of a folder that have a defect, whatever says where; no annotation is read for it.
+    """Return the images of a folder that have a defect, whatever says where.
+
+    Annotations are read for whether they call an image good, not for where they mark it: those that cannot be used say
+    nothing, and a warning tells why.
 
     Args:
-        defects: A folder, searched recursively. Masks are left out, and what lies in a folder ``good``; so is what a
-            person said to have no defect on the page where defects are marked, unless it was marked since.
+        defects: A folder, searched recursively. Masks are left out, and what lies in a folder ``good``; so is what
+            annotations name without marking anything, and what a person said to have no defect on the page where
+            defects are marked, unless it was marked since.
         name: What the caller calls ``defects``, for errors.
 
     Raises:
@@ -46,10 +53,33 @@ def list_defect_images(defects: Path | str, *, name: str = "defects") -> list[Pa
     images = find_image_files(defects, None, name)
     places = find_places(images, None)
     said_good = find_no_defect({image: place.said for image, place in places.items()}, is_given=False)
-    found = [image for image in images.chosen if image not in said_good or _is_marked(image, places[image])]
+    try:
+        reader = SourceReader(images.known, name, base=images.base, is_given=False)
+        sources = reader.read(images.chosen, places, None)
+    except ValueError as error:
+        msg = "Images of `%s` that annotations call good count as defects, as the annotations cannot be used: %s"
+        _logger.warning(msg, name, error)
+        found = [image for image in images.chosen if image not in said_good or _is_marked(image, places[image])]
+    else:
+        marked = {image for image, each in sources.items() if not all(source.is_empty for source in each)}
+        good = (said_good | sources.keys()) - marked
+        found = [image for image in images.chosen if image not in good]
+        warn_of_good([image for image in images.chosen if image in good], name)
     if not found:
         raise ValueError(describe_empty(defects, name))
     return found
+
+
+def warn_of_good(images: Sequence[Path], name: str) -> None:
+    """Say how many images count as good, if any do."""
+    if images:
+        _logger.warning(
+            "%d images of `%s` are annotated without a single mark, so they count as good and are left out, such "
+            "as %r. Mark their defects, or take the annotation away.",
+            len(images),
+            name,
+            str(images[0]),
+        )
 
 
 def find_places(images: ImageFiles, marks: Path | None) -> dict[Path, Places]:
@@ -102,6 +132,13 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
                 "a folder of images and their masks, or images."
             )
             raise ValueError(msg)
+        if is_store(folder):
+            msg = (
+                f"`{name}` must be a folder with images of real defects, but {str(folder)!r} is a store of synthetic "
+                "samples. `anomalib-synth learn --missed` takes a store, training takes it by StoredGenerator "
+                "(configs/synthesis/stored.yaml), and `anomalib-synth export` makes images and masks of it."
+            )
+            raise ValueError(msg)
         images = [file for file in list_images(folder, name).paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
         if not chosen:
@@ -120,6 +157,11 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         raise ValueError(describe_empty(defects, name))
     unique = list({file.resolve(): file for file in listed}.values())
     return ImageFiles(unique, unique, None)
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is a store of kept samples."""
+    return (folder / "store.json").is_file()
 
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MASK_FOLDERS = ("ground_truth", "masks")
 LABEL_FOLDER = "labels"
 _IMAGES = "images"
+_TESTED = "test"  # in MVTec's layout, whose are in `ground_truth`
+_GOOD = {"good", "normal", "normals", "ok"}  # of which nobody keeps marks
 NAME_FILES = ("data.yaml", "classes.txt")
 _ABOVE = 2  # folders above the one that was given in which marks are looked for
 _DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
@@ -32,6 +34,7 @@ class Places:
         datasets: Folders that may hold one file for many images.
         said: Folders with a file of the images without a defect, each with the folder in or below it in which the
             marks of this image would lie.
+        rivals: Of a folder of marks, others of images laid out alike, whose marks they might be as well.
     """
 
     masks: list[Path] = field(default_factory=list)
@@ -40,6 +43,7 @@ class Places:
     yolo: list[Path] = field(default_factory=list)
     datasets: list[Path] = field(default_factory=list)
     said: list[tuple[Path, Path]] = field(default_factory=list)
+    rivals: dict[Path, list[Path]] = field(default_factory=dict)
 
     def find_masks(self, image: Path) -> list[Path]:
         """Return the masks of an image, at most one a folder."""
@@ -66,6 +70,11 @@ class Places:
             if _is_file(file := folder / f"{image.stem}.txt") and file.name not in NAME_FILES
         )
 
+    def find_rival(self, mark: Path, image: Path) -> Path | None:
+        """Return another image that a mark of an image might be meant for, in a folder that nobody asked for."""
+        named = (folder / f"{image.stem}{suffix}" for folder in self.rivals.get(mark.parent, ()) for suffix in SUFFIXES)
+        return next((path for path in named if _is_file(path)), None)
+
 
 def find_beside(image: Path, base: Path) -> Places:
     """Return where the marks of an image are looked for when nobody says.
@@ -77,14 +86,15 @@ def find_beside(image: Path, base: Path) -> Places:
     folder = base.resolve() / image.parent.relative_to(base)
     above = list(_parents(folder, base.resolve()))
     mirrored = list(_mirrored(folder, above, MASK_FOLDERS))
-    masks = _existing(mirrored)
+    masks, yolo = _existing(mirrored), _existing(_mirrored(folder, above, (LABEL_FOLDER,)))
     return Places(
         masks=masks,
         own=[image.parent],
         labelme=_unique([image.parent, *masks]),
-        yolo=_existing(_mirrored(folder, above, (LABEL_FOLDER,))),
+        yolo=yolo,
         datasets=_existing(place for parent in above for place in (parent, parent / "annotations")),
         said=_find_said([folder, *mirrored], base),
+        rivals={place: _find_rivals(place, folder, above) for place in _unique([*masks, *yolo])},
     )
 
 
@@ -150,12 +160,34 @@ def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterat
         parts = folder.relative_to(parent).parts
         for name in names:
             yield parent / name / Path(*parts)
-            if parts and not _are_of_others(parent, parts):
+            if parts and not _are_of_others(parent, parts, name):
                 yield parent / name / Path(*parts[1:])
 
 
-def _are_of_others(parent: Path, parts: tuple[str, ...]) -> bool:
-    return parts[0] != _IMAGES and (parent / _IMAGES / Path(*parts[1:])).is_dir()
+def _are_of_others(parent: Path, parts: tuple[str, ...], name: str) -> bool:
+    """Return whether marks are those of a folder of the usual name that lies beside the one in question."""
+    usual = _usual(name)
+    return parts[0] not in usual and any((parent / each / Path(*parts[1:])).is_dir() for each in usual)
+
+
+def _usual(name: str) -> set[str]:
+    """Return what folders of images are called whose marks are in a folder of some name."""
+    return {_IMAGES, _TESTED} if name == MASK_FOLDERS[0] else {_IMAGES}
+
+
+def _find_rivals(marks: Path, folder: Path, above: list[Path]) -> list[Path]:
+    """Return folders like that of an image which a folder of marks might be of too: ``photos`` for ``defects``."""
+    for parent in above:
+        parts = folder.relative_to(parent).parts
+        names = [name for name in (*MASK_FOLDERS, LABEL_FOLDER) if marks == parent / name / Path(*parts[1:])]
+        if parts and names and parts[0] not in _usual(names[0]):
+            beside = (each for each in sorted(parent.iterdir()) if not _is_no_rival(each.name, parts[0]))
+            return [place for each in beside if (place := each / Path(*parts[1:])).is_dir()]
+    return []
+
+
+def _is_no_rival(name: str, own: str) -> bool:
+    return name == own or name.lower() in _GOOD or name in {*MASK_FOLDERS, LABEL_FOLDER}
 
 
 def _is_file(path: Path) -> bool:

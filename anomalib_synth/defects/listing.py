@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.defects.annotation_files import MarkedImage
-from anomalib_synth.defects.image_files import describe_empty, find_image_files, find_places
+from anomalib_synth.defects.image_files import describe_empty, find_image_files, find_places, warn_of_good
 from anomalib_synth.defects.marks import MOST_BOXES, Mark, describe_kind
 from anomalib_synth.defects.no_defect import find_no_defect
 from anomalib_synth.defects.real_defect import RealDefect
@@ -18,8 +17,6 @@ from anomalib_synth.images import read_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_logger = logging.getLogger(__name__)
 
 
 def list_defects(
@@ -72,14 +69,7 @@ def list_defects(
             good.append(image)
         else:
             found.append(defect)
-    if good:
-        _logger.warning(
-            "%d images of `%s` are annotated without a single mark, so they count as good and are left out, such "
-            "as %r. Mark their defects, or take the annotation away.",
-            len(good),
-            name,
-            str(good[0]),
-        )
+    warn_of_good(good, name)
     if not found:
         raise ValueError(describe_empty(defects, name))
     return found

@@ -85,10 +85,13 @@ class SourceReader:
         for image in chosen:
             for source in self._find_single(image, places[image]):
                 file = source.files[0]
-                if (owner := owners.setdefault(file.resolve(), image)) != image:
+                owner = owners.setdefault(file.resolve(), image)
+                owner = owner if owner != image else places[image].find_rival(file, image) or image
+                if owner != image:
                     msg = (
                         f"`{self.argument}` must belong to one image each, but {str(file)!r} fits {str(owner)!r} and "
-                        f"{str(image)!r}. Lay the marks out in folders like the images."
+                        f"{str(image)!r}. Lay the marks out in folders like the images, or name theirs by "
+                        f"`{self.argument}`."
                     )
                     raise ValueError(msg)
                 self._found[image].append(source)

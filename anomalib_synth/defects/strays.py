@@ -32,14 +32,19 @@ def refuse_strays(places: Mapping[Path, Places], argument: str) -> None:
         ValueError: Naming the first one.
     """
     known: dict[str, dict[Path, set[str]]] = {kind: defaultdict(set) for kind in ("masks", "own", "labelme", "yolo")}
+    stems: dict[Path, set[str]] = {}
     for image, place in places.items():
         for kind, folders in known.items():
             for folder in getattr(place, kind):
                 folders[folder].add(image.stem)
+                for rival in place.rivals.get(folder, ()):  # what is theirs is no stray
+                    if rival not in stems:
+                        stems[rival] = {path.stem for path in rival.iterdir() if path.suffix.lower() in SUFFIXES}
+                    folders[folder] |= stems[rival]
     for kind, folders in known.items():
-        for folder, stems in folders.items():
+        for folder, known_stems in folders.items():
             for path in sorted(folder.iterdir()):
-                if not path.name.startswith(".") and path.is_file() and _is_stray(path, kind, stems):
+                if not path.name.startswith(".") and path.is_file() and _is_stray(path, kind, known_stems):
                     msg = (
                         f"`{argument}` must belong to images that are there, but there is none for {str(path)!r}. Put "
                         "the image there, take the mark away, or give the images one by one."

@@ -9,7 +9,7 @@ from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import CALIBRATION
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
-from anomalib_synth.defects import list_defects
+from anomalib_synth.defects import is_store, list_defects
 from anomalib_synth.detectors.discriminative_padim import DiscriminativePadim
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.host.thresholds import (
@@ -23,6 +23,7 @@ from anomalib_synth.learning.changes import DetectorScores, LearningChanges
 from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_teaching_data
 from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.scoring import score_examples
+from anomalib_synth.learning.stored import list_kept
 from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class TaughtDetector:
         self._missed: list[RealDefect] = []
         self._false_alarms: list[Path] = []
         self._digests: list[str] = []  # of both
+        self._shown: dict[str, str] = {}  # files of the real defects that look-alikes among them show, by digest
 
     @property
     def calibrated_rate(self) -> float | None:
@@ -111,7 +113,12 @@ class TaughtDetector:
             if place is not None and not place.exists():
                 msg = f"`{argument}` must be a file or a folder, got {str(place)!r}, which is not there."
                 raise ValueError(msg)
-        if missed is not None:
+        if missed is not None and is_store(missed):
+            if marks is not None:
+                msg = f"`marks` must be left out, got {str(marks)!r}: `missed` is a store, which has its own masks."
+                raise ValueError(msg)
+            self._missed, self._shown = list_kept(missed)
+        elif missed is not None:
             self._missed = list_defects([missed] if missed.is_file() else missed, marks=marks, name="missed")
         if false_alarms is not None:
             is_file = false_alarms.is_file()
@@ -205,7 +212,7 @@ class TaughtDetector:
 
     def save(self, changes: LearningChanges) -> Version:
         """Write the new version."""
-        remember_learned(self._checkpoint, self._digests)
+        remember_learned(self._checkpoint, [*self._digests, *self._shown])
         own = {
             LEARNED: self._checkpoint[LEARNED],
             CALIBRATION: {"target_false_alarm_rate": changes.rate, "by": "learn"},
@@ -248,12 +255,14 @@ class TaughtDetector:
             msg = f"`missed` and `false_alarms` must not hold the same image, got {names}. Leave it in one of them."
             raise ValueError(msg)
         known = self._teaching.known
-        shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in known]
+        contents = [*zip(self._digests, map(str, missed), strict=False), *self._shown.items()]
+        shown = [file for content, file in contents if content in known]
         if shown:
             msg = (
                 f"`missed` must not hold images that the detector knows as good, got {len(shown)}: "
                 f"{', '.join(shown[:3])}. Take them out of one of the two."
             )
             raise ValueError(msg)
-        check_not_held_out(self._teaching.datamodule, missed, "missed", splits=("val", "test"))
+        for images in (missed, self._shown):
+            check_not_held_out(self._teaching.datamodule, images, "missed", splits=("val", "test"))
         check_not_held_out(self._teaching.datamodule, self._false_alarms, "false_alarms", splits=("test",))

@@ -83,8 +83,8 @@ def train_heads(
     weights, certain = weigh(defects, settings.pasted)
     real = settings.share * half * certain if defects and drawn else half if defects else 0.0
     alarms = min(half / 4, len(false_alarms))
-    model.branches.train()
-    for step in range(settings.steps):
+    plan: list[tuple[list[Example], list[int]]] = []
+    for _ in range(settings.steps):
         counts = [_round(each, generator) for each in (real, alarms)]
         rows = [
             *_draw(good, half - counts[1], generator),
@@ -92,9 +92,12 @@ def train_heads(
             *_draw(drawn, half - counts[0], generator),
             *_draw(defects, counts[0], generator, weights),
         ]
-        views = memory.features.views([row.to_request() for row in rows], count=len(keys))
+        plan.append((rows, mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))))
+    model.branches.train()
+    for step, (rows, axes) in enumerate(plan):
+        ahead = (row.to_request() for later, _ in plan[step + 1 :] for row in later)
+        views = memory.features.views([row.to_request() for row in rows], count=len(keys), ahead=ahead)
         targets = [each.to(model.size.device) for each in stack_targets(rows, memory.grids)]
-        axes = mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))
         looks = step >= settings.looks_from * settings.steps
         loss = head_losses(model.branches, views, targets, axes=axes, looks=looks).mean()
         optimizer.zero_grad()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import ImageFolder, ImageReader, ImageSize, find_white_point, list_images
-from anomalib_synth.progress import track
 from anomalib_synth.report.marking_application import build_marking
 from anomalib_synth.report.marking_files import MarkedFolder
 
@@ -64,9 +63,14 @@ def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
     from anomalib_synth.detectors.discriminative_padim.normality_map import NormalityMap
 
     files = dict(evenly_spread(list(list_images(normals, "normals").files.items()), _MOST_NORMALS))
-    good = ImageFolder(files, image_size=ImageSize(height=_SIDE, width=_SIDE), white_point=white)
-    shown = track(good, "Looking at the good images", total=len(files))
-    fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in shown)
+    good = ImageFolder(
+        files,
+        image_size=ImageSize(height=_SIDE, width=_SIDE),
+        white_point=white,
+        description="Looking at the good images",
+        quiet_below=0,
+    )
+    fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in good)
     for name, reason in good.left_out.items():
         print(f"Left out {name} of the good images: {reason}.")
     return fitted

@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
+
+
+def _has_texts(value: Any) -> bool:
+    return type(value) is dict and all(is_text(name) and is_text(text) for name, text in value.items())
+
+
 _NORMALS = RecordSchema(
     name="the inputs' summary",
-    rules={
-        "files": whole(0),
-        "digest": HASH,
-        "unreadable": FieldRule(
-            "reasons by name",
-            lambda value: type(value) is dict and all(is_text(n) and is_text(r) for n, r in value.items()),
-        ),
-    },
+    rules={"files": whole(0), "digest": HASH, "unreadable": FieldRule("reasons by name", _has_texts)},
     optional=frozenset({"files", "digest", "unreadable"}),
     open_ended=True,
 )
@@ -60,10 +59,11 @@ _SETTINGS = RecordSchema(
         "split": one_of("train", "val", "test"),
         "max_normals": whole(1),
         "normals": PLAIN,
+        "defect_digests": FieldRule("names of files by digest", _has_texts),
     },
     optional=frozenset(
         {"algorithm", "generator", "files_digest", "weights_hash", "prepare_digest", "seed", "image_size", "split"}
-        | {"max_normals", "normals"}
+        | {"max_normals", "normals", "defect_digests"}
     ),
     open_ended=True,
 )

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import FSDPStrategy
+from PIL import Image as PILImage
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from anomalib_synth.calibration.checkpoints import read_checkpoint
 from anomalib_synth.callbacks import SynthesisCallback, TwoStageTrainingCallback
-from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.data.held_out import find_learned
+from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
+from anomalib_synth.images import digest_images
 from tests.conftest import save_images
 from tests.contract import render_normals
 from tests.integration.models import fit, make_dsr, make_engine, make_glass, make_supersimplenet
@@ -307,3 +312,17 @@ def test_overlay_follows_any_other_and_its_arguments_can_be_set(parts_root, tmp_
     before, after, restored = drawn
     assert before.generators[0] is after.generators[0] is restored, "mixed, mixed at the switch, restored"
     assert before.weights == after.weights == pytest.approx([0.7, 0.3])
+
+
+def test_the_checkpoint_knows_the_real_defects_when_the_second_stage_draws_them(parts_root, tmp_path) -> None:
+    """So that `calibrate` does not measure on them."""
+    image = tmp_path / "real" / "dent" / "000.png"
+    save_images(image.parent, render_normals(1, 3, 64, 64, seed=40))
+    PILImage.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(image.with_name("000_mask.png"))
+    callbacks = [
+        SynthesisCallback(RuleBasedGenerator([RULE]), grid_every_n_epochs=0),
+        TwoStageTrainingCallback(RealDefectGenerator(tmp_path / "real"), switch=0.5),
+    ]
+    engine = train(make_supersimplenet(), parts_root, tmp_path, callbacks, max_epochs=1)
+    engine.trainer.save_checkpoint(tmp_path / "end.ckpt")
+    assert find_learned(read_checkpoint(tmp_path / "end.ckpt")) == set(digest_images([image]))

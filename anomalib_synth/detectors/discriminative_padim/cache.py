@@ -38,6 +38,12 @@ class FeatureCache:
         self._places: dict[bytes, tuple[int, int]] = {}  # where a vector starts in the file, and its length
         self._file: IO[bytes] | None = None
         self._end = 0
+        self._largest = 0  # bytes of a vector that was put
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more vector, as large as any before, would be kept."""
+        return self._largest <= max(self._room_memory, self._room_disk)
 
     def __len__(self) -> int:
         """Return the number of vectors that are kept."""
@@ -70,6 +76,7 @@ class FeatureCache:
             self._kept_for_good.put(key, vector)
             return
         array = vector.cpu().numpy()
+        self._largest = max(self._largest, array.nbytes)
         if array.nbytes <= self._room_memory:
             self._room_memory -= array.nbytes
             self._kept[key] = array

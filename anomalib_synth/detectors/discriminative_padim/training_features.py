@@ -10,7 +10,7 @@ from anomalib_synth.detectors.discriminative_padim.cache import RAW
 from anomalib_synth.detectors.discriminative_padim.cross_fitting import leave_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
@@ -70,7 +70,7 @@ class TrainingFeatures:
         return RAW + key in self._cache
 
     @torch.no_grad()
-    def views(self, requests: Sequence[Request], *, count: int) -> list[HeadInputs]:
+    def views(self, requests: Sequence[Request], *, count: int, ahead: Iterable[Request] = ()) -> list[HeadInputs]:
         """Return what the heads see of images, stacked, one pair a scale.
 
         The residuals are by the Gaussians without the normal behind each image, where that is one of theirs.
@@ -78,29 +78,46 @@ class TrainingFeatures:
         Args:
             requests: The images.
             count: Number of normals the Gaussians were fitted to.
+            ahead: Images that are wanted later. What a micro-batch would be padded with is computed of them.
         """
-        raw = [self._raw_of(request.image, request.key) for request in requests]
-        vectors = {place: self._cache.get(_residual_key(each)) for place, each in enumerate(requests)}
-        missing = [place for place, vector in vectors.items() if vector is None]
-        for start in range(0, len(missing), _MICRO_BATCH):
-            chosen = missing[start : start + _MICRO_BATCH]
+        raw = {each.key: self._raw_of(each.image, each.key) for each in requests}
+        vectors = {_residual_key(each): self._cache.get(_residual_key(each)) for each in requests}
+        missing = {_residual_key(each): each for each in requests if vectors[_residual_key(each)] is None}
+        if -len(missing) % _MICRO_BATCH:
+            missing |= self._choose(ahead, -len(missing) % _MICRO_BATCH, missing)
+        listed = list(missing.items())
+        for start in range(0, len(listed), _MICRO_BATCH):
+            chosen = [each for _, each in listed[start : start + _MICRO_BATCH]]
+            own = [raw[each.key] if each.key in raw else self._raw_of(each.image, each.key) for each in chosen]
             behind = [
-                raw[place] if each.behind in {None, each.key} else self._raw_of(each.source, each.behind)
-                for place, each in ((place, requests[place]) for place in chosen)
+                features if each.behind in {None, each.key} else self._raw_of(each.source, each.behind)
+                for features, each in zip(own, chosen, strict=True)
             ]
-            residuals = self._residuals([raw[place] for place in chosen], behind)
-            for row, place in enumerate(chosen):
+            residuals = self._residuals(own, behind)
+            for row, each in enumerate(chosen):
                 both = [(scale[0][row], scale[1][row]) for scale in residuals]
-                vectors[place] = self._keep(
-                    _residual_key(requests[place]), self._leave_out(both, requests[place], count)
-                )
-        rows = [self._unpack(cast("torch.Tensor", vectors[place])) for place in range(len(requests))]
+                vectors[_residual_key(each)] = self._keep(_residual_key(each), self._leave_out(both, each, count))
+        rows = [self._unpack(cast("torch.Tensor", vectors[_residual_key(each)])) for each in requests]
         return [
             HeadInputs(branch.standardise(torch.stack(own)), torch.stack(residual))
             for branch, own, residual in zip(
-                self._model.branches, zip(*raw, strict=True), zip(*rows, strict=True), strict=True
+                self._model.branches,
+                zip(*(raw[each.key] for each in requests), strict=True),
+                zip(*rows, strict=True),
+                strict=True,
             )
         ]
+
+    def _choose(self, ahead: Iterable[Request], most: int, known: Mapping[bytes, Request]) -> dict[bytes, Request]:
+        """Return the first images whose residuals are not kept and could be, by the keys of those."""
+        found: dict[bytes, Request] = {}
+        for each in ahead:
+            key = _residual_key(each)
+            if len(found) == most or not self._cache.has_room:
+                break
+            if key not in known and key not in self._cache:
+                found[key] = each
+        return found
 
     def _raw_of(self, image: torch.Tensor | None, key: bytes | None) -> list[torch.Tensor]:
         return self.raw(cast("torch.Tensor", image), cast("bytes", key))
