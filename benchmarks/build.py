@@ -3,10 +3,10 @@ r"""Does `anomalib-synth build` choose well, and keep what its report promises?
 Per category and seed a detector is built from ``train/good`` alone, with the command's defaults; then its candidates
 and its choice meet the test images once. Printed: the model that was taken, image AUROC of it and of each candidate of
 the same build, the stated 95 % interval of false alarms among as many new images as the good test images, with the
-share of those that alarmed (and whether the one covers the other), recall on the test's defects, the share of the strongest drawn defects that the report states, and
-the exported OpenVINO model's recall where it was exported. A category is built once: its folder under ``--work`` is
-gone on with. A category with ``_16bit`` behind its name is written first as 16-bit grey images whose white is 3000, as
-cameras of 12 bits leave them.
+share of those that alarmed (and whether the one covers the other), recall on the test's defects, the share of the
+strongest drawn defects that the report states, and the exported OpenVINO model's recall where it was exported. A
+category is built once: its folder under ``--work`` is gone on with. A category with ``_16bit`` behind its name is
+written first as 16-bit grey images whose white is 3000, as cameras of 12 bits leave them.
 
     python benchmarks/build.py --data DATA --work FOLDER --categories bottle_cap woven_fabric_16bit --seeds 0
     python benchmarks/build.py --table
