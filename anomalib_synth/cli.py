@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anomalib_synth.commands.suggestions import suggest_names
+from anomalib_synth.installation import explain_misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,6 +92,9 @@ def main(args: list[str] | None = None) -> None:
         msg = f"{PROGRAM}: {error}"
         raise SystemExit(msg) from error
     except (MemoryError, RuntimeError) as error:
+        if misfit := explain_misfit(error):
+            msg = f"{PROGRAM}: {misfit}"
+            raise SystemExit(msg) from error
         if not _is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -42,7 +42,8 @@ def judge(built: Built) -> tuple[bool, str]:
     if real:
         text += f" and {real['found']['count']} of {real['found']['of']} real ones that it has not learned"
     text += f". {alarms['count']} of {alarms['of']} good images alarmed: "
-    text += f"expect {alarms['low']:.1%} to {alarms['high']:.1%}."
+    expected = page["expected"]
+    text += f"of the next {expected['of']} expect {expected['low']} to {expected['high']}."
     return True, text
 
 

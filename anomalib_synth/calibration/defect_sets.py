@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from anomalib_synth.images import read_tensor
 from anomalib_synth.images.batching import batch_by_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from anomalib_synth.generators import AnomalyGenerator
@@ -68,13 +68,29 @@ class KeptImages:
         return image
 
 
-def halve_normals(normals: Sequence[Normal], seed: int) -> tuple[list[Normal], list[Normal]]:
+def halve_normals(
+    normals: Sequence[Normal], seed: int, groups: Mapping[Path, str] | None = None
+) -> tuple[list[Normal], list[Normal]]:
     """Split normals into those that choose the threshold and those it is measured on.
 
     The halves depend on the seed and on the contents, not on names or order; an odd one is for measuring.
+
+    Args:
+        normals: The normals.
+        seed: Seed of the halves.
+        groups: Which normals must stay in one half, by file; then the larger half chooses. None: each for itself, as
+            where all are of one group.
     """
     ordered = sorted(normals, key=lambda normal: hash64(seed, "calibrate", normal.content))
-    return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    if groups is None or len({groups[normal.path] for normal in normals}) < 2:
+        return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    together: dict[str, list[Normal]] = defaultdict(list)
+    for normal in ordered:
+        together[groups[normal.path]].append(normal)
+    halves: tuple[list[Normal], list[Normal]] = ([], [])
+    for group in sorted(together.values(), key=len, reverse=True):
+        min(halves, key=len).extend(group)
+    return (halves[0], halves[1]) if len(halves[0]) >= len(halves[1]) else (halves[1], halves[0])
 
 
 def plan_defect_sets(generator: AnomalyGenerator, strengths: Sequence[float], per_cell: int) -> list[DefectSet]:

@@ -15,7 +15,7 @@ from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.calibration.statistics import compare_scores, conformal_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.progress import Progress
 
@@ -44,6 +44,8 @@ class ScoringPlan:
         strengths: Strengths of the defects.
         per_cell: How many of each family at each strength.
         seed: Seed of the halves and of the defects.
+        groups: Which normals belong together, by file; None where nobody said.
+        whole_groups: Whether those that do stay in one half.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class ScoringPlan:
         strengths: Sequence[float],
         per_cell: int,
         seed: int,
+        groups: Mapping[Path, str] | None = None,
+        whole_groups: bool = False,
     ) -> None:
         from anomalib_synth.progress import track
 
         self.rows: list[Row] = []
-        self.choose, self.measure = halve_normals(normals, seed)
+        self.choose, self.measure = halve_normals(normals, seed, groups if whole_groups else None)
+        self._groups = groups or {}
         self._real = real
         self._trained = trained
         self._seed = seed
@@ -83,7 +88,7 @@ class ScoringPlan:
             "Scoring images", total=len(files) + sum(defect_set.count for defect_set in self._defect_sets)
         )
         for role, path, read in files:
-            self.rows.append(Row(role=role, path=str(path)))
+            self.rows.append(Row(role=role, path=str(path), group=self._groups.get(path, "")))
             yield Item(row=self.rows[-1], image=read(path))
             progress.advance(task)
         keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)

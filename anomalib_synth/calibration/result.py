@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,11 @@ from anomalib_synth.calibration.statistics import (
     Faintest,
     Proportion,
     conformal_threshold,
+    correlation_within,
+    design_effect,
     faintest_strength,
     likely_rate,
+    prediction_interval,
 )
 from anomalib_synth.host.thresholds import Level
 
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from anomalib_synth.calibration.scoring import Row
 
 LEVELS = (0.5, 0.9)
+NEXT = 50  # new normals that a count is given for
 NO_ROUNDING = (0.0, 0.0)
+_TOGETHER = 1.05  # design effect from which a reader is told
 _ENOUGH = 20  # defects from which an interval decides
 
 
@@ -45,6 +50,7 @@ class CalibrationResult:
         recalls: Recall by family and strength.
         min_recall: Least share of the strongest defects that a model fit for use finds.
         real: Findings on real defects, if there are any.
+        design: How many of the normals that set the threshold tell as much as one independent one.
     """
 
     rate: float
@@ -56,11 +62,17 @@ class CalibrationResult:
     recalls: list[DefectSetRecall]
     real: RealDefects | None
     min_recall: float = 0.0
+    design: float = 1.0
 
     @property
     def likely_rate(self) -> float:
         """False-alarm rate that 95 % of the thresholds set by as many normals stay below."""
-        return likely_rate(self.chosen_on, self.rate)
+        return likely_rate(self.chosen_on, self.rate, design=self.design)
+
+    @property
+    def expected(self) -> tuple[int, int]:
+        """How many of :data:`NEXT` new normals may alarm, 95 % of the time."""
+        return prediction_interval(self.alarms, NEXT)
 
     @property
     def guarantee(self) -> str:
@@ -68,7 +80,17 @@ class CalibrationResult:
         return (
             f"The target of {self.rate:.3g} is marginal: it holds on average over which normals set the threshold, for "
             f"images of the same kind. This one threshold may alarm more often: of those that {self.chosen_on} normals "
-            f"set, 95 % stay below {self.likely_rate:.1%}. The other normals measure it."
+            f"set, 95 % stay below {self.likely_rate:.1%}. The other normals measure it.{self._together}"
+        )
+
+    @property
+    def _together(self) -> str:
+        """What normals that belong together mean for the numbers, in words."""
+        if self.alarms.design < _TOGETHER:
+            return ""
+        return (
+            f" Scores of normals that look alike, or are named as of one part, go together, so the {self.alarms.of} "
+            f"tell as much as {self.alarms.of / self.alarms.design:.0f} independent ones; the intervals are as wide."
         )
 
     def families(self) -> dict[str, list[DefectSetRecall]]:
@@ -140,6 +162,7 @@ class CalibrationResult:
             "guarantee": self.guarantee,
             "likely_false_alarm_rate": self.likely_rate,
             "false_alarms": self.alarms.to_dict(),
+            "expected_false_alarms": {"of": NEXT, "low": self.expected[0], "high": self.expected[1]},
             "pixel_false_alarms": None if self.pixel_alarms is None else self.pixel_alarms.to_dict(),
             "faintest": faintest,
             "real_defects": None if self.real is None else self.real.to_dict(),
@@ -181,12 +204,24 @@ def evaluate(
         image=image,
         pixel=pixel,
         chosen_on=len(choose),
-        alarms=above([row.score for row in measure], image),
-        pixel_alarms=None if pixel is None else above([row.peak for row in measure], pixel),
+        alarms=replace(above([row.score for row in measure], image), design=_design(choose, measure, "score")),
+        pixel_alarms=None
+        if pixel is None
+        else replace(above([row.peak for row in measure], pixel), design=_design(choose, measure, "peak")),
         recalls=recalls,
         real=judge_real_defects(real, recalls, image) if real else None,
         min_recall=min_recall,
+        design=_design(measure, choose, "score"),
     )
+
+
+def _design(others: Sequence[Row], rows: Sequence[Row], name: str) -> float:
+    """Return the design effect of some rows, 1 where nobody said which belong together."""
+    both = [*others, *rows]
+    if not all(row.group for row in both):
+        return 1.0
+    correlation = correlation_within([getattr(row, name) for row in both], [row.group for row in both])
+    return design_effect(correlation, [row.group for row in rows])
 
 
 def _level(choose: Sequence[float], rate: float, rounding: float, scores: Sequence[float]) -> Level:

@@ -28,7 +28,7 @@ from anomalib_synth.host.thresholds import check_post_processor, has_pixel_thres
 from anomalib_synth.progress import make_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.progress import Progress
@@ -119,11 +119,15 @@ def run_calibration(
     defects: Path | None = None,
     train_normals: Path | None = None,
     tiler: dict[str, Any] | None = None,
+    groups: Mapping[Path, str] | None = None,
+    whole_groups: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Score held-out normals and defects drawn on them, and set the thresholds.
 
-    Shows how far it is in ``progress``, by default in a bar of its own.
+    Shows how far it is in ``progress``, by default in a bar of its own. The intervals of false alarms are as wide as
+    the scores of normals that ``groups`` puts together, by file, go together; with ``whole_groups`` those stay in one
+    half.
 
     Raises:
         ValueError: If an argument is wrong, before any work, or the model is not the checkpoint's.
@@ -145,8 +149,9 @@ def run_calibration(
         trained = evenly_spread(list_readable("train_normals", train_normals), _SHOWN)
     strengths = tuple(sorted(set(settings.strengths)))
     plan = ScoringPlan(
-        held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed
-    )
+        held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed,
+        groups=groups, whole_groups=whole_groups,
+    )  # fmt: skip
 
     def score(items: Iterable[Item], size: int) -> None:
         score_items(network, checkpoint, items, inference=inference, batch_size=size, accelerator=settings.accelerator)

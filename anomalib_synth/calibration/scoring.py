@@ -49,6 +49,7 @@ class Row:
         inside: Largest value of the map within the mask, NaN without a map or a mask.
         nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
         place: Where in the map the largest value is: share of the width and of the height, None without a map.
+        group: Which normals it belongs to, ``""`` where nobody said.
     """
 
     role: Role
@@ -64,6 +65,7 @@ class Row:
     inside: float = math.nan
     nearest: float = math.nan
     place: tuple[float, float] | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

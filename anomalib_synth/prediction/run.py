@@ -119,7 +119,7 @@ class Prediction:
         )
         began = time.perf_counter()
         try:
-            with allow_large_images(), self._stop.on_interrupt():
+            with allow_large_images(), self._stop.on_signal():
                 self._detector.judge(self._timed(reading.batches(source)), self._take)
         except torch.OutOfMemoryError as error:
             size = self._settings.batch_size

@@ -52,23 +52,23 @@ class StopRequest:
         self.asked = False
 
     @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Have the first Ctrl-C ask to stop, and the next one interrupt."""
+    def on_signal(self) -> Iterator[None]:
+        """Have the first Ctrl-C or SIGTERM (as service managers send) ask to stop, and the next one interrupt."""
         if threading.current_thread() is not threading.main_thread():  # which alone hears signals
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = True
 
-        signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class FolderSource:
