@@ -21,7 +21,12 @@ from tests.unit.models.small_diffusion import make_pipeline
 CONFIGS = Path(__file__).parents[2] / "configs"
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
 TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
-ADDITIONS = {"weighted": "QualityWeightingCallback", "two_stage": "TwoStageTrainingCallback"}  # to another overlay
+ADDITIONS = {  # to another overlay
+    "weighted": "QualityWeightingCallback",
+    "two_stage": "TwoStageTrainingCallback",
+    "two_stage_physical": "TwoStageTrainingCallback",
+}
+STORED = {"stored", "two_stage"}  # what serves kept samples is not for the model below
 SHORT = {
     "max_epochs": 1,
     "limit_train_batches": 1,
@@ -169,7 +174,7 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "file",
-    [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "stored", "few_real_defects"}],
+    [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "few_real_defects", *STORED}],
     ids=lambda file: file.stem,
 )
 def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monkeypatch) -> None:
@@ -189,7 +194,7 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
         self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
 
     monkeypatch.setattr(Engine, "train", watch)
-    overlays = [CONFIGS / "synthesis" / "rule_based.yaml", file] if file.stem in ADDITIONS else [file]
+    overlays = [CONFIGS / "synthesis" / "literature.yaml", file] if file.stem in ADDITIONS else [file]
     run_cli(
         "train", "--config", str(base), *(f"--config={overlay}" for overlay in overlays),
         "--default_root_dir", str(tmp_path / "results"), *short(logger="true", limit_train_batches=4),
@@ -282,8 +287,9 @@ def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatc
     assert any(any(row) for row in labels)
 
 
+@pytest.mark.parametrize("overlays", [["stored"], ["literature", "two_stage"]], ids=["stored", "two_stage"])
 @pytest.mark.parametrize("model", ["anomalib.models.Supersimplenet", "anomalib.models.Glass"])
-def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monkeypatch) -> None:
+def test_stored_overlays_train_on_kept_samples(model, overlays, parts_root, tmp_path, monkeypatch) -> None:
     from anomalib.engine import Engine
 
     monkeypatch.chdir(tmp_path)
@@ -304,13 +310,11 @@ def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monk
         StoredGenerator, "__call__", lambda *args, **kwargs: served.append(draw(*args, **kwargs)) or served[-1]
     )
     arguments = [
-        "train", "--config", str(file), "--config", str(CONFIGS / "synthesis" / "stored.yaml"),
+        "train", "--config", str(file), *(f"--config={CONFIGS / 'synthesis' / name}.yaml" for name in overlays),
         "--default_root_dir", str(tmp_path), *short(logger="true", limit_train_batches=4), "--seed_everything", "0",
     ]  # fmt: skip
     if model.endswith("Glass"):
-        with pytest.raises(
-            ValueError, match=r"StoredGenerator gave a sample of another image than .*Give StoredGenerator `paired"
-        ):
+        with pytest.raises(ValueError, match=r"StoredGenerator .*brings images of its own. Give .* `paired"):
             run_cli(*arguments)
     else:
         run_cli(*arguments)
