@@ -11,9 +11,9 @@ if they respond somewhere in good images, :math:`\mu_H` and :math:`\sigma_H` are
 further. A deviation is poorly known from few normals, and fewer are held out for H than are available for N. So each
 :math:`\sigma` is an upper 95 % confidence limit: :math:`\sqrt{(m - 1) / \chi^2_{0.05}(m - 1)}` times the sample
 deviation over m normals. The fewer normals there are, the less the heads count. In the map, t is the quotient of these
-factors for N and for H: .98 with 300 normals, .47 with 20. If the heads learned n real defects with masks, then t is 1
-+ n / 5 times as large, because the heads then know real defects better than a distance does. The score does not change:
-N must still find defects of other kinds.
+factors for N and for H: .98 with 300 normals, .47 with 20. If the heads learned n real defects with masks, then t is
+1 + n / 5 times as large: by then the heads know real defects better than a distance does. The score does not change: N
+must still find defects of other kinds.
 
 The model returns the inverse hyperbolic sine of map and score, which changes no ranking. Gross defects are a hundred
 deviations away and faint ones five; anomalib scales scores to [0, 1] by the largest and smallest of the validation set
