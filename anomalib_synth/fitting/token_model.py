@@ -100,7 +100,11 @@ def train_token_model(
 def prepare_batch(
     tokenizer: WindowTokenizer, batch: WindowBatch, reader: CaptionReader, frozen: int, length: int
 ) -> TokenBatch:
-    """Encode a batch as an edit would: the defect's tokens in the mask, elsewhere those of the hidden source."""
+    """Encode a batch as in an edit.
+
+    Inside the mask, the tokens are the defect's; elsewhere they are those of the source with the mask filled from
+    around.
+    """
     z = tokenizer.encode(fill_from_around(batch.source, batch.mask))
     wanted = tokenizer.encode(batch.image)
     source, _ = tokenizer.tokenize(z)
