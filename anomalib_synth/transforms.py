@@ -131,8 +131,8 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
         masks = [value for value in flat_inputs if isinstance(value, tv_tensors.Mask)]
         if len(masks) != 1:
             msg = (
-                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, nobody "
-                "would know the image is anomalous. Datamodules without masks (classification) call augmentations "
+                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, the "
+                "image could not be labelled anomalous. Datamodules without masks (classification) call augmentations "
                 "with the image alone; wrap yours in anomalib_synth.data.SyntheticDataModule with 'train' in `splits`."
             )
             raise ValueError(msg)

@@ -16,7 +16,7 @@ from anomalib_synth.demo.scene import (
     soft_step,
 )
 
-# name, centre u, centre v, turn in degrees, populated
+# centre u, centre v, turn in degrees, populated; for chips, pins per side
 _PASSIVES = (
     (-92, -92, 0, True), (-62, -92, 0, True), (-32, -92, 0, True), (-2, -92, 0, False), (92, -34, 90, True),
     (92, -4, 90, True), (92, 26, 90, True), (92, 56, 90, False), (-96, 4, 90, True), (-96, 34, 90, True),

@@ -100,7 +100,7 @@ class Bundle:
         try:
             state = load(self._read(name, most=most))
         except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-            raise self._misfit(name, f"it is not a safetensors file ({error})") from error
+            raise self._misfit(name, f"it is no safetensors file ({error})") from error
         misshapen = [
             (key, value.shape, wanted[key].shape)
             for key, value in state.items()
@@ -113,7 +113,7 @@ class Bundle:
             raise self._misfit(name, misfit)
         odd = sorted(key for key, value in state.items() if value.dtype not in _DTYPES or not value.isfinite().all())
         if odd:
-            raise self._misfit(name, f"{odd[0]!r} holds values that are not finite floats of 16 to 64 bits")
+            raise self._misfit(name, f"{odd[0]!r} holds values that are no finite numbers of 16 to 64 bits")
         model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
         return model.eval().requires_grad_(False)
 

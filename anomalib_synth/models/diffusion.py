@@ -123,7 +123,7 @@ class DiffusionEditor:
         if (folder / INDEX).is_file():
             return folder
         if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in {"..", "~"}:
-            msg = f"`pipeline` {self.pipeline!r} is no pipeline of diffusers: it has no {INDEX}. {_remedies('')}"
+            msg = f"`pipeline` {self.pipeline!r} is not a diffusers pipeline: it has no {INDEX}. {_remedies('')}"
             raise ValueError(msg)
         fetch = import_diffusers().DiffusionPipeline.download
         try:

@@ -43,7 +43,7 @@ class JanusCheckpoint:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not is_janus(self.path):
-            msg = f"{str(path)!r} is not a Janus model of transformers: no config.json there has `model_type` janus."
+            msg = f"{str(path)!r} is no Janus model of transformers: no config.json there has `model_type` janus."
             raise ValueError(msg)
 
     @cached_property

@@ -91,8 +91,8 @@ def fit_normality(
         raise ValueError(msg)
     if not fits and int(model.fingerprint) != normals.fingerprint():
         msg = (
-            "The Gaussians of this DiscriminativePadim were fitted to other normal images than those of this training "
-            "set. Train a new model, or give the images it was trained on."
+            "This DiscriminativePadim has Gaussians of other normal images than those of this training set. Train a "
+            "new model, or give the images it was trained on."
         )
         raise ValueError(msg)
     if fits:

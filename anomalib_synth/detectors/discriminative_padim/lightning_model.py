@@ -233,7 +233,7 @@ class DiscriminativePadim(AnomalibModule):
         if total == float("inf"):
             msg = (
                 "DiscriminativePadim's learning rate follows the run's length, but this run has none. Set "
-                "`trainer.max_steps` (800 serve most products) or `trainer.max_epochs`."
+                "`trainer.max_steps` (800 suit most products) or `trainer.max_epochs`."
             )
             raise ValueError(msg)
         heads = [p for p in self.model.parameters() if p.requires_grad]

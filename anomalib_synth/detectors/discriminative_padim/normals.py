@@ -91,7 +91,7 @@ def hold_out(keys: Sequence[bytes], *, share: float) -> torch.Tensor:
 
     Args:
         keys: Digests of the n normals.
-        share: Share of the normals to hold out, in (0, 1); at least two are held out, at most half.
+        share: Share of the normals to hold out, in (0, 1); at least two are held out, but never more than half.
 
     Returns:
         (n,) bool, True for held-out normals.
