@@ -59,8 +59,8 @@ def find_anomaly_input(model: AnomalibModule) -> AnomalyInput:
     msg = (
         f"SynthesisCallback cannot be used with {type(model).__name__}: this model does not learn from anomalies. "
         "Use `anomalib_synth.data.SyntheticDataModule` to give it a synthetic validation set for its threshold, or "
-        "train DiscriminativePadim, RealNet, Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, or a model of "
-        "your own with the class attribute `learns_from_labels = True`."
+        "train DiscriminativePadim, RealNet, Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, or a model "
+        "of your own with the class attribute `learns_from_labels = True`."
     )
     raise ValueError(msg)
 
