@@ -1,4 +1,4 @@
-"""Kernels of thin physical defects. Pure functions of a window and parameters (each (N, 1, 1, 1))."""
+"""Kernels of thin physical defects: pure functions of a window and parameters, each (N, 1, 1, 1)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SCRATCH_NODES, _TRUNK_NODES, _BRANCH_NODES, _FIBRE_NODES = 25, 49, 17, 33
 
 
 def scratch(window: Window, params: Params) -> Layer:
-    """Grooves that a hard particle cut: pressure varies along them, and the material thrown up catches the light.
+    """Scratches by a hard particle: grooves of varying pressure, with a raised rim that catches the light.
 
     Params:
         cos, sin: direction; length: pixels; width: of the whole bundle, pixels; lines: grooves in it, 1 to 5;
-        bend: sagitta as a share of the length; wobble: pixels; skip: how easily it lifts off, [0, 1];
+        bend: sagitta as a share of the length; wobble: pixels; skip: how easily the particle lifts off, [0, 1];
         depth: tone of the groove, [-1, 1]; burr: tone of the rim, [0, 1]; light_x, light_y: towards the light, unit;
         noise: seed.
     """
@@ -55,13 +55,13 @@ def scratch(window: Window, params: Params) -> Layer:
 
 
 def crack(window: Window, params: Params) -> Layer:
-    """A fracture: a self-affine line that tapers towards its ends, with finer branches; little light leaves it.
+    """A crack: a dark self-affine line that tapers towards its ends, with finer branches.
 
     Params:
         cos, sin: direction; length, width: pixels; jag: height of the zigzag as a share of the length;
-        tone: [-1, 1]; noise: seed; middle_x, middle_y: middle of the whole crack from the trunk's, pixels;
-        for each branch b of 0 to 4 - from_b: where it leaves the trunk, [0, 1]; cos_b, sin_b: direction
-        relative to the trunk's; length_b: pixels, 0 for none.
+        tone: of the gap, [-1, 1]; noise: seed; middle_x, middle_y: middle of the whole crack relative to the trunk's,
+        pixels; for each branch b of 0 to 4 - from_b: where the branch leaves the trunk, [0, 1]; cos_b, sin_b: direction
+        relative to the trunk's; length_b: pixels, 0 for no branch.
     """
     flat = {name: value.view(-1, 1) for name, value in params.items()}
     seed, length, width = flat["noise"], flat["length"], flat["width"]
@@ -117,7 +117,7 @@ def fibre(window: Window, params: Params) -> Layer:
     distance = stroke_distance(window, x, y, half, torch.full_like(blur, 0.7))
     body = smoothstep(distance, 0.6, -0.6)
     sheen = smoothstep(distance, -0.1 * params["width"], -0.5 * params["width"]) * params["sheen"]
-    sheen = sheen * smoothstep(params["width"], 2.0, 4.0)  # a thinner one would only alias
+    sheen = sheen * smoothstep(params["width"], 2.0, 4.0)  # on a thinner fibre the sheen would alias
     aside_x, aside_y = params["shadow_x"].view(-1, 1, 1), params["shadow_y"].view(-1, 1, 1)
     shadow = smoothstep(stroke_distance(window, x + aside_x, y + aside_y, half, blur), blur, -0.5 * blur)
     paint = shade(colour(params, window.image), sheen)
@@ -125,12 +125,12 @@ def fibre(window: Window, params: Params) -> Layer:
 
 
 def thread_pull(window: Window, params: Params) -> Layer:
-    """A pulled thread: it lies tight and proud, the weave around it is drawn in and puckers across it.
+    """A pulled thread: the thread is tight and raised; the weave around it is drawn in and puckers.
 
     Params:
-        cos, sin: direction; length, width: pixels, of the thread; reach: pixels on either side that are drawn in;
-        pull: share of the distance drawn in, [0, 0.8]; pucker: tone of the folds, [0, 0.5]; pitch: pixels between
-        folds; tone: of the thread, [-1, 1]; wobble: pixels; noise: seed.
+        cos, sin: direction; length, width: of the thread, pixels; reach: width of the drawn-in strip on either side,
+        pixels; pull: share of the distance by which it is drawn in, [0, 0.8]; pucker: tone of the folds, [0, 0.5];
+        pitch: distance of the folds, pixels; tone: of the thread, [-1, 1]; wobble: pixels; noise: seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     seed, cell = params["noise"].flatten(), params["length"].flatten() / 4
