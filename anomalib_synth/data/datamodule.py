@@ -55,9 +55,9 @@ class SyntheticDataModule(AnomalibDataModule):
     ``"val"`` and ``"test"`` become held-out normals, a share of which carries a defect. They are the wrapped
     datamodule's own normals of that split, or else normals taken out of the training set, so no defect is ever drawn
     on a training image; copies of one image count once, whatever their names. Real defects of a split you name are left
-    out. The splits are rendered once at the size of the files and kept under ``root/<name>-<category>/<digest>``, where
-    the digest covers the generator, the image files, the shares and the seed: same inputs, same bytes. ``"train"``
-    draws defects while training, new ones in every epoch.
+    out. The splits are rendered once at the size of the files and kept as stores under
+    ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files, the shares and the
+    seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
 
     Labels follow what the model sees. A defect that its own transform leaves out, by cropping, is drawn again while
     training; in a kept split its image is normal. Masks get smaller by any overlap, so no thin defect loses its mask.

@@ -12,7 +12,7 @@ from torch import nn
 from anomalib_synth.detectors.folding import fold_batch_norms
 from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.completeness import shorten_state_error
-from anomalib_synth.models.timm_weights import load_network
+from anomalib_synth.models.timm_weights import load_timm_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,8 @@ class FrozenBackbone(nn.Module):
             OSError: If the weights cannot be read; the message says what to do on a machine without a network.
         """
         try:
-            source = load_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
-        except Exception as error:  # timm and its hub raise many kinds of errors
+            source = load_timm_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
+        except Exception as error:  # timm and its hub raise many kinds
             reason = shorten_state_error(error)
             msg = (
                 f"The weights of backbone {self.name!r} could not be read"

@@ -16,7 +16,7 @@ from anomalib_synth.models.bundle import load_bundle
 from anomalib_synth.models.completeness import shorten_state_error
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.models.threads import one_thread
-from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_network
+from anomalib_synth.models.timm_weights import LOCAL_DIR, check_folder, load_timm_network
 from anomalib_synth.registration import BACKBONE_NAME
 
 DEFAULT_EMBEDDER = f"timm:{BACKBONE_NAME}"
@@ -75,7 +75,7 @@ class TimmEmbedder:
                 levels = _choose_levels(plain.feature_info.reduction())
                 options: dict[str, Any] = {"features_only": True, "out_indices": levels}
                 if self.pretrained:
-                    model = load_network(self.model_name, **options)
+                    model = load_timm_network(self.model_name, **options)
                 else:
                     model = timm.create_model(self.model_name, pretrained=False, **options)
         except Exception as error:

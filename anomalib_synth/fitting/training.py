@@ -57,14 +57,14 @@ class TrainingResult:
     history: list[tuple[int, float]]
 
 
-def list_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Return the parameters that are trained."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def make_adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return AdamW for all parameters."""
-    return torch.optim.AdamW(list_parameters(model), betas=(0.9, 0.98), weight_decay=0.01)
+    return torch.optim.AdamW(trained_parameters(model), betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def train(
@@ -96,7 +96,7 @@ def train(
     Raises:
         ValueError: If a loss is not finite, or ``checkpoint`` exists but cannot be read.
     """
-    parameters = list_parameters(model)
+    parameters = trained_parameters(model)
     optimizer = make_optimizer(model)
     step, best, since, history, best_state = 0, math.inf, 0, [], _copy(model)
     if checkpoint is not None and checkpoint.is_file():

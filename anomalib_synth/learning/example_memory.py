@@ -11,7 +11,7 @@ import torch
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.defects import DEFECT
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures, digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures, digest_values
 from anomalib_synth.detectors.discriminative_padim.targets import make_targets
 from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures
 from anomalib_synth.functional.field_of_view import CoverageMask
@@ -121,13 +121,13 @@ class ExampleMemory:
             keep: Whether to keep the example; False keeps nothing but its features.
         """
         seen, seen_marks = self.look(image, marks)
-        key = digest_pixels(seen)
+        key = digest_values(seen)
         self.features.raw(seen, key)
         targets: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
         if seen_marks is not None:
             mask = (seen_marks == DEFECT)[None]
             targets = pack_targets([make_targets(mask, seen_marks[None], grid) for grid in self._grids])
-        behind = None if source is None else digest_pixels(self.look(source)[0])
+        behind = None if source is None else digest_values(self.look(source)[0])
         example = Example(
             role=role, name=name, key=key, behind=behind, targets=targets, certain=certain, drawn_on=drawn_on
         )  # fmt: skip

@@ -19,7 +19,7 @@ _FORBIDDEN_ARGUMENTS = ("pretrained", "checkpoint_path", "cache_dir", "scriptabl
 _HEADS = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.")  # features do not need these
 
 
-def load_network(name: str, *, weights: Path | None = None, **options: Any) -> nn.Module:
+def load_timm_network(name: str, *, weights: Path | None = None, **options: Any) -> nn.Module:
     """Return a pretrained timm network after checking that every weight was read.
 
     Args:

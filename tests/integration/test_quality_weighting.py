@@ -26,11 +26,11 @@ from tests.integration.models import (
     make_engine,
     make_folder,
     make_glass,
+    make_realnet,
     make_supersimplenet,
     make_uninet,
     resize_only,
 )
-from tests.integration.test_realnet import make_realnet
 
 if TYPE_CHECKING:
     from pathlib import Path

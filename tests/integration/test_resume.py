@@ -12,8 +12,7 @@ from lightning.pytorch import Callback, seed_everything
 from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.generators import RuleBasedGenerator
-from tests.integration.models import make_engine, make_folder, make_glass, make_supersimplenet
-from tests.integration.test_realnet import make_realnet
+from tests.integration.models import make_engine, make_folder, make_glass, make_realnet, make_supersimplenet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

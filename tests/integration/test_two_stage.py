@@ -20,8 +20,8 @@ from anomalib_synth.images import digest_images
 from anomalib_synth.store import StoreError
 from tests.conftest import save_images
 from tests.contract import render_normals
+from tests.integration.config_runs import BASE, CONFIGS, run_cli, short
 from tests.integration.models import fit, make_dsr, make_engine, make_glass, make_supersimplenet
-from tests.integration.test_configs import BASE, CONFIGS, run_cli, short
 
 ORDERS = ["two_stage", "reverse", "mixed", "rule_only", "fine_only"]
 RULE, FINE = "cutout", "scratch"

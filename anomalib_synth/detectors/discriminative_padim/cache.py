@@ -155,6 +155,6 @@ class KeptFeatures:
         self._places[key] = (start, array.size)
 
 
-def digest_pixels(image: torch.Tensor) -> bytes:
+def digest_values(image: torch.Tensor) -> bytes:
     """Return a digest of an image's values."""
     return blake2b(image.detach().cpu().contiguous().numpy(), digest_size=16).digest()

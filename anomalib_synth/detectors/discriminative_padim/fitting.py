@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.detectors.batches import drawn_rows
-from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import digest_values
 from anomalib_synth.detectors.discriminative_padim.normality import PositionMoments
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
 from anomalib_synth.detectors.statistics import ChannelStatistics
@@ -118,7 +118,7 @@ def _raw_features(
         for image, name in normal_images(batch):
             if fits and not len(normals):
                 model.make_room((image.shape[-2], image.shape[-1]))
-            key = digest_pixels(image)
+            key = digest_values(image)
             if normals.add(image, key, name):
                 yield features.raw(image, key)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.detectors.batches import count_normal_batches, drawn_rows, marks_of, mask_of, normal_batches
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_values
 from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality, image_names
 from anomalib_synth.detectors.discriminative_padim.losses import head_losses
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
@@ -99,10 +99,10 @@ class HeadTraining:
 
     def _request(self, image: torch.Tensor, source: torch.Tensor | None) -> tuple[Request, int]:
         """Return the request for an image's features, and the index of the normal behind it, -1 if that is unknown."""
-        key = digest_pixels(image)
+        key = digest_values(image)
         if source is None:
             return Request(image, key, None, None), -1
-        behind = key if torch.equal(source, image) else digest_pixels(source)
+        behind = key if torch.equal(source, image) else digest_values(source)
         place = self._normals.find(source, behind)
         return Request(image, key, *((source, behind) if place >= 0 else (None, None))), place
 

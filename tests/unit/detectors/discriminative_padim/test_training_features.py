@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_values
 from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures
 from tests.unit.detectors.discriminative_padim.test_parts import Pyramid
@@ -39,7 +39,7 @@ def model() -> DiscriminativePadimModel:
 def requests() -> list[Request]:
     """Twenty images; every other one was drawn on the one before."""
     images = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    keys = [digest_pixels(image) for image in images]
+    keys = [digest_values(image) for image in images]
     return [
         Request(image, key, images[n - n % 2], keys[n - n % 2])
         for n, (image, key) in enumerate(zip(images, keys, strict=True))

@@ -16,7 +16,7 @@ from anomalib_synth.generators import AutoregressiveGenerator, Family, RuleBased
 from anomalib_synth.generators.families import registry
 from anomalib_synth.generators.families.registry import OWN, REGISTRY, own_modules, register_family
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "own_family.py"
+EXAMPLE = Path(__file__).parents[4] / "examples" / "own_family.py"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from tests.contract import render_normals
-from tests.unit.fitting.test_bundle import SMALL
+from tests.unit.fitting.small_settings import SMALL
 from tests.unit.models.small_clip import make_clip
 
 pytest.importorskip("open_clip", reason="the extra `clip` is not installed")

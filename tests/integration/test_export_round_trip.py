@@ -7,7 +7,7 @@ import pytest
 
 from anomalib_synth.defects import list_defects
 from anomalib_synth.store import SampleStore, export_coco, export_mvtec, export_yolo
-from tests.unit.store.test_export import hard_masks, make_masked_store
+from tests.unit.store.samples import hard_masks, make_masked_store
 
 
 @pytest.fixture

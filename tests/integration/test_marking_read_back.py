@@ -12,7 +12,7 @@ from anomalib_synth.defects import DEFECT, GOOD, UNKNOWN, list_defect_images, li
 from anomalib_synth.images import read_mask
 from anomalib_synth.report.marking_list import MarkingList
 from tests.unit.report.defect_images import BOX, make_parts
-from tests.unit.report.test_marking_session import Person, open_session
+from tests.unit.report.person import Person, open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
