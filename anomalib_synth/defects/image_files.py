@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from anomalib_synth.images import SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_logger = logging.getLogger(__name__)
 
 _GOOD = "good"
 
@@ -102,7 +106,9 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
                 "a folder of images and their masks, or images."
             )
             raise ValueError(msg)
-        images = [file for file in list_images(folder, name).paths if _is_image(file, folder, marks)]
+        listing = list_images(folder, name)
+        _say_once(listing.note(), name)
+        images = [file for file in listing.paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
         if not chosen:
             raise ValueError(describe_empty(defects, name))
@@ -120,6 +126,13 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         raise ValueError(describe_empty(defects, name))
     unique = list({file.resolve(): file for file in listed}.values())
     return ImageFiles(unique, unique, None)
+
+
+@cache
+def _say_once(note: str, name: str) -> None:
+    """Name what is left out of a folder, which is listed several times in a run."""
+    if note:
+        _logger.warning("`%s`: %s", name, note)
 
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:
