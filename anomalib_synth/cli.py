@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anomalib_synth.commands.names import suggest
+from anomalib_synth.commands.suggestions import suggest_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ def main(args: list[str] | None = None) -> None:
         print(_greet(given))
         return
     if name not in COMMANDS:
-        _refuse(f"there is no command {given[0]!r}.{suggest(name, COMMANDS)} `{PROGRAM} --help` lists them.")
+        _refuse(f"there is no command {given[0]!r}.{suggest_names(name, COMMANDS)} `{PROGRAM} --help` lists them.")
     warnings.filterwarnings("ignore", category=FutureWarning, module="timm|anomalib")  # one says what the other imports
     from anomalib_synth.commands.arguments import parse_arguments
 

@@ -24,7 +24,7 @@ class Provenance:
         family: Kind of defect, ``""`` when there is none.
         params: Parameters of the draw that was kept, as plain numbers.
         measured: What the checks measured of the draw that was kept: ``area``, ``visibility``, ``agreement`` and
-            ``foreground``, see :class:`anomalib_synth.generators.checks.Verdict`.
+            ``foreground``, see :class:`anomalib_synth.generators.checks.CheckResult`.
         version: Version of the package.
         prompt: What was drawn, as a text, where the generator draws texts; else ``""``.
         asked: What the call asked for of this sample: ``prompt``, ``prompt_to`` and ``mix``, those that it named. The
@@ -101,17 +101,17 @@ class AnomalySample:
             provenance=[record for sample in samples for record in sample.provenance],
         )
 
-    def place(self, rows: list[int], part: AnomalySample) -> None:
+    def place(self, rows: list[int], other: AnomalySample) -> None:
         """Write the rows of another sample over the named rows of this one, in place."""
-        if rows and not torch.equal(self.source[rows], part.source):
+        if rows and not torch.equal(self.source[rows], other.source):
             self.source = self.source.clone()
-            self.source[rows] = part.source
+            self.source[rows] = other.source
         for name in ("image", "mask", "quality", "accepted"):
-            getattr(self, name)[rows] = getattr(part, name)
+            getattr(self, name)[rows] = getattr(other, name)
         for position, row in enumerate(rows):
-            self.caption[row] = part.caption[position]
-            self.reason[row] = part.reason[position]
-            self.provenance[row] = part.provenance[position]
+            self.caption[row] = other.caption[position]
+            self.reason[row] = other.reason[position]
+            self.provenance[row] = other.provenance[position]
 
     def __len__(self) -> int:
         """Return the number of rows."""

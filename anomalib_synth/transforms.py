@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import AnomalyGenerator
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.generators.validation import to_unit_range
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
         rows = [0] * batch_shape[0] if self.same_on_batch else range(batch_shape[0])
         seeds = torch.tensor([hash64(self.generator.seed, torch.initial_seed(), self._calls, row) for row in rows])
         self._calls += 1
-        drawn = [Draws(hash64(seed, "chance")).unit() < self.probability for seed in seeds.tolist()]
+        drawn = [RandomStream(hash64(seed, "chance")).unit() < self.probability for seed in seeds.tolist()]
         return {
             "seeds": seeds,
             "batch_prob": torch.tensor(drawn, dtype=torch.float32),
@@ -152,7 +152,7 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
         seed = hash64(self.generator.seed, torch.initial_seed(), self._calls)
         self._calls += 1
         params: dict[str, Any] = {"target": image, "sample": None}
-        if not bool(mask.any()) and Draws(hash64(seed, "chance")).unit() < self.probability:
+        if not bool(mask.any()) and RandomStream(hash64(seed, "chance")).unit() < self.probability:
             sample = self.generator(to_unit_range(image[None]), seeds=[seed])
             if bool(sample.accepted[0]):
                 params["sample"] = sample

@@ -46,7 +46,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.callbacks import LearningRateDecayCallback, SynthesisCallback
-from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.comparison.trial_metrics import ModelOutputs
 from anomalib_synth.comparison.trial_metrics import measure as measure_outputs

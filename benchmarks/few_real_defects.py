@@ -49,7 +49,7 @@ from scipy import ndimage
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
-from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
 from anomalib_synth.defects import DEFECT
@@ -58,9 +58,9 @@ from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
 from anomalib_synth.images import decode_mask
 from anomalib_synth.learning.collecting import TrainingReader, draw
+from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.examples import Example
-from anomalib_synth.learning.memory import Memory
-from anomalib_synth.learning.training import Lesson, train_heads
+from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
 from anomalib_synth.models import DiscriminativePadim
 
 KINDS = ("mask", "box", "image")
@@ -94,7 +94,7 @@ class Bench:
             )  # fmt: skip
             engine.fit(self.module, datamodule=datamodule)
         self.module.eval()
-        self.memory = Memory(work / category, self.module)
+        self.memory = ExampleMemory(work / category, self.module)
         self.read = TrainingReader(self.module)
         self.has_masks = (self.root / "ground_truth").is_dir()
         samples = {split: getattr(datamodule, f"{split}_data").samples for split in ("train", "val", "test")}
@@ -169,8 +169,8 @@ class Bench:
         defects = self.learn(chosen[:count], kind, seed)
         begin = time.perf_counter()
         reference = ReferenceNormals(self.module.model, self.memory.features, self.memory.normals())
-        lesson = Lesson(steps=STEPS, seed=seed, looks_from=0.4)
-        train_heads(self.module.model, self.memory, reference, lesson, defects=defects)
+        settings = HeadTrainingSettings(steps=STEPS, seed=seed, looks_from=0.4)
+        train_heads(self.module.model, self.memory, reference, settings, defects=defects)
         seconds = time.perf_counter() - begin
         keep = [place for place in range(len(self.test)) if place not in chosen]
         classes = Counter(self.tested[place].parent.name for place in chosen[:count])

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from anomalib_synth.generators import StoredGenerator
-from anomalib_synth.report.desk import ReviewDesk
+from anomalib_synth.report.review_session import ReviewSession
 from anomalib_synth.store import (
     Record,
     SampleStore,
@@ -91,7 +91,7 @@ def make_store(path: Path, count: int = 6) -> SampleStore:
     ids = [record.id for record in store.records]
     store.decide(ids[:2], accepted=False)
     store.decide(ids[1:3], accepted=True)
-    store.write_verdicts(
+    store.write_filter_results(
         {ids[3]: {"reason": "too odd", "similarity": 0.4}, ids[4]: {"reason": "", "similarity": 0.9}}, {}
     )
     inputs = [{"name": f"{n}.png", "content": hash_bytes(b"%d" % n), "reason": ""} for n in range(3)]
@@ -190,10 +190,10 @@ def use(path: Path, out: Path, *, export: bool) -> None:
     kept = [store.is_accepted(record) for record in store.records]
     measure_costs(store.records, kept)
     _ = store.quarantined
-    desk = ReviewDesk(store)
-    page = desk.page("sort=quality&find=a")
+    session = ReviewSession(store)
+    page = session.page("sort=quality&find=a")
     for sample in page["samples"][:2]:
-        json.dumps(desk.detail(sample["id"]), allow_nan=False)
+        json.dumps(session.detail(sample["id"]), allow_nan=False)
     if any(kept):
         _ = StoredGenerator(path).files_digest
         if export:

@@ -33,7 +33,7 @@ from anomalib_synth.prediction.checkpoint_detector import open_checkpoint
 from anomalib_synth.prediction.exported_detector import ExportedDetector
 from anomalib_synth.prediction.journal import Journal
 from anomalib_synth.prediction.run import Prediction, PredictionSettings
-from anomalib_synth.prediction.watching import FolderSource, Stop
+from anomalib_synth.prediction.watching import FolderSource, StopRequest
 
 if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
@@ -87,7 +87,7 @@ def time_ours(detector: Detector, images: Path, out: Path, batch_size: int) -> t
     journal = Journal(out, detector.about, WhitePoint())
     with journal.opened():
         settings = PredictionSettings(batch_size=batch_size)
-        prediction = Prediction(detector, journal, settings, white_point=WhitePoint(), stop=Stop())
+        prediction = Prediction(detector, journal, settings, white_point=WhitePoint(), stop=StopRequest())
         summary = prediction.run(FolderSource(images))
     return summary.seconds, summary.counts["defect"]
 

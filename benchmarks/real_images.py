@@ -71,10 +71,10 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import describe_interval
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator, ScoredGenerator, StoredGenerator
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.models import RealNet
 
 if TYPE_CHECKING:

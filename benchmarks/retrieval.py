@@ -148,19 +148,19 @@ def measure(category: Path, embedders: list[str], args: argparse.Namespace) -> l
     areas = {kind: mask.flatten(1).mean(1).numpy() for kind, (_, _, mask) in planted.items()}
     rows = []
     for name, keeper in frozen.items():
-        verdicts = {kind: keeper.judge(*sample) for kind, sample in planted.items()}
+        judgements = {kind: keeper.judge(*sample) for kind, sample in planted.items()}
         row = {"category": category.name, "embedder": name, "side": f"{args.sides[0]:g}-{args.sides[1]:g}"}
         row["window_share"] = args.window_share
         row |= {"normals": count, "held_out": len(held_out), "lower": round(keeper.lower, 4)}
         for kind in BAD:
-            by = "visibility" if kind == "no_op" else "similarity"
-            values = [[getattr(verdict, by) for verdict in verdicts[which]] for which in ("good", kind)]
+            by = "smoothed_visibility" if kind == "no_op" else "similarity"
+            values = [[getattr(judgement, by) for judgement in judgements[which]] for which in ("good", kind)]
             row[f"auc_{kind}"] = round(auc(*values), 3)
         row["auc_area"] = round(auc(-areas["good"], -np.concatenate([areas[kind] for kind in BAD])), 3)
         for kind in BAD:
-            row[f"refused_{kind}"] = round(np.mean([not verdict.kept for verdict in verdicts[kind]]), 3)
+            row[f"refused_{kind}"] = round(np.mean([not judgement.kept for judgement in judgements[kind]]), 3)
         row["refused_bad"] = round(np.mean([row[f"refused_{kind}"] for kind in BAD]), 3)
-        row["kept_good"] = round(np.mean([verdict.kept for verdict in verdicts["good"]]), 3)
+        row["kept_good"] = round(np.mean([judgement.kept for judgement in judgements["good"]]), 3)
         rows.append(row)
     return rows
 

@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import describe_interval, estimate_mean
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import derive_seeds

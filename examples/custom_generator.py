@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from anomalib_synth.generators import Condition, Proposal, ProposingGenerator
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 
 
 class BrightSpotGenerator(ProposingGenerator):
@@ -31,7 +31,7 @@ class BrightSpotGenerator(ProposingGenerator):
         """Propose one spot for each row, from that row's seed alone."""
         del part, condition
         side = min(self.side, *images.shape[-2:])
-        draws = [Draws(seed) for seed in seeds]
+        draws = [RandomStream(seed) for seed in seeds]
         yield Proposal(
             rows=rows,
             top=[rng.integer(0, images.shape[2] - side) for rng in draws],

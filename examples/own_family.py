@@ -9,10 +9,10 @@ import torch
 
 from anomalib_synth.functional.layers import Layer, Window
 from anomalib_synth.generators import Family, Frame, RuleBasedGenerator, register_family
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 
 
-def draw_drip(rng: Draws, frame: Frame) -> dict[str, float]:
+def draw_drip(rng: RandomStream, frame: Frame) -> dict[str, float]:
     """Draw the parameters: the window's size, the drop's radius and its tone."""
     length = frame.draw_size(rng)
     return {"extent_y": length, "extent_x": length / 2, "radius": length / 5, "tone": rng.uniform(0.0, 0.3)}

@@ -26,7 +26,7 @@ from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.families import PHYSICAL
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from anomalib_synth.generators.textures import ProceduralTextures
 from anomalib_synth.models.bundle import DEFAULT, Bundle
 
@@ -53,7 +53,7 @@ def render_parts(folder: Path, count: int) -> list[torch.Tensor]:
 def render_textures(count: int) -> list[torch.Tensor]:
     """Return procedural textures, half of them grey."""
     textures = ProceduralTextures()
-    cut = [textures.cut(Draws(seed), (192, 192), 3) for seed in range(count)]
+    cut = [textures.cut(RandomStream(seed), (192, 192), 3) for seed in range(count)]
     cut = [image.mean(0, keepdim=True).expand(3, -1, -1) if n % 2 else image for n, image in enumerate(cut)]
     return [(image.clamp(0, 1) * 255).round().to(torch.uint8).contiguous() for image in cut]
 

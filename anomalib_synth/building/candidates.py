@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.building.materials import Folders
+    from anomalib_synth.building.data_folders import DataFolders
 
 MODELS = ("discriminative_padim", "patchcore", "padim")  # as they are preferred where nothing tells them apart
 LABELS = {"discriminative_padim": "DiscriminativePadim", "patchcore": "PatchCore", "padim": "PaDiM"}
@@ -20,7 +20,7 @@ _BACKBONE: dict[str, Any] = {"backbone": "efficientnet_lite0_bundled", "layers":
 
 def make_config(
     name: str,
-    folders: Folders,
+    folders: DataFolders,
     generator: dict[str, Any],
     *,
     seed: int,
@@ -108,7 +108,7 @@ def _make_model(name: str, coreset: float) -> dict[str, Any]:
 
 
 def _bring_defects(
-    folders: Folders, generator: dict[str, Any], *, seed: int, distinct: int | None
+    folders: DataFolders, generator: dict[str, Any], *, seed: int, distinct: int | None
 ) -> list[dict[str, Any]]:
     drawn = {"generator": generator, "probability": 0.5, "seed": seed, "grid_every_n_epochs": 0}
     if distinct is not None:

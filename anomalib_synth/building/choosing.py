@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anomalib_synth.building.candidates import LABELS, LEARNS
-from anomalib_synth.calibration.cells import KeptImages, draw_cell, plan_cells
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.defect_sets import KeptImages, draw_defect_set, plan_defect_sets
 from anomalib_synth.calibration.scoring import Item, Row, score_items
 from anomalib_synth.calibration.training_run import read_inference
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.images import Normal, digest_image, list_images, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from anomalib_synth.building.materials import Folders
+    from anomalib_synth.building.data_folders import DataFolders
 
 STRENGTHS = (0.3, 0.6)  # of the defects that compare models: neither invisible nor found by all
 _ENOUGH = 5  # real defects that have a say
@@ -51,7 +51,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class CandidateResult:
     """How one model stands, for the report.
 
     Args:
@@ -75,7 +75,7 @@ class Standing:
 
 def score_candidate(
     checkpoint: Path,
-    folders: Folders,
+    folders: DataFolders,
     generator: dict[str, Any],
     *,
     per_choice: int,
@@ -99,11 +99,11 @@ def score_candidate(
     network, config = load_model(None, checkpoint, read_checkpoint(checkpoint))
     drawing = build_generator(generator)
     drawing.prepare(read_tensor(path, "normals") for path in list_images(folders.train).paths[:256])
-    cells = plan_cells(drawing, STRENGTHS, max(1, per_choice // len(STRENGTHS)))
+    defect_sets = plan_defect_sets(drawing, STRENGTHS, max(1, per_choice // len(STRENGTHS)))
     files = list_images(folders.validation).paths
     normals = [Normal(path=path, name=path.name, content=digest_image(path)) for path in files]
     real = [] if folders.defects is None else list_images(folders.defects, "defects").paths
-    total = len(files) + len(real) + sum(cell.count for cell in cells)
+    total = len(files) + len(real) + sum(defect_set.count for defect_set in defect_sets)
     rows: list[Row] = []
 
     def items() -> Iterator[Item]:
@@ -113,8 +113,8 @@ def score_candidate(
                 rows.append(Row(role=role, path=str(path)))  # type: ignore[arg-type]
                 yield Item(row=rows[-1], image=keep(path))
                 advance(len(rows) / total)
-        for cell in cells:
-            for row, item in draw_cell(cell, normals, keep, seed=seed):
+        for defect_set in defect_sets:
+            for row, item in draw_defect_set(defect_set, normals, keep, seed=seed):
                 rows.append(row)
                 if item is not None:
                     yield item
@@ -133,7 +133,7 @@ def score_candidate(
     return Scores(good=by_role["measure"], synthetic=by_role["synthetic"], real=by_role["real"], seconds=seconds)
 
 
-def choose(scores: Mapping[str, Scores], *, learned: bool = False) -> tuple[str, str, list[Standing]]:
+def choose(scores: Mapping[str, Scores], *, learned: bool = False) -> tuple[str, str, list[CandidateResult]]:
     """Return the model that is taken, the grounds in words, and how each stands.
 
     DiscriminativePadim has learned from defects drawn alike, so the drawn ones speak for it: what is left of them is
@@ -157,7 +157,7 @@ def choose(scores: Mapping[str, Scores], *, learned: bool = False) -> tuple[str,
             if own.real:
                 against["real"] = lead(own, scores[taken], "real")
         standings.append(
-            Standing(
+            CandidateResult(
                 name=name,
                 synthetic=auroc(own.good, own.synthetic),
                 real=auroc(own.good, own.real) if own.real else None,

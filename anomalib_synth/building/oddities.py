@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.building.look import Look
+    from anomalib_synth.building.image_facts import ImageFacts
     from anomalib_synth.images import WhitePoint
 
 THUMBNAIL = 64  # pixels a side
@@ -61,10 +61,10 @@ class Oddity:
 
 
 def find_oddities(
-    images: Sequence[Look], unreadable: Sequence[Look], white: WhitePoint
+    images: Sequence[ImageFacts], unreadable: Sequence[ImageFacts], white: WhitePoint
 ) -> tuple[list[list[str]], list[Oddity]]:
     """Return the contents by what they show, copies together, and what is odd; each odd image says so too."""
-    first: dict[str, Look] = {}
+    first: dict[str, ImageFacts] = {}
     copies = []
     for look in images:
         if look.content in first:
@@ -171,7 +171,7 @@ def _correlate(first: np.ndarray, second: np.ndarray) -> float:
     return float((a * b).sum()) / norm if norm > 1e-9 else 0.0
 
 
-def _describe_sizes(images: Sequence[Look]) -> list[Oddity]:
+def _describe_sizes(images: Sequence[ImageFacts]) -> list[Oddity]:
     sizes = Counter(look.size for look in images)
     if len(sizes) < 2:
         return []
@@ -183,7 +183,7 @@ def _describe_sizes(images: Sequence[Look]) -> list[Oddity]:
     return [_mark(images, Oddity("sizes", f"Images are of {len(sizes)} sizes: {shown}.{more}", names), "another size")]
 
 
-def _describe_depths(images: Sequence[Look], white: WhitePoint) -> list[Oddity]:
+def _describe_depths(images: Sequence[ImageFacts], white: WhitePoint) -> list[Oddity]:
     kinds = Counter(look.kind for look in images)
     found = []
     if len(kinds) > 1:
@@ -203,7 +203,7 @@ def _describe_depths(images: Sequence[Look], white: WhitePoint) -> list[Oddity]:
     return found
 
 
-def _describe_near_copies(images: Sequence[Look], groups: Sequence[Sequence[int]]) -> list[Oddity]:
+def _describe_near_copies(images: Sequence[ImageFacts], groups: Sequence[Sequence[int]]) -> list[Oddity]:
     several = [group for group in groups if len(group) > 1]
     names = [images[n].name for group in several for n in group[1:]]
     for group in several:
@@ -212,7 +212,7 @@ def _describe_near_copies(images: Sequence[Look], groups: Sequence[Sequence[int]
     return _name("near copies", names)
 
 
-def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
+def _describe_brightness(images: Sequence[ImageFacts]) -> list[Oddity]:
     found = find_bright([look.brightness for look in images])
     middle = float(np.median([look.brightness for look in images])) if found else 0.0
     names = []
@@ -228,7 +228,7 @@ def _describe_brightness(images: Sequence[Look]) -> list[Oddity]:
     return _name("brightness", names)
 
 
-def _describe_moves(images: Sequence[Look]) -> list[Oddity]:
+def _describe_moves(images: Sequence[ImageFacts]) -> list[Oddity]:
     aspects = [look.size[0] / look.size[1] for look in images]
     alike = bool(aspects) and max(aspects) < _SAME_ASPECT * min(aspects)  # else a place means nothing
     moved = find_moved([look.thumbnail for look in images]) if alike else {}
@@ -259,7 +259,7 @@ def _name(kind: str, names: list[str]) -> list[Oddity]:
     return [Oddity(kind, f"{said}: {shown}.", names)]
 
 
-def _mark(images: Sequence[Look], oddity: Oddity, text: str) -> Any:
+def _mark(images: Sequence[ImageFacts], oddity: Oddity, text: str) -> Any:
     named = set(oddity.names)
     for look in images:
         if look.name in named:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth.building.candidates import BATCH, CORESET, LABELS, LEARNS, SIDE, STEPS, make_config
-from anomalib_synth.building.materials import link
+from anomalib_synth.building.data_folders import link
 from anomalib_synth.building.training import fit
 from anomalib_synth.calibration.predict_loop import quiet_host
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import list_images, read_tensor
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Callback
 
-    from anomalib_synth.building.materials import Folders
+    from anomalib_synth.building.data_folders import DataFolders
 
 _SHOWN = 16  # images that are tried
 _LEAST_STEPS, _LEAST_CORESET = 200, 0.001
@@ -64,7 +64,7 @@ class Speeds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BuildPlan:
     """What a build will do.
 
     Args:
@@ -98,7 +98,9 @@ class Plan:
         return (min(done, first) * self.slow + max(0.0, done - first)) / whole
 
 
-def measure_speeds(folders: Folders, generator: dict[str, Any], *, learns: bool, accelerator: str, seed: int) -> Speeds:
+def measure_speeds(
+    folders: DataFolders, generator: dict[str, Any], *, learns: bool, accelerator: str, seed: int
+) -> Speeds:
     """Try a few steps of each kind of work on some of the images.
 
     Args:
@@ -141,7 +143,7 @@ def make_plan(
     strengths: int,
     exports: bool,
     spent: float = 0.0,
-) -> Plan:
+) -> BuildPlan:
     """Divide the time: the cheap models whole, DiscriminativePadim up to 800 steps, PatchCore with what is left.
 
     A model that does not fit is left out with the reason; the first that is wanted is trained whatever it takes.
@@ -171,7 +173,7 @@ def make_plan(
         "export": _FIXED["export"] if exports else 1.0,
         "report": _FIXED["report"],
     }
-    plan = Plan(seconds=seconds, per_choice=per_choice, per_cell=per_cell, megabytes=0.0)
+    plan = BuildPlan(seconds=seconds, per_choice=per_choice, per_cell=per_cell, megabytes=0.0)
     left = (total - spent - sum(seconds.values())) / _MARGIN
     reserve = 0.0
     if "patchcore" in models:  # as little of it as is of use
@@ -195,7 +197,9 @@ def make_plan(
     return replace(plan, megabytes=(trained + 3) * speeds.megabytes)
 
 
-def _fit_in(name: str, speeds: Speeds, plan: Plan, *, left: float, train: int, drawn: int) -> tuple[float, Plan]:
+def _fit_in(
+    name: str, speeds: Speeds, plan: BuildPlan, *, left: float, train: int, drawn: int
+) -> tuple[float, BuildPlan]:
     """Return the seconds a model takes, and the plan with as much training as there is time for."""
     base = 4 + train * speeds.image + drawn * (speeds.image + speeds.draw)
     if name == "padim":
@@ -279,7 +283,7 @@ def _try_small(paths: Sequence[Path]) -> float:
 
 
 def _try_heads(
-    folders: Folders, paths: Sequence[Path], generator: dict[str, Any], accelerator: str, seed: int
+    folders: DataFolders, paths: Sequence[Path], generator: dict[str, Any], accelerator: str, seed: int
 ) -> tuple[list[float], float]:
     """Return when the images were seen and each of ten steps was done, and how large the model is on disk."""
     config = make_config(LEARNS, folders, generator, seed=seed, accelerator=accelerator, steps=10, distinct=_SHOWN)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
-from anomalib_synth.building.look import Look
-from anomalib_synth.building.looking import Looks, look_at
-from anomalib_synth.building.materials import Folders, Real, lay_out, list_real_defects
+from anomalib_synth.building.data_folders import DataFolders, RealDefectFiles, lay_out, list_real_defects
+from anomalib_synth.building.image_facts import ImageFacts
+from anomalib_synth.building.image_survey import ImageSurvey, look_at
 from anomalib_synth.building.oddities import Oddity
 from anomalib_synth.building.splitting import reachable_rate, split_defects, split_images, warn_of_few
 from anomalib_synth.images import WhitePoint, list_images
@@ -40,7 +40,7 @@ class Prepared:
         white_point: White of images of more than 8 bits, as they were read.
     """
 
-    folders: Folders
+    folders: DataFolders
     contents: dict[str, list[str]]
     rate: float
     odd: list[str]
@@ -72,7 +72,7 @@ def prepare(
     odd = [oddity.text for oddity in looks.oddities] + ([looks.note] if looks.note else [])
     warnings = warn_of_few(count, held, settings.false_alarm_rate)
     if settings.defects is None:
-        found = Real(defects={}, groups=[], odd=[])
+        found = RealDefectFiles(defects={}, groups=[], odd=[])
     else:
         found = list_real_defects(settings.defects, settings.marks, looks)
     real = found.defects
@@ -115,7 +115,7 @@ def describe_split(prepared: Prepared) -> str:
     return text
 
 
-def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Looks:
+def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> ImageSurvey:
     """Return what is in the folder, as it was seen before if no file has changed."""
     files = list_images(settings.normals).files
     inputs = [__version__, str(settings.normals.resolve()), [[name, *_stamp(path)] for name, path in files.items()]]
@@ -150,15 +150,15 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _describe(look: Look) -> dict[str, Any]:
+def _describe(look: ImageFacts) -> dict[str, Any]:
     return {name: getattr(look, name) for name in _FIELDS}
 
 
-def _restore(kept: dict[str, Any], files: dict[str, Path]) -> Looks:
-    def rows(key: str) -> list[Look]:
-        return [Look(path=files[row["name"]], **{**row, "size": tuple(row["size"])}) for row in kept[key]]
+def _restore(kept: dict[str, Any], files: dict[str, Path]) -> ImageSurvey:
+    def rows(key: str) -> list[ImageFacts]:
+        return [ImageFacts(path=files[row["name"]], **{**row, "size": tuple(row["size"])}) for row in kept[key]]
 
-    return Looks(
+    return ImageSurvey(
         images=rows("images"),
         unreadable=rows("unreadable"),
         oddities=[Oddity(**each) for each in kept["oddities"]],

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
 from anomalib_synth.building.candidates import LABELS, LEARNS, STEPS, make_config
-from anomalib_synth.building.choosing import Scores, Standing, choose, score_candidate
+from anomalib_synth.building.choosing import CandidateResult, Scores, choose, score_candidate
 from anomalib_synth.building.exporting import export_detector, missing_for_openvino
-from anomalib_synth.building.planning import Plan, choose_threads, make_plan, measure_speeds
+from anomalib_synth.building.planning import BuildPlan, choose_threads, make_plan, measure_speeds
 from anomalib_synth.building.preparing import Prepared, prepare
 from anomalib_synth.building.settings import STRENGTHS, BuildSettings
 from anomalib_synth.building.state import BuildState
@@ -20,7 +20,7 @@ from anomalib_synth.building.training import checkpoint_of, train_candidate
 from anomalib_synth.calibration.kept_white_point import keep_white_point
 from anomalib_synth.calibration.run import CalibrationSettings, run_calibration
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.installation import install_extras
 from anomalib_synth.learning.versions import set_learned_aside
 from anomalib_synth.progress import SilentProgress
@@ -51,10 +51,10 @@ class Built:
     """
 
     prepared: Prepared
-    plan: Plan
+    plan: BuildPlan
     taken: str
     grounds: str
-    standings: list[Standing]
+    standings: list[CandidateResult]
     page: dict[str, Any]
     exports: dict[str, dict[str, Any]]
     not_exported: str
@@ -116,7 +116,7 @@ class Builder:
         self._timeline.finish()
         return result
 
-    def _plan(self, prepared: Prepared) -> Plan:
+    def _plan(self, prepared: Prepared) -> BuildPlan:
         settings = self._settings
         counts = {part: len(contents) for part, contents in prepared.contents.items() if part != "judged"}
         inputs = [  # a plan from other measurements has other steps, so that all is trained again
@@ -127,7 +127,7 @@ class Builder:
         def work() -> dict[str, Any]:
             return plan_build(settings, prepared, spent=time.monotonic() - self._began).to_dict()
 
-        plan = Plan(**self._do("plan", "Trying a few steps of each model", inputs, work))
+        plan = BuildPlan(**self._do("plan", "Trying a few steps of each model", inputs, work))
         self._timeline.plan(plan.seconds)
         for name, reason in plan.left_out.items():
             self._timeline.say(f"{LABELS[name]} is left out: {reason}. Give more `minutes`.")
@@ -138,7 +138,7 @@ class Builder:
             )
         return plan
 
-    def _train(self, name: str, prepared: Prepared, plan: Plan) -> list[Any]:
+    def _train(self, name: str, prepared: Prepared, plan: BuildPlan) -> list[Any]:
         settings, folder = self._settings, self._settings.out / "candidates" / name
         config = make_config(
             name, prepared.folders, settings.generator, seed=settings.seed, accelerator=settings.accelerator,
@@ -156,7 +156,7 @@ class Builder:
         self._do(f"train {name}", f"Training {LABELS[name]}", inputs, work, (checkpoint_of(folder),))
         return inputs
 
-    def _score(self, name: str, prepared: Prepared, plan: Plan, trained: list[Any]) -> Scores:
+    def _score(self, name: str, prepared: Prepared, plan: BuildPlan, trained: list[Any]) -> Scores:
         settings = self._settings
         inputs = [trained, settings.generator, plan.per_choice, prepared.contents["judged"]]
 
@@ -170,7 +170,7 @@ class Builder:
         return Scores(**self._do(f"choose {name}", f"Comparing: {LABELS[name]}", inputs, work))
 
     def _calibrate(
-        self, name: str, prepared: Prepared, plan: Plan, trained: list[Any]
+        self, name: str, prepared: Prepared, plan: BuildPlan, trained: list[Any]
     ) -> tuple[dict[str, Any], list[Any]]:
         settings, detector = self._settings, self._settings.out / "detector"
         rate = prepared.rate
@@ -234,7 +234,7 @@ class Builder:
         return made, " ".join(notes)
 
 
-def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.0) -> Plan:
+def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.0) -> BuildPlan:
     """Try a few steps on some of the images, and divide the time."""
     generator = build_generator(settings.generator)
     families = len(generator.families) if isinstance(generator, RuleBasedGenerator) else 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomalib_synth.calibration.cells import KeptImages, draw_cell, plan_cells, split_normals
+from anomalib_synth.calibration.defect_sets import KeptImages, draw_defect_set, halve_normals, plan_defect_sets
 from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.calibration.statistics import compare_scores, conformal_threshold
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from anomalib_synth.calibration.cells import Normal
+    from anomalib_synth.calibration.defect_sets import Normal
     from anomalib_synth.calibration.scoring import Role
     from anomalib_synth.generators import AnomalyGenerator
 
@@ -33,7 +33,7 @@ _IN_MEMORY = 0.1  # of the least distance to PatchCore's memory that a held-out 
 _KNOWS = 0.65  # share of pairs in which a held-out normal scores higher than a training image
 
 
-class Plan:
+class ScoringPlan:
     """Everything that is scored, in order, and the rows the scores go to.
 
     Args:
@@ -60,7 +60,7 @@ class Plan:
         from anomalib_synth.progress import track
 
         self.rows: list[Row] = []
-        self.choose, self.measure = split_normals(normals, seed)
+        self.choose, self.measure = halve_normals(normals, seed)
         self._real = real
         self._trained = trained
         self._seed = seed
@@ -68,7 +68,7 @@ class Plan:
         shown = self.choose[:_MAX_PREPARE]
         few = len(shown) < _QUIET
         generator.prepare(read(normal.path) for normal in track(shown, "Preparing the generator", disable=few))
-        self._cells = plan_cells(generator, strengths, per_cell)
+        self._defect_sets = plan_defect_sets(generator, strengths, per_cell)
 
     def items(self, progress: Progress) -> Iterator[Item]:
         """Yield the images to score, drawing the defects on the way; ``rows`` grows with them."""
@@ -79,16 +79,18 @@ class Plan:
             *(("real", path, read_real) for path in self._real),
             *(("train", path, KeptImages("train_normals")) for path in self._trained),
         ]
-        task = progress.add_task("Scoring images", total=len(files) + sum(cell.count for cell in self._cells))
+        task = progress.add_task(
+            "Scoring images", total=len(files) + sum(defect_set.count for defect_set in self._defect_sets)
+        )
         for role, path, read in files:
             self.rows.append(Row(role=role, path=str(path)))
             yield Item(row=self.rows[-1], image=read(path))
             progress.advance(task)
         keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)
-        for cell in self._cells:
-            strength = "" if cell.strength is None else f" at {cell.strength:g}"
-            progress.update(task, description=f"Drawing and scoring {cell.family}{strength}")
-            for row, item in draw_cell(cell, self.measure, keep, seed=self._seed):
+        for defect_set in self._defect_sets:
+            strength = "" if defect_set.strength is None else f" at {defect_set.strength:g}"
+            progress.update(task, description=f"Drawing and scoring {defect_set.family}{strength}")
+            for row, item in draw_defect_set(defect_set, self.measure, keep, seed=self._seed):
                 self.rows.append(row)
                 if item is not None:
                     yield item
@@ -97,20 +99,22 @@ class Plan:
     def draw_again(self, rows: Sequence[Row]) -> dict[int, Item]:
         """Draw synthetic defects that were scored once more; by the ``id`` of their rows.
 
-        A cell is drawn as it was, whole, so that each defect is the one that was scored.
+        A defect_set is drawn as it was, whole, so that each defect is the one that was scored.
         """
         wanted = {id(row) for row in rows}
         keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)
         drawn: dict[int, Item] = {}
-        for cell in self._cells:
+        for defect_set in self._defect_sets:
             scored = [
                 row
                 for row in self.rows
-                if row.role == "synthetic" and (row.family, row.strength) == (cell.family, cell.strength)
+                if row.role == "synthetic" and (row.family, row.strength) == (defect_set.family, defect_set.strength)
             ]
             if not any(id(row) in wanted for row in scored):
                 continue
-            for old, (_, item) in zip(scored, draw_cell(cell, self.measure, keep, seed=self._seed), strict=True):
+            for old, (_, item) in zip(
+                scored, draw_defect_set(defect_set, self.measure, keep, seed=self._seed), strict=True
+            ):
                 if item is not None and id(old) in wanted:
                     drawn[id(old)] = item
         return drawn

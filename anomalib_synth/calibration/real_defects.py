@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.calibration.recall import CellResult, above
+from anomalib_synth.calibration.recall import DefectSetRecall, above
 from anomalib_synth.calibration.statistics import Comparison, Proportion, compare_scores
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anomalib_synth.host.thresholds import Level
 
 _ALIKE = 0.2  # how far from one half the share of pairs may be before it is called a difference
-_FEW = 5  # fewer visible defects do not make a cell to compare with
+_FEW = 5  # fewer visible defects do not make a recall to compare with
 _SIGNIFICANT = 0.05
 
 
@@ -25,14 +25,14 @@ class RealDefects:
     Args:
         found: Share above the threshold.
         comparison: Real against all visible synthetic defects; None without any of those.
-        nearest: The cell whose scores are most alike, if one has enough visible defects.
+        nearest: The recall whose scores are most alike, if one has enough visible defects.
         alike: False where they score unlike, and a warning is due.
         message: The finding in words.
     """
 
     found: Proportion
     comparison: Comparison | None
-    nearest: CellResult | None
+    nearest: DefectSetRecall | None
     alike: bool
     message: str
 
@@ -50,17 +50,17 @@ class RealDefects:
         }
 
 
-def judge_real_defects(scores: Sequence[float], cells: Sequence[CellResult], image: Level) -> RealDefects:
+def judge_real_defects(scores: Sequence[float], recalls: Sequence[DefectSetRecall], image: Level) -> RealDefects:
     """Say whether real defects score like the synthetic ones."""
     found = above(scores, image)
     opening = f"{found.count} of {found.of} real defects are found (95 % interval {found.low:.0%} to {found.high:.0%})."
-    pooled = [score for cell in cells for score in cell.scores]
+    pooled = [score for recall in recalls for score in recall.scores]
     if not pooled:
         message = f"{opening} No synthetic defect was visible to compare them with."
         return RealDefects(found=found, comparison=None, nearest=None, alike=False, message=message)
     comparison = compare_scores(scores, pooled)
-    large = [cell for cell in cells if len(cell.scores) >= _FEW]
-    nearest = min(large, key=lambda cell: abs(compare_scores(scores, cell.scores).superiority - 0.5), default=None)
+    large = [recall for recall in recalls if len(recall.scores) >= _FEW]
+    nearest = min(large, key=lambda recall: abs(compare_scores(scores, recall.scores).superiority - 0.5), default=None)
     different = abs(comparison.superiority - 0.5) >= _ALIKE
     lower = comparison.superiority < 0.5
     share = 1 - comparison.superiority if lower else comparison.superiority

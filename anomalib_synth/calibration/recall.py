@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellResult:
+class DefectSetRecall:
     """How one family is found at one strength.
 
     Shares are of the visible defects: those that passed the checks and of which the model's own transform, a crop for
@@ -53,7 +53,7 @@ class CellResult:
         }
 
 
-def measure_recall(rows: Sequence[Row], image: Level, pixel: Level | None) -> list[CellResult]:
+def measure_recall(rows: Sequence[Row], image: Level, pixel: Level | None) -> list[DefectSetRecall]:
     """Group the rows of synthetic defects by family and strength, and count what is found."""
     grouped: dict[tuple[str, float | None], list[Row]] = defaultdict(list)
     for row in rows:
@@ -63,7 +63,7 @@ def measure_recall(rows: Sequence[Row], image: Level, pixel: Level | None) -> li
         visible = [row for row in members if row.visible and row.in_view]
         inside = [row.inside for row in visible if not math.isnan(row.inside)]
         results.append(
-            CellResult(
+            DefectSetRecall(
                 family=family,
                 strength=strength,
                 drawn=len(members),

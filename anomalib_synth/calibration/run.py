@@ -18,8 +18,8 @@ from anomalib_synth.calibration.held_out import (
     list_real,
 )
 from anomalib_synth.calibration.kept_white_point import read_kept_white_point
-from anomalib_synth.calibration.outcome import evaluate
-from anomalib_synth.calibration.planning import Plan, check_known, measure_rounding
+from anomalib_synth.calibration.planning import ScoringPlan, check_known, measure_rounding
+from anomalib_synth.calibration.result import evaluate
 from anomalib_synth.calibration.scoring import describe_order, score_items
 from anomalib_synth.calibration.training_run import read_inference, tile
 from anomalib_synth.generators.prepared import evenly_spread
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from anomalib_synth.calibration.outcome import Outcome
+    from anomalib_synth.calibration.result import CalibrationResult
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.generators import AnomalyGenerator
 
@@ -100,12 +100,12 @@ class Calibration:
         plan: What was scored; it draws a defect once more, for a picture.
     """
 
-    outcome: Outcome
+    outcome: CalibrationResult
     rows: Sequence[Row]
     settings: dict[str, Any]
     notes: list[str]
     checkpoint: dict[str, Any]
-    plan: Plan
+    plan: ScoringPlan
 
 
 def run_calibration(
@@ -142,7 +142,7 @@ def run_calibration(
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):
         trained = evenly_spread(list_readable("train_normals", train_normals), _SHOWN)
     strengths = tuple(sorted(set(settings.strengths)))
-    plan = Plan(
+    plan = ScoringPlan(
         held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed
     )
 

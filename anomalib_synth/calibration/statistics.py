@@ -166,7 +166,7 @@ def faintest_strength(strengths: Sequence[float], found: Sequence[Proportion], l
     """Return the faintest strength whose recall reaches a level, interpolated linearly.
 
     Recall is first made non-decreasing in strength (:func:`monotone_fit`, weighted by the counts), so that one lucky
-    faint cell, or one unlucky strong one, does not decide. Strengths of which no defect was visible are left out.
+    faint set, or one unlucky strong one, does not decide. Strengths of which no defect was visible are left out.
 
     Args:
         strengths: Increasing strengths.

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class FrozenParts:
+class FrozenModules:
     """Takes parameters out of training until :meth:`restore`.
 
     Modules left without a trainable parameter go to eval mode, so that batch statistics stop and dropout is off. They
-    stay in it: some models call ``train()`` on their parts in every step.
+    stay in it: some models call ``train()`` on their modules in every step.
 
     Args:
         model: The model.
@@ -58,10 +58,10 @@ def match_parameters(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     for pattern in patterns:
         found = {name for name in names if fnmatchcase(name, pattern)}
         if not found:
-            parts = sorted({".".join(name.split(".")[:2]) for name in names})
+            modules = sorted({".".join(name.split(".")[:2]) for name in names})
             msg = (
                 f"`frozen` must hold patterns on the parameters of {type(model).__name__}, {pattern!r} matches none. "
-                f"Their names start with: {', '.join(parts)}; a whole part is '{parts[0]}.*'."
+                f"Their names start with: {', '.join(modules)}; a whole module is '{modules[0]}.*'."
             )
             raise ValueError(msg)
         matched |= found

@@ -129,9 +129,9 @@ class QualityWeightingCallback(RestoringCallback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the effective share and the range of the epoch's weights, and their histogram."""
-        weights = [part for part in self._epoch_weights if len(part)]
-        shares = [measure_effective_share(part) for part in weights]
-        lows, highs = ([float(limit(part)) for part in weights] for limit in (torch.min, torch.max))
+        weights = [batch_weights for batch_weights in self._epoch_weights if len(batch_weights)]
+        shares = [measure_effective_share(batch_weights) for batch_weights in weights]
+        lows, highs = ([float(limit(batch_weights)) for batch_weights in weights] for limit in (torch.min, torch.max))
         own = torch.tensor([sum(shares), len(shares), min(lows, default=torch.inf), max(highs, default=-torch.inf)])
         total, count, low, high = trainer.strategy.all_gather(own.to(pl_module.device)).reshape(-1, 4).unbind(1)
         if not float(count.sum()):

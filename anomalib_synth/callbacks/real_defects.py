@@ -19,8 +19,8 @@ from anomalib_synth.data.normals import check_images_of, model_transform, traini
 from anomalib_synth.defects import DEFECT, list_defects
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import RealDefectGenerator
-from anomalib_synth.generators.seeding import Draws, hash64, image_key
-from anomalib_synth.host.augmenters import find_intake
+from anomalib_synth.generators.seeding import RandomStream, hash64, image_key
+from anomalib_synth.host.augmenters import find_anomaly_input
 from anomalib_synth.images import check_host_agrees, read_tensor
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RealDefectsCallback(Callback):
             return
         require_single(trainer, self, "Put all defects into one folder, or give their files to one callback.")
         name = type(pl_module).__name__
-        if find_intake(pl_module).kind != "labels":
+        if find_anomaly_input(pl_module).kind != "labels":
             msg = (
                 f"`defects` are labelled images, which {name} does not train on: it draws its own. Paste them with "
                 "SynthesisCallback and RealDefectGenerator, or train DiscriminativePadim, RealNet, Supersimplenet "
@@ -192,9 +192,9 @@ class RealDefectsCallback(Callback):
         choices = []
         for row in sorted(chosen):
             visit = hash64(seeds[row], epoch, place)  # the image itself may be any, in any visit
-            draws = Draws(visit)
+            draws = RandomStream(visit)
             is_drawn = getattr(batch, "synthetic", None) is not None and bool(batch.synthetic[row])
-            pastes = self._generator is not None and not is_drawn and Draws(seeds[row]).unit() < self.pasted
+            pastes = self._generator is not None and not is_drawn and RandomStream(seeds[row]).unit() < self.pasted
             defect = self._listed[draws.integer(0, len(self._listed) - 1)]
             if not pastes and defect.kind != "mask" and draws.unit() >= _UNCERTAIN:
                 continue

@@ -97,7 +97,7 @@ def place_switch(switch: float, unit: SwitchUnit, limits: RunLimits) -> Progress
                 "`trainer.max_epochs` or `trainer.max_steps`, or give `switch` in `switch_unit: epoch` or `step`."
             )
             raise ValueError(msg)
-        return Progress(batches=_part(switch, total.batches), steps=_part(switch, total.steps))
+        return Progress(batches=_fraction_of(switch, total.batches), steps=_fraction_of(switch, total.steps))
     length = _length(unit, limits)
     if switch >= length:
         msg = (
@@ -165,7 +165,7 @@ def _length(unit: SwitchUnit, limits: RunLimits) -> float:
     return limits.steps if per_epoch is None else min(limits.steps, limits.epochs * per_epoch)
 
 
-def _part(fraction: float, total: float) -> float:
+def _fraction_of(fraction: float, total: float) -> float:
     """Return a fraction of a whole number as a whole number, with at least one on either side."""
     if math.isinf(total):
         return math.inf

@@ -19,9 +19,9 @@ from anomalib_synth.data.held_out import check_not_held_out, leave_held_out, rem
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
-from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
+from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
 from anomalib_synth.generators.validation import to_unit_range
-from anomalib_synth.host.augmenters import Intake, SlotSwap, find_intake
+from anomalib_synth.host.augmenters import AnomalyInput, SlotSwap, find_anomaly_input
 from anomalib_synth.sample import AnomalySample
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class SynthesisCallback(RestoringCallback):
         self.max_normals = max_normals
         self.grid_every_n_epochs = grid_every_n_epochs
         self._drawn_epochs: int | None = None  # after which the samples come again
-        self._intake: Intake | None = None
+        self._anomaly_input: AnomalyInput | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
         self._batch: ImageBatch | None = None
@@ -129,8 +129,8 @@ class SynthesisCallback(RestoringCallback):
             "Each would draw onto what another drew, or take its place. For several generators give one callback an "
             "`anomalib_synth.generators.MixtureGenerator`.",
         )
-        self._intake = find_intake(pl_module)
-        if self.generator is None and self._intake.kind == "slot":
+        self._anomaly_input = find_anomaly_input(pl_module)
+        if self.generator is None and self._anomaly_input.kind == "slot":
             msg = (
                 f"SynthesisCallback(generator=None) sets labels, but {type(pl_module).__name__} makes its own "
                 "anomalies and reads none. Give the callback a generator."
@@ -150,9 +150,9 @@ class SynthesisCallback(RestoringCallback):
         if self._prepares:  # for every fit anew: the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)
-        intake = cast("Intake", self._intake)
-        if intake.kind == "slot":
-            self._swap = SlotSwap(pl_module, intake.slot, self._fill_slot)
+        anomaly_input = cast("AnomalyInput", self._anomaly_input)
+        if anomaly_input.kind == "slot":
+            self._swap = SlotSwap(pl_module, anomaly_input.slot, self._fill_slot)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the epochs after which the samples come again."""
@@ -183,7 +183,7 @@ class SynthesisCallback(RestoringCallback):
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
         self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
-        if cast("Intake", self._intake).kind == "labels":
+        if cast("AnomalyInput", self._anomaly_input).kind == "labels":
             transform = model_transform(pl_module)
             write_labels(batch, self._draw(batch.image, transform), transform)
         else:
@@ -275,7 +275,7 @@ class SynthesisCallback(RestoringCallback):
         return drawn
 
     def _is_chosen(self, seed: int) -> bool:
-        return Draws(hash64(seed, "chosen")).unit() < self.probability
+        return RandomStream(hash64(seed, "chosen")).unit() < self.probability
 
     def _log_grid(self, trainer: Trainer) -> None:
         """Save the collected grid as PNG and send it to the loggers that take images."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_synth.callbacks.freezing import FrozenParts, match_parameters
+from anomalib_synth.callbacks.freezing import FrozenModules, match_parameters
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.callbacks.schedule import (
@@ -126,7 +126,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self._shares_normals = fine_generator.prepared is None
         self._synthesis: SynthesisCallback | None = None
         self._rule_generator: AnomalyGenerator | None = None
-        self._frozen_parts: FrozenParts | None = None
+        self._frozen_modules: FrozenModules | None = None
         self._stage = 1
         self._start = Progress()
         self._stage_two = 0.0
@@ -217,7 +217,7 @@ class TwoStageTrainingCallback(RestoringCallback):
     def restore(self) -> None:
         """Put back what was frozen and the stage-1 generator, what came last first."""
         synthesis, self._synthesis = self._synthesis, None
-        frozen, self._frozen_parts = self._frozen_parts, None
+        frozen, self._frozen_modules = self._frozen_modules, None
         with ExitStack() as stack:
             if synthesis is not None and self._rule_generator is not None:
                 stack.callback(synthesis.switch_generator, self._rule_generator)
@@ -237,7 +237,7 @@ class TwoStageTrainingCallback(RestoringCallback):
 
     def _freeze(self, pl_module: LightningModule) -> None:
         if self.frozen:
-            self._frozen_parts = FrozenParts(pl_module, self.frozen)
+            self._frozen_modules = FrozenModules(pl_module, self.frozen)
 
     def _choose_generator(self) -> None:
         """Have the synthesis callback draw what the stage asks for."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from anomalib_synth.commands.names import suggest
+from anomalib_synth.commands.suggestions import suggest_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -140,7 +140,7 @@ def _find_name(given: str, parameters: Mapping[str, inspect.Parameter]) -> str:
     name = first.replace("-", "_")
     known = [*parameters, "config", *_ALONE]
     if name not in known:
-        raise ArgumentError(None, f"there is no option `--{first}`.{suggest(name, known)}")
+        raise ArgumentError(None, f"there is no option `--{first}`.{suggest_names(name, known)}")
     return name + dot + (rest if _is_mapping(name, parameters) else rest.replace("-", "_"))
 
 

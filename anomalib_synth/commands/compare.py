@@ -84,7 +84,7 @@ def compare(
     from anomalib_synth.comparison.trial import failure
     from anomalib_synth.comparison.trial_log import TrialLog
     from anomalib_synth.report.compare_files import print_summary, write_outputs
-    from anomalib_synth.report.compare_run import check_runtime, describe_cell, prepare_data, run_cells
+    from anomalib_synth.report.compare_run import check_runtime, describe_trial, prepare_data, run_comparison
     from anomalib_synth.store.locking import exclusive
 
     check_runtime(workers, threads, devices, engine, accelerator=None if dry_run else accelerator)
@@ -95,9 +95,9 @@ def compare(
     if metric == "recall" and false_alarm_rate is None:
         msg = "`metric` recall takes a threshold, got `false_alarm_rate` null. Set a rate, or choose another metric."
         raise ValueError(msg)
-    cells = spec.cells()
+    trials = spec.trials()
     if dry_run:
-        print("\n".join(describe_cell(cell) for cell in cells), f"{len(cells)} runs", sep="\n")
+        print("\n".join(describe_trial(trial) for trial in trials), f"{len(trials)} runs", sep="\n")
         return
     if out.exists() and not out.is_dir():
         msg = f"`out` must be a folder, got the file {str(out)!r}."
@@ -107,27 +107,27 @@ def compare(
     runtime = {"accelerator": accelerator, "threads": threads, "workers": workers}
     with exclusive(out / ".lock", wait=0.0):
         log = TrialLog(out / "runs.jsonl")
-        done = {row["config_hash"] for row in log.done(cells)}
-        todo = [cell for cell in cells if cell["config_hash"] not in done]
-        unusable = prepare_data(spec, [cell["data"] for cell in todo])
-        for cell in todo:
-            if cell["data"] in unusable:
-                log.append(failure(cell, unusable[cell["data"]]))
-        todo = [cell for cell in todo if cell["data"] not in unusable]
+        done = {row["config_hash"] for row in log.done(trials)}
+        todo = [trial for trial in trials if trial["config_hash"] not in done]
+        unusable = prepare_data(spec, [trial["data"] for trial in todo])
+        for trial in todo:
+            if trial["data"] in unusable:
+                log.append(failure(trial, unusable[trial["data"]]))
+        todo = [trial for trial in todo if trial["data"] not in unusable]
         options = {"workers": workers, "engine": engine, "devices": devices}
         try:
             if todo:
-                run_cells(todo, log, cells, out, runtime, options)
+                run_comparison(todo, log, trials, out, runtime, options)
         finally:
-            rows, failed = log.done(cells), log.failed(cells)
+            rows, failed = log.done(trials), log.failed(trials)
             if rows:
-                summary = summarise_rows(rows, cells, baseline=spec.baseline_name, metric=metric)
-                settings = {"title": title, "metric": metric, "spec": spec, "cells": cells, "failed": failed}
+                summary = summarise_rows(rows, trials, baseline=spec.baseline_name, metric=metric)
+                settings = {"title": title, "metric": metric, "spec": spec, "trials": trials, "failed": failed}
                 written = write_outputs(summary, settings, out)
         if rows:
             print_summary(summary, written, out)
     if failed:
-        lines = "".join(f"\n  {describe_cell(row)}: {row['error']}" for row in failed)
+        lines = "".join(f"\n  {describe_trial(row)}: {row['error']}" for row in failed)
         again = f"the same command tries them again. Logs: {out / 'logs'}"
-        msg = f"{len(failed)} of {len(cells)} runs failed; {again}{lines}"
+        msg = f"{len(failed)} of {len(trials)} runs failed; {again}{lines}"
         raise ValueError(msg)

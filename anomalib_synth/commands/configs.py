@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anomalib_synth.commands.names import suggest
+from anomalib_synth.commands.suggestions import suggest_names
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -79,7 +79,7 @@ def find_config(name: str) -> Path:
     if found:
         msg = f"`config` {name!r} may be {' or '.join(found)}. Name one of them."
         raise ValueError(msg)
-    msg = f"`config` must be a file or one of `anomalib-synth configs`, got {name!r}.{suggest(wanted, known)}"
+    msg = f"`config` must be a file or one of `anomalib-synth configs`, got {name!r}.{suggest_names(wanted, known)}"
     raise ValueError(msg)
 
 

@@ -34,12 +34,12 @@ def doctor(*, as_json: bool = False) -> None:
         )
         previous = None
         for finding in findings:
-            if finding.part != previous:
+            if finding.group != previous:
                 table.add_section()
-                table.add_row(f"[bold]{finding.part}")
+                table.add_row(f"[bold]{finding.group}")
             state = f"[{COLOURS[finding.state]}]{finding.state}"
             table.add_row(finding.name, state, escape(finding.detail))
-            previous = finding.part
+            previous = finding.group
         console = Console()
         console.print(table)
         print_remedies(findings, console)

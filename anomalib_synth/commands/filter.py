@@ -71,13 +71,15 @@ def filter_store(
         track=lambda each: track(each, "Indexing the normals"),
     )
     drawn = [record for record in opened.records if record.image_file]
-    verdicts = {record.id: judge_sample(opened, record, keeper) for record in track(drawn, "Comparing")}
-    scores = scores_by_outcome(verdicts)
+    judgements = {record.id: judge_sample(opened, record, keeper) for record in track(drawn, "Comparing")}
+    scores = scores_by_outcome(judgements)
     if mode == "random_keep":
-        keep_at_random(verdicts, seed)
-    outcomes = [(record.family, verdicts.get(record.id, {}).get("reason", record.reason)) for record in opened.records]
+        keep_at_random(judgements, seed)
+    outcomes = [
+        (record.family, judgements.get(record.id, {}).get("reason", record.reason)) for record in opened.records
+    ]
     table = describe_counts(count_by_family(outcomes))
-    write_scores(drawn, verdicts, out / "scores.csv")
+    write_scores(drawn, judgements, out / "scores.csv")
     draw_scores(keeper.normal_scores, scores, lower=keeper.lower, upper=keeper.upper, out=out / "scores.png")
     (out / "acceptance.txt").write_text(table + "\n", encoding="utf-8")
     if not dry_run:
@@ -85,8 +87,8 @@ def filter_store(
             "retrieval": asdict(settings), "lower": keeper.lower, "floor": keeper.floor, "mode": mode, "seed": seed,
             "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
         }  # fmt: skip
-        opened.write_verdicts(verdicts, facts)
-    kept = sum(not verdict["reason"] for verdict in verdicts.values())
+        opened.write_filter_results(judgements, facts)
+    kept = sum(not judgement["reason"] for judgement in judgements.values())
     print(table)
     print(
         f"Kept {kept} of {len(drawn)} drawn samples; similarity at least {keeper.lower:.4f}, set by "

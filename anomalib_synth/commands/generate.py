@@ -60,13 +60,13 @@ def generate(
         ValueError: If an argument is out of its range, no image can be read, or the store has other settings.
         StoreError: If another run writes into the store, or the disk is full.
     """
-    from anomalib_synth.engines.claiming import find_store
     from anomalib_synth.engines.estimate import estimate_run
     from anomalib_synth.engines.generate import GenerateRun
     from anomalib_synth.engines.local import run_local
     from anomalib_synth.engines.ray_engine import import_ray, run_on_ray
     from anomalib_synth.engines.scanning import list_inputs
     from anomalib_synth.engines.settings import choose_settings
+    from anomalib_synth.engines.store_lock import find_store
     from anomalib_synth.generators import RuleBasedGenerator
     from anomalib_synth.images import ImageReader, ImageSize, WhitePoint, allow_large_images
     from anomalib_synth.store.cost import check_price

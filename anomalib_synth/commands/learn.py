@@ -77,25 +77,25 @@ def _learn(
     seed: int,
 ) -> None:
     from anomalib_synth.learning.changes import print_changes
-    from anomalib_synth.learning.lesson import Pupil
+    from anomalib_synth.learning.taught_detector import TaughtDetector
     from anomalib_synth.progress import make_progress
 
-    pupil = Pupil(folder, accelerator=accelerator, seed=seed)
-    pupil.list_new(missed, marks, false_alarms)
+    taught = TaughtDetector(folder, accelerator=accelerator, seed=seed)
+    taught.list_new(missed, marks, false_alarms)
     with make_progress(transient=True) as progress:
-        pupil.collect(normals, progress)
-        new = pupil.look(progress)
-        for example in pupil.forget_measured(new):
+        taught.collect(normals, progress)
+        new = taught.look(progress)
+        for example in taught.forget_measured(new):
             print(f"{example.name} was one of the held-out good images; it is learned now and no longer measures.")
-        rate = pupil.choose_rate(rate)
-        changes = pupil.learn(new, rate=rate, steps=steps, progress=progress)
-    print_changes(changes, pupil.measured)
-    if pupil.forgotten:
+        rate = taught.choose_rate(rate)
+        changes = taught.learn(new, rate=rate, steps=steps, progress=progress)
+    print_changes(changes, taught.measured)
+    if taught.forgotten:
         print(
-            f"{pupil.forgotten} images of earlier versions were not among what it was taught: their features are lost. "
-            "Name them in `missed` or `false_alarms` once more."
+            f"{taught.forgotten} images of earlier versions were not among what it was taught: their features are "
+            "lost. Name them in `missed` or `false_alarms` once more."
         )
-    version = pupil.save(changes)
+    version = taught.save(changes)
     print(
         f"Wrote version {version.number} to {folder.current}. Predict with it: anomalib predict --ckpt_path "
         f"{folder.current}; go back: anomalib-synth learn --detector {folder.folder} --undo true"

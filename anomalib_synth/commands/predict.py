@@ -70,12 +70,12 @@ def predict(
     from anomalib_synth.prediction.journal import Journal
     from anomalib_synth.prediction.opening import open_detector
     from anomalib_synth.prediction.run import Prediction, PredictionSettings
-    from anomalib_synth.prediction.watching import FolderSource, Stop, Watcher
+    from anomalib_synth.prediction.watching import FolderSource, StopRequest, Watcher
 
     settings = PredictionSettings(pictures=pictures, crop=crop, batch_size=batch_size)
     _check_arguments(images, out, interval, until_idle, watch=watch)
     given = None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth)
-    stop = Stop()
+    stop = StopRequest()
     source: Any
     if watch:
         source, count = Watcher(images, interval=interval, until_idle=until_idle, stop=stop), None

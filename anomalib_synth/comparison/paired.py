@@ -23,8 +23,10 @@ _SHOWN = 0.05  # a smaller difference is shown as 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """What an estimate is judged together with, see :func:`anomalib_synth.comparison.family.estimate_gains`.
+class ComparisonFamily:
+    """The comparisons that an estimate is judged together with.
+
+    See :func:`~anomalib_synth.comparison.multiple_comparisons.estimate_gains`.
 
     Args:
         arms: Number of arms that are compared with the same baseline on the same metric; 1: it stands alone.
@@ -58,7 +60,7 @@ class Estimate:
     below: float = math.nan
     above: float = math.nan
     degrees: float = math.nan
-    family: Family = Family()
+    family: ComparisonFamily = ComparisonFamily()
 
     @property
     def low(self) -> float:
@@ -177,7 +179,8 @@ def estimate_gain(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, me
     """Return the mean difference of an arm from the baseline, over pairs of runs on the same data with the same seed.
 
     A run without its counterpart is left out. The interval is that of :func:`bootstrap_mean` over the differences, for
-    this arm alone: where several arms are compared, use :func:`anomalib_synth.comparison.family.estimate_gains`.
+    this arm alone: where several arms are compared, use
+    :func:`~anomalib_synth.comparison.multiple_comparisons.estimate_gains`.
     """
     ours, theirs = by_data(rows, arm, metric), by_data(rows, baseline, metric)
     strata = {}

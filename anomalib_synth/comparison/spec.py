@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from anomalib_synth.comparison.building import build_datamodule, check_section
+from anomalib_synth.comparison.from_config import build_datamodule, check_section
 from anomalib_synth.images import ImageSize
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ class ComparisonSpec:
         """Name of the baseline."""
         return name_arm(*self.baseline)
 
-    def cells(self) -> list[dict[str, Any]]:
+    def trials(self) -> list[dict[str, Any]]:
         """Return what there is to run, one picklable mapping a run; whole seeds first, so that part of it is fair."""
         listed = []
         for seed, (data, section), (model, synthesis) in product(self.seeds, self.datasets.items(), self.arms):
-            cell = {
+            trial = {
                 "arm": name_arm(model, synthesis),
                 "model": model,
                 "synthesis": synthesis,
@@ -122,8 +122,8 @@ class ComparisonSpec:
                 "data_section": section,
             }
             if self.test_defects == "synthetic":
-                cell["test_defects_are"] = self.test_defects
-            listed.append({**cell, "config_hash": hash_config(cell)})
+                trial["test_defects_are"] = self.test_defects
+            listed.append({**trial, "config_hash": hash_config(trial)})
         return listed
 
     def _check_numbers(self) -> None:
@@ -175,14 +175,14 @@ def name_arm(model: str, synthesis: str) -> str:
     return f"{model} ({synthesis})"
 
 
-def hash_config(cell: Mapping[str, Any]) -> str:
+def hash_config(trial: Mapping[str, Any]) -> str:
     """Return a digest of everything that defines a run, names included.
 
     Raises:
         ValueError: If it holds anything but plain data.
     """
     try:
-        text = json.dumps(cell, sort_keys=True)
+        text = json.dumps(trial, sort_keys=True)
     except TypeError as error:
         msg = f"A comparison must be plain data, {{class_path, init_args}} all the way down: {error}."
         raise ValueError(msg) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.comparison.family import estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import Estimate, Verdict, estimate_mean, judge
 from anomalib_synth.comparison.trial_metrics import METRICS
 
@@ -41,7 +41,7 @@ class ArmSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class ComparisonSummary:
     """A comparison so far.
 
     Args:
@@ -75,28 +75,28 @@ class Summary:
 
 
 def summarise_rows(
-    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], *, baseline: str, metric: str
-) -> Summary:
+    rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]], *, baseline: str, metric: str
+) -> ComparisonSummary:
     """Summarise the rows of a comparison; all arms that are planned are one family, a metric at a time.
 
     Args:
         rows: The rows of the runs that are done.
-        cells: All cells of the comparison, in order.
+        trials: All trials of the comparison, in order.
         baseline: Name of the baseline.
         metric: Name of the metric of the verdicts.
     """
     shown = [_to_units(row) for row in rows]
     label, better = METRICS[metric].label, METRICS[metric].higher_is_better
-    if _on_synthetic(cells):
+    if _on_synthetic(trials):
         label += " on synthetic defects"
 
     def _judge(name: str, gain: Estimate) -> Verdict:
         verdict = judge(gain, label=label, higher_is_better=better)
-        if not gain.counts or not (lacking := _without_pair(rows, cells, name, baseline)):
+        if not gain.counts or not (lacking := _without_pair(rows, trials, name, baseline)):
             return verdict
         return Verdict(word="cannot be told", sentence=f"{verdict.sentence} No pair of runs on {', '.join(lacking)}.")
 
-    names = list(dict.fromkeys(cell["arm"] for cell in cells))
+    names = list(dict.fromkeys(trial["arm"] for trial in trials))
     pairs = [(name, baseline) for name in names if name != baseline]
     families = {each: estimate_gains(shown, pairs, each) for each in METRICS}
     arms = []
@@ -108,40 +108,42 @@ def summarise_rows(
                 name=name,
                 is_baseline=is_baseline,
                 runs=sum(row["arm"] == name for row in rows),
-                planned=sum(cell["arm"] == name for cell in cells),
+                planned=sum(trial["arm"] == name for trial in trials),
                 means={each: estimate_mean(shown, name, each) for each in METRICS},
                 gains=gains,
                 verdict=None if is_baseline else _judge(name, gains[metric]),
             )
         )
     present = {row["data"] for row in rows}
-    data = [name for name in dict.fromkeys(cell["data"] for cell in cells) if name in present]
-    return Summary(metric=metric, arms=arms, data=data, rows=shown, notes=list_notes(rows, cells))
+    data = [name for name in dict.fromkeys(trial["data"] for trial in trials) if name in present]
+    return ComparisonSummary(metric=metric, arms=arms, data=data, rows=shown, notes=list_notes(rows, trials))
 
 
 def _without_pair(
-    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], arm: str, baseline: str
+    rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]], arm: str, baseline: str
 ) -> list[str]:
     """Return the planned data sets on which an arm and the baseline have no run with the same seed."""
     ran = {(row["arm"], row["data"], row["seed"]) for row in rows}
     paired = {data for name, data, seed in ran if name == arm and (baseline, data, seed) in ran}
-    return [data for data in dict.fromkeys(cell["data"] for cell in cells) if data not in paired]
+    return [data for data in dict.fromkeys(trial["data"] for trial in trials) if data not in paired]
 
 
-def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> list[str]:
+def list_notes(rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> list[str]:
     """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
     notes = []
-    if _on_synthetic(cells):
+    if _on_synthetic(trials):
         notes.append(
             "The test defects are synthetic. This chooses among models; how many real defects one finds it does not "
             "tell, and an arm that learns from such defects is at an advantage."
         )
-    if len(rows) < len(cells):
+    if len(rows) < len(trials):
         ran = {row["config_hash"] for row in rows}
-        lacking = dict.fromkeys(f"{cell['arm']} on {cell['data']}" for cell in cells if cell["config_hash"] not in ran)
+        lacking = dict.fromkeys(
+            f"{trial['arm']} on {trial['data']}" for trial in trials if trial["config_hash"] not in ran
+        )
         notes.append(
-            f"{len(cells) - len(rows)} of {len(cells)} runs are not there ({', '.join(lacking)}); what lacks its pair "
-            "is left out."
+            f"{len(trials) - len(rows)} of {len(trials)} runs are not there ({', '.join(lacking)}); what lacks its "
+            "pair is left out."
         )
     fixed = {row["model"]: row["fixed_epochs"] for row in rows if row.get("fixed_epochs")}
     for model, epochs in fixed.items():
@@ -164,8 +166,8 @@ def list_notes(rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) 
     return notes
 
 
-def _on_synthetic(cells: Sequence[dict[str, Any]]) -> bool:
-    return any(cell.get("test_defects_are") == "synthetic" for cell in cells)
+def _on_synthetic(trials: Sequence[dict[str, Any]]) -> bool:
+    return any(trial.get("test_defects_are") == "synthetic" for trial in trials)
 
 
 def _list_data_notes(data: str, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anomalib_synth.calibration.cells import split_normals
-from anomalib_synth.comparison.building import build_callbacks, build_datamodule, build_model
+from anomalib_synth.calibration.defect_sets import halve_normals
+from anomalib_synth.comparison.from_config import build_callbacks, build_datamodule, build_model
 from anomalib_synth.comparison.trial_data import check_images, digest_data, digest_generators
 from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure, measure_threshold
 from anomalib_synth.images import Normal, digest_image
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _NAMES = ("arm", "model", "synthesis", "data", "seed", "config_hash", "steps", "image_size", "false_alarm_rate")
 
 
-def run_cell(spec: dict[str, Any]) -> dict[str, Any]:
+def run_trial(spec: dict[str, Any]) -> dict[str, Any]:
     """Train and test one arm on one data set with one seed.
 
     Validation images play no part in the training, no checkpoint is chosen, and test images are read once, at the end.
 
     Args:
-        spec: A cell of :meth:`~anomalib_synth.comparison.spec.ComparisonSpec.cells`, with ``accelerator``
+        spec: A trial of :meth:`~anomalib_synth.comparison.spec.ComparisonSpec.trials`, with ``accelerator``
             (Lightning's name; the first GPU that this process sees), ``threads`` and ``work`` (folder for what the
             training writes, None for the system's).
 
@@ -184,7 +184,7 @@ def _halves(held_out: dict[str, Any], seed: int) -> tuple[list[float], list[floa
         if not label:
             scores.setdefault(digest_image(path), score)
     normals = [Normal(path=Path(content), name=content, content=content) for content in scores]
-    choose, measure = split_normals(normals, seed)
+    choose, measure = halve_normals(normals, seed)
     return [scores[normal.content] for normal in choose], [scores[normal.content] for normal in measure]
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from anomalib_synth.store import StoreError
 from anomalib_synth.store.files import append_lines, end_last_line
 from anomalib_synth.store.logs import read_log
-from anomalib_synth.store.rules import TEXT, Form
+from anomalib_synth.store.rules import TEXT, RecordSchema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
-_ROW = Form(name="a row of a comparison", rules={"config_hash": TEXT}, open_ended=True)
+_ROW = RecordSchema(name="a row of a comparison", rules={"config_hash": TEXT}, open_ended=True)
 
 
 class TrialLog:
@@ -34,11 +34,11 @@ class TrialLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         end_last_line(path)
-        news = read_log(path, _ROW)
-        if news.problems:
-            msg = f"{news.problems[0]} In a comparison, delete that line: only its run is done again."
+        update = read_log(path, _ROW)
+        if update.problems:
+            msg = f"{update.problems[0]} In a comparison, delete that line: only its run is done again."
             raise StoreError(msg)
-        self._rows = {row["config_hash"]: row for _, row in news.rows}
+        self._rows = {row["config_hash"]: row for _, row in update.rows}
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Keep a row; it is on the disk when this returns."""
@@ -48,13 +48,13 @@ class TrialLog:
         kept = json.loads(line)
         self._rows[kept["config_hash"]] = kept
 
-    def done(self, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of those cells that ran, in the order of the cells."""
-        return [row for row in self._of(cells) if "error" not in row]
+    def done(self, trials: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of those trials that ran, in the order of the trials."""
+        return [row for row in self._of(trials) if "error" not in row]
 
-    def failed(self, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of those cells whose last run failed."""
-        return [row for row in self._of(cells) if "error" in row]
+    def failed(self, trials: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of those trials whose last run failed."""
+        return [row for row in self._of(trials) if "error" in row]
 
-    def _of(self, cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [self._rows[cell["config_hash"]] for cell in cells if cell["config_hash"] in self._rows]
+    def _of(self, trials: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [self._rows[trial["config_hash"]] for trial in trials if trial["config_hash"] in self._rows]

@@ -16,7 +16,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
 from anomalib_synth.functional.field_of_view import CoverageMask, in_view, sees_all
-from anomalib_synth.generators.seeding import Draws, derive_seeds, hash64, image_key
+from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
 from anomalib_synth.images import decode_mask, read_tensor
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class SyntheticTrainDataset(SyntheticDataset):
         image, mask, anomalous = _read_row(row)
         key = image_key(row.image_path)
         drawn = None
-        if not anomalous and Draws(hash64(self.seed, epoch, key, "chance")).unit() < self.probability:
+        if not anomalous and RandomStream(hash64(self.seed, epoch, key, "chance")).unit() < self.probability:
             drawn = self._draw(image, int(derive_seeds(self.seed, epoch, [key])[0]))
         if drawn is not None:
             image, source, mask, quality = drawn

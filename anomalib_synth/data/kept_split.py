@@ -24,7 +24,7 @@ from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import digest_file, read_tensor
 from anomalib_synth.images.formats import FORMATS
 from anomalib_synth.progress import track
-from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, between
+from anomalib_synth.store.rules import FLAG, TEXT, FieldRule, RecordSchema, between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 _BATCH = (8, 2**24)  # images and pixels drawn at once
 _MANIFEST = "manifest.jsonl"
-_ROW = Form(
+_ROW = RecordSchema(
     name="a sample",
     rules={"accepted": FLAG, "reason": TEXT, "family": TEXT, "caption": TEXT, "quality": between(0, 1)}
-    | dict.fromkeys(("file", "source", "content", "seed", "attempt", "params"), Rule("anything", lambda _: True)),
+    | dict.fromkeys(("file", "source", "content", "seed", "attempt", "params"), FieldRule("anything", lambda _: True)),
 )
 
 

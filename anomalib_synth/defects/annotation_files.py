@@ -11,13 +11,13 @@ from xml.parsers import expat
 import numpy as np
 import yaml
 
-from anomalib_synth.store.rules import Rule, is_inside, is_text, show
+from anomalib_synth.store.rules import FieldRule, is_inside, is_text, show
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.defects.marks import Mark
-    from anomalib_synth.store.rules import Form
+    from anomalib_synth.store.rules import RecordSchema
 
 MAX_BYTES = 2**27
 MAX_ELEMENTS = 2**21
@@ -25,11 +25,11 @@ _MAX_DEPTH = 64
 _LARGEST = 10_000_000  # pixels
 _LONGEST_LABEL = 200
 
-LABEL = Rule(
+LABEL = FieldRule(
     f"a text of at most {_LONGEST_LABEL} characters that can be printed",
     lambda value: is_text(value) and len(value) <= _LONGEST_LABEL and (value == "" or value.isprintable()),
 )
-FILE_NAME = Rule(
+FILE_NAME = FieldRule(
     "a relative path that stays inside its folder",
     lambda value: type(value) is str and is_inside(value.replace("\\", "/")) and value.strip() not in {"", "."},
 )
@@ -80,13 +80,13 @@ class AnnotationFile:
         )
         raise ValueError(msg) from cause
 
-    def check(self, form: Form, row: Any, what: str) -> None:
+    def check(self, schema: RecordSchema, row: Any, what: str) -> None:
         """Refuse a record that has not the fields it must have.
 
         Raises:
             ValueError: If it has not.
         """
-        if fault := form.find_fault(row):
+        if fault := schema.find_fault(row):
             self.refuse(f"has {what}, which {fault}")
 
     def read_text(self, limit: int | None = None) -> str:

@@ -10,12 +10,12 @@ from anomalib_synth.defects.annotation_files import FILE_NAME, LABEL, Annotation
 from anomalib_synth.defects.marks import Mark
 from anomalib_synth.defects.run_lengths import RunLengths, decompress, find_fault
 from anomalib_synth.defects.shapes import Box, Polygon
-from anomalib_synth.store.rules import Form, Rule, is_number, is_text, or_none, show, whole
+from anomalib_synth.store.rules import FieldRule, RecordSchema, is_number, is_text, or_none, show, whole
 
 _MAX_SIDE = 2**17
-_ID = Rule("a whole number, or text", lambda value: type(value) is int or is_text(value))
+_ID = FieldRule("a whole number, or text", lambda value: type(value) is int or is_text(value))
 _SIDE = or_none(whole(1, _MAX_SIDE))
-_BOX = Rule(
+_BOX = FieldRule(
     "x, y, width and height, four numbers with width and height above 0, or null",
     lambda value: (
         value is None
@@ -23,23 +23,25 @@ _BOX = Rule(
         or (type(value) is list and len(value) == 4 and all(map(is_number, value)) and min(value[2:]) > 0)
     ),
 )
-_SEGMENTATION = Rule(
+_SEGMENTATION = FieldRule(
     "a list of polygons, run lengths, or null", lambda value: value is None or type(value) in {list, dict}
 )
-_FILE = Form(
+_FILE = RecordSchema(
     name="a COCO file",
-    rules={name: Rule("a list", lambda value: type(value) is list) for name in ("images", "annotations", "categories")},
+    rules={
+        name: FieldRule("a list", lambda value: type(value) is list) for name in ("images", "annotations", "categories")
+    },
     optional=frozenset({"categories"}),
     open_ended=True,
 )
-_IMAGE = Form(
+_IMAGE = RecordSchema(
     name="an image",
     rules={"id": _ID, "file_name": FILE_NAME, "height": _SIDE, "width": _SIDE},
     optional=frozenset({"height", "width"}),
     open_ended=True,
 )
-_CATEGORY = Form(name="a category", rules={"id": _ID, "name": LABEL}, open_ended=True)
-_ANNOTATION = Form(
+_CATEGORY = RecordSchema(name="a category", rules={"id": _ID, "name": LABEL}, open_ended=True)
+_ANNOTATION = RecordSchema(
     name="an annotation",
     rules={"image_id": _ID, "category_id": or_none(_ID), "bbox": _BOX, "segmentation": _SEGMENTATION},
     optional=frozenset({"category_id", "bbox", "segmentation"}),

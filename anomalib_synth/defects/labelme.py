@@ -13,29 +13,29 @@ from anomalib_synth.defects.annotation_files import LABEL, AnnotationFile, Marke
 from anomalib_synth.defects.marks import Mark
 from anomalib_synth.defects.shapes import Bitmap, Box, Ellipse, Polygon, Shape, Stroke
 from anomalib_synth.images import UnreadableImageError, allow_large_images, decode_image
-from anomalib_synth.store.rules import Form, Rule, is_text, or_none, show, whole
+from anomalib_synth.store.rules import FieldRule, RecordSchema, is_text, or_none, show, whole
 
 UNMARKED = "unmarked"  # true in a file that the page emptied: it says neither that there is a defect, nor that not
 _TYPE_FLAG = "type"
 _SIDE = or_none(whole(1, 2**17))
-_FILE = Form(
+_FILE = RecordSchema(
     name="a LabelMe file",
     rules={
-        "shapes": Rule("a list", lambda value: type(value) is list),
-        "flags": Rule("an object, or null", lambda value: value is None or type(value) is dict),
+        "shapes": FieldRule("a list", lambda value: type(value) is list),
+        "flags": FieldRule("an object, or null", lambda value: value is None or type(value) is dict),
         "imageHeight": _SIDE,
         "imageWidth": _SIDE,
     },
     optional=frozenset({"flags", "imageHeight", "imageWidth"}),
     open_ended=True,
 )
-_SHAPE = Form(
+_SHAPE = RecordSchema(
     name="a shape",
     rules={
         "label": or_none(LABEL),
-        "points": Rule("a list of points", lambda value: type(value) is list and bool(value)),
-        "shape_type": Rule("text, or null", lambda value: value is None or is_text(value)),
-        "mask": Rule("text, or null", lambda value: value is None or type(value) is str),
+        "points": FieldRule("a list of points", lambda value: type(value) is list and bool(value)),
+        "shape_type": FieldRule("text, or null", lambda value: value is None or is_text(value)),
+        "mask": FieldRule("text, or null", lambda value: value is None or type(value) is str),
     },
     optional=frozenset({"label", "shape_type", "mask"}),
     open_ended=True,

@@ -13,7 +13,7 @@ from anomalib_synth.defects.marks import MOST_BOXES, Mark, describe_kind
 from anomalib_synth.defects.no_defect import find_no_defect
 from anomalib_synth.defects.real_defect import RealDefect
 from anomalib_synth.defects.shapes import MaskFile
-from anomalib_synth.defects.sources import Source, SourceReader
+from anomalib_synth.defects.sources import AnnotationSource, SourceReader
 from anomalib_synth.images import read_size
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def list_defects(
     return found
 
 
-def _combine(image: Path, sources: list[Source], argument: str) -> RealDefect | None:
+def _combine(image: Path, sources: list[AnnotationSource], argument: str) -> RealDefect | None:
     """Return an image with all its marks, checked against its file; None if annotations call it good.
 
     Raises:
@@ -122,7 +122,7 @@ def _combine(image: Path, sources: list[Source], argument: str) -> RealDefect | 
 
 
 def _check_size(
-    image: Path, size: tuple[int, int], source: Source, found: MarkedImage, turned: bool, argument: str
+    image: Path, size: tuple[int, int], source: AnnotationSource, found: MarkedImage, turned: bool, argument: str
 ) -> None:
     """Refuse marks that were made on an image of another size, or that may have been made on it unturned.
 

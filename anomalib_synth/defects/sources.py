@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class AnnotationSource:
     """One file that says something about an image.
 
     Args:
@@ -62,7 +62,7 @@ class SourceReader:
         self.argument = argument
         self.base = base
         self.is_given = is_given
-        self._found: dict[Path, list[Source]] = defaultdict(list)
+        self._found: dict[Path, list[AnnotationSource]] = defaultdict(list)
         self._names: dict[Path, dict[int, str]] = {}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for image in images:
@@ -70,7 +70,7 @@ class SourceReader:
 
     def read(
         self, chosen: Iterable[Path], places: dict[Path, Places], dataset: Path | None
-    ) -> dict[Path, list[Source]]:
+    ) -> dict[Path, list[AnnotationSource]]:
         """Return the sources of each image.
 
         Args:
@@ -103,13 +103,13 @@ class SourceReader:
             refuse_strays(places, self.argument)
         return self._found
 
-    def _find_single(self, image: Path, places: Places) -> Iterable[Source]:
+    def _find_single(self, image: Path, places: Places) -> Iterable[AnnotationSource]:
         """Yield the files that belong to one image."""
         masks = places.find_masks(image)
         if len(masks) > 1:
             self._refuse_two(image, masks)
         for path in masks:
-            yield Source(files=(path,), read=self._mask_reader(path, image), group="mask")
+            yield AnnotationSource(files=(path,), read=self._mask_reader(path, image), group="mask")
         for path in places.find_labelme(image):
             file = AnnotationFile(path, self.argument)
             content = file.read_json()
@@ -117,7 +117,7 @@ class SourceReader:
                 found = read_labelme(file, content)
                 if not says_nothing(content):
                     is_empty = says_good(content)
-                    yield Source((path,), _always(found), is_upright=True, group="mask", is_empty=is_empty)
+                    yield AnnotationSource((path,), _always(found), is_upright=True, group="mask", is_empty=is_empty)
             elif self.is_given:
                 file.refuse("is no LabelMe file: it has no `shapes`")
         for path in places.find_yolo(image):
@@ -127,7 +127,7 @@ class SourceReader:
             names = {} if named is None else self._names[named]
             files = (path,) if named is None else (path, named)
             is_empty = not AnnotationFile(path, self.argument).read_text().strip()
-            yield Source(files=files, read=self._yolo_reader(path, names), is_empty=is_empty)
+            yield AnnotationSource(files=files, read=self._yolo_reader(path, names), is_empty=is_empty)
 
     def _mask_reader(self, path: Path, image: Path) -> Callable[[int, int], MarkedImage]:
         shape = MaskFile(path, image, self.argument)
@@ -164,7 +164,7 @@ class SourceReader:
             if image is not None:
                 taken[image] = entry
                 is_empty = not entry.marks and not entry.types
-                self._found[image].append(Source(files=(path,), read=_always(entry), is_empty=is_empty))
+                self._found[image].append(AnnotationSource(files=(path,), read=_always(entry), is_empty=is_empty))
 
     def _match(self, file: AnnotationFile, entry: MarkedImage) -> Path | Literal["elsewhere", "lost"]:
         """Return the image that an entry names, or whether that is there but not asked for.
@@ -212,7 +212,7 @@ class SourceReader:
             return True
         return not matched or any(isinstance(found, Path) for _, found in matched)
 
-    def _check_one_source(self, image: Path, sources: list[Source]) -> None:
+    def _check_one_source(self, image: Path, sources: list[AnnotationSource]) -> None:
         sources = [source for source in sources if not source.is_empty] or sources
         groups = {source.group or str(source.files[0]): source.files[0] for source in sources}
         if len(groups) > 1:

@@ -40,7 +40,7 @@ _PREPARED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class RunEstimate:
     """What a run is expected to need.
 
     Args:
@@ -86,7 +86,7 @@ def estimate_run(
     reader: ImageReader,
     max_normals: int,
     workers: int,
-) -> Estimate:
+) -> RunEstimate:
     """Draw a few samples on inputs spread over the folder, and extrapolate; nothing is written.
 
     Args:
@@ -103,7 +103,7 @@ def estimate_run(
     Raises:
         ValueError: If none of the trial inputs can be read.
     """
-    inputs = _Trial(files, reader)
+    inputs = _TrialRun(files, reader)
     started = time.perf_counter()
     with single_thread():
         prepared = PreparedNormals.from_images(inputs)
@@ -126,7 +126,7 @@ def estimate_run(
     sample_seconds = (time.perf_counter() - started) / _PROBES
     left = max(0, num_samples - done)
     scanning = len(files) * inputs.seconds / inputs.tried / workers + min(len(files), max_normals) * prepare_seconds
-    return Estimate(
+    return RunEstimate(
         samples=left,
         seconds=scanning + left * sample_seconds / workers,
         sample_seconds=sample_seconds,
@@ -149,7 +149,7 @@ def _disk_bytes(written: Counter[str], records: list[Record], *, left: int, sour
     return left * (pairs + rows) + sources * source
 
 
-class _Trial:
+class _TrialRun:
     """Some of the inputs, read one at a time as they are asked for."""
 
     def __init__(self, files: dict[str, Path], reader: ImageReader) -> None:

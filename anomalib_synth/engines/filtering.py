@@ -43,11 +43,11 @@ def judge_sample(store: SampleStore, record: Record, keeper: RetrievalFilter) ->
     """Return the filter's scores and reason for a sample of a store."""
     source, image = (_as_tensor(read(record)) for read in (store.read_source, store.read_image))
     mask = torch.from_numpy(store.read_mask(record) > 0).float()[None, None]
-    (verdict,) = keeper.judge(source, image, mask)
+    (judgement,) = keeper.judge(source, image, mask)
     return {
-        "similarity": verdict.similarity,
-        "smoothed_visibility": verdict.visibility,
-        "reason": verdict.reason or ("" if record.accepted else record.reason),
+        "similarity": judgement.similarity,
+        "smoothed_visibility": judgement.smoothed_visibility,
+        "reason": judgement.reason or ("" if record.accepted else record.reason),
     }
 
 
@@ -56,28 +56,28 @@ def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
     return to_tensor(pixels[..., None] if pixels.ndim == 2 else pixels)[None]
 
 
-def scores_by_outcome(verdicts: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+def scores_by_outcome(judgements: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
     """Return the similarities of the samples that are kept, and of those that are refused."""
     split: dict[str, list[float]] = {"kept": [], "refused": []}
-    for verdict in verdicts.values():
-        split["refused" if verdict["reason"] else "kept"].append(verdict["similarity"])
+    for judgement in judgements.values():
+        split["refused" if judgement["reason"] else "kept"].append(judgement["similarity"])
     return split
 
 
-def keep_at_random(verdicts: dict[str, dict[str, Any]], seed: int) -> None:
+def keep_at_random(judgements: dict[str, dict[str, Any]], seed: int) -> None:
     """Give as many samples as were kept, chosen by their ids, an empty reason, and the others one."""
-    count = sum(not verdict["reason"] for verdict in verdicts.values())
-    order = sorted(verdicts, key=lambda sample: hash64(seed, "random_keep", sample))
+    count = sum(not judgement["reason"] for judgement in judgements.values())
+    order = sorted(judgements, key=lambda sample: hash64(seed, "random_keep", sample))
     for position, sample in enumerate(order):
         left_out = f"left out at random, {count} of {len(order)} are kept"
-        verdicts[sample]["reason"] = "" if position < count else left_out
+        judgements[sample]["reason"] = "" if position < count else left_out
 
 
-def write_scores(records: list[Record], verdicts: dict[str, dict[str, Any]], out: Path) -> None:
+def write_scores(records: list[Record], judgements: dict[str, dict[str, Any]], out: Path) -> None:
     """Write a CSV file with a row a sample."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         for record in records:
-            writer.writerow({"id": record.id, "index": record.index, "family": record.family, **verdicts[record.id]})
+            writer.writerow({"id": record.id, "index": record.index, "family": record.family, **judgements[record.id]})

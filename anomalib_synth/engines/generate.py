@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.engines.claiming import claim
-from anomalib_synth.engines.known_inputs import Resumed, resume_inputs, write_inputs
+from anomalib_synth.engines.known_inputs import ResumedInputs, resume_inputs, write_inputs
 from anomalib_synth.engines.plan import missing_indices, plan_sample, plan_tasks
 from anomalib_synth.engines.progress import summarise
 from anomalib_synth.engines.scanning import require_readable, scan
 from anomalib_synth.engines.settings import check_same
+from anomalib_synth.engines.store_lock import lock_store
 from anomalib_synth.engines.tiles import Tile
 from anomalib_synth.engines.worker import Job, single_thread
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
@@ -66,7 +66,7 @@ class GenerateRun:
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
-        with make_progress(rate=True) as progress, allow_large_images(), single_thread(), claim(out, store):
+        with make_progress(rate=True) as progress, allow_large_images(), single_thread(), lock_store(out, store):
             inputs = self._scan(progress, store)
             inputs.found.reader.white_point.check_same(self.donor_whites, "generator")
             prepared = self._prepare(progress, inputs, store)
@@ -81,7 +81,7 @@ class GenerateRun:
                 store = SampleStore.create(out, {**settings, **shown})
             return self._fill(store, inputs, prepared, progress)
 
-    def _scan(self, progress: Any, store: SampleStore | None) -> Resumed:
+    def _scan(self, progress: Any, store: SampleStore | None) -> ResumedInputs:
         """Read the inputs, and compare them with those of a store that is there."""
         files = self.listing.files
         bar = progress.add_task("Reading the normals", total=len(files))
@@ -93,11 +93,11 @@ class GenerateRun:
             foreign=self.listing.foreign,
             advance=lambda: progress.advance(bar),
         )
-        inputs = resume_inputs(store, found, files) if store else Resumed(found=found)
+        inputs = resume_inputs(store, found, files) if store else ResumedInputs(found=found)
         require_readable(inputs.found)
         return inputs
 
-    def _prepare(self, progress: Any, inputs: Resumed, store: SampleStore | None) -> PreparedNormals:
+    def _prepare(self, progress: Any, inputs: ResumedInputs, store: SampleStore | None) -> PreparedNormals:
         """Measure the normals; of one that is gone, as the store has it."""
         chosen = evenly_spread(inputs.found.normals, self.settings["max_normals"])
         copies = {record.source: record for record in store.records if record.source in inputs.gone} if store else {}
@@ -113,7 +113,7 @@ class GenerateRun:
         bar = progress.add_task("Preparing the generator", total=len(chosen))
         return PreparedNormals.from_images(progress.track(images, task_id=bar))
 
-    def _fill(self, store: SampleStore, inputs: Resumed, prepared: PreparedNormals, progress: Any) -> str:
+    def _fill(self, store: SampleStore, inputs: ResumedInputs, prepared: PreparedNormals, progress: Any) -> str:
         """Draw the samples that are missing, and append their rows in order."""
         normals, seed = inputs.found.normals, self.settings["seed"]
         for name, reason in inputs.found.unreadable.items():

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from anomalib_synth.engines.scanning import Scan
 from anomalib_synth.images import ImageReader, Normal, UnreadableImageError, read_bytes
 from anomalib_synth.store.files import write_whole
-from anomalib_synth.store.forms import INPUT
 from anomalib_synth.store.logs import read_log
+from anomalib_synth.store.schemas import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed:
+class ResumedInputs:
     """The inputs of a run that goes on.
 
     Args:
@@ -61,7 +61,7 @@ def write_inputs(folder: Path, found: Scan) -> None:
     write_whole(folder / _FILE, b"".join(lines))
 
 
-def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) -> Resumed:
+def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) -> ResumedInputs:
     """Compare the inputs with those that a store was begun with.
 
     Args:
@@ -76,7 +76,7 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) ->
     if kept is None:  # not written by an older version, or damaged: only whether all is as it was can be told
         if found.digest == store.settings.get("normals", {}).get("digest"):
             write_inputs(store.path, found)
-        return Resumed(found=found)
+        return ResumedInputs(found=found)
     now = {normal.name: normal for normal in found.normals}
     normals: list[Normal] = []
     gone: dict[str, str] = {}
@@ -113,13 +113,13 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) ->
         reader=found.reader,
         contents={name: content for name, (content, _) in kept.items()},
     )
-    return Resumed(found=same, gone=gone, regained=regained)
+    return ResumedInputs(found=same, gone=gone, regained=regained)
 
 
 def _read_inputs(store: SampleStore) -> dict[str, tuple[str, str]] | None:
     """Return content and reason by name, None unless they are those of the store's settings."""
-    news = read_log(store.path / _FILE, INPUT)
-    kept = {row["name"]: (row["content"], row["reason"]) for _, row in news.rows}
+    update = read_log(store.path / _FILE, INPUT)
+    kept = {row["name"]: (row["content"], row["reason"]) for _, row in update.rows}
     digest = blake2b(digest_size=16)
     for name, (content, _) in kept.items():
         digest.update(f"{name}\0{content}\0".encode())

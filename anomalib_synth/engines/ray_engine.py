@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections import Counter, deque
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
     from anomalib_synth.engines.plan import PlannedSample
     from anomalib_synth.store import Record
+
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3  # times a task is drawn that dies with its actor
 
 
 class RayWorker:
@@ -38,7 +44,8 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
     """Draw tasks on Ray actors of one CPU each; yield their rows in the order of the tasks.
 
     The actors write into the store's folder and read the normals themselves: on several machines both must be on a
-    file system that all of them mount at the same path.
+    file system that all of them mount at the same path. When a machine or an actor dies, the others draw what it had
+    in hand; the samples are the same, as a sample depends on its seed alone.
 
     Args:
         job: What to draw with.
@@ -46,33 +53,93 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
         workers: Number of actors.
 
     Raises:
-        ValueError: If Ray is not installed, or the cluster is out of reach.
-        WorkerDiedError: If an actor died.
+        ValueError: If Ray is not installed, or the cluster is out of reach or has fewer CPUs than ``workers``.
+        WorkerDiedError: If no actor is left, or three died over one task.
     """
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
         connect(ray, workers)
+    actors: _Actors | None = None
     pending: deque = deque()
-    actors: list[Any] = []
-    busy: dict[Any, int] = {}
     try:
-        payload = ray.put(job.to_bytes())
-        actors += [ray.remote(num_cpus=1)(RayWorker).remote(payload) for _ in range(workers)]
+        _check_cpus(ray, workers)
+        actors = _Actors(ray, job, workers)
         for task in tasks:
-            chosen = _least_busy(ray, busy, workers)
-            reference = actors[chosen].draw.remote(task)
-            busy[reference] = chosen
-            pending.append((task, reference))
+            pending.append((task, *actors.submit(task)))
             if len(pending) >= workers * AHEAD:
-                yield _result(ray, *pending.popleft())
+                yield actors.result(*pending.popleft())
         while pending:
-            yield _result(ray, *pending.popleft())
+            yield actors.result(*pending.popleft())
     finally:
-        for actor in actors:
-            ray.kill(actor)
+        if actors is not None:
+            actors.close()
         if ours:
             ray.shutdown()
+
+
+class _Actors:
+    """The actors of a run, as long as they live."""
+
+    def __init__(self, ray: Any, job: Job, workers: int) -> None:
+        self.ray = ray
+        payload = ray.put(job.to_bytes())
+        kind = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(RayWorker)
+        self.alive = {number: kind.remote(payload) for number in range(workers)}
+        self.busy: dict[Any, int] = {}
+
+    def submit(self, task: Sequence[PlannedSample]) -> tuple[Any, int]:
+        """Give a task to an actor that lives; return the reference of its rows, and the actor's number."""
+        number = self._least_busy()
+        reference = self.alive[number].draw.remote(task)
+        self.busy[reference] = number
+        return reference, number
+
+    def result(self, task: Sequence[PlannedSample], reference: Any, number: int) -> list[Record]:
+        """Return the rows of a task; what died with its actor or machine is drawn by another.
+
+        Raises:
+            WorkerDiedError: If no actor is left, or the task was lost three times.
+        """
+        ray = self.ray
+        lost = 0
+        while True:
+            try:
+                return ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause or error) from error
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None)
+                if isinstance(cause, ValueError):  # the actor could not be set up
+                    raise cause from error
+                if not isinstance(error, ray.exceptions.ObjectLostError):  # rows can be lost while the actor lives
+                    self._bury(number)
+                lost += 1
+                reason = str(error).strip().splitlines()[0]
+                if lost == _ATTEMPTS or not self.alive:
+                    raise worker_died(task, reason) from error
+                logger.warning("Samples from number %d on are drawn again: %s", task[0].index, reason)
+                reference, number = self.submit(task)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self.alive.values():
+            self.ray.kill(actor)
+
+    def _bury(self, number: int) -> None:
+        """Count an actor as dead; tasks it still has come back as lost, each when its turn comes."""
+        actor = self.alive.pop(number, None)
+        if actor is not None:
+            self.ray.kill(actor)  # out of reach is not dead, and two must not write one file
+
+    def _least_busy(self) -> int:
+        """Forget the tasks that are done, and return the actor with the fewest others: machines differ in speed."""
+        if self.busy:
+            done, _ = self.ray.wait(list(self.busy), num_returns=len(self.busy), timeout=0, fetch_local=False)
+            for reference in done:
+                del self.busy[reference]
+        loads = Counter(self.busy.values())
+        return min(self.alive, key=lambda number: loads[number])
 
 
 def import_ray() -> Any:
@@ -103,14 +170,15 @@ def connect(ray: Any, workers: int) -> None:
         raise ValueError(msg) from error
 
 
-def _least_busy(ray: Any, busy: dict[Any, int], workers: int) -> int:
-    """Forget the tasks that are done, and return the actor with the fewest others: machines differ in speed."""
-    if busy:
-        done, _ = ray.wait(list(busy), num_returns=len(busy), timeout=0, fetch_local=False)
-        for reference in done:
-            del busy[reference]
-    loads = Counter(busy.values())
-    return min(range(workers), key=lambda number: loads[number])
+def _check_cpus(ray: Any, workers: int) -> None:
+    """Refuse more actors than the cluster has CPUs for: the rest would wait for ever, and the run with them."""
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if workers > cpus:
+        msg = (
+            f"`workers` must be at most the cluster's number of CPUs, {cpus}, got {workers}. Use fewer, or add "
+            "machines."
+        )
+        raise ValueError(msg)
 
 
 def _check_shared(job: Job) -> Job:
@@ -122,15 +190,3 @@ def _check_shared(job: Job) -> Job:
         )
         raise StoreError(msg)
     return job
-
-
-def _result(ray: Any, task: Sequence[PlannedSample], reference: Any) -> list[Record]:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from error
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, ValueError):
-            raise cause from error
-        raise worker_died(task, str(error).strip().splitlines()[0]) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.images.formats import MAX_NATIVE_PIXELS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Tile:
         height, width = pixels.shape[:2]
         if height * width <= MAX_NATIVE_PIXELS:
             return cls(0, 0, height, width)
-        rng = Draws(hash64(seed, "tile"))
+        rng = RandomStream(hash64(seed, "tile"))
         rows, columns = min(_SIDE, height), min(_SIDE, width)
         return cls(rng.integer(0, height - rows), rng.integer(0, width - columns), rows, columns)
 

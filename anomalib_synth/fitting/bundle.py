@@ -15,13 +15,13 @@ from anomalib_synth._version import __version__
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.settings import FitSettings
-from anomalib_synth.fitting.start import begin_with
 from anomalib_synth.fitting.token_model import train_token_model
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP, fit_codebooks, measure_reconstruction, train_autoencoder
 from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.vocabulary import find_vocabulary
+from anomalib_synth.fitting.warm_start import warm_start
 from anomalib_synth.fitting.windows import WindowSampler
-from anomalib_synth.generators.encoders import TextTower
+from anomalib_synth.generators.encoders import OpenClipTextEncoder
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.bundle import Bundle, save_bundle
 from anomalib_synth.models.captions import CaptionVocabulary
@@ -74,7 +74,7 @@ def fit_bundle(
         msg = f"`normals` must hold at least two images, one of them to be held out, got {len(normals)}."
         raise ValueError(msg)
     started = time.monotonic()
-    tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
+    tower = None if settings.text_encoder is None else OpenClipTextEncoder(settings.text_encoder)
     read_by = None if tower is None else {"name": tower.name, "weights_hash": tower.encoder.weights_hash}
     digest = hash_images(normals)
     kept, held = split_normals(normals, held_out=settings.held_out, seed=settings.seed)
@@ -109,7 +109,7 @@ def fit_bundle(
         model = _make_token_model(tokenizer, vocabulary, tower, settings)
         dual = DualEncoder(vocabulary_size=len(vocabulary))
     if start is not None:
-        begin_with(start, {"token_model": model, "dual_encoder": dual}, vocabulary)
+        warm_start(start, {"token_model": model, "dual_encoder": dual}, vocabulary)
     tokens = train_token_model(
         model,
         tokenizer,
@@ -156,7 +156,7 @@ def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerato
     """Return about how many minutes :func:`fit_bundle` takes, from three steps of each training."""
     sampler = WindowSampler(normals, generator, size=settings.window, frame=settings.frame, seed=settings.seed)
     vocabulary = CaptionVocabulary.from_captions([_GOOD, *sampler.draw(0, 64).captions])
-    tower = None if settings.text_encoder is None else TextTower(settings.text_encoder)
+    tower = None if settings.text_encoder is None else OpenClipTextEncoder(settings.text_encoder)
     with _seeded(settings.seed):
         tokenizer = WindowTokenizer(width=settings.width, codebook_size=settings.codebook_size)
         tokenizer.codebooks.normal_()
@@ -177,7 +177,7 @@ def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerato
 
 
 def _make_token_model(
-    tokenizer: WindowTokenizer, vocabulary: CaptionVocabulary, tower: TextTower | None, settings: FitSettings
+    tokenizer: WindowTokenizer, vocabulary: CaptionVocabulary, tower: OpenClipTextEncoder | None, settings: FitSettings
 ) -> TokenTransformer:
     return TokenTransformer(
         channels=tokenizer.channels,

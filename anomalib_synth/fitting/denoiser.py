@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.image_autoencoder import encode
 from anomalib_synth.fitting.muon import Muon, Optimizers
-from anomalib_synth.fitting.training import Outcome, Schedule, train
+from anomalib_synth.fitting.training import Schedule, TrainingResult, train
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.diffusion import INSTRUCTION, import_diffusers
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from anomalib_synth.fitting.pairs import Pairs
+    from anomalib_synth.fitting.pairs import EditPairs
 
 TEXT_LENGTH = 24
 _NORM_EPS = 0.1
@@ -42,7 +42,7 @@ class Denoiser(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lessons:
+class DenoiserData:
     """Latents of pairs.
 
     Shape:
@@ -144,8 +144,8 @@ def make_scheduler() -> Any:
 def train_denoiser(
     denoiser: Denoiser,
     scheduler: Any,
-    lessons: Lessons,
-    held_out: Lessons,
+    data: DenoiserData,
+    held_out: DenoiserData,
     schedule: Schedule,
     *,
     scale: float,
@@ -155,7 +155,7 @@ def train_denoiser(
     seed: int = 0,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train UNet and text encoder to take noise off the latents of windows with defects.
 
     Much noise is drawn more often than little, and the weights are moved by Muon: after 200 steps, captions lower the
@@ -164,7 +164,7 @@ def train_denoiser(
     Args:
         denoiser: Both, whose state the steps change.
         scheduler: With the schedule of the noise.
-        lessons: Latents to learn from.
+        data: Latents to learn from.
         held_out: Latents of normals that are not trained on.
         schedule: How long and how fast.
         scale: What latents are multiplied by before noise is added.
@@ -176,7 +176,7 @@ def train_denoiser(
         advance: Told of the progress.
     """
 
-    def measure(part: Lessons, rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    def measure(part: DenoiserData, rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         drop = torch.rand(len(rows), generator=rng)
         blind = (drop < no_image).view(-1, 1, 1, 1)
         mute = drop < no_image + no_text
@@ -196,7 +196,7 @@ def train_denoiser(
 
     def loss_at(step: int) -> torch.Tensor:
         rng = torch.Generator().manual_seed(hash64(seed, "denoiser", step))
-        return measure(lessons, torch.randint(len(lessons.source), (batch_size,), generator=rng), rng)
+        return measure(data, torch.randint(len(data.source), (batch_size,), generator=rng), rng)
 
     def held_out_loss() -> float:
         rng = torch.Generator().manual_seed(hash64(seed, "held out"))
@@ -228,12 +228,12 @@ def make_optimizer(denoiser: Denoiser) -> Optimizers:
     )
 
 
-def prepare_lessons(autoencoder: nn.Module, tokenizer: Any, pairs: Pairs) -> Lessons:
+def prepare_data(autoencoder: nn.Module, tokenizer: Any, pairs: EditPairs) -> DenoiserData:
     """Return latents, weights and words of pairs; what a defect covers counts ten times."""
     texts = [INSTRUCTION.format(caption) for caption in pairs.captions]
     read = partial(tokenizer, padding="max_length", truncation=True, max_length=TEXT_LENGTH, return_tensors="pt")
     source = encode(autoencoder, pairs.source)
-    return Lessons(
+    return DenoiserData(
         source=source,
         image=encode(autoencoder, pairs.image),
         weight=1 + _MASK_WEIGHT * F.adaptive_max_pool2d(pairs.mask.float(), source.shape[-2:]),

@@ -16,10 +16,10 @@ from anomalib_synth._version import __version__
 from anomalib_synth.fitting.byte_pairs import make_clip_tokenizer
 from anomalib_synth.fitting.denoiser import (
     TEXT_LENGTH,
-    Lessons,
+    DenoiserData,
     make_denoiser,
     make_scheduler,
-    prepare_lessons,
+    prepare_data,
     train_denoiser,
 )
 from anomalib_synth.fitting.image_autoencoder import (
@@ -121,16 +121,16 @@ def fit_pipeline(
     )
     instructions = [INSTRUCTION.format(caption) for caption in pairs.captions]
     tokenizer = make_clip_tokenizer(instructions, work / "tokenizer", length=TEXT_LENGTH)
-    lessons = prepare_lessons(autoencoder, tokenizer, pairs)
-    scale = 1 / float(lessons.source.std())
+    data = prepare_data(autoencoder, tokenizer, pairs)
+    scale = 1 / float(data.source.std())
     autoencoder.register_to_config(scaling_factor=scale)
     denoiser = _make_denoiser(settings, len(tokenizer), scale)
     scheduler = make_scheduler()
     drawing = train_denoiser(
         denoiser,
         scheduler,
-        lessons,
-        prepare_lessons(autoencoder, tokenizer, held_pairs),
+        data,
+        prepare_data(autoencoder, tokenizer, held_pairs),
         Schedule(steps=settings.diffusion_steps, learning_rate=1e-3, patience=10),
         scale=scale,
         no_text=settings.no_text,
@@ -187,7 +187,7 @@ def estimate_minutes(
     started = time.monotonic()
     latents = encode(autoencoder, pairs.source)
     seconds += (time.monotonic() - started) / _BATCH * 2 * (settings.pairs + _HELD_OUT_PAIRS)
-    lessons = Lessons(
+    data = DenoiserData(
         source=latents, image=latents, weight=torch.ones_like(latents[:, :1]), words=words, no_words=words[:1]
     )
     few = Schedule(steps=_TIMED_STEPS, learning_rate=1e-3, check_every=10**9)
@@ -195,9 +195,7 @@ def estimate_minutes(
         (settings.autoencoder_steps, partial(train_autoencoder, autoencoder, pairs, pairs, few)),
         (
             settings.diffusion_steps,
-            partial(
-                train_denoiser, _make_denoiser(settings, 1024, 1.0), make_scheduler(), lessons, lessons, few, scale=1.0
-            ),
+            partial(train_denoiser, _make_denoiser(settings, 1024, 1.0), make_scheduler(), data, data, few, scale=1.0),
         ),
     ):
         marks: list[float] = []

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.muon import Muon, Optimizers
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
-from anomalib_synth.fitting.training import Outcome, Schedule, train
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.fitting.training import Schedule, TrainingResult, train
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.models.captions import PADDING, UNKNOWN
 from anomalib_synth.models.dual_encoder import IMAGE_SIZE
 from anomalib_synth.quality.windows import crop_view, fit_view
@@ -33,7 +33,7 @@ _KERNEL_RATE = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Views:
+class WindowViews:
     """Images with their captions and masks.
 
     Shape:
@@ -59,7 +59,7 @@ def train_dual_encoder(
     held_out: WindowSampler | None = None,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a dual encoder by the symmetric contrastive loss of CLIP (arXiv 2103.00020, figure 3).
 
     A step sees every drawn defect twice, as the whole window and as the window around its mask that the score looks at,
@@ -87,16 +87,19 @@ def train_dual_encoder(
     """
     good = find_good_captions(vocabulary)
 
-    def view(batch: WindowBatch, rng: Draws) -> Views:
+    def view(batch: WindowBatch, rng: RandomStream) -> WindowViews:
         return make_views(batch, good, vocabulary, encoder.caption_length, rng)
 
     fixed = [
-        view((held_out or sampler).draw(HELD_OUT_STEP + number, batch_size // 2), Draws(hash64(seed, "fixed", number)))
+        view(
+            (held_out or sampler).draw(HELD_OUT_STEP + number, batch_size // 2),
+            RandomStream(hash64(seed, "fixed", number)),
+        )
         for number in range(4)
     ]
 
     def loss_at(step: int) -> torch.Tensor:
-        rng = Draws(hash64(seed, "views", step))
+        rng = RandomStream(hash64(seed, "views", step))
         views = view(sampler.draw(step, batch_size // 2), rng)
         forget = torch.tensor([[rng.unit() < _UNKNOWN_SHARE for _ in row] for row in views.tokens])
         tokens = views.tokens.masked_fill(forget & (views.tokens != PADDING), UNKNOWN)
@@ -141,8 +144,8 @@ def find_good_captions(vocabulary: CaptionVocabulary) -> list[str]:
 
 
 def make_views(
-    batch: WindowBatch, good: Sequence[str], vocabulary: CaptionVocabulary, length: int, rng: Draws
-) -> Views:
+    batch: WindowBatch, good: Sequence[str], vocabulary: CaptionVocabulary, length: int, rng: RandomStream
+) -> WindowViews:
     """Return what a step looks at: each defect whole and cropped, one view in eight before the defect was drawn."""
     images, masks, captions = [], [], []
     for row, caption in enumerate(batch.captions):
@@ -155,7 +158,7 @@ def make_views(
             images.append(cut(batch.source[row] if clean else batch.image[row]))
             masks.append(torch.zeros_like(images[-1][:1]) if clean else cut(mask)[:1])
             captions.append(good[int(rng.unit() * len(good))] if clean else caption)
-    return Views(
+    return WindowViews(
         images=torch.stack(images),
         masks=torch.stack(masks),
         captions=captions,
@@ -163,7 +166,7 @@ def make_views(
     )
 
 
-def measure(encoder: DualEncoder, views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+def measure(encoder: DualEncoder, views: WindowViews) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the symmetric contrastive loss in nats, less its least possible value, and the loss of the places."""
     vectors, places = encoder.look(views.images)
     logits = encoder.logit_scale * vectors @ encoder.encode_text(views.tokens).T

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.fitting.tokenizer import psnr, slopes
-from anomalib_synth.fitting.training import Outcome, Schedule, train
+from anomalib_synth.fitting.training import Schedule, TrainingResult, train
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.diffusion import import_diffusers
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from anomalib_synth.fitting.pairs import Pairs
+    from anomalib_synth.fitting.pairs import EditPairs
 
 _CROP = 32
 
@@ -42,15 +42,15 @@ def make_autoencoder(width: int, *, seed: int = 0) -> nn.Module:
 
 def train_autoencoder(
     autoencoder: nn.Module,
-    pairs: Pairs,
-    held_out: Pairs,
+    pairs: EditPairs,
+    held_out: EditPairs,
     schedule: Schedule,
     *,
     batch_size: int = 16,
     seed: int = 0,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train encoder and decoder on crops: mean absolute error, edges included, and a little of Kullback and Leibler."""
     side = pairs.source.shape[-1]
 
@@ -90,7 +90,7 @@ def encode(autoencoder: nn.Module, windows: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def measure_reconstruction(autoencoder: nn.Module, pairs: Pairs) -> float:
+def measure_reconstruction(autoencoder: nn.Module, pairs: EditPairs) -> float:
     """Return the PSNR in dB of windows with defects that no training saw."""
     latents = encode(autoencoder, pairs.image)
     shown = torch.cat([autoencoder.decode(part).sample for part in latents.split(32)])

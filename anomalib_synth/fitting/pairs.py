@@ -16,7 +16,7 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class EditPairs:
     """N windows with a defect in their middle, kept in 8 bits.
 
     Shape:
@@ -42,7 +42,7 @@ def draw_pairs(
     size: int,
     first_step: int = 0,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Pairs:
+) -> EditPairs:
     """Draw pairs; the same for the same sampler, count and first step.
 
     The sampler's windows are larger than what is kept: it is cut out around the defect, as the window of an edit is cut
@@ -66,7 +66,9 @@ def draw_pairs(
             kept.append((*images, batch.mask[row][part] > 0, caption))
         advance(min(len(kept), count), "")
     source, image, mask, captions = zip(*kept[:count], strict=True)
-    return Pairs(source=torch.stack(source), image=torch.stack(image), mask=torch.stack(mask), captions=list(captions))
+    return EditPairs(
+        source=torch.stack(source), image=torch.stack(image), mask=torch.stack(mask), captions=list(captions)
+    )
 
 
 def _middle(mask: torch.Tensor, size: int) -> tuple[slice, slice]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 
 if TYPE_CHECKING:
     from anomalib_synth.fitting.windows import WindowBatch
@@ -32,7 +32,7 @@ def vary_regions(batch: WindowBatch, seed: int, *, share: float = 0.5) -> Window
     """
     images, masks = batch.image.clone(), batch.mask.clone()
     for row in range(len(masks)):
-        rng = Draws(hash64(seed, "region", row))
+        rng = RandomStream(hash64(seed, "region", row))
         if rng.unit() >= share:
             continue
         region = _draw_region(rng, batch.mask[row, 0] > 0)
@@ -42,7 +42,7 @@ def vary_regions(batch: WindowBatch, seed: int, *, share: float = 0.5) -> Window
     return replace(batch, image=images, mask=masks)
 
 
-def _draw_region(rng: Draws, outline: torch.Tensor) -> torch.Tensor | None:
+def _draw_region(rng: RandomStream, outline: torch.Tensor) -> torch.Tensor | None:
     """Return a region (h, w) over an outline, better one that is half full of it, None if there is too little of it."""
     inside = outline.nonzero()
     best, most = None, 0.0
@@ -59,7 +59,7 @@ def _draw_region(rng: Draws, outline: torch.Tensor) -> torch.Tensor | None:
     return best
 
 
-def _draw_shape(rng: Draws, size: torch.Size, y: float, x: float) -> torch.Tensor:
+def _draw_shape(rng: RandomStream, size: torch.Size, y: float, x: float) -> torch.Tensor:
     """Return an ellipse or a rectangle around a place, turned by any angle."""
     low, high = (math.log(radius) for radius in _RADII)
     long = math.exp(rng.uniform(low, high))

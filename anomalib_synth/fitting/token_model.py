@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.regions import vary_regions
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
-from anomalib_synth.fitting.training import Outcome, Schedule, train
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.fitting.training import Schedule, TrainingResult, train
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.models.captions import PADDING
 from anomalib_synth.models.filling import fill_from_around
 from anomalib_synth.models.token_transformer import Queries
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TokenBatch:
     """What to predict, and from what: queries of all scales with the tokens that were there.
 
     Shape:
@@ -57,7 +57,7 @@ def train_token_model(
     no_text: float = 0.1,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a token transformer with the tokens of real (rendered) defects as what comes before.
 
     Args:
@@ -75,31 +75,31 @@ def train_token_model(
     tokenizer.requires_grad_(False).eval()
     length = model.caption_length
     batches = [vary_regions(held_out.draw(HELD_OUT_STEP + n, 32), hash64(held_out.seed, "region", n)) for n in range(4)]
-    fixed = [prepare_lesson(tokenizer, batch, reader, model.frozen_scales, length) for batch in batches]
+    fixed = [prepare_batch(tokenizer, batch, reader, model.frozen_scales, length) for batch in batches]
 
     def loss_at(step: int) -> torch.Tensor:
-        batch = vary_regions(sampler.draw(step, batch_size), hash64(sampler.seed, "region", step))
-        lesson = prepare_lesson(tokenizer, batch, reader, model.frozen_scales, length)
-        rng = Draws(hash64(sampler.seed, "no text", step))
-        for row in range(len(lesson.words)):
+        windows = vary_regions(sampler.draw(step, batch_size), hash64(sampler.seed, "region", step))
+        batch = prepare_batch(tokenizer, windows, reader, model.frozen_scales, length)
+        rng = RandomStream(hash64(sampler.seed, "no text", step))
+        for row in range(len(batch.words)):
             if rng.unit() < no_text:
-                lesson.words[row] = PADDING
-        return measure(model, tokenizer, lesson)
+                batch.words[row] = PADDING
+        return measure(model, tokenizer, batch)
 
     return train(
         model,
         schedule,
         loss_at=loss_at,
-        held_out_loss=lambda: sum(float(measure(model, tokenizer, lesson)) for lesson in fixed) / len(fixed),
+        held_out_loss=lambda: sum(float(measure(model, tokenizer, batch)) for batch in fixed) / len(fixed),
         checkpoint=checkpoint,
         advance=advance,
     )
 
 
 @torch.no_grad()
-def prepare_lesson(
+def prepare_batch(
     tokenizer: WindowTokenizer, batch: WindowBatch, reader: CaptionReader, frozen: int, length: int
-) -> Lesson:
+) -> TokenBatch:
     """Write a batch in tokens as an edit would: the source's, its inside hidden, but the defect's in the mask."""
     z = tokenizer.encode(fill_from_around(batch.source, batch.mask))
     wanted = tokenizer.encode(batch.image)
@@ -115,7 +115,7 @@ def prepare_lesson(
             targets.append(drawn[gate])
             tokens = torch.where(gate, drawn, kept)
         f = f + tokenizer.embed(tokens, scale)
-    return Lesson(
+    return TokenBatch(
         z=z,
         mask=batch.mask,
         words=reader.encode(batch.captions, length=length),
@@ -125,17 +125,17 @@ def prepare_lesson(
     )
 
 
-def measure(model: TokenTransformer, tokenizer: WindowTokenizer, lesson: Lesson) -> torch.Tensor:
-    """Return the mean cross-entropy of a lesson's tokens, in nats: the mean of the scales' means.
+def measure(model: TokenTransformer, tokenizer: WindowTokenizer, batch: TokenBatch) -> torch.Tensor:
+    """Return the mean cross-entropy of a batch's tokens, in nats: the mean of the scales' means.
 
     The coarse tokens are few, and the ones that tell what a defect is.
     """
-    context = model.look(lesson.z, F.max_pool2d(lesson.mask, tokenizer.patch // model.mask_cells))
+    context = model.look(batch.z, F.max_pool2d(batch.mask, tokenizer.patch // model.mask_cells))
     parts = [
         Queries.at(gate, f, context, scale=scale, stride=tokenizer.strides[scale])
-        for scale, (gate, f) in enumerate(zip(lesson.gates, lesson.latents, strict=True), start=model.frozen_scales)
+        for scale, (gate, f) in enumerate(zip(batch.gates, batch.latents, strict=True), start=model.frozen_scales)
     ]
     queries = Queries.join(parts)
-    losses = F.cross_entropy(model(queries, model.read(lesson.words)), lesson.targets, reduction="none")
+    losses = F.cross_entropy(model(queries, model.read(batch.words)), batch.targets, reduction="none")
     scales = range(model.frozen_scales, len(tokenizer.strides))
     return sum(losses[queries.scale == scale].mean() for scale in scales) / len(scales)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from anomalib_synth.fitting.training import Outcome, Schedule, train
+from anomalib_synth.fitting.training import Schedule, TrainingResult, train
 from anomalib_synth.installation import install_extras
 from anomalib_synth.models.tokenizer import pool
 
@@ -30,7 +30,7 @@ def train_autoencoder(
     batch_size: int = 16,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train encoder and decoder to give windows back, with and without defects: mean absolute error, edges included."""
     fixed = _draw(held_out, HELD_OUT_STEP, 64)
 

@@ -49,7 +49,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingResult:
     """What a training came to: steps made, the best held-out loss, and the held-out losses by step."""
 
     steps: int
@@ -76,7 +76,7 @@ def train(
     make_optimizer: Callable[[torch.nn.Module], torch.optim.Optimizer | Optimizers] = make_adamw,
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
-) -> Outcome:
+) -> TrainingResult:
     """Train a model; it ends with the weights that had the best held-out loss.
 
     Every step depends on its number alone, so a run that goes on from its checkpoint ends with the same weights, bit
@@ -139,7 +139,7 @@ def train(
     save()
     model.load_state_dict(best_state)
     model.eval()
-    return Outcome(steps=step, best=best, history=history)
+    return TrainingResult(steps=step, best=best, history=history)
 
 
 def _read_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | Optimizers) -> dict:

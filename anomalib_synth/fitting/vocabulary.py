@@ -8,7 +8,7 @@ from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS
 from anomalib_synth.fitting.tokenizer import HELD_OUT_STEP
 from anomalib_synth.generators.families import PHYSICAL, REGISTRY
 from anomalib_synth.generators.families.family import Frame, contrast_word
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.models.captions import CaptionVocabulary
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def caption_families() -> Iterator[str]:
     """Yield captions of all physical families, of defects of any size on images of any size."""
     for family in map(REGISTRY.__getitem__, PHYSICAL):
         for number in range(_DRAWS):
-            rng = Draws(hash64("caption", family.name, number))
+            rng = RandomStream(hash64("caption", family.name, number))
             side = rng.choice(_SIDES)
             params = family.draw(rng, Frame(height=side, width=side, size=rng.choice(_SIZES)))
             yield f"{family.caption(params)}, {contrast_word(rng.choice(_STRENGTHS))}"

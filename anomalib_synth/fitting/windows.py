@@ -9,7 +9,7 @@ import torch
 
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.generators.proposal import crop
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ class WindowSampler:
 
     def _cut(self, step: int, number: int, largest: int) -> torch.Tensor:
         """Cut a square out of a normal, at most of a side and of the image's, in steps of a window's."""
-        rng = Draws(hash64(self.seed, "window", step, number))
+        rng = RandomStream(hash64(self.seed, "window", step, number))
         image = self.normals[rng.choice(range(len(self.normals)))]
         side = min(largest, min(image.shape[1:]) // self.size * self.size)
         top = int(rng.unit() * (image.shape[1] - side + 1))
@@ -97,7 +97,7 @@ class WindowSampler:
             sample = self.generator(torch.stack([sources[number] for number in numbers]), seeds=seeds)
             for row in sample.accepted.nonzero().flatten().tolist():
                 number = numbers[row]
-                part = self._place(sample.mask[row, 0] > 0, Draws(hash64(self.seed, "place", step, number)))
+                part = self._place(sample.mask[row, 0] > 0, RandomStream(hash64(self.seed, "place", step, number)))
                 cut = (sample.source[row][part], sample.image[row][part], sample.mask[row][part])
                 drawn[number] = (*cut, sample.caption[row], sample.provenance[row].family)
         rows = [drawn[number] for number in sorted(drawn)]
@@ -110,7 +110,7 @@ class WindowSampler:
             families=[row[4] for row in rows],
         )
 
-    def _place(self, mask: torch.Tensor, rng: Draws) -> tuple[slice, slice, slice]:
+    def _place(self, mask: torch.Tensor, rng: RandomStream) -> tuple[slice, slice, slice]:
         """Return a window with a pixel of a mask (h, w) in it, anywhere."""
         inside = mask.nonzero()
         pixel = inside[int(rng.unit() * len(inside))].tolist()

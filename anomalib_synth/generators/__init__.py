@@ -2,12 +2,12 @@
 
 from anomalib_synth.generators.autoregressive import AutoregressiveGenerator
 from anomalib_synth.generators.base import AnomalyGenerator
-from anomalib_synth.generators.building import build_generator
 from anomalib_synth.generators.checks import SampleChecks
 from anomalib_synth.generators.condition import Condition
 from anomalib_synth.generators.diffusion import DiffusionGenerator, DiffusionRetrievalGenerator
 from anomalib_synth.generators.families import Family, Frame, register_family
 from anomalib_synth.generators.filtered import FilteredGenerator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.look_alike import LookAlikeGenerator
 from anomalib_synth.generators.mixture import MixtureGenerator
 from anomalib_synth.generators.proposal import Proposal

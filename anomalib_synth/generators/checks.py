@@ -13,7 +13,7 @@ _MEASURED = ("area", "visibility", "agreement", "foreground")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class CheckResult:
     """The outcome of the checks for N windows.
 
     Shape:
@@ -71,7 +71,7 @@ class SampleChecks:
         foreground: torch.Tensor,
         noise: torch.Tensor,
         image_pixels: int,
-    ) -> Verdict:
+    ) -> CheckResult:
         """Measure and judge N windows.
 
         The mask is the part of ``support`` whose change, averaged over 3 x 3 pixels, reaches half of what the
@@ -102,7 +102,9 @@ class SampleChecks:
         quality = agreement.clamp(max=1) * (visibility / (visibility + 1))
         columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
         measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]
-        return Verdict(mask=mask, quality=quality, measured=measured, reason=[self.judge(**row) for row in measured])
+        return CheckResult(
+            mask=mask, quality=quality, measured=measured, reason=[self.judge(**row) for row in measured]
+        )
 
     def judge(self, area: float, visibility: float, agreement: float, foreground: float) -> str:
         """Return why a window with these measurements fails, or ``""``."""

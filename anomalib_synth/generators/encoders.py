@@ -71,7 +71,7 @@ class LocalDualEncoder:
             warnings.warn(msg, stacklevel=2)
 
 
-class TextTower:
+class OpenClipTextEncoder:
     """Texts as vectors of open_clip's text tower: they may use any words, not those of the captions alone.
 
     Args:
@@ -135,7 +135,7 @@ def load_backend(bundle: Bundle, *, text_encoder: str | None = None) -> LocalBac
         raise ValueError(msg)
     if bundle.text_encoder is None:
         return bundle.backend()
-    tower = TextTower(bundle.text_encoder["name"])
+    tower = OpenClipTextEncoder(bundle.text_encoder["name"])
     if text_encoder is None and not tower.encoder.is_local:
         msg = (
             f"Bundle {str(bundle.path)!r} must not name a `text_encoder` that is not on this machine, got {named!r}: a "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.retrieval.filter import RetrievalFilter
 from anomalib_synth.retrieval.settings import FilterSettings
@@ -199,10 +199,13 @@ class FilteredGenerator(WrappingGenerator):
         if not bool(one.accepted[0]):
             return "", {}
         if self.mode == "random_keep":
-            kept = Draws(hash64(seed, "random_keep", attempt)).unit() < self.share
+            kept = RandomStream(hash64(seed, "random_keep", attempt)).unit() < self.share
             return "" if kept else f"left out at random, {self.share:.0%} are kept", {}
-        (verdict,) = self._judge(one, [0])
-        return verdict.reason, {"similarity": verdict.similarity, "smoothed_visibility": verdict.visibility}
+        (judgement,) = self._judge(one, [0])
+        return judgement.reason, {
+            "similarity": judgement.similarity,
+            "smoothed_visibility": judgement.smoothed_visibility,
+        }
 
     def _judge(self, sample: AnomalySample, rows: list[int]) -> list[Judgement]:
         return self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows])

@@ -12,7 +12,7 @@ from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.proposal import Proposal
 from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.real_defect import Blend, RealDefectGenerator
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.generators.validation import check_range
 from anomalib_synth.generators.windows import find_inside
 from anomalib_synth.models.editing import Sampling, Template
@@ -167,7 +167,7 @@ class LookAlikeGenerator(ProposingGenerator):
                 yield proposal
                 continue
             for n, row in enumerate(proposal.rows):
-                one, draws = _take(proposal, n), Draws(hash64(seed_of[row], "look alike"))
+                one, draws = _take(proposal, n), RandomStream(hash64(seed_of[row], "look alike"))
                 if draws.unit() < self.edited:
                     one = _edit(self.editor, images[row], one, draws.uniform(*self.variation), seed_of[row])
                 yield one

@@ -6,7 +6,7 @@ import math
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.sample import AnomalySample
 
@@ -84,7 +84,7 @@ class MixtureGenerator(WrappingGenerator):
         """Draw each image with the generator that its seed chooses; see :meth:`AnomalyGenerator.draw`."""
         key = ("mixture",) if self._height == 1 else ("mixture", self._height)  # mixtures in mixtures choose apart
         weights = self._weigh(condition)
-        choices = [Draws(hash64(seed, *key)).choice(range(len(self.generators)), weights) for seed in seeds]
+        choices = [RandomStream(hash64(seed, *key)).choice(range(len(self.generators)), weights) for seed in seeds]
         sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
         for index, generator in enumerate(self.generators):
             rows = [row for row, choice in enumerate(choices) if choice == index]

@@ -138,7 +138,7 @@ class ProposingGenerator(AnomalyGenerator):
             if part is None
             else crop_grid(part, proposal.rows, proposal.top, proposal.left, (h, w), (height, width))
         )
-        verdict = (proposal.checks or self.checks)(
+        checked = (proposal.checks or self.checks)(
             source,
             output.float(),
             proposal.support,
@@ -151,17 +151,17 @@ class ProposingGenerator(AnomalyGenerator):
             if output.dtype == source.dtype
             else crop(sample.source, proposal.rows, proposal.top, proposal.left, h, w)
         )
-        inside = verdict.mask > 0
+        inside = checked.mask > 0
         accepted = []
         for n, (row, top, left) in enumerate(zip(proposal.rows, proposal.top, proposal.left, strict=True)):
-            sample.reason[row] = verdict.reason[n] and f"{proposal.families[n]}: {verdict.reason[n]}"
-            if verdict.reason[n]:
+            sample.reason[row] = checked.reason[n] and f"{proposal.families[n]}: {checked.reason[n]}"
+            if checked.reason[n]:
                 continue
-            accepted.append((row, n, verdict.measured[n]))
+            accepted.append((row, n, checked.measured[n]))
             place = sample.image[row, :, top : top + h, left : left + w]
             place.copy_(torch.where(inside[n], output[n], original[n]))
-            sample.mask[row, :, top : top + h, left : left + w] = verdict.mask[n]
-            sample.quality[row] = verdict.quality[n]
+            sample.mask[row, :, top : top + h, left : left + w] = checked.mask[n]
+            sample.quality[row] = checked.quality[n]
             sample.caption[row] = proposal.captions[n]
         return accepted
 

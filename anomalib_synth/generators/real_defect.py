@@ -22,7 +22,7 @@ from anomalib_synth.generators.families.family import Params, contrast_word, dro
 from anomalib_synth.generators.placement import place_centre, window_side
 from anomalib_synth.generators.proposal import Proposal
 from anomalib_synth.generators.proposing import ProposingGenerator
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from anomalib_synth.generators.validation import check_range
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class RealDefectGenerator(ProposingGenerator):
             The donor, and the parameters, all plain floats: which one it is (``image`` and ``region`` of its type),
             ``strength``, ``scale``, ``turns`` of 90 degrees, ``mirrored`` and the numbers that place it.
         """
-        rng = Draws(seed)
+        rng = RandomStream(seed)
         images = self._folder.donors[rng.choice(list(self._folder.donors))]
         image = rng.integer(0, len(images) - 1)
         regions = images[image]

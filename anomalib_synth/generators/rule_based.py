@@ -17,7 +17,7 @@ from anomalib_synth.generators.families.registry import import_modules, load_ins
 from anomalib_synth.generators.placement import place_centre, window_side
 from anomalib_synth.generators.proposal import Proposal, crop, crop_grid
 from anomalib_synth.generators.proposing import ProposingGenerator
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from anomalib_synth.generators.textures import ProceduralTextures, TextureFolder, TextureSource
 from anomalib_synth.generators.validation import check_range
 
@@ -124,7 +124,7 @@ class RuleBasedGenerator(ProposingGenerator):
         Returns:
             The family, and its parameters with ``strength`` and the numbers that place the defect, all plain floats.
         """
-        rng = Draws(seed)
+        rng = RandomStream(seed)
         family = REGISTRY[rng.choice(list(self.families), list(self.families.values()))]
         params = {
             "strength": rng.uniform(*self.strength),
@@ -267,7 +267,7 @@ class RuleBasedGenerator(ProposingGenerator):
         """Return a foreign texture for each window, from the user's folder or rendered; its own where that serves."""
         size, channels = image.shape[-2:], image.shape[1]
         cut = [
-            image[n] if p.get("structural") else self._textures.cut(Draws(int(p["texture"])), size, channels)
+            image[n] if p.get("structural") else self._textures.cut(RandomStream(int(p["texture"])), size, channels)
             for n, p in enumerate(listed)
         ]
         return torch.stack([texture.to(image.device) for texture in cut])

@@ -55,7 +55,7 @@ def image_key(path: str | PurePath) -> str:
     return "/".join(PurePath(path).parts[-3:])
 
 
-class Draws:
+class RandomStream:
     """A stream of numbers drawn from one seed, as Python floats.
 
     Parameters are scalars: drawing them in Python keeps them independent of the batch they end up in, and costs less

@@ -14,8 +14,8 @@ from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.images import WhitePoint, digest_images, to_tensor
 from anomalib_synth.sample import AnomalySample, Provenance
 from anomalib_synth.store import Record, SampleStore, StoreError, hash_bytes, hash_pixels
-from anomalib_synth.store.forms import INPUT
 from anomalib_synth.store.logs import read_log
+from anomalib_synth.store.schemas import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -38,7 +38,7 @@ from anomalib_synth.images import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 _MAX_SIDE = 512
 _CACHE = 64
@@ -49,7 +49,7 @@ _RENDERED_SIDE = 256
 class TextureSource(Protocol):
     """Where windows of foreign texture come from."""
 
-    def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
+    def cut(self, rng: RandomStream, size: tuple[int, int], channels: int) -> torch.Tensor:
         """Cut a random window: (channels, h, w) float32 in [0, 1]."""
 
 
@@ -59,7 +59,7 @@ class ProceduralTextures:
     def __init__(self) -> None:
         self._cache: dict[int, _Texture] = {}
 
-    def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
+    def cut(self, rng: RandomStream, size: tuple[int, int], channels: int) -> torch.Tensor:
         """Cut a random window out of a random texture, its tones varied: (channels, h, w) float32 in [0, 1]."""
         index = rng.integer(0, _RENDERED - 1)
         if index not in self._cache:
@@ -94,7 +94,7 @@ class TextureFolder:
     def _white_point(self) -> WhitePoint:
         return find_white_point(self.files)
 
-    def cut(self, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
+    def cut(self, rng: RandomStream, size: tuple[int, int], channels: int) -> torch.Tensor:
         """Cut a random window out of a random texture, its tones varied: (channels, h, w) float32 in [0, 1]."""
         return _cut(self._read(rng.choice(self.files)), rng, size, channels)
 
@@ -136,7 +136,7 @@ def _index(image: Image.Image) -> _Texture:
     return _Texture(torch.from_numpy(np.array(indexed)), torch.from_numpy(colours.T / 255).float().contiguous())
 
 
-def _cut(texture: _Texture, rng: Draws, size: tuple[int, int], channels: int) -> torch.Tensor:
+def _cut(texture: _Texture, rng: RandomStream, size: tuple[int, int], channels: int) -> torch.Tensor:
     """Cut a window out of a texture, enlarged if that is smaller, and vary its tones and colours.
 
     As in DRAEM, three of its photometric transforms are drawn. Differs: equalising comes first, and there is no
@@ -156,14 +156,14 @@ def _cut(texture: _Texture, rng: Draws, size: tuple[int, int], channels: int) ->
     return F.interpolate(window[None], size=size, mode="nearest")[0] if scale > 1 else window
 
 
-def _draw_three(rng: Draws) -> list[str]:
+def _draw_three(rng: RandomStream) -> list[str]:
     """Draw three different transforms, in the order in which they were drawn."""
     left = [_EQUALISE, *_STEPS]
     return [left.pop(rng.integer(0, len(left) - 1)) for _ in range(3)]
 
 
 _EQUALISE = "equalise"
-_STEPS: dict[str, Callable[[Draws], Step]] = {
+_STEPS: dict[str, Callable[[RandomStream], Step]] = {
     "gamma": lambda rng: change_gamma([rng.uniform(0.5, 2.0) for _ in range(3)]),
     "brightness": lambda rng: change_brightness(rng.uniform(0.8, 1.2), rng.uniform(-0.12, 0.12)),
     "hue": lambda rng: change_chroma(rng.uniform(0.5, 1.5), rng.uniform(-math.pi, math.pi)),

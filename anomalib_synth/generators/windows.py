@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.generators.prompts import family_of, likeness, restrict_to_position, wanted_size
-from anomalib_synth.generators.seeding import Draws, hash64
+from anomalib_synth.generators.seeding import RandomStream, hash64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ def choose_prompt(row: int, seed: int, condition: Condition, texts: Sequence[str
     """Return the text for one defect: the call's for its row, else one of ``texts``; None where there are none."""
     if condition.prompts is not None:
         return condition.prompts[row]
-    return None if texts is None else Draws(hash64(seed, "prompt")).choice(texts)
+    return None if texts is None else RandomStream(hash64(seed, "prompt")).choice(texts)
 
 
 def draw_region(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Intake:
+class AnomalyInput:
     """How a model takes anomalies.
 
     Args:
@@ -36,7 +36,7 @@ class Intake:
     slot: str = ""
 
 
-def find_intake(model: AnomalibModule) -> Intake:
+def find_anomaly_input(model: AnomalibModule) -> AnomalyInput:
     """Return how a model takes anomalies.
 
     Raises:
@@ -45,7 +45,7 @@ def find_intake(model: AnomalibModule) -> Intake:
     from anomalib.models import Supersimplenet, UniNet
 
     if slot := _slot_path(model):
-        return Intake("slot", slot)
+        return AnomalyInput("slot", slot)
     if isinstance(model, Supersimplenet):
         if not model.supervised:
             msg = (
@@ -53,9 +53,9 @@ def find_intake(model: AnomalibModule) -> Intake:
                 "Set it in the model's init_args, or remove SynthesisCallback."
             )
             raise ValueError(msg)
-        return Intake("labels")
+        return AnomalyInput("labels")
     if isinstance(model, UniNet) or getattr(model, "learns_from_labels", False):
-        return Intake("labels")
+        return AnomalyInput("labels")
     msg = (
         f"SynthesisCallback cannot be used with {type(model).__name__}: this model does not learn from anomalies. "
         "Use `anomalib_synth.data.SyntheticDataModule` to give it a synthetic validation set for its threshold, or "

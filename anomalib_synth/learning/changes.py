@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class DetectorScores:
     """What a detector says at one moment.
 
     Args:
@@ -37,7 +37,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class LearningChanges:
     """Two readings of the same examples.
 
     Args:
@@ -49,8 +49,8 @@ class Changes:
     """
 
     examples: Sequence[Example]
-    before: Reading
-    after: Reading
+    before: DetectorScores
+    after: DetectorScores
     new: frozenset[bytes]
     rate: float
 
@@ -121,7 +121,7 @@ class Changes:
         }
 
 
-def print_changes(changes: Changes, measured: frozenset[bytes]) -> None:
+def print_changes(changes: LearningChanges, measured: frozenset[bytes]) -> None:
     """Print what changed: the images, false alarms, recall by family, and what was lost."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -152,7 +152,7 @@ def print_changes(changes: Changes, measured: frozenset[bytes]) -> None:
     _print_lost(console, changes)
 
 
-def _print_lost(console: Any, changes: Changes) -> None:
+def _print_lost(console: Any, changes: LearningChanges) -> None:
     lost = changes.lost()
     real = [example.name for example in lost if example.role != "probe"]
     drawn = [example for example in lost if example.role == "probe"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.learning.missed_samples import Scored, TrainedDetector
+    from anomalib_synth.learning.missed_samples import ScoredSample, TrainedDetector
     from anomalib_synth.store import Record, SampleStore
 
 _MOST = 1.5  # times its even share that one defect, or one place, may have
 
 
-def choose_missed(scored: Sequence[Scored], count: int) -> list[Scored]:
+def choose_missed(scored: Sequence[ScoredSample], count: int) -> list[ScoredSample]:
     """Return the samples with the lowest scores, spread over the defects and over the image.
 
     In the order of their scores, a defect gets at most half as much again as its even share, and so does a place within
@@ -30,8 +30,8 @@ def choose_missed(scored: Sequence[Scored], count: int) -> list[Scored]:
     for each in ordered:
         places[each.defect].add(each.place)
     taken: Counter[Any] = Counter()
-    chosen: list[Scored] = []
-    left: list[Scored] = []
+    chosen: list[ScoredSample] = []
+    left: list[ScoredSample] = []
     for each in ordered:
         share = _MOST * count / len(places)
         is_full = taken[each.defect] >= math.ceil(share)
@@ -45,7 +45,7 @@ def choose_missed(scored: Sequence[Scored], count: int) -> list[Scored]:
 
 
 def judge(
-    scored: Sequence[Scored], chosen: Sequence[Scored], others: Sequence[Record], detector: TrainedDetector
+    scored: Sequence[ScoredSample], chosen: Sequence[ScoredSample], others: Sequence[Record], detector: TrainedDetector
 ) -> dict[str, dict[str, Any]]:
     """Return what the store keeps of each sample, by id: the detector's score, and why it is left out, "" if it is not.
 
@@ -56,7 +56,7 @@ def judge(
         detector: The detector.
     """
     kept = {each.record.id for each in chosen}
-    verdicts: dict[str, dict[str, Any]] = {
+    judgements: dict[str, dict[str, Any]] = {
         record.id: {"reason": record.reason or "no candidate of the last run"} for record in others
     }
     ranks = {each.record.id: rank for rank, each in enumerate(sorted(scored, key=lambda each: each.score))}
@@ -71,13 +71,13 @@ def judge(
             said["detector_rank"] = ranks[sample] / max(1, len(scored) - 1)
         else:
             said["detector_margin"] = each.score - detector.threshold
-        verdicts[sample] = said
-    return verdicts
+        judgements[sample] = said
+    return judgements
 
 
 def keep_missed(
-    store: SampleStore, scored: Sequence[Scored], others: Sequence[Record], detector: TrainedDetector, count: int
-) -> list[Scored]:
+    store: SampleStore, scored: Sequence[ScoredSample], others: Sequence[Record], detector: TrainedDetector, count: int
+) -> list[ScoredSample]:
     """Write into a store which of its samples are kept, as a filter does; return those.
 
     Args:
@@ -92,5 +92,5 @@ def keep_missed(
     """
     chosen = choose_missed(scored, count)
     facts = {"look_alikes": count, "detector": detector.digest, "threshold": detector.threshold}
-    store.write_verdicts(judge(scored, chosen, others, detector), facts)
+    store.write_filter_results(judge(scored, chosen, others, detector), facts)
     return chosen

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
     from anomalib_synth.detectors.discriminative_padim.lightning_model import DiscriminativePadim
+    from anomalib_synth.learning.example_memory import ExampleMemory
     from anomalib_synth.learning.examples import Example, Role
-    from anomalib_synth.learning.memory import Memory
 
 _DRAWN, _PROBES = 400, 144
 _MAX_NORMALS = 256  # to prepare the generator with
@@ -37,7 +37,7 @@ _TRIES = 3
 
 
 @dataclass
-class Materials:
+class TeachingData:
     """What a run's configuration says there is to be taught from.
 
     Args:
@@ -57,7 +57,7 @@ class Materials:
     datamodule: AnomalibDataModule | None = None
 
 
-def find_materials(config: Path, module: DiscriminativePadim, normals: Path | None) -> Materials:
+def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path | None) -> TeachingData:
     """Read a run's configuration.
 
     Args:
@@ -101,41 +101,46 @@ def find_materials(config: Path, module: DiscriminativePadim, normals: Path | No
         raise ValueError(msg)
     real = _find(callbacks, RealDefectsCallback)
     defects = [] if real is None else real.list_defects()
-    return Materials(trained, good, _find_generator(callbacks), defects, known | {*held_out}, datamodule)
+    return TeachingData(trained, good, _find_generator(callbacks), defects, known | {*held_out}, datamodule)
 
 
-def count_work(materials: Materials) -> int:
+def count_work(teaching: TeachingData) -> int:
     """Return the number of images that :func:`collect` looks at."""
-    return len(materials.normals) + len(materials.good) + len(materials.defects) + _DRAWN + _PROBES
+    return len(teaching.normals) + len(teaching.good) + len(teaching.defects) + _DRAWN + _PROBES
 
 
 def collect(
-    memory: Memory, module: DiscriminativePadim, materials: Materials, *, seed: int, advance: Callable[[int], None]
+    memory: ExampleMemory,
+    module: DiscriminativePadim,
+    teaching: TeachingData,
+    *,
+    seed: int,
+    advance: Callable[[int], None],
 ) -> None:
     """Fill a memory; what is in it already is not computed again.
 
     Args:
         memory: The memory.
         module: The detector.
-        materials: What there is.
+        teaching: What there is.
         seed: Seed of what is drawn.
         advance: Called with a number of images when they are done.
     """
     read = TrainingReader(module)
-    for path in materials.normals:
+    for path in teaching.normals:
         memory.add("normal", path.name, read(path))
         advance(1)
-    for path in materials.good:
+    for path in teaching.good:
         memory.add("good", str(path), read(path))
         advance(1)
-    for defect in materials.defects:
+    for defect in teaching.defects:
         add_defect(memory, "trained_defect", defect, read)
         advance(1)
-    shown = evenly_spread(materials.normals, _MAX_NORMALS)
-    materials.generator.prepare(read(path) for path in shown)
-    for image, source, mask, *_ in draw(materials.generator, materials.normals, _DRAWN, read, seed, advance=advance):
+    shown = evenly_spread(teaching.normals, _MAX_NORMALS)
+    teaching.generator.prepare(read(path) for path in shown)
+    for image, source, mask, *_ in draw(teaching.generator, teaching.normals, _DRAWN, read, seed, advance=advance):
         memory.add("drawn", "", image, marks=mask * DEFECT, source=source)
-    found = draw(materials.generator, materials.good, _PROBES, read, seed + 1, advance=advance)
+    found = draw(teaching.generator, teaching.good, _PROBES, read, seed + 1, advance=advance)
     for image, _, mask, family, path in found:
         memory.add("probe", family, image, marks=mask * DEFECT, drawn_on=str(path))
     memory.mark_complete()
@@ -166,7 +171,7 @@ def draw(
         advance(1)
 
 
-def add_defect(memory: Memory, role: Role, defect: RealDefect, read: Callable[[Path], torch.Tensor]) -> Example:
+def add_defect(memory: ExampleMemory, role: Role, defect: RealDefect, read: Callable[[Path], torch.Tensor]) -> Example:
     """Add a real defect with its marks to a memory."""
     image = read(defect.image)
     marks = cover(torch.from_numpy(defect.read_marks()), (image.shape[-2], image.shape[-1]))

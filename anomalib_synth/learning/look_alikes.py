@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.learning.missed_samples import Scored, TrainedDetector
+    from anomalib_synth.learning.missed_samples import ScoredSample, TrainedDetector
     from anomalib_synth.store import Record
 
 
 def print_look_alikes(
-    drawn: Sequence[Record], scored: Sequence[Scored], chosen: Sequence[Scored], trained: TrainedDetector
+    drawn: Sequence[Record], scored: Sequence[ScoredSample], chosen: Sequence[ScoredSample], trained: TrainedDetector
 ) -> None:
     """Print how many samples of each type were drawn, visible, missed and kept, and what the detector finds of them."""
     from rich.console import Console

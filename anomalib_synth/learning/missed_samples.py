@@ -27,7 +27,7 @@ _PLACES = 3  # cells along a side of the image
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredSample:
     """A sample that a detector has looked at.
 
     Args:
@@ -89,7 +89,7 @@ class TrainedDetector:
         )  # fmt: skip
 
 
-def score_samples(store: SampleStore, records: Sequence[Record], detector: TrainedDetector) -> list[Scored]:
+def score_samples(store: SampleStore, records: Sequence[Record], detector: TrainedDetector) -> list[ScoredSample]:
     """Return what a detector says of samples of a store that were drawn.
 
     Raises:
@@ -108,7 +108,7 @@ def score_samples(store: SampleStore, records: Sequence[Record], detector: Train
     if records:
         detector.score(track(items(), "Asking the detector", total=len(records)))
     return [
-        Scored(record=record, score=row.score, place=place, in_view=row.in_view)
+        ScoredSample(record=record, score=row.score, place=place, in_view=row.in_view)
         for record, row, place in zip(records, rows, places, strict=True)
     ]
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+    from anomalib_synth.learning.example_memory import ExampleMemory
     from anomalib_synth.learning.examples import Example
-    from anomalib_synth.learning.memory import Memory
 
 _CHUNK = 8
 
@@ -26,7 +26,7 @@ class Score(NamedTuple):
 @torch.no_grad()
 def score_examples(
     model: DiscriminativePadimModel,
-    memory: Memory,
+    memory: ExampleMemory,
     examples: Sequence[Example],
     *,
     advance: Callable[[int], None] = lambda count: None,

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
     from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
+    from anomalib_synth.learning.example_memory import ExampleMemory
     from anomalib_synth.learning.examples import Example
-    from anomalib_synth.learning.memory import Memory
 
 _UNCERTAIN = 0.25  # weight of a defect without a mask
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class HeadTrainingSettings:
     """How the heads are trained.
 
     Args:
@@ -49,9 +49,9 @@ class Lesson:
 
 def train_heads(
     model: DiscriminativePadimModel,
-    memory: Memory,
+    memory: ExampleMemory,
     reference: ReferenceNormals,
-    lesson: Lesson,
+    settings: HeadTrainingSettings,
     *,
     defects: Sequence[Example] = (),
     false_alarms: Sequence[Example] = (),
@@ -66,7 +66,7 @@ def train_heads(
         model: The network.
         memory: Normals and drawn defects, with their features.
         reference: The normals that the score is measured by.
-        lesson: How.
+        settings: How.
         defects: Real defects.
         false_alarms: Good images that alarmed.
         advance: Called after each step.
@@ -75,16 +75,16 @@ def train_heads(
     held_out = {key for key, held in zip(keys, reference.held_out.tolist(), strict=True) if held}
     good = [example for example in memory.of("normal") if example.key not in held_out]
     drawn = [example for example in memory.of("drawn") if example.behind not in held_out]
-    generator = torch.Generator().manual_seed(lesson.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     heads = [p for branch in model.branches for p in branch.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(heads, lr=lesson.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(lesson.steps))
-    half = lesson.batch // 2
-    weights, certain = weigh(defects, lesson.pasted)
-    real = lesson.share * half * certain if defects and drawn else half if defects else 0.0
+    optimizer = torch.optim.AdamW(heads, lr=settings.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(settings.steps))
+    half = settings.batch // 2
+    weights, certain = weigh(defects, settings.pasted)
+    real = settings.share * half * certain if defects and drawn else half if defects else 0.0
     alarms = min(half / 4, len(false_alarms))
     model.branches.train()
-    for step in range(lesson.steps):
+    for step in range(settings.steps):
         counts = [_round(each, generator) for each in (real, alarms)]
         rows = [
             *_draw(good, half - counts[1], generator),
@@ -95,7 +95,7 @@ def train_heads(
         views = memory.features.views([row.to_request() for row in rows], count=len(keys))
         targets = [each.to(model.size.device) for each in stack_targets(rows, memory.grids)]
         axes = mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))
-        looks = step >= lesson.looks_from * lesson.steps
+        looks = step >= settings.looks_from * settings.steps
         loss = head_losses(model.branches, views, targets, axes=axes, looks=looks).mean()
         optimizer.zero_grad()
         loss.backward()

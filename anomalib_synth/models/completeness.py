@@ -31,19 +31,19 @@ def describe_misfit(
     """
     unexpected = [name for name in unexpected if not _COMPUTED.search(name)]
     shapes = [each if isinstance(each, str) else _describe_shapes(*each) for each in misshapen]
-    parts = [
+    sentences = [
         _count(sorted(missing), "missing"),
         _count(sorted(unexpected), "unexpected"),
         _count(sorted(shapes), "of another shape"),
     ]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, sentences))
 
 
-def check_complete(part: str, path: Path | str, info: Mapping[str, Any], *, remedy: str) -> None:
+def check_complete(component: str, path: Path | str, info: Mapping[str, Any], *, remedy: str) -> None:
     """Refuse a model that diffusers or transformers loaded in part.
 
     Args:
-        part: Name of the part, for the error.
+        component: Name of the component, for the error.
         path: Where its files are.
         info: What ``from_pretrained(..., output_loading_info=True)`` says.
         remedy: What to do, for the error.
@@ -55,15 +55,17 @@ def check_complete(part: str, path: Path | str, info: Mapping[str, Any], *, reme
         missing=info["missing_keys"], unexpected=info["unexpected_keys"], misshapen=info["mismatched_keys"]
     )
     if misfit:
-        msg = f"`{part}` in {str(path)!r} must hold the weights of its whole model and no others: {misfit}. {remedy}"
+        msg = (
+            f"`{component}` in {str(path)!r} must hold the weights of its whole model and no others: {misfit}. {remedy}"
+        )
         raise ValueError(msg)
 
 
-def check_room(part: str, folder: Path, needed: int, *, remedy: str) -> None:
+def check_room(component: str, folder: Path, needed: int, *, remedy: str) -> None:
     """Refuse a configuration that asks for far more numbers than its files have bytes, before any memory is taken.
 
     Args:
-        part: Name of the part, for the error.
+        component: Name of the component, for the error.
         folder: Folder with its ``*.safetensors``.
         needed: Numbers the model has.
         remedy: What to do, for the error.
@@ -74,8 +76,8 @@ def check_room(part: str, folder: Path, needed: int, *, remedy: str) -> None:
     held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if needed > held + _ALLOWANCE:  # a few tensors that are missing are for `check_complete` to name
         msg = (
-            f"`{part}` in {str(folder)!r} must hold the {needed} weights its config.json asks for, in *.safetensors; "
-            f"got {held} bytes of them. {remedy}"
+            f"`{component}` in {str(folder)!r} must hold the {needed} weights its config.json asks for, in "
+            f"*.safetensors; got {held} bytes of them. {remedy}"
         )
         raise ValueError(msg)
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.installation import install_extras, install_package
 from anomalib_synth.models.captions import CaptionVocabulary
-from anomalib_synth.models.pipeline_parts import (
+from anomalib_synth.models.pipeline_components import (
     INDEX,
     check_tokenizers,
     find_pipeline_class,

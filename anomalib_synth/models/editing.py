@@ -183,14 +183,14 @@ class LocalBackend:
         z = self.tokenizer.encode(image)
         return z, self.tokenizer.tokenize(z)[0]
 
-    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _LocalEdit:
         """Look at the window and read the texts."""
         context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch // self.model.mask_cells))
         words = self.reader.encode(texts, length=self.model.caption_length).to(z.device)
-        return _Begun(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
+        return _LocalEdit(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
 
     def logits(
-        self, begun: _Begun, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
+        self, begun: _LocalEdit, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
     ) -> torch.Tensor:
         """Return the logits of a scale for each text."""
         del drawn  # tokens of one scale are drawn at once
@@ -208,13 +208,13 @@ class LocalBackend:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class _LocalEdit:
     context: torch.Tensor
     text: tuple[torch.Tensor, torch.Tensor]
     asked: list[Queries]
 
 
-class _Start:
+class _TemplateTokens:
     """The tokens of a template, and which of them stay."""
 
     def __init__(self, backend: TokenBackend, template: Template, seed: int) -> None:
@@ -292,7 +292,7 @@ def edit_window(
     shown, seen = (z, source) if visible is image else backend.encode(visible)
     begun = backend.begin(shown, mask, texts)
     rng = torch.Generator().manual_seed(seed)
-    start = None if template is None else _Start(backend, template, seed)
+    start = None if template is None else _TemplateTokens(backend, template, seed)
     f, known, tokens = torch.zeros_like(z), torch.zeros_like(z), []  # what is drawn, and what of it the models know
     for scale, (kept, around) in enumerate(zip(source, seen, strict=True)):
         drawn, gated = kept, torch.zeros_like(kept, dtype=torch.bool)

@@ -147,7 +147,7 @@ class JanusBackend:
         del scale
         return F.normalize(self._codebook[tokens], dim=-1).permute(0, 3, 1, 2)
 
-    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _Begun:
+    def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _JanusEdit:
         """Read the texts; the first is no text, whose words are padding, as the model was trained for guidance."""
         del mask
         asked = [self._instruct(text) for text in texts[1:]]
@@ -159,14 +159,14 @@ class JanusBackend:
         first = read["input_ids"][:1]
         null = first.where(torch.isin(first, kept), tokenizer.pad_token_id)
         mask = read["attention_mask"]
-        return _Begun(
+        return _JanusEdit(
             pending=self.model.get_input_embeddings()(torch.cat([null, read["input_ids"]])),
             attention=torch.cat([mask[:1], mask]),
             cache=_import().DynamicCache(config=self.model.config.text_config),
         )
 
     def logits(
-        self, begun: _Begun, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
+        self, begun: _JanusEdit, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
     ) -> torch.Tensor:
         """Return the logits of the gated token for each text: (T, 1, V)."""
         del f, scale
@@ -206,7 +206,7 @@ class JanusBackend:
 
 
 @dataclass(kw_only=True)
-class _Begun:
+class _JanusEdit:
     """How far the model has read: what it has not seen yet, what it may look at, what it knows."""
 
     pending: torch.Tensor

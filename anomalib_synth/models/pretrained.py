@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 _WORDS = {"tokenizer.json", "vocab.json", "added_tokens.json"}  # may hold any
 
 
-def load_network(part: str, path: Path, cls: Any, dtype: torch.dtype | str, *, remedy: str) -> Any:
+def load_network(component: str, path: Path, cls: Any, dtype: torch.dtype | str, *, remedy: str) -> Any:
     """Return a network with all of its weights.
 
     ``from_pretrained`` of both libraries fills what a file lacks with random numbers and says so in a log; what it
     tells of missing keys (``output_loading_info``) is asked here.
 
     Args:
-        part: Its name, for the error.
+        component: Its name, for the error.
         path: Its folder, whose files :func:`check_files` has seen.
         cls: Class of diffusers or transformers.
         dtype: Of the weights.
@@ -40,12 +40,12 @@ def load_network(part: str, path: Path, cls: Any, dtype: torch.dtype | str, *, r
         options |= {"torch_dtype": dtype, "low_cpu_mem_usage": importlib.util.find_spec("accelerate") is not None}
     try:
         needed = _count_weights(path, cls)
-        check_room(part, path, needed, remedy=remedy)
+        check_room(component, path, needed, remedy=remedy)
         model, info = cls.from_pretrained(path, ignore_mismatched_sizes=True, **options)
     except Exception as error:  # both libraries raise many kinds for files that do not fit
-        msg = f"`{part}` in {str(path)!r} cannot be loaded as {cls.__name__}: {error} {remedy}"
+        msg = f"`{component}` in {str(path)!r} cannot be loaded as {cls.__name__}: {error} {remedy}"
         raise ValueError(msg) from error
-    check_complete(part, path, info, remedy=remedy)
+    check_complete(component, path, info, remedy=remedy)
     return model
 
 

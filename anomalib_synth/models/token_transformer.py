@@ -129,7 +129,7 @@ class TokenTransformer(nn.Module):
         self.word_places = nn.Parameter(torch.zeros(1 if text_channels else caption_length, dim))
         self.no_text = nn.Parameter(torch.randn(dim) * 0.02)
         self.text = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout=0.0, batch_first=True, norm_first=True)
-        self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_scales - frozen_scales))
 
@@ -222,7 +222,7 @@ class Packing:
         return table[self.window, self.slot]
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """Attention among tokens, attention to the text, and a feed-forward net, each after a normalisation."""
 
     def __init__(self, dim: int, heads: int) -> None:

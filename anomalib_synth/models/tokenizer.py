@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WINDOW_STEP = 64
 
 
-class ResidualBlock(nn.Module):
+class TokenizerBlock(nn.Module):
     """Two 3 x 3 convolutions beside an identity, without normalisation: what it computes is local."""
 
     def __init__(self, width: int) -> None:
@@ -71,12 +71,12 @@ class WindowTokenizer(nn.Module):
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(patch),
             nn.Conv2d(pixels, width, 3, padding=1),
-            *[ResidualBlock(width) for _ in range(depth)],
+            *[TokenizerBlock(width) for _ in range(depth)],
             nn.Conv2d(width, channels, 1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
-            *[ResidualBlock(width) for _ in range(depth + 1)],
+            *[TokenizerBlock(width) for _ in range(depth + 1)],
             nn.Conv2d(width, pixels, 3, padding=1),
             nn.PixelShuffle(patch),
         )

@@ -23,7 +23,7 @@ from anomalib_synth.host.thresholds import (
     read_normalised_threshold,
 )
 from anomalib_synth.images import digest_file
-from anomalib_synth.prediction.detector import About, Finding, check_scores
+from anomalib_synth.prediction.detector import DetectorInfo, DetectorOutput, check_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anomalib.models import AnomalibModule
     from lightning.pytorch import Callback
 
-    from anomalib_synth.prediction.reading import Shown
+    from anomalib_synth.prediction.reading import LoadedImage
 
 _ENDLESS = 2**40  # batches
 
@@ -115,7 +115,7 @@ class ModelDetector:
     Args:
         network: The model.
         path: Where it was read from.
-        kind: See :class:`About`.
+        kind: See :class:`DetectorInfo`.
         checkpoint: The checkpoint to restore it from, None where it is whole.
         loaded: What that holds.
         inference: What else the run changed about predictions.
@@ -146,7 +146,7 @@ class ModelDetector:
         self._resize = first_resize(model_transform(network))
         self._views: dict[tuple[int, int], torch.Tensor | None] = {}
         self.white_point = read_kept_white_point(path, loaded)
-        self.about = About(
+        self.about = DetectorInfo(
             path=str(path),
             content=digest_file(path),
             kind=kind,
@@ -169,11 +169,13 @@ class ModelDetector:
                 self._views[size] = None
         return self._views[size]
 
-    def judge(self, batches: Iterable[list[Shown]], tell: Callable[[list[Shown], list[Finding]], None]) -> None:
+    def judge(
+        self, batches: Iterable[list[LoadedImage]], tell: Callable[[list[LoadedImage], list[DetectorOutput]], None]
+    ) -> None:
         """Run the loop until there are no more batches."""
         from torch.utils.data import DataLoader
 
-        pending: list[list[Shown]] = []
+        pending: list[list[LoadedImage]] = []
         loader = DataLoader(_Stream(batches, pending), batch_size=None, collate_fn=as_it_is)
 
         def take(outputs: ImageBatch, raw: _Raw) -> None:
@@ -203,7 +205,7 @@ class _Stream(torch.utils.data.IterableDataset):
     With a length, Lightning draws no batch ahead, which would keep each verdict back until the next image is there.
     """
 
-    def __init__(self, batches: Iterable[list[Shown]], pending: list[list[Shown]]) -> None:
+    def __init__(self, batches: Iterable[list[LoadedImage]], pending: list[list[LoadedImage]]) -> None:
         self._batches = batches
         self._pending = pending
 
@@ -244,7 +246,7 @@ def _make_collector(take: Callable[[ImageBatch, _Raw], None]) -> Callback:
     return Collector()
 
 
-def _read(outputs: ImageBatch, raw: _Raw, count: int) -> list[Finding]:
+def _read(outputs: ImageBatch, raw: _Raw, count: int) -> list[DetectorOutput]:
     scores, raws, labels = (
         [] if each is None else each.detach().float().flatten().tolist()
         for each in (outputs.pred_score, raw.score, outputs.pred_label)
@@ -258,7 +260,7 @@ def _read(outputs: ImageBatch, raw: _Raw, count: int) -> list[Finding]:
         msg = f"`detector` must give a score and a label for each of {count} images, got {len(raws)} and {len(labels)}."
         raise ValueError(msg)
     return [
-        Finding(
+        DetectorOutput(
             score=scores[n],
             is_defect=labels[n] > 0,
             raw_score=raws[n],

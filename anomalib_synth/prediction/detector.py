@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import torch
 
     from anomalib_synth.images import WhitePoint
-    from anomalib_synth.prediction.reading import Shown
+    from anomalib_synth.prediction.reading import LoadedImage
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class DetectorInfo:
     """What a detector is, plain data.
 
     Args:
@@ -44,7 +44,7 @@ class About:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class DetectorOutput:
     """What a detector says of an image.
 
     Args:
@@ -79,7 +79,7 @@ def check_scores(scores: Sequence[float], count: int) -> None:
 class Detector(Protocol):
     """Judges batches of images."""
 
-    about: About
+    about: DetectorInfo
     white_point: WhitePoint
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
@@ -91,5 +91,7 @@ class Detector(Protocol):
         None where the model's own transform does more than move, scale, turn and crop.
         """
 
-    def judge(self, batches: Iterable[list[Shown]], tell: Callable[[list[Shown], list[Finding]], None]) -> None:
+    def judge(
+        self, batches: Iterable[list[LoadedImage]], tell: Callable[[list[LoadedImage], list[DetectorOutput]], None]
+    ) -> None:
         """Judge batches of images of one size as they come; tell what was found in each before the next is drawn."""

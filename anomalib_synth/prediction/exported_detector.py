@@ -20,13 +20,13 @@ from anomalib_synth.functional.field_of_view import find_view
 from anomalib_synth.host.telemetry import import_openvino
 from anomalib_synth.images import digest_file, hash_bytes
 from anomalib_synth.installation import install_package
-from anomalib_synth.prediction.detector import About, Finding, check_scores
+from anomalib_synth.prediction.detector import DetectorInfo, DetectorOutput, check_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from anomalib_synth.prediction.reading import Shown
+    from anomalib_synth.prediction.reading import LoadedImage
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _KEEP_PIXELS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
@@ -61,7 +61,7 @@ class ExportedDetector:
         self._sizes: dict[tuple[int, int], list[int]] = {}
         self._views: dict[tuple[int, int], torch.Tensor | None] = {}
         self.white_point = read_kept_white_point(path)
-        self.about = About(
+        self.about = DetectorInfo(
             path=str(path),
             content=_digest(path),
             kind="exported",
@@ -84,16 +84,18 @@ class ExportedDetector:
                 self._views[size] = None
         return self._views[size]
 
-    def judge(self, batches: Iterable[list[Shown]], tell: Callable[[list[Shown], list[Finding]], None]) -> None:
+    def judge(
+        self, batches: Iterable[list[LoadedImage]], tell: Callable[[list[LoadedImage], list[DetectorOutput]], None]
+    ) -> None:
         """Judge batches as they come."""
         for batch in batches:
             images = torch.stack([shown.image for shown in batch]).numpy()
             count = self._count or len(images)
-            found: list[Finding] = []
+            found: list[DetectorOutput] = []
             for start in range(0, len(images), count):
-                part = images[start : start + count]
-                filled = np.concatenate([part, np.repeat(part[:1], count - len(part), axis=0)])
-                found += _read(self._model({0: filled}), filled.shape[0])[: len(part)]
+                rows = images[start : start + count]
+                filled = np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
+                found += _read(self._model({0: filled}), filled.shape[0])[: len(rows)]
             tell(batch, found)
 
     def _compile(self, graph: Any) -> Any:
@@ -210,7 +212,7 @@ def _begins(node: Any) -> bool:
     return bool(node.get_type_name() == "Parameter")
 
 
-def _read(outputs: Any, count: int) -> list[Finding]:
+def _read(outputs: Any, count: int) -> list[DetectorOutput]:
     values = {name: value for output, value in outputs.items() for name in output.get_names()}
     scores = np.ravel(values["pred_score"]).astype(float).tolist()
     labels = np.ravel(values["pred_label"]).astype(bool)
@@ -220,7 +222,7 @@ def _read(outputs: Any, count: int) -> list[Finding]:
     )
     check_scores(scores, count)
     return [
-        Finding(
+        DetectorOutput(
             score=scores[n],
             is_defect=bool(labels[n]),
             anomaly_map=None if maps is None else maps[n].astype(np.float32),

@@ -17,13 +17,13 @@ from anomalib_synth.images import WhitePoint
 from anomalib_synth.store.files import append_lines, write_whole
 from anomalib_synth.store.locking import exclusive
 from anomalib_synth.store.logs import read_log
-from anomalib_synth.store.rules import Form, Rule, is_text
+from anomalib_synth.store.rules import FieldRule, RecordSchema, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from anomalib_synth.prediction.detector import About
+    from anomalib_synth.prediction.detector import DetectorInfo
 
 VERDICTS = ("good", "defect", "unreadable")
 ROWS, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "detector.json"
@@ -32,12 +32,12 @@ _COLUMNS = (
     "file", "verdict", "score", "threshold", "raw_score", "raw_threshold", "left", "top", "width", "height", "peak_x",
     "peak_y", "seconds", "time", "picture", "crop", "content", "reason",
 )  # fmt: skip
-_FORM = Form(
+_SCHEMA = RecordSchema(
     name="a row of a prediction",
     rules={
-        "file": Rule("text", is_text),
-        "content": Rule("text", is_text),
-        "verdict": Rule("good, defect or unreadable", lambda value: type(value) is str and value in VERDICTS),
+        "file": FieldRule("text", is_text),
+        "content": FieldRule("text", is_text),
+        "verdict": FieldRule("good, defect or unreadable", lambda value: type(value) is str and value in VERDICTS),
     },
     open_ended=True,
 )
@@ -55,7 +55,7 @@ class Journal:
         ValueError: If the folder holds the rows of another detector, or what no prediction wrote.
     """
 
-    def __init__(self, out: Path, about: About, white_point: WhitePoint) -> None:
+    def __init__(self, out: Path, about: DetectorInfo, white_point: WhitePoint) -> None:
         self.out = out
         self._settings = {
             "version": __version__, **about.to_dict(), "white_point": white_point.to_dict()
@@ -77,11 +77,11 @@ class Journal:
         with exclusive(self.out / ".lock", wait=0.5):
             self._check_settings()
             write_whole(self.out / SETTINGS, json.dumps(self._settings, indent=1).encode())
-            news = read_log(self.out / ROWS, _FORM)
-            if news.problems:
-                msg = f"{news.problems[0]} Take the line away, or name another `out`."
+            update = read_log(self.out / ROWS, _SCHEMA)
+            if update.problems:
+                msg = f"{update.problems[0]} Take the line away, or name another `out`."
                 raise ValueError(msg)
-            rows = [row for _, row in news.rows]
+            rows = [row for _, row in update.rows]
             for row in rows:
                 self._remember(row)
             write_whole(self.out / TABLE, _to_csv(rows, head=True))

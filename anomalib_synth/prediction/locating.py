@@ -19,14 +19,14 @@ _TAKES = (
 )
 
 
-class Located(NamedTuple):
+class DetectorFile(NamedTuple):
     """The file of a detector."""
 
     path: Path
     kind: Kind
 
 
-def locate_detector(detector: Path) -> Located:
+def locate_detector(detector: Path) -> DetectorFile:
     """Return the file that is meant.
 
     In a folder it is the newest version that `learn` wrote, else the calibrated checkpoint, else the only checkpoint,
@@ -41,7 +41,7 @@ def locate_detector(detector: Path) -> Located:
         if detector.suffix.lower() not in _KINDS:
             msg = f"`detector` must be {_TAKES}, got the file {str(detector)!r}."
             raise ValueError(msg)
-        return Located(detector, _KINDS[detector.suffix.lower()])
+        return DetectorFile(detector, _KINDS[detector.suffix.lower()])
     if not detector.is_dir():
         msg = f"`detector` must be {_TAKES}, got {str(detector)!r}, which is not there."
         raise ValueError(msg)
@@ -55,13 +55,13 @@ def locate_detector(detector: Path) -> Located:
     if has_learned(folder):
         versions = DetectorFolder(folder)
         versions.read_current()  # one that a killed `learn` left behind is made again
-        return Located(versions.current, "checkpoint")
+        return DetectorFile(versions.current, "checkpoint")
     if any(folder.rglob("*.ckpt")):
-        return Located(find_base(folder), "checkpoint")
+        return DetectorFile(find_base(folder), "checkpoint")
     for suffix in _EXPORTS:
         found = sorted(folder.rglob(f"*{suffix}"))
         if len(found) == 1:
-            return Located(found[0], _KINDS[suffix])
+            return DetectorFile(found[0], _KINDS[suffix])
         if found:
             listed = ", ".join(str(path) for path in found[:3])
             msg = f"`detector` {str(detector)!r} must hold one exported model, got {len(found)}: {listed}. Name one."

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from anomalib_synth.prediction.regions import Box, lay_on_image
+from anomalib_synth.prediction.regions import PixelBox, lay_on_image
 
 if TYPE_CHECKING:
     import torch
 
-    from anomalib_synth.prediction.regions import Place
+    from anomalib_synth.prediction.regions import AnomalousRegion
 
 _LONG_SIDE = (480, 1600)  # of a picture: a smaller image is enlarged, a larger one made smaller
 _QUALITY = 90
@@ -21,7 +21,7 @@ _AROUND = 0.25  # of a box's sides: what a crop shows beside it
 _HALO, _OUTLINE, _BOX = (0, 0, 0), (255, 45, 120), (255, 214, 10)
 
 
-def draw_picture(pixels: np.ndarray, place: Place | None, view: torch.Tensor | None) -> bytes:
+def draw_picture(pixels: np.ndarray, place: AnomalousRegion | None, view: torch.Tensor | None) -> bytes:
     """Return a JPEG file of an image with the outline of what was found, and a box around its most anomalous region.
 
     Args:
@@ -51,7 +51,7 @@ def draw_picture(pixels: np.ndarray, place: Place | None, view: torch.Tensor | N
     return buffer.getvalue()
 
 
-def cut_crop(pixels: np.ndarray, box: Box, least: int) -> bytes:
+def cut_crop(pixels: np.ndarray, box: PixelBox, least: int) -> bytes:
     """Return a PNG file of what is around a box, at the size of the image.
 
     Args:
@@ -76,7 +76,7 @@ def _widen(start: int, length: int, least: int, limit: int) -> tuple[int, int]:
 
 
 def _corners(
-    box: Box, size: tuple[int, int], full: tuple[int, int], margin: int
+    box: PixelBox, size: tuple[int, int], full: tuple[int, int], margin: int
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return two corners of a box on a picture, a little outside it."""
     x, y = size[1] / full[1], size[0] / full[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.images import ImageReader, UnreadableImageError, hash_bytes, read_bytes, to_tensor
-from anomalib_synth.prediction.watching import File
+from anomalib_synth.prediction.watching import ImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from anomalib_synth.images import WhitePoint
-    from anomalib_synth.prediction.watching import Source, Stop
+    from anomalib_synth.prediction.watching import FileSource, StopRequest
 
 _THREADS = min(4, os.cpu_count() or 1)
 _LARGE = 2**25  # pixels: of such images few are held at once
@@ -28,7 +28,7 @@ _BATCH_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class LoadedImage:
     """An image that a detector is shown.
 
     Args:
@@ -38,31 +38,31 @@ class Shown:
         image: (3, h, w) float32 in [0, 1] as it goes into a batch.
     """
 
-    file: File
+    file: ImageFile
     content: str
     pixels: np.ndarray
     image: torch.Tensor
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableFile:
     """A file that cannot be judged, and why."""
 
-    file: File
+    file: ImageFile
     content: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownFile:
     """A file that was judged before."""
 
-    file: File
+    file: ImageFile
     content: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class BatchReader:
     """How files are read.
 
     Args:
@@ -77,22 +77,22 @@ class Reading:
     fit: Callable[[torch.Tensor], torch.Tensor]
     white_point: WhitePoint
     is_known: Callable[[str, str], bool]
-    skip: Callable[[Known | Unreadable], None]
+    skip: Callable[[KnownFile | UnreadableFile], None]
     batch_size: int
-    stop: Stop
+    stop: StopRequest
 
-    def batches(self, source: Source) -> Iterator[list[Shown]]:
+    def batches(self, source: FileSource) -> Iterator[list[LoadedImage]]:
         """Yield batches of images of one size; none waits for the next look."""
         with ThreadPoolExecutor(_THREADS) as pool:
             for look in source.looks():
                 for name, reason in look.foreign.items():
-                    self.skip(Unreadable(File(name, Path(name)), "", reason))
+                    self.skip(UnreadableFile(ImageFile(name, Path(name)), "", reason))
                 yield from self._group(self._read_all(pool, look.files, source))
                 if self.stop.asked:
                     return
 
-    def _group(self, images: Iterator[Shown]) -> Iterator[list[Shown]]:
-        group: list[Shown] = []
+    def _group(self, images: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
+        group: list[LoadedImage] = []
         for shown in images:
             held = sum(each.pixels.nbytes for each in group)
             if group and (
@@ -106,9 +106,11 @@ class Reading:
         if group:
             yield group
 
-    def _read_all(self, pool: ThreadPoolExecutor, files: Sequence[File], source: Source) -> Iterator[Shown]:
+    def _read_all(
+        self, pool: ThreadPoolExecutor, files: Sequence[ImageFile], source: FileSource
+    ) -> Iterator[LoadedImage]:
         """Yield the images to judge, in order, while the next ones are read."""
-        running: deque[Future[Shown | Known | Unreadable]] = deque()
+        running: deque[Future[LoadedImage | KnownFile | UnreadableFile]] = deque()
         left = deque(files)
         ahead = self.batch_size
         while running or (left and not self.stop.asked):
@@ -117,20 +119,20 @@ class Reading:
             if not running:
                 return
             found = running.popleft().result()
-            if isinstance(found, Shown):
+            if isinstance(found, LoadedImage):
                 ahead = 1 if found.pixels.size > 3 * _LARGE else self.batch_size
                 yield found
-            elif isinstance(found, Known) or not source.give_back(found.file):
+            elif isinstance(found, KnownFile) or not source.give_back(found.file):
                 self.skip(found)
 
-    def _read(self, file: File) -> Shown | Known | Unreadable:
+    def _read(self, file: ImageFile) -> LoadedImage | KnownFile | UnreadableFile:
         content = ""
         try:
             data = read_bytes(file.path)
             content = hash_bytes(data)
             if self.is_known(file.name, content):
-                return Known(file, content)
+                return KnownFile(file, content)
             pixels = ImageReader(None, self.white_point).decode(data)
         except UnreadableImageError as error:
-            return Unreadable(file, content, str(error))
-        return Shown(file=file, content=content, pixels=pixels, image=self.fit(to_tensor(pixels)))
+            return UnreadableFile(file, content, str(error))
+        return LoadedImage(file=file, content=content, pixels=pixels, image=self.fit(to_tensor(pixels)))

@@ -11,13 +11,13 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from anomalib_synth.prediction.detector import Finding
+    from anomalib_synth.prediction.detector import DetectorOutput
 
 _MOST = 0.5  # share of a map: a mask that is larger says nothing about a place
 _TOUCHING = np.ones((3, 3), int)  # diagonal neighbours belong together
 
 
-class Box(NamedTuple):
+class PixelBox(NamedTuple):
     """A rectangle in pixels of an image."""
 
     left: int
@@ -26,7 +26,7 @@ class Box(NamedTuple):
     height: int
 
 
-class Place(NamedTuple):
+class AnomalousRegion(NamedTuple):
     """Where the most anomalous region of an image is.
 
     Args:
@@ -36,12 +36,12 @@ class Place(NamedTuple):
             or else the region.
     """
 
-    box: Box
+    box: PixelBox
     peak: tuple[int, int]
     outline: np.ndarray
 
 
-def locate_region(finding: Finding, view: torch.Tensor | None, size: tuple[int, int]) -> Place | None:
+def locate_region(finding: DetectorOutput, view: torch.Tensor | None, size: tuple[int, int]) -> AnomalousRegion | None:
     """Return the place of the most anomalous region.
 
     It is the connected part around the map's largest value of what is above the threshold of pixels; where that is
@@ -73,7 +73,7 @@ def locate_region(finding: Finding, view: torch.Tensor | None, size: tuple[int, 
     top, bottom = _clip(min(ys), max(ys), size[0])
     x, y = _to_image((peak[1] + 0.5, peak[0] + 0.5), values.shape, view, size)
     pixel = (int(np.clip(x, 0, size[1] - 1)), int(np.clip(y, 0, size[0] - 1)))
-    return Place(Box(left, top, right - left, bottom - top), pixel, inside if outlines_all else region)
+    return AnomalousRegion(PixelBox(left, top, right - left, bottom - top), pixel, inside if outlines_all else region)
 
 
 def lay_on_image(mask: np.ndarray, view: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 from anomalib_synth.images import allow_large_images
 from anomalib_synth.prediction.pictures import cut_crop, draw_picture
-from anomalib_synth.prediction.reading import Known, Reading, Shown, Unreadable
+from anomalib_synth.prediction.reading import BatchReader, KnownFile, LoadedImage, UnreadableFile
 from anomalib_synth.prediction.regions import locate_region
 from anomalib_synth.store.files import write_whole
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from anomalib_synth.images import WhitePoint
-    from anomalib_synth.prediction.detector import Detector, Finding
+    from anomalib_synth.prediction.detector import Detector, DetectorOutput
     from anomalib_synth.prediction.journal import Journal
-    from anomalib_synth.prediction.watching import Source, Stop
+    from anomalib_synth.prediction.watching import FileSource, StopRequest
 
 Pictures = Literal["defects", "all", "none"]
 
@@ -48,7 +48,7 @@ class PredictionSettings:
 
 
 @dataclass
-class Summary:
+class PredictionSummary:
     """What a run came to.
 
     Args:
@@ -90,10 +90,10 @@ class Prediction:
         settings: PredictionSettings,
         *,
         white_point: WhitePoint,
-        stop: Stop,
+        stop: StopRequest,
         say: Callable[[dict[str, Any] | None], None] = lambda row: None,
     ) -> None:
-        self.summary = Summary()
+        self.summary = PredictionSummary()
         self._detector = detector
         self._journal = journal
         self._settings = settings
@@ -102,14 +102,14 @@ class Prediction:
         self._say = say
         self._started = 0.0
 
-    def run(self, source: Source) -> Summary:
+    def run(self, source: FileSource) -> PredictionSummary:
         """Judge the images of a source until it has no more, or is stopped.
 
         Raises:
             ValueError: If the detector cannot judge images.
             KeyboardInterrupt: If it is interrupted once more than it takes to stop.
         """
-        reading = Reading(
+        reading = BatchReader(
             fit=self._detector.fit,
             white_point=self._white_point,
             is_known=lambda file, content: bool(self._journal.find_verdict(file, content)),
@@ -128,12 +128,12 @@ class Prediction:
         self.summary.seconds = time.perf_counter() - began
         return self.summary
 
-    def _timed(self, batches: Iterator[list[Shown]]) -> Iterator[list[Shown]]:
+    def _timed(self, batches: Iterator[list[LoadedImage]]) -> Iterator[list[LoadedImage]]:
         for batch in batches:
             self._started = time.perf_counter()
             yield batch
 
-    def _take(self, batch: list[Shown], findings: list[Finding]) -> None:
+    def _take(self, batch: list[LoadedImage], findings: list[DetectorOutput]) -> None:
         seconds = (time.perf_counter() - self._started) / len(batch)
         rows = [self._describe(shown, finding, seconds) for shown, finding in zip(batch, findings, strict=True)]
         self._journal.add(rows)
@@ -143,7 +143,7 @@ class Prediction:
             self.summary.failed.pop(row["file"], None)
             self._say(row)
 
-    def _describe(self, shown: Shown, finding: Finding, seconds: float) -> dict[str, Any]:
+    def _describe(self, shown: LoadedImage, finding: DetectorOutput, seconds: float) -> dict[str, Any]:
         """Return the row of an image, and write its picture and crop."""
         size = (shown.pixels.shape[0], shown.pixels.shape[1])
         view = self._detector.view(size) if finding.anomaly_map is not None else None
@@ -168,14 +168,14 @@ class Prediction:
             "reason": None,
         }
 
-    def _write(self, shown: Shown, folder: str, suffix: str, data: bytes) -> str:
+    def _write(self, shown: LoadedImage, folder: str, suffix: str, data: bytes) -> str:
         name = self._journal.name_picture(shown.file.name, shown.content, folder, suffix)
         write_whole(self._journal.out / name, data)
         return name
 
-    def _skip(self, found: Known | Unreadable) -> None:
+    def _skip(self, found: KnownFile | UnreadableFile) -> None:
         name = found.file.name
-        if isinstance(found, Known):
+        if isinstance(found, KnownFile):
             self.summary.known += 1
             self.summary.counts[self._journal.find_verdict(name, found.content)] += 1
             self._say(None)

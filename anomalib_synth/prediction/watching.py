@@ -21,31 +21,31 @@ _PATIENCE = 5  # looks at a file that cannot be read and does not change, before
 _NAP = 0.1
 
 
-class File(NamedTuple):
+class ImageFile(NamedTuple):
     """A file by its path relative to the folder, with forward slashes."""
 
     name: str
     path: Path
 
 
-class Look(NamedTuple):
+class FolderChange(NamedTuple):
     """What is new in a folder: files, and the reasons by name why others will not be read."""
 
-    files: list[File]
+    files: list[ImageFile]
     foreign: dict[str, str]
 
 
-class Source(Protocol):
+class FileSource(Protocol):
     """Says which files are to be judged."""
 
-    def looks(self) -> Iterator[Look]:
+    def looks(self) -> Iterator[FolderChange]:
         """Yield what is new, look by look."""
 
-    def give_back(self, file: File) -> bool:
+    def give_back(self, file: ImageFile) -> bool:
         """Take back a file that cannot be read; False if it is not going to be tried again."""
 
 
-class Stop:
+class StopRequest:
     """Whether to stop: what is being judged is finished first."""
 
     def __init__(self) -> None:
@@ -87,11 +87,11 @@ class FolderSource:
         else:
             self.listing = list_images(images, "images")
 
-    def looks(self) -> Iterator[Look]:
+    def looks(self) -> Iterator[FolderChange]:
         """Yield all files at once."""
-        yield Look([File(name, path) for name, path in self.listing.files.items()], self.listing.foreign)
+        yield FolderChange([ImageFile(name, path) for name, path in self.listing.files.items()], self.listing.foreign)
 
-    def give_back(self, file: File) -> bool:
+    def give_back(self, file: ImageFile) -> bool:
         """Refuse: it was read once and for all."""
         return False
 
@@ -123,11 +123,11 @@ class Watcher:
     folder: Path
     interval: float
     until_idle: float | None
-    stop: Stop
+    stop: StopRequest
     _seen: dict[Path, _Seen] = field(init=False, default_factory=dict)
     _foreign: set[str] = field(init=False, default_factory=set)
 
-    def looks(self) -> Iterator[Look]:
+    def looks(self) -> Iterator[FolderChange]:
         """Yield what is new, and wait where nothing is."""
         idle = 0.0
         while not self.stop.asked:
@@ -140,7 +140,7 @@ class Watcher:
                 return
             self._wait()
 
-    def give_back(self, file: File) -> bool:
+    def give_back(self, file: ImageFile) -> bool:
         """Take back a file that cannot be read, to try it again unless it has not changed for a while."""
         seen = self._seen.get(file.path)
         if seen is None:
@@ -149,7 +149,7 @@ class Watcher:
         seen.taken = seen.failures >= _PATIENCE
         return not seen.taken or not file.path.exists()
 
-    def _look(self) -> tuple[Look, bool]:
+    def _look(self) -> tuple[FolderChange, bool]:
         """Return what is new, and whether there are files that may still be written."""
         listing = find_images(self.folder)
         files, waiting, gone = [], False, set(self._seen)
@@ -166,12 +166,12 @@ class Watcher:
                 waiting = True
             elif not seen.taken:
                 seen.taken = True
-                files.append(File(name, path))
+                files.append(ImageFile(name, path))
         for path in gone:
             del self._seen[path]
         foreign = {name: reason for name, reason in listing.foreign.items() if name not in self._foreign}
         self._foreign |= set(foreign)
-        return Look(files, foreign), waiting
+        return FolderChange(files, foreign), waiting
 
     def _wait(self) -> None:
         left = self.interval

@@ -130,9 +130,9 @@ class ImageTextScorer:
         chunk = _CHUNK_ON_CPU if views[0].device.type == "cpu" else _CHUNK
         encoded = []
         for start in range(0, len(views), chunk):
-            part = views[start : start + chunk]
-            filled = torch.stack(part + part[-1:] * (chunk - len(part)))
-            encoded.append(self.encoder.encode_images(filled)[: len(part)].double().cpu())
+            some = views[start : start + chunk]
+            filled = torch.stack(some + some[-1:] * (chunk - len(some)))
+            encoded.append(self.encoder.encode_images(filled)[: len(some)].double().cpu())
         texts = torch.stack([self._read(captions[row]) for row in rows])
         # sums of floats depend on how many rows are summed side by side; sums of integers do not
         return (torch.cat(encoded) * texts * 2.0**40).round().long().sum(1).double() / 2.0**40

@@ -13,30 +13,30 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from anomalib_synth._version import __version__
-from anomalib_synth.report.answers import PageFiles, read_json, refuse, send
-from anomalib_synth.report.desk import OutdatedError, ReviewDesk, UnknownSampleError
-from anomalib_synth.report.guard import Guard
+from anomalib_synth.report.origin_guard import OriginGuard
 from anomalib_synth.report.pictures import Pictures
 from anomalib_synth.report.query import DECISIONS
+from anomalib_synth.report.responses import PageFiles, read_json, refuse, send
+from anomalib_synth.report.review_session import OutdatedError, ReviewSession, UnknownSampleError
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store import SampleStore, StoreError
-from anomalib_synth.store.rules import FLAG, TEXT, Form, Rule, or_none, whole
+from anomalib_synth.store.rules import FLAG, TEXT, FieldRule, RecordSchema, or_none, whole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _FULL_OUTLINE = 2048
-_IDS = Rule("a list of text", lambda value: type(value) is list and all(type(each) is str for each in value))
-_VERSIONS = Rule(
+_IDS = FieldRule("a list of text", lambda value: type(value) is list and all(type(each) is str for each in value))
+_VERSIONS = FieldRule(
     "an object of versions by id",
     lambda value: type(value) is dict and all(type(each) is int and each >= 0 for each in value.values()),
 )
-_BY_IDS = Form(
+_BY_IDS = RecordSchema(
     name="a decision about samples",
     rules={"ids": _IDS, "accepted": or_none(FLAG), "seen": _VERSIONS},
     optional=frozenset({"seen"}),
 )
-_BY_QUERY = Form(
+_BY_QUERY = RecordSchema(
     name="a decision about the samples of a query",
     rules={"query": TEXT, "expected": whole(0), "accepted": or_none(FLAG), "version": whole(0)},
     optional=frozenset({"version"}),
@@ -52,7 +52,7 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
         host: The address it is bound to; requests to other names are refused.
         price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
     """
-    endpoints = _Endpoints(store, price_per_hour)
+    endpoints = _ReviewEndpoints(store, price_per_hour)
     routes = [
         Route("/", endpoints.show_page),
         Route("/page/{name}", PageFiles().send),
@@ -69,15 +69,15 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
         ClientDisconnect: lambda *_: PlainTextResponse("The request was cut off.", status_code=400),
         ValueError: lambda _, error: refuse(error, 400),
     }
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Guard, host=host)])
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(OriginGuard, host=host)])
 
 
-class _Endpoints:
+class _ReviewEndpoints:
     """What answers each address; plain functions run in threads, so that a slow picture holds up nobody."""
 
     def __init__(self, store: SampleStore, price_per_hour: float | None) -> None:
         self.store = store
-        self.desk = ReviewDesk(store, price_per_hour=price_per_hour)
+        self.session = ReviewSession(store, price_per_hour=price_per_hour)
         self.pictures = Pictures(store)
         self.template = load_templates().get_template("review.html")
 
@@ -87,14 +87,14 @@ class _Endpoints:
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
     def list_samples(self, request: Request) -> Response:
-        return send(self.desk.page(request.url.query))
+        return send(self.session.page(request.url.query))
 
     def describe_sample(self, request: Request) -> Response:
-        return send(self.desk.detail(request.path_params["sample"]))
+        return send(self.session.detail(request.path_params["sample"]))
 
     def send_picture(self, request: Request) -> Response:
         """Send a thumbnail, an original or an outline; 404 if there is no such sample, 422 if its file is broken."""
-        sample = self.desk.find(request.path_params["sample"]).id
+        sample = self.session.find(request.path_params["sample"]).id
         draw = {
             "image.webp": lambda: (self.pictures.thumbnail(sample, "image"), "image/webp"),
             "source.webp": lambda: (self.pictures.thumbnail(sample, "source"), "image/webp"),
@@ -119,18 +119,18 @@ class _Endpoints:
         saw: 409 and the present state if somebody has decided since. Without them the last word counts.
         """
         body = await read_json(request, "Decide by `query` instead.")
-        form = _BY_QUERY if "query" in body else _BY_IDS
-        if fault := form.find_fault(body):
+        schema = _BY_QUERY if "query" in body else _BY_IDS
+        if fault := schema.find_fault(body):
             msg = f"The body {fault}."
             raise ValueError(msg)
         return send(await run_in_threadpool(self._write, body))
 
     def _write(self, body: dict[str, Any]) -> dict[str, Any]:
         if "query" not in body:
-            return self.desk.decide(body["ids"], body["accepted"], seen=body.get("seen"))
-        return self.desk.decide_matching(
+            return self.session.decide(body["ids"], body["accepted"], seen=body.get("seen"))
+        return self.session.decide_matching(
             body["query"], body["accepted"], expected=body["expected"], version=body.get("version")
         )
 
     async def undo(self, _: Request) -> Response:
-        return send(await run_in_threadpool(self.desk.undo))
+        return send(await run_in_threadpool(self.session.undo))

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.checkpoints import save_checkpoint
-from anomalib_synth.calibration.outcome import LEVELS
+from anomalib_synth.calibration.result import LEVELS
 from anomalib_synth.installation import quote
 from anomalib_synth.report.detector_page import describe_calibration, write_page
 from anomalib_synth.report.recall_plot import draw_calibration
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from anomalib_synth.calibration.outcome import Outcome
+    from anomalib_synth.calibration.result import CalibrationResult
     from anomalib_synth.calibration.run import Calibration
     from anomalib_synth.calibration.scoring import Row
     from anomalib_synth.calibration.statistics import Proportion
@@ -48,17 +48,17 @@ def write_calibration(calibration: Calibration, out: Path) -> dict[str, Any]:
     return page
 
 
-def write_results(outcome: Outcome, rows: Sequence[Row], settings: Mapping[str, Any], out: Path) -> None:
-    """Write ``calibration.json``, ``recall.csv`` (a row a cell) and ``scores.csv`` (a row an image)."""
+def write_results(outcome: CalibrationResult, rows: Sequence[Row], settings: Mapping[str, Any], out: Path) -> None:
+    """Write ``calibration.json``, ``recall.csv`` (a row a recall) and ``scores.csv`` (a row an image)."""
     content = {"settings": dict(settings), **outcome.to_dict()}
     (out / "calibration.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    cells = [cell.to_dict() for cell in outcome.cells]
-    _write_csv(out / "recall.csv", list(cells[0]), cells)
+    recalls = [recall.to_dict() for recall in outcome.recalls]
+    _write_csv(out / "recall.csv", list(recalls[0]), recalls)
     listed = [{name: _blank(getattr(row, name)) for name in _ROW_FIELDS} for row in rows]
     _write_csv(out / "scores.csv", list(_ROW_FIELDS), listed)
 
 
-def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
+def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -> None:
     """Print the thresholds, a table with a row for each family, and every warning."""
     from rich.console import Console
 
@@ -79,7 +79,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
         mark = "" if outcome.real.alike else "[bold]WARNING[/bold] "
         console.print(f"{mark}{outcome.real.message}")
     if outcome.out_of_view:
-        drawn = sum(cell.drawn for cell in outcome.cells)
+        drawn = sum(recall.drawn for recall in outcome.recalls)
         console.print(
             f"{outcome.out_of_view} of {drawn} drawn defects lie outside what the model sees, as its own transform "
             "crops the image: they do not count."
@@ -103,7 +103,7 @@ def print_results(outcome: Outcome, notes: Sequence[str], out: Path) -> None:
     )
 
 
-def _table(outcome: Outcome) -> Any:
+def _table(outcome: CalibrationResult) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -114,10 +114,10 @@ def _table(outcome: Outcome) -> Any:
     table.add_column("at strongest\n(95 % interval)", justify="right", no_wrap=True)
     table.add_column("located", justify="right", no_wrap=True)
     table.add_column("visible", justify="right", no_wrap=True)
-    for family, cells in outcome.families().items():
+    for family, recalls in outcome.families().items():
         faintest = [outcome.faintest(family, level) for level in LEVELS]
-        strongest = cells[-1]
-        visible, drawn = sum(cell.found.of for cell in cells), sum(cell.drawn for cell in cells)
+        strongest = recalls[-1]
+        visible, drawn = sum(recall.found.of for recall in recalls), sum(recall.drawn for recall in recalls)
         located = strongest.located
         table.add_row(
             family,

@@ -57,7 +57,7 @@ class Catalogue:
         """Take over what was appended to the store since the last look; a bad line is left out and named there."""
         self.store.refresh(strict=False)
         is_same = self.store.records is self._records and len(self.store.records) == self._length
-        if not is_same or self.store.verdicts is not self._verdicts:
+        if not is_same or self.store.judgements is not self._judgements:
             self._read_columns()
         self.read_decisions()
 
@@ -139,20 +139,23 @@ class Catalogue:
     def _read_columns(self) -> None:
         records = self.store.records
         self._records, self._length = records, len(records)
-        self._verdicts = self.store.verdicts
-        verdicts = [self._verdicts.get(record.id, {}) for record in records]
+        self._judgements = self.store.judgements
+        judgements = [self._judgements.get(record.id, {}) for record in records]
         self._reasons = [
-            verdict.get("reason") or record.reason for verdict, record in zip(verdicts, records, strict=True)
+            judgement.get("reason") or record.reason for judgement, record in zip(judgements, records, strict=True)
         ]
         self.rows = {record.id: row for row, record in enumerate(records)}
         self.drawn = np.array([record.image_file != "" for record in records], dtype=bool)
         self._passed = np.array(
-            [record.accepted and not verdict.get("reason") for record, verdict in zip(records, verdicts, strict=True)],
+            [
+                record.accepted and not judgement.get("reason")
+                for record, judgement in zip(records, judgements, strict=True)
+            ],
             dtype=bool,
         )
         scores = [
-            record.scores | {name: value for name, value in verdict.items() if name != "reason"}
-            for record, verdict in zip(records, verdicts, strict=True)
+            record.scores | {name: value for name, value in judgement.items() if name != "reason"}
+            for record, judgement in zip(records, judgements, strict=True)
         ]
         extra = sorted({name for each in scores for name in each} - set(SCORES))
         columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in SCORES}

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomalib_synth.comparison.paired import Estimate
-    from anomalib_synth.comparison.summary import ArmSummary, Summary
+    from anomalib_synth.comparison.summary import ArmSummary, ComparisonSummary
 
 _DIGITS = 1
 _IDENTITY = ("arm", "model", "synthesis", "data", "seed", "config_hash")
 
 
-def write_outputs(summary: Summary, settings: dict[str, Any], out: Path) -> list[str]:
+def write_outputs(summary: ComparisonSummary, settings: dict[str, Any], out: Path) -> list[str]:
     """Write all files of a comparison.
 
     Args:
         summary: The comparison so far, with one row at least.
-        settings: ``title``, ``metric``, ``spec``, all ``cells``, and rows of the ``failed`` ones.
+        settings: ``title``, ``metric``, ``spec``, all ``trials``, and rows of the ``failed`` ones.
         out: The folder.
 
     Returns:
@@ -67,7 +67,7 @@ def write_outputs(summary: Summary, settings: dict[str, Any], out: Path) -> list
 
 
 def make_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows as a table: names, metrics (shares in [0, 1]), the rest; the order is that of the cells."""
+    """Return the rows as a table: names, metrics (shares in [0, 1]), the rest; the order is that of the trials."""
     raw = [
         {
             name: value / 100 if name in METRICS and METRICS[name].unit == "%" and value is not None else value
@@ -80,7 +80,7 @@ def make_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def make_markdown(summary: Summary, settings: dict[str, Any]) -> str:
+def make_markdown(summary: ComparisonSummary, settings: dict[str, Any]) -> str:
     """Return the tables in Markdown, with the verdicts and how the numbers were made."""
     names = summary.measured
     lines = [f"# {_plain(settings['title'])}", "", *_verdict_lines(summary), ""]
@@ -103,7 +103,9 @@ def make_markdown(summary: Summary, settings: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def make_page(summary: Summary, settings: dict[str, Any], pictures: dict[str, dict[str, bytes]], spec: str) -> str:
+def make_page(
+    summary: ComparisonSummary, settings: dict[str, Any], pictures: dict[str, dict[str, bytes]], spec: str
+) -> str:
     """Return the page: one file, no script, everything that is filled in escaped."""
     embedded = {
         name: {suffix: _embed(data) for suffix, data in formats.items() if suffix.endswith("svg")}
@@ -118,7 +120,7 @@ def make_page(summary: Summary, settings: dict[str, Any], pictures: dict[str, di
         names=summary.measured,
         by_data=_by_data_metrics(summary),
         failed=[{"name": _describe(row), "error": row["error"]} for row in settings["failed"]],
-        total=len(settings["cells"]),
+        total=len(settings["trials"]),
         pictures=embedded,
         method=describe_method(summary),
         spec=spec,
@@ -126,7 +128,7 @@ def make_page(summary: Summary, settings: dict[str, Any], pictures: dict[str, di
     )
 
 
-def print_summary(summary: Summary, written: Sequence[str], out: Path) -> None:
+def print_summary(summary: ComparisonSummary, written: Sequence[str], out: Path) -> None:
     """Print the table of means and the verdicts."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -179,12 +181,12 @@ def show_number(value: float | None) -> str:
     return f"{value:.{_DIGITS}f}" if abs(value) >= 1 or not value else f"{value:.2g}"  # seconds per sample are few
 
 
-def _by_data_metrics(summary: Summary) -> list[str]:
+def _by_data_metrics(summary: ComparisonSummary) -> list[str]:
     names = dict.fromkeys([summary.metric, "image_auroc", "pixel_ap"])
     return [name for name in names if name in summary.measured] if len(summary.data) > 1 else []
 
 
-def _verdict_lines(summary: Summary) -> list[str]:
+def _verdict_lines(summary: ComparisonSummary) -> list[str]:
     against = _plain(summary.baseline.name)
     return [
         f"- {_plain(arm.name)} against {against}: **{arm.verdict.word}**. {_plain(arm.verdict.sentence)}"
@@ -193,7 +195,7 @@ def _verdict_lines(summary: Summary) -> list[str]:
     ]
 
 
-def _versions(summary: Summary) -> list[str]:
+def _versions(summary: ComparisonSummary) -> list[str]:
     names = ("anomalib_synth", "anomalib", "torch", "lightning", "python", "device", "threads")
     return [name for name in names if all(name in row for row in summary.rows)]
 

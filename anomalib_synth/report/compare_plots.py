@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from anomalib_synth.comparison.paired import Estimate
-    from anomalib_synth.comparison.summary import ArmSummary, Summary
+    from anomalib_synth.comparison.summary import ArmSummary, ComparisonSummary
 
 # Okabe and Ito's palette: told apart with any colour vision; markers differ too. Grey is the baseline's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00")
@@ -25,7 +25,7 @@ _WIDE, _NARROW = 9.6, 4.0  # inches; the narrow ones are for a phone
 _MAIN = ("image_auroc", "pixel_ap")
 
 
-def draw_plots(summary: Summary) -> dict[str, dict[str, bytes]]:
+def draw_plots(summary: ComparisonSummary) -> dict[str, dict[str, bytes]]:
     """Return the plots by name and format: ``png``, ``svg``, and ``narrow.svg`` for narrow screens."""
     plots = {}
     for name, draw in (("dots", _draw_dots), ("gain", _draw_gain), ("cost", _draw_cost)):
@@ -36,7 +36,7 @@ def draw_plots(summary: Summary) -> dict[str, dict[str, bytes]]:
     return plots
 
 
-def _draw_dots(summary: Summary, *, narrow: bool) -> Figure:
+def _draw_dots(summary: ComparisonSummary, *, narrow: bool) -> Figure:
     """Draw every run as a dot and every mean as a line, a row a data set and a panel a metric."""
     names = _panels(summary)
     rows = len(summary.data)
@@ -64,7 +64,7 @@ def _draw_dots(summary: Summary, *, narrow: bool) -> Figure:
     return figure
 
 
-def _draw_gain(summary: Summary, *, narrow: bool) -> Figure:
+def _draw_gain(summary: ComparisonSummary, *, narrow: bool) -> Figure:
     """Draw each arm's difference from the baseline with its interval, a panel a metric."""
     names = _panels(summary)
     arms = [arm for arm in summary.arms if arm.gains]
@@ -86,7 +86,7 @@ def _draw_gain(summary: Summary, *, narrow: bool) -> Figure:
     return figure
 
 
-def _draw_cost(summary: Summary, *, narrow: bool) -> Figure:
+def _draw_cost(summary: ComparisonSummary, *, narrow: bool) -> Figure:
     """Draw the gain over the time to fit."""
     figure, (axes,) = _figure(1, 3.0, narrow=narrow, legend=len(summary.arms))
     axes.axhline(0, color=_GREY, lw=1, ls="--")
@@ -120,7 +120,7 @@ def _bar(axes: Axes, gain: Estimate, *, y: float, colour: str) -> None:
         axes.plot([gain.low, gain.high], [y, y], "|", color=colour, ms=7, mew=1.8)
 
 
-def _panels(summary: Summary) -> list[str]:
+def _panels(summary: ComparisonSummary) -> list[str]:
     """Return the metrics that have a panel: the verdict's, and the two main ones."""
     return [name for name in dict.fromkeys([summary.metric, *_MAIN]) if name in summary.measured][:2]
 
@@ -140,7 +140,7 @@ def _figure(panels: int, height: float, *, narrow: bool, legend: int = 0) -> tup
     return figure, axes
 
 
-def _legend(figure: Figure, summary: Summary, *, narrow: bool) -> None:
+def _legend(figure: Figure, summary: ComparisonSummary, *, narrow: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = []
@@ -155,7 +155,7 @@ def _legend(figure: Figure, summary: Summary, *, narrow: bool) -> None:
         text.set_parse_math(False)
 
 
-def _style(summary: Summary, arm: ArmSummary) -> tuple[str, str]:
+def _style(summary: ComparisonSummary, arm: ArmSummary) -> tuple[str, str]:
     """Return the colour and the marker of an arm."""
     if arm.is_baseline:
         return _GREY, "*"

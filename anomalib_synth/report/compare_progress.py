@@ -48,7 +48,7 @@ def estimate_left(
 class _LeftColumn(ProgressColumn):
     """The time left, beside the bar over all runs."""
 
-    def __init__(self, owner: CellProgress) -> None:
+    def __init__(self, owner: ComparisonProgress) -> None:
         super().__init__()
         self._owner = owner
 
@@ -57,29 +57,29 @@ class _LeftColumn(ProgressColumn):
         return Text("" if task.total is None else self._owner.describe_left())
 
 
-class CellProgress:
+class ComparisonProgress:
     """Shows a bar over all runs, the runs that are under way, the time left, and a line for each run that ends.
 
     Args:
-        cells: All cells of the comparison.
+        trials: All trials of the comparison.
         done: Rows of those that were done before.
         workers: Runs at the same time.
     """
 
-    def __init__(self, cells: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]], *, workers: int) -> None:
+    def __init__(self, trials: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]], *, workers: int) -> None:
         self._workers = workers
         self._seconds: dict[str, list[float]] = {}
         finished = {row["config_hash"] for row in done}
-        self._left = {cell["config_hash"]: cell["arm"] for cell in cells if cell["config_hash"] not in finished}
+        self._left = {trial["config_hash"]: trial["arm"] for trial in trials if trial["config_hash"] not in finished}
         for row in done:
             self._seconds.setdefault(row["arm"], []).append(row["seconds"])
         self._started: dict[str, float] = {}
         shown = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*shown, _LeftColumn(self), console=Console(soft_wrap=True))
-        self._bar = self._progress.add_task("", total=len(cells), completed=len(done))
+        self._bar = self._progress.add_task("", total=len(trials), completed=len(done))
         self._lines: dict[str, Any] = {}
 
-    def __enter__(self) -> CellProgress:
+    def __enter__(self) -> ComparisonProgress:
         """Start the display."""
         self._progress.start()
         return self
@@ -90,10 +90,12 @@ class CellProgress:
         """End the display."""
         self._progress.stop()
 
-    def start(self, name: str, cell: Mapping[str, Any]) -> None:
-        """Show a run that has started."""
-        self._started[cell["config_hash"]] = time.monotonic()
-        self._lines[cell["config_hash"]] = self._progress.add_task(escape(name), total=None)
+    def start(self, name: str, trial: Mapping[str, Any]) -> None:
+        """Show a run that has started, again where its machine died."""
+        digest = trial["config_hash"]
+        self._started[digest] = time.monotonic()
+        if digest not in self._lines:
+            self._lines[digest] = self._progress.add_task(escape(name), total=None)
 
     def finish(self, name: str, row: Mapping[str, Any]) -> None:
         """Take a run off the display and say how it went."""

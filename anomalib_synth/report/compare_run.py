@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison and shows how far it is."""
+"""Runs the trials of a comparison and shows how far it is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.comparison.trial import failure, run_cell
+from anomalib_synth.comparison.trial import failure, run_trial
 from anomalib_synth.comparison.trial_data import check_images
+from anomalib_synth.engines.isolated_tasks import IsolatedTask, log_name, run_isolated
 from anomalib_synth.engines.ray_engine import import_ray
-from anomalib_synth.engines.trials import Trial, log_name, run_trials
-from anomalib_synth.report.compare_progress import CellProgress
+from anomalib_synth.report.compare_progress import ComparisonProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def prepare_data(spec: ComparisonSpec, names: Sequence[str]) -> dict[str, str]:
 
 
 def _prepare_one(name: str, spec: ComparisonSpec) -> None:
-    from anomalib_synth.comparison.building import build_datamodule
+    from anomalib_synth.comparison.from_config import build_datamodule
     from anomalib_synth.data.normals import check_images_of
 
     datamodule = build_datamodule(name, spec.datasets[name])
@@ -76,39 +76,39 @@ def _prepare_one(name: str, spec: ComparisonSpec) -> None:
     check_images(name, datamodule, spec.false_alarm_rate)
 
 
-def run_cells(
+def run_comparison(
     todo: list[dict[str, Any]],
     log: TrialLog,
-    cells: list[dict[str, Any]],
+    trials: list[dict[str, Any]],
     out: Path,
     runtime: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Run the cells and keep each row as it comes."""
+    """Run the trials and keep each row as it comes."""
     work = out / "work"
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
     folder = None if options["engine"] == "ray" else str(work.absolute())
-    trials = []
-    for cell in todo:
-        name = describe_cell(cell)
-        path = out / "logs" / log_name(name, cell["config_hash"])
-        trials.append(Trial(name=name, payload={**cell, **runtime, "work": folder}, log=path))
-    progress = CellProgress(cells, log.done(cells), workers=options["workers"])
-    with progress, closing(run_trials(run_cell, trials, **options)) as events:
+    tasks = []
+    for trial in todo:
+        name = describe_trial(trial)
+        path = out / "logs" / log_name(name, trial["config_hash"])
+        tasks.append(IsolatedTask(name=name, payload={**trial, **runtime, "work": folder}, log=path))
+    progress = ComparisonProgress(trials, log.done(trials), workers=options["workers"])
+    with progress, closing(run_isolated(run_trial, tasks, **options)) as events:
         for event in events:
             if event.kind == "started":
-                progress.start(event.trial.name, event.trial.payload)
+                progress.start(event.task.name, event.task.payload)
                 continue
-            row = failure(event.trial.payload, event.error) if event.row is None else event.row
+            row = failure(event.task.payload, event.error) if event.row is None else event.row
             try:
                 log.append(row)
             except ValueError as error:  # such as a metric that is not a number
-                row = failure(event.trial.payload, f"Its row cannot be kept: {error}.")
+                row = failure(event.task.payload, f"Its row cannot be kept: {error}.")
                 log.append(row)
-            progress.finish(event.trial.name, row)
+            progress.finish(event.task.name, row)
     shutil.rmtree(work, ignore_errors=True)
 
 
-def describe_cell(cell: dict[str, Any]) -> str:
+def describe_trial(trial: dict[str, Any]) -> str:
     """Return what a run is called."""
-    return f"{cell['arm']}, {cell['data']}, seed {cell['seed']}"
+    return f"{trial['arm']}, {trial['data']}, seed {trial['seed']}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.comparison.family import bonferroni_interval
+from anomalib_synth.comparison.multiple_comparisons import bonferroni_interval
 from anomalib_synth.comparison.paired import LEVEL
 from anomalib_synth.comparison.trial_metrics import METRICS
 
 if TYPE_CHECKING:
     from anomalib_synth.comparison.paired import Estimate
-    from anomalib_synth.comparison.summary import Summary
+    from anomalib_synth.comparison.summary import ComparisonSummary
 
 _MEANS = (
     "Means: over seeds, then over data sets, each of the same weight; shares are times 100. The number after ± is half "
@@ -26,12 +26,12 @@ _THRESHOLD = (
 )
 
 
-def describe_method(summary: Summary) -> str:
+def describe_method(summary: ComparisonSummary) -> str:
     """Return how the numbers of a comparison were made."""
     return f"{_MEANS} {describe_family(summary)} {_THRESHOLD}"
 
 
-def describe_family(summary: Summary) -> str:
+def describe_family(summary: ComparisonSummary) -> str:
     """Return which verdicts are corrected together, and what that guarantees."""
     compared = summary.compared
     if len(compared) < 2:
@@ -49,7 +49,7 @@ def describe_family(summary: Summary) -> str:
     )
 
 
-def describe_verdicts(summary: Summary) -> dict[str, Any]:
+def describe_verdicts(summary: ComparisonSummary) -> dict[str, Any]:
     """Return the verdicts, the family they are corrected in, and each difference, ready for JSON; None: not known."""
     return {
         "metric": summary.metric,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
-from anomalib_synth.calibration.outcome import LEVELS
+from anomalib_synth.calibration.result import LEVELS
 from anomalib_synth.report.detector_pictures import show_file, show_item
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store.files import write_whole
@@ -15,8 +15,8 @@ from anomalib_synth.store.files import write_whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anomalib_synth.calibration.outcome import Outcome
-    from anomalib_synth.calibration.recall import CellResult
+    from anomalib_synth.calibration.recall import DefectSetRecall
+    from anomalib_synth.calibration.result import CalibrationResult
     from anomalib_synth.calibration.run import Calibration
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.calibration.statistics import Proportion
@@ -33,7 +33,8 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
     wanted = [row for picks in chosen.values() for row, _ in picks] + ([] if faintest is None else [faintest])
     drawn = calibration.plan.draw_again(wanted)
     families = [
-        _describe_family(family, cells, outcome, chosen[family], drawn) for family, cells in outcome.families().items()
+        _describe_family(family, recalls, outcome, chosen[family], drawn)
+        for family, recalls in outcome.families().items()
     ]
     alarms = outcome.alarms
     return {
@@ -81,7 +82,7 @@ def _share(share: Proportion) -> dict[str, Any]:
     return share.to_dict()
 
 
-def _choose(family: str, outcome: Outcome, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+def _choose(family: str, outcome: CalibrationResult, rows: Sequence[Row]) -> list[tuple[Row, str]]:
     """Return which defects of a family are shown: a strong one, the faintest found, the strongest missed."""
     own = [row for row in rows if row.role == "synthetic" and row.family == family and row.visible and row.in_view]
     if not own:
@@ -105,8 +106,8 @@ def _strength(row: Row) -> float:
 
 def _describe_family(
     family: str,
-    cells: Sequence[CellResult],
-    outcome: Outcome,
+    recalls: Sequence[DefectSetRecall],
+    outcome: CalibrationResult,
     picks: Sequence[tuple[Row, str]],
     drawn: dict[int, Item],
 ) -> dict[str, Any]:
@@ -117,17 +118,17 @@ def _describe_family(
             pictures.append({**show_item(drawn[id(row)], f"{how}{strength}"), "found": how == "found"})
     return {
         "name": family,
-        "recall": _share(cells[-1].found),
+        "recall": _share(recalls[-1].found),
         "reached": _describe_faintest(family, outcome),
-        "strength": cells[-1].strength,
-        "visible": sum(cell.found.of for cell in cells),
-        "drawn": sum(cell.drawn for cell in cells),
-        "curve": _draw_curve(cells),
+        "strength": recalls[-1].strength,
+        "visible": sum(recall.found.of for recall in recalls),
+        "drawn": sum(recall.drawn for recall in recalls),
+        "curve": _draw_curve(recalls),
         "pictures": pictures,
     }
 
 
-def _describe_faintest(family: str, outcome: Outcome) -> str:
+def _describe_faintest(family: str, outcome: CalibrationResult) -> str:
     """Say from which strength on the levels of recall are reached."""
     said = []
     for level, words in zip(LEVELS, ("half", "nine in ten"), strict=True):
@@ -138,21 +139,23 @@ def _describe_faintest(family: str, outcome: Outcome) -> str:
     return f"Found: {', '.join(said)}."
 
 
-def _draw_curve(cells: Sequence[CellResult], *, width: float = 120.0, height: float = 36.0) -> dict[str, str] | None:
+def _draw_curve(
+    recalls: Sequence[DefectSetRecall], *, width: float = 120.0, height: float = 36.0
+) -> dict[str, str] | None:
     """Return recall over strength, and its interval, as points of SVG polygons."""
-    known = [cell for cell in cells if cell.strength is not None and cell.found.of]
+    known = [recall for recall in recalls if recall.strength is not None and recall.found.of]
     if len(known) < 2:
         return None
-    xs = [width * float(cell.strength or 0.0) for cell in known]
+    xs = [width * float(recall.strength or 0.0) for recall in known]
 
     def line(values: Sequence[float]) -> list[str]:
         return [f"{x:.1f},{height * (1 - value):.1f}" for x, value in zip(xs, values, strict=True)]
 
-    high, low = line([cell.found.high for cell in known]), line([cell.found.low for cell in known])
-    return {"line": " ".join(line([cell.found.value for cell in known])), "band": " ".join([*high, *low[::-1]])}
+    high, low = line([recall.found.high for recall in known]), line([recall.found.low for recall in known])
+    return {"line": " ".join(line([recall.found.value for recall in known])), "band": " ".join([*high, *low[::-1]])}
 
 
-def _faintest(outcome: Outcome, rows: Sequence[Row]) -> Row | None:
+def _faintest(outcome: CalibrationResult, rows: Sequence[Row]) -> Row | None:
     """Return the defect that was found and changed the image least, by its change over the noise of good images."""
     found = [
         row
@@ -172,7 +175,7 @@ def _show_faintest(row: Row, drawn: dict[int, Item]) -> dict[str, Any] | None:
     return {**show_item(drawn[id(row)], f"{row.family}{strength}{change}{area}", closer=False), "found": True}
 
 
-def _near(rows: Sequence[Row], outcome: Outcome) -> list[dict[str, Any]]:
+def _near(rows: Sequence[Row], outcome: CalibrationResult) -> list[dict[str, Any]]:
     """Return the good images that alarm, or nearly do: those that measured, then those that set the threshold."""
     good = [row for row in rows if row.role in {"choose", "measure"}]
     shown = []
@@ -185,7 +188,7 @@ def _near(rows: Sequence[Row], outcome: Outcome) -> list[dict[str, Any]]:
     return shown
 
 
-def _describe_real(rows: Sequence[Row], outcome: Outcome) -> dict[str, Any]:
+def _describe_real(rows: Sequence[Row], outcome: CalibrationResult) -> dict[str, Any]:
     own = sorted((row for row in rows if row.role == "real"), key=lambda row: row.score)
     pictures = []
     for row in own[:_REAL]:

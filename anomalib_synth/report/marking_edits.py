@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anomalib_synth.report.marks import check_type, new_shape
-from anomalib_synth.store.rules import FLAG, Form, Rule, is_number, or_none, whole
+from anomalib_synth.report.image_marks import check_type, new_shape
+from anomalib_synth.store.rules import FLAG, FieldRule, RecordSchema, is_number, or_none, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anomalib_synth.report.marks import Marks
+    from anomalib_synth.report.image_marks import ImageMarks
 
     Points = list[list[float]]
 
 _MOST_POINTS = 20_000
-_POINTS = Rule(
+_POINTS = FieldRule(
     f"1 to {_MOST_POINTS} points [x, y] in pixels",
     lambda value: (
         type(value) is list
@@ -28,34 +28,34 @@ _POINTS = Rule(
         )
     ),
 )
-_RADIUS = Rule("a number of pixels > 0 and <= 4096", lambda value: is_number(value, 0, 4096) and value > 0)
-_KIND = Rule("text", lambda value: type(value) is str)
-FORMS = {
-    "box": Form(name="a box", rules={"kind": _KIND, "points": _POINTS}),
-    "scribble": Form(name="a scribble", rules={"kind": _KIND, "points": _POINTS}),
-    "brush": Form(name="a stroke", rules={"kind": _KIND, "points": _POINTS, "radius": _RADIUS, "erase": FLAG}),
-    "accept": Form(name="an accepted outline", rules={"kind": _KIND, "shape": or_none(whole(0))}),
-    "remove": Form(name="a removal", rules={"kind": _KIND, "shape": or_none(whole(0)), "at": or_none(_POINTS)}),
-    "rename": Form(name="another type", rules={"kind": _KIND, "shape": or_none(whole(0))}),
-    "no_defect": Form(name="a word on the whole image", rules={"kind": _KIND, "value": FLAG}),
+_RADIUS = FieldRule("a number of pixels > 0 and <= 4096", lambda value: is_number(value, 0, 4096) and value > 0)
+_KIND = FieldRule("text", lambda value: type(value) is str)
+EDITS = {
+    "box": RecordSchema(name="a box", rules={"kind": _KIND, "points": _POINTS}),
+    "scribble": RecordSchema(name="a scribble", rules={"kind": _KIND, "points": _POINTS}),
+    "brush": RecordSchema(name="a stroke", rules={"kind": _KIND, "points": _POINTS, "radius": _RADIUS, "erase": FLAG}),
+    "accept": RecordSchema(name="an accepted outline", rules={"kind": _KIND, "shape": or_none(whole(0))}),
+    "remove": RecordSchema(name="a removal", rules={"kind": _KIND, "shape": or_none(whole(0)), "at": or_none(_POINTS)}),
+    "rename": RecordSchema(name="another type", rules={"kind": _KIND, "shape": or_none(whole(0))}),
+    "no_defect": RecordSchema(name="a word on the whole image", rules={"kind": _KIND, "value": FLAG}),
 }
 
 
 def find_fault(edit: Any) -> str:
     """Return what is wrong with an edit as a clause, "" when nothing is."""
-    if type(edit) is not dict or type(edit.get("kind")) is not str or edit["kind"] not in FORMS:
-        return f"must be an object whose `kind` is one of {', '.join(FORMS)}"
-    return FORMS[edit["kind"]].find_fault(edit)
+    if type(edit) is not dict or type(edit.get("kind")) is not str or edit["kind"] not in EDITS:
+        return f"must be an object whose `kind` is one of {', '.join(EDITS)}"
+    return EDITS[edit["kind"]].find_fault(edit)
 
 
 def apply_edit(
-    marks: Marks, edit: dict[str, Any], *, type_name: str, outline: Callable[[int | None], np.ndarray | None]
-) -> Marks:
+    marks: ImageMarks, edit: dict[str, Any], *, type_name: str, outline: Callable[[int | None], np.ndarray | None]
+) -> ImageMarks:
     """Return the marks after an edit.
 
     Args:
         marks: The marks.
-        edit: A sound edit, see :data:`FORMS`.
+        edit: A sound edit, see :data:`EDITS`.
         type_name: The type of what is marked.
         outline: Returns the proposed outline (H, W) bool within a shape, or of the whole image for None; None without.
 
@@ -106,14 +106,14 @@ def draw_stroke(shape: tuple[int, ...], points: Points, radius: float) -> np.nda
     return drawn
 
 
-def _say_no_defect(marks: Marks, *, value: bool) -> Marks:
+def _say_no_defect(marks: ImageMarks, *, value: bool) -> ImageMarks:
     if value and not marks.is_empty:
         msg = "This image has marks. Delete them first, then say that it has no defect."
         raise ValueError(msg)
     return replace(marks, no_defect=value)
 
 
-def _remove(marks: Marks, shape: int | None, at: Points | None) -> Marks:
+def _remove(marks: ImageMarks, shape: int | None, at: Points | None) -> ImageMarks:
     if shape is not None:
         shapes = [each for place, each in enumerate(marks.shapes) if place != shape]
         return replace(marks, document=marks.with_shapes(shapes))
@@ -130,14 +130,14 @@ def _remove(marks: Marks, shape: int | None, at: Points | None) -> Marks:
     return replace(marks, mask=marks.mask & (labels != labels[y, x]))
 
 
-def _rename(marks: Marks, shape: int | None, name: str) -> Marks:
+def _rename(marks: ImageMarks, shape: int | None, name: str) -> ImageMarks:
     if shape is None:
         return replace(marks, document=marks.with_mask_type(name)) if marks.mask.any() else marks
     shapes = [{**each, "label": name} if place == shape else each for place, each in enumerate(marks.shapes)]
     return replace(marks, document=marks.with_shapes(shapes))
 
 
-def _accept(marks: Marks, shape: int | None, name: str, outline: np.ndarray | None) -> Marks:
+def _accept(marks: ImageMarks, shape: int | None, name: str, outline: np.ndarray | None) -> ImageMarks:
     if outline is None:
         msg = "There is no outline to accept here. Draw it with the brush, or keep the mark as it is."
         raise ValueError(msg)
@@ -147,7 +147,7 @@ def _accept(marks: Marks, shape: int | None, name: str, outline: np.ndarray | No
     return _add(marks, outline, name)
 
 
-def _add(marks: Marks, inside: np.ndarray, name: str) -> Marks:
+def _add(marks: ImageMarks, inside: np.ndarray, name: str) -> ImageMarks:
     """Return the marks with more pixels; all outlines of an image have one type, that of the first."""
     document = marks.document if marks.mask.any() else marks.with_mask_type(name)
     return replace(marks, mask=marks.mask | inside, document=document)

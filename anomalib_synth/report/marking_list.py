@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.defects.labelme import says_good
-from anomalib_synth.report.marks import read_document
+from anomalib_synth.report.image_marks import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

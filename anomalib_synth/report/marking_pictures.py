@@ -19,9 +19,9 @@ from anomalib_synth.report.pictures import THUMBNAIL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from anomalib_synth.report.image_marks import ImageMarks
     from anomalib_synth.report.marking_files import ImageToMark, MarkedFolder
     from anomalib_synth.report.marking_outline import Proposer
-    from anomalib_synth.report.marks import Marks
 
 _REMEMBERED = 3000
 _DECODED = 2
@@ -100,7 +100,7 @@ class MarkingPictures:
         shown.save(buffer, "JPEG", quality=95, subsampling=0)
         return buffer.getvalue(), "image/jpeg"
 
-    def outline(self, image: ImageToMark, marks: Marks, shape: int | None) -> np.ndarray | None:
+    def outline(self, image: ImageToMark, marks: ImageMarks, shape: int | None) -> np.ndarray | None:
         """Return the outline proposed within a shape of an image, or by the proposer for None: (H, W) bool, or None."""
         key = f"{image.id} {None if shape is None else marks.shapes[shape]['points']}"
         with self._proposing:
@@ -111,7 +111,7 @@ class MarkingPictures:
             found = self._outlines[key]
         return None if found is None else np.unpackbits(found, axis=1, count=marks.mask.shape[1]).astype(bool)
 
-    def _find_outline(self, image: ImageToMark, marks: Marks, shape: int | None) -> np.ndarray | None:
+    def _find_outline(self, image: ImageToMark, marks: ImageMarks, shape: int | None) -> np.ndarray | None:
         """Return a proposed outline, packed to bits."""
         if shape is not None:
             found = outline_shape(self.pixels(image), marks.shapes[shape])
@@ -139,7 +139,7 @@ class MarkingPictures:
         return pixels
 
 
-def draw_marks(marks: Marks) -> bytes:
+def draw_marks(marks: ImageMarks) -> bytes:
     """Return the marks of an image as an SVG picture of its proportions, for its thumbnail."""
     height, width = marks.mask.shape
     inner = f'<path fill-rule="evenodd" d="{trace_mask(marks.mask, cells=THUMBNAIL)}"/>' + "".join(

@@ -10,7 +10,7 @@ import numpy as np
 
 from anomalib_synth.defects.labelme import says_good
 from anomalib_synth.images import decode_mask, hash_bytes
-from anomalib_synth.report.marks import Marks, encode_document, encode_mask, read_document
+from anomalib_synth.report.image_marks import ImageMarks, encode_document, encode_mask, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ class MarkStates:
         no_defect = image.name in self.folder.read_no_defect() or _say_good(image, files)
         return State.of(files, no_defect=no_defect)
 
-    def decode(self, image: ImageToMark, state: State) -> Marks:
+    def decode(self, image: ImageToMark, state: State) -> ImageMarks:
         """Return the marks of a state.
 
         Raises:
@@ -84,10 +84,10 @@ class MarkStates:
                 "it, then load this page again."
             )
             raise ValueError(msg) from error
-        marks = Marks(mask=mask, document=document)
+        marks = ImageMarks(mask=mask, document=document)
         return replace(marks, no_defect=state.no_defect and marks.is_empty)  # marks made later go before the word
 
-    def encode(self, image: ImageToMark, before: State, marks: Marks) -> dict[Path, bytes | None]:
+    def encode(self, image: ImageToMark, before: State, marks: ImageMarks) -> dict[Path, bytes | None]:
         """Return the files that say these marks, None for those to take away; what says the same stays as it is.
 
         A mask in another format gives way to a PNG.

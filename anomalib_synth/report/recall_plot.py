@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from anomalib_synth.calibration.outcome import LEVELS
+from anomalib_synth.calibration.result import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-    from anomalib_synth.calibration.outcome import Outcome
-    from anomalib_synth.calibration.recall import CellResult
+    from anomalib_synth.calibration.recall import DefectSetRecall
+    from anomalib_synth.calibration.result import CalibrationResult
 
 # Okabe and Ito's palette: told apart with any colour vision; shapes and line styles differ too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -25,7 +25,9 @@ _COLUMNS = (3, 4, 5, 6)
 _BINS = 40
 
 
-def draw_calibration(outcome: Outcome, model: str, normals: Sequence[float], real: Sequence[float], out: Path) -> None:
+def draw_calibration(
+    outcome: CalibrationResult, model: str, normals: Sequence[float], real: Sequence[float], out: Path
+) -> None:
     """Draw and save the picture.
 
     Args:
@@ -38,7 +40,7 @@ def draw_calibration(outcome: Outcome, model: str, normals: Sequence[float], rea
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    families = {name: cells for name, cells in outcome.families().items() if cells[0].strength is not None}
+    families = {name: recalls for name, recalls in outcome.families().items() if recalls[0].strength is not None}
     fitting = [number for number in _COLUMNS if number <= len(families)] or [max(1, len(families))]
     columns = min(fitting, key=lambda number: (-len(families) % number, -number))  # no gaps, then few rows
     rows = math.ceil(len(families) / columns)
@@ -52,10 +54,10 @@ def draw_calibration(outcome: Outcome, model: str, normals: Sequence[float], rea
     )  # fmt: skip
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.3, *[1.0] * rows])
     _draw_scores(figure.add_subplot(grid[0, :]), outcome, normals, real)
-    for position, (family, cells) in enumerate(families.items()):
+    for position, (family, recalls) in enumerate(families.items()):
         row, column = divmod(position, columns)
         axes = figure.add_subplot(grid[row + 1, column])
-        _draw_family(axes, family, cells, outcome)
+        _draw_family(axes, family, recalls, outcome)
         last = position + columns >= len(families)
         axes.tick_params(labelbottom=last, labelleft=column == 0)
         if column == 0:
@@ -67,9 +69,9 @@ def draw_calibration(outcome: Outcome, model: str, normals: Sequence[float], rea
     figure.savefig(out, dpi=130)
 
 
-def _draw_scores(axes: Axes, outcome: Outcome, normals: Sequence[float], real: Sequence[float]) -> None:
+def _draw_scores(axes: Axes, outcome: CalibrationResult, normals: Sequence[float], real: Sequence[float]) -> None:
     """Draw the distribution of each kind of score, and the threshold."""
-    synthetic = [score for cell in outcome.cells for score in cell.scores]
+    synthetic = [score for recall in outcome.recalls for score in recall.scores]
     everything = np.array([*normals, *synthetic, *real])
     threshold = outcome.image.threshold
     low = min(everything.min(), threshold)
@@ -107,26 +109,32 @@ def _draw_scores(axes: Axes, outcome: Outcome, normals: Sequence[float], real: S
     _tidy(axes)
 
 
-def _strength(cell: CellResult) -> float:
-    """Return the strength of a cell of a family that has strengths; the others are not drawn."""
-    return cast("float", cell.strength)
+def _strength(recall: DefectSetRecall) -> float:
+    """Return the strength of a recall of a family that has strengths; the others are not drawn."""
+    return cast("float", recall.strength)
 
 
-def _draw_family(axes: Axes, family: str, cells: Sequence[CellResult], outcome: Outcome) -> None:
+def _draw_family(axes: Axes, family: str, recalls: Sequence[DefectSetRecall], outcome: CalibrationResult) -> None:
     """Draw the recall of one family over strength, with its intervals and the faintest strengths."""
-    known = [cell for cell in cells if cell.found.of]
+    known = [recall for recall in recalls if recall.found.of]
     axes.axhline(outcome.alarms.value, color=_GREY, lw=1, ls=":")
     for level in LEVELS:
         axes.axhline(level, color="#cccccc", lw=0.7, zorder=0)
     if known:
-        x = [_strength(cell) for cell in known]
-        low, high = [cell.found.low for cell in known], [cell.found.high for cell in known]
+        x = [_strength(recall) for recall in known]
+        low, high = [recall.found.low for recall in known], [recall.found.high for recall in known]
         axes.fill_between(x, low, high, color=_BLUE, alpha=0.18, lw=0)
-        axes.plot(x, [cell.found.value for cell in known], color=_BLUE, lw=1.5)
-        for cell in known:
-            hollow = cell.found.of < cell.drawn / 2
+        axes.plot(x, [recall.found.value for recall in known], color=_BLUE, lw=1.5)
+        for recall in known:
+            hollow = recall.found.of < recall.drawn / 2
             axes.plot(
-                _strength(cell), cell.found.value, "o", ms=3.6, color=_BLUE, mfc="white" if hollow else _BLUE, mew=1.0
+                _strength(recall),
+                recall.found.value,
+                "o",
+                ms=3.6,
+                color=_BLUE,
+                mfc="white" if hollow else _BLUE,
+                mew=1.0,
             )
     notes = []
     for level, marker, colour in zip(LEVELS, ("^", "s"), (_ORANGE, _GREEN), strict=True):
@@ -138,7 +146,7 @@ def _draw_family(axes: Axes, family: str, cells: Sequence[CellResult], outcome: 
     axes.text(0, 1.02, "   ".join(notes), transform=axes.transAxes, fontsize=7, color="#444444", va="bottom")
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0, 0.5, 0.9], ["0", "50 %", "90 %"])
-    limits = [_strength(cell) for cell in cells]
+    limits = [_strength(recall) for recall in recalls]
     spread = 0.04 * (max(limits) - min(limits)) or 0.05
     axes.set_xlim(min(limits) - spread, max(limits) + spread)
     _tidy(axes)

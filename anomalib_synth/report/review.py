@@ -64,7 +64,7 @@ def serve_page(application: ASGIApp, title: str, *, host: str, port: int, open_b
         ValueError: If the libraries for it are not installed, or the address cannot be used.
     """
     with _needing_the_extra():
-        from anomalib_synth.report.guard import is_loopback
+        from anomalib_synth.report.origin_guard import is_loopback
         from anomalib_synth.report.server import make_server
     with listen(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host

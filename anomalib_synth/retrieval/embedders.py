@@ -205,10 +205,10 @@ def embed_rows(embedder: Embedder, windows: list[torch.Tensor]) -> torch.Tensor:
     vectors = []
     with one_thread():
         for start in range(0, len(windows), chunk):
-            part = windows[start : start + chunk]
-            with torch.autocast(part[0].device.type, enabled=False):
-                filled = torch.stack(part + part[-1:] * (chunk - len(part)))
-                vectors.append(embedder.embed(filled)[: len(part)].float().cpu())
+            rows = windows[start : start + chunk]
+            with torch.autocast(rows[0].device.type, enabled=False):
+                filled = torch.stack(rows + rows[-1:] * (chunk - len(rows)))
+                vectors.append(embedder.embed(filled)[: len(rows)].float().cpu())
     return torch.cat(vectors)
 
 

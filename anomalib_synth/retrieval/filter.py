@@ -33,12 +33,12 @@ class Judgement:
 
     Args:
         similarity: Mean cosine of its window and the nearest windows of normals, in [-1, 1].
-        visibility: Change in the mask over noise.
+        smoothed_visibility: Smoothed change in the mask over noise; not the ``visibility`` of the checks.
         reason: Which bound it breaks, the value and the limit; ``""`` when it is kept.
     """
 
     similarity: float
-    visibility: float
+    smoothed_visibility: float
     reason: str
 
     @property
@@ -69,7 +69,7 @@ class RetrievalFilter:
     Attributes:
         lower: Least similarity of a sample, set by :meth:`fit`.
         upper: Largest similarity, infinite where there is no bound.
-        floor: Least visibility.
+        floor: Least smoothed visibility.
         normal_scores: (M,) similarity of each of the normals' windows to the other normals.
 
     Example:
@@ -197,10 +197,13 @@ class RetrievalFilter:
             raise ValueError(msg)
         scores = self.score(source, image, mask)
         visible = [
-            measure_visibility(*rows) for rows in zip(source.split(1), image.split(1), mask.split(1), strict=True)
+            measure_smoothed_visibility(*rows)
+            for rows in zip(source.split(1), image.split(1), mask.split(1), strict=True)
         ]
         return [
-            Judgement(similarity=similarity, visibility=visibility, reason=self._find_reason(similarity, visibility))
+            Judgement(
+                similarity=similarity, smoothed_visibility=visibility, reason=self._find_reason(similarity, visibility)
+            )
             for similarity, visibility in zip(scores, visible, strict=True)
         ]
 
@@ -248,9 +251,9 @@ class RetrievalFilter:
     def _measure_null_edit(self, normal: torch.Tensor) -> list[float]:
         """Return how visible an edit that changes nothing is in each window of a normal."""
         source, side = _as_float(normal)[None], self._grid.side
-        change, noise = _map_visibility(source, make_null_edit(source))
+        change, noise = _map_smoothed_change(source, make_null_edit(source))
         cut = [(slice(None), slice(None), slice(y, y + side), slice(x, x + side)) for y, x in self._grid.corners]
-        return [_rate_visibility(exact_mean(change[place]), exact_mean(noise[place])) for place in cut]
+        return [_rate_smoothed_change(exact_mean(change[place]), exact_mean(noise[place])) for place in cut]
 
     def _score_normals(self, index: WindowIndex) -> np.ndarray:
         """Return the similarity of each window of a normal to the windows of all other normals."""
@@ -258,7 +261,7 @@ class RetrievalFilter:
         return np.asarray(_mean_of_found(cosines))
 
 
-def measure_visibility(source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> float:
+def measure_smoothed_visibility(source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> float:
     """Return how visible a change is: its smoothed size in the mask over the source's noise there and two grey levels.
 
     Args:
@@ -267,8 +270,8 @@ def measure_visibility(source: torch.Tensor, image: torch.Tensor, mask: torch.Te
         mask: (1, 1, H, W), not empty.
     """
     inside = (mask != 0).float()
-    change, noise = _map_visibility(source.float(), image.float())
-    return _rate_visibility(exact_mean(change, inside), exact_mean(noise, inside))
+    change, noise = _map_smoothed_change(source.float(), image.float())
+    return _rate_smoothed_change(exact_mean(change, inside), exact_mean(noise, inside))
 
 
 def make_null_edit(image: torch.Tensor) -> torch.Tensor:
@@ -287,13 +290,13 @@ def _through(image: torch.Tensor, factor: int) -> torch.Tensor:
     return F.interpolate(F.interpolate(image, size, mode="area"), image.shape[-2:], mode="bilinear")
 
 
-def _map_visibility(source: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _map_smoothed_change(source: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smoothed change and the source's noise, each (B, 1, H, W)."""
     change = box_blur(image - source).abs().amax(1, keepdim=True)
     return change, (source - box_blur(source)).abs().mean(1, keepdim=True)
 
 
-def _rate_visibility(change: torch.Tensor, noise: torch.Tensor) -> float:
+def _rate_smoothed_change(change: torch.Tensor, noise: torch.Tensor) -> float:
     return round(float(change) / (float(noise) + _TWO_LEVELS), _ROUND)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anomalib_synth.store.errors import OutdatedDecisionError
 from anomalib_synth.store.files import append_lines
-from anomalib_synth.store.forms import DECISION
 from anomalib_synth.store.locking import exclusive
-from anomalib_synth.store.logs import Position, Problem, is_replaced, raise_problem, read_log
+from anomalib_synth.store.logs import LogPosition, LogProblem, is_replaced, raise_problem, read_log
+from anomalib_synth.store.schemas import DECISION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WAIT = 10.0
 
 
-class Previous(NamedTuple):
+class PreviousDecision(NamedTuple):
     """What was decided about a sample before a decision: None for nothing, and the version of that."""
 
     accepted: bool | None
@@ -55,8 +55,8 @@ class DecisionLog:
         """Start reading anew."""
         self.accepted: dict[str, bool] = {}
         self.versions: dict[str, int] = {}
-        self.problems: list[Problem] = []
-        self._position = Position()
+        self.problems: list[LogProblem] = []
+        self._position = LogPosition()
 
     def refresh(self, *, strict: bool) -> None:
         """Read what was appended since the last look.
@@ -69,21 +69,21 @@ class DecisionLog:
         """
         if is_replaced(self.path, self._position):
             self.forget()
-        news = read_log(self.path, DECISION, self._position)
-        if strict and news.problems:
-            raise_problem(news.problems[0], self.path.parent)
-        for line, row in news.rows:
+        update = read_log(self.path, DECISION, self._position)
+        if strict and update.problems:
+            raise_problem(update.problems[0], self.path.parent)
+        for line, row in update.rows:
             self.versions[row["id"]] = line
             if row["accepted"] is None:
                 self.accepted.pop(row["id"], None)
             else:
                 self.accepted[row["id"]] = row["accepted"]
-        self.problems += news.problems
-        self._position = news.position
+        self.problems += update.problems
+        self._position = update.position
 
     def write(
         self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
-    ) -> dict[str, Previous]:
+    ) -> dict[str, PreviousDecision]:
         """Write decisions down; they are on the disk when this returns. What is decided that way already is left.
 
         Args:
@@ -106,7 +106,7 @@ class DecisionLog:
             if outdated:
                 raise OutdatedDecisionError(outdated)
             before = {
-                sample: Previous(self.accepted.get(sample), self.versions.get(sample, 0))
+                sample: PreviousDecision(self.accepted.get(sample), self.versions.get(sample, 0))
                 for sample, value in wanted.items()
                 if self.accepted.get(sample) is not value
             }

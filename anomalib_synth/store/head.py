@@ -13,8 +13,8 @@ from anomalib_synth.store.rules import (
     HASH,
     HASH_OR_EMPTY,
     PLAIN,
-    Form,
-    Rule,
+    FieldRule,
+    RecordSchema,
     is_text,
     one_of,
     or_none,
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-_NORMALS = Form(
+_NORMALS = RecordSchema(
     name="the inputs' summary",
     rules={
         "files": whole(0),
         "digest": HASH,
-        "unreadable": Rule(
+        "unreadable": FieldRule(
             "reasons by name",
             lambda value: type(value) is dict and all(is_text(n) and is_text(r) for n, r in value.items()),
         ),
@@ -47,7 +47,7 @@ def _is_size(value: Any) -> bool:
     return (type(value) is int and 1 <= value < 2**31) or (type(value) is str and is_text(value))
 
 
-_SETTINGS = Form(
+_SETTINGS = RecordSchema(
     name="the settings of a run",
     rules={
         "algorithm": whole(0),
@@ -56,7 +56,7 @@ _SETTINGS = Form(
         "weights_hash": HASH_OR_EMPTY,
         "prepare_digest": HASH_OR_EMPTY,
         "seed": whole(0, 2**63 - 1),
-        "image_size": or_none(Rule("a size in pixels", _is_size)),
+        "image_size": or_none(FieldRule("a size in pixels", _is_size)),
         "split": one_of("train", "val", "test"),
         "max_normals": whole(1),
         "normals": PLAIN,
@@ -67,7 +67,7 @@ _SETTINGS = Form(
     ),
     open_ended=True,
 )
-_HEAD = Form(
+_HEAD = RecordSchema(
     name="the head of a store",
     rules={"format": whole(1), "algorithm": whole(0), "settings": PLAIN},
     optional=frozenset({"algorithm"}),

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from anomalib_synth.store.rules import Form
+    from anomalib_synth.store.rules import RecordSchema
 
 
 @dataclass(frozen=True)
-class Position:
+class LogPosition:
     """How far a log was read.
 
     Args:
@@ -34,7 +34,7 @@ class Position:
     file: int = 0
 
 
-class Problem(NamedTuple):
+class LogProblem(NamedTuple):
     """A line of a log that is no row."""
 
     path: Path
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class News:
+class LogUpdate:
     """What was appended to a log since the last look.
 
     Args:
@@ -57,20 +57,20 @@ class News:
     """
 
     rows: list[tuple[int, dict[str, Any]]]
-    problems: list[Problem]
-    position: Position
+    problems: list[LogProblem]
+    position: LogPosition
 
 
-def read_log(path: Path, form: Form, position: Position = Position()) -> News:
+def read_log(path: Path, schema: RecordSchema, position: LogPosition = LogPosition()) -> LogUpdate:
     """Return the rows of a log from a position on; blank lines count, but say nothing.
 
     Args:
         path: The log; one that is not there is empty.
-        form: What a row must be.
+        schema: What a row must be.
         position: Where the last look ended.
     """
     if not path.is_file():
-        return News([], [], Position())
+        return LogUpdate([], [], LogPosition())
     with path.open("rb") as file:
         number_of_file = os.fstat(file.fileno()).st_ino
         file.seek(position.offset)
@@ -82,22 +82,22 @@ def read_log(path: Path, form: Form, position: Position = Position()) -> News:
     if not lines[-1]:
         lines.pop()
     rows: list[tuple[int, dict[str, Any]]] = []
-    problems: list[Problem] = []
+    problems: list[LogProblem] = []
     for number, row in enumerate(_parse_all(lines), position.lines + 1):
         if row is BLANK:
             continue
-        fault = row.text if isinstance(row, NotJSON) else form.find_fault(row)
+        fault = row.text if isinstance(row, NotJSON) else schema.find_fault(row)
         if fault:
-            problems.append(Problem(path, number, fault))
+            problems.append(LogProblem(path, number, fault))
         else:
             rows.append((number, row))
     # a row whose end is still to come does not count as a line yet: the rest of that line, blank, will
     count = data[:end].count(b"\n")
-    reached = Position(position.offset + end, position.lines + count, number_of_file)
-    return News(rows, problems, reached)
+    reached = LogPosition(position.offset + end, position.lines + count, number_of_file)
+    return LogUpdate(rows, problems, reached)
 
 
-def is_replaced(path: Path, position: Position) -> bool:
+def is_replaced(path: Path, position: LogPosition) -> bool:
     """Return whether a log is no longer the one that was read up to a position: shorter, or another file."""
     if not position.file or not path.is_file():
         return position.offset > 0
@@ -105,7 +105,7 @@ def is_replaced(path: Path, position: Position) -> bool:
     return found.st_size < position.offset or found.st_ino != position.file
 
 
-def raise_problem(problem: Problem, store: Path) -> NoReturn:
+def raise_problem(problem: LogProblem, store: Path) -> NoReturn:
     """Raise the error of a bad line, with the command that mends it."""
     msg = f"{problem} {remedy(store)}"
     raise StoreError(msg)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import append_lines
-from anomalib_synth.store.logs import Position, Problem, is_replaced, raise_problem, read_log
+from anomalib_synth.store.logs import LogPosition, LogProblem, is_replaced, raise_problem, read_log
 from anomalib_synth.store.record import RECORD, Record
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class Manifest:
         """Start reading anew."""
         self.records: list[Record] = []
         self.by_id: dict[str, Record] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[LogProblem] = []
         self.is_ordered = True
         self._indices: set[int] = set()
-        self._position = Position()
+        self._position = LogPosition()
 
     def refresh(self, *, strict: bool) -> None:
         """Read what was appended since the last look.
@@ -54,12 +54,12 @@ class Manifest:
         """
         if is_replaced(self.path, self._position):
             self.forget()
-        news = read_log(self.path, RECORD, self._position)
-        problems, records = news.problems, []
+        update = read_log(self.path, RECORD, self._position)
+        problems, records = update.problems, []
         seen: tuple[set[str], set[int]] = (set(), set())
-        for line, row in news.rows:
+        for line, row in update.rows:
             if fault := self._find_double(row, *seen):
-                problems.append(Problem(self.path, line, fault))
+                problems.append(LogProblem(self.path, line, fault))
                 continue
             seen[0].add(row["id"])
             seen[1].add(row["index"])
@@ -70,7 +70,7 @@ class Manifest:
         for record in records:
             self._add(record)
         self.problems += problems
-        self._position = news.position
+        self._position = update.position
 
     def append(self, record: Record) -> None:
         """Write a row.
@@ -87,7 +87,7 @@ class Manifest:
         line = record.to_line()
         append_lines(self.path, line)
         size = self.path.stat()
-        self._position = Position(size.st_size, self._position.lines + 1, size.st_ino)
+        self._position = LogPosition(size.st_size, self._position.lines + 1, size.st_ino)
         self._add(record)
 
     def _add(self, record: Record) -> None:

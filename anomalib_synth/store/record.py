@@ -17,7 +17,7 @@ from anomalib_synth.store.rules import (
     PLAIN,
     POSITIVE,
     TEXT,
-    Form,
+    RecordSchema,
     between,
     one_of,
     or_none,
@@ -143,7 +143,7 @@ def _find_odd_files(row: dict[str, Any]) -> str:
 
 
 _UNIT = between(0, 1)
-RECORD = Form(
+RECORD = RecordSchema(
     name="a sample",
     rules={
         "id": HASH,

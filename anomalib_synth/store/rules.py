@@ -18,7 +18,7 @@ _unwritable = re.compile("[\0\ud800-\udfff]").search
 
 
 @dataclass(frozen=True)
-class Rule:
+class FieldRule:
     """What a field must be.
 
     Args:
@@ -31,7 +31,7 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class RecordSchema:
     """The fields of a record.
 
     Args:
@@ -43,7 +43,7 @@ class Form:
     """
 
     name: str
-    rules: Mapping[str, Rule]
+    rules: Mapping[str, FieldRule]
     optional: frozenset[str] = frozenset()
     open_ended: bool = False
     relation: Callable[[dict[str, Any]], str] = lambda _: ""
@@ -99,13 +99,13 @@ def is_inside(value: Any) -> bool:
     return is_text(value) and value != "" and not value.startswith("/") and ".." not in value.split("/")
 
 
-def place(kind: str, *, optional: bool = False) -> Rule:
+def place(kind: str, *, optional: bool = False) -> FieldRule:
     """Return the rule of a path where a store keeps a file: ``images/ab/<32 hexadecimal digits from ab on>.png``."""
     matches = re.compile(rf"{kind}/([0-9a-f]{{2}})/\1[0-9a-f]{{30}}\.png").fullmatch
     says = f"'{kind}/ab/<32 hexadecimal digits from ab on>.png'"
     if optional:
-        return Rule(f"{says}, or empty", lambda value: type(value) is str and (value == "" or matches(value)))
-    return Rule(says, lambda value: type(value) is str and matches(value))
+        return FieldRule(f"{says}, or empty", lambda value: type(value) is str and (value == "" or matches(value)))
+    return FieldRule(says, lambda value: type(value) is str and matches(value))
 
 
 def is_number(value: Any, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
@@ -151,48 +151,48 @@ def like_before(holds: Callable[[Any], Any]) -> Callable[[Any], bool]:
     return check
 
 
-def between(low: float, high: float) -> Rule:
+def between(low: float, high: float) -> FieldRule:
     """Return the rule of a number in a range, both ends included; a rounding error beyond them is let through."""
     least, most = low - 1e-6, high + 1e-6
-    return Rule(
+    return FieldRule(
         f"a number in [{low:g}, {high:g}]",
         lambda value: (type(value) is float or type(value) is int) and least <= value <= most,
     )
 
 
-def whole(low: int, high: int = 2**53) -> Rule:
+def whole(low: int, high: int = 2**53) -> FieldRule:
     """Return the rule of a whole number in a range, both ends included."""
-    return Rule(f"a whole number >= {low}", lambda value: type(value) is int and low <= value <= high)
+    return FieldRule(f"a whole number >= {low}", lambda value: type(value) is int and low <= value <= high)
 
 
-def one_of(*names: str) -> Rule:
+def one_of(*names: str) -> FieldRule:
     """Return the rule of one of some names."""
-    return Rule(f"one of {', '.join(names)}", lambda value: type(value) is str and value in names)
+    return FieldRule(f"one of {', '.join(names)}", lambda value: type(value) is str and value in names)
 
 
-def or_none(rule: Rule) -> Rule:
+def or_none(rule: FieldRule) -> FieldRule:
     """Return a rule that lets null through as well."""
-    return Rule(f"{rule.says}, or null", lambda value: value is None or rule.holds(value))
+    return FieldRule(f"{rule.says}, or null", lambda value: value is None or rule.holds(value))
 
 
-TEXT = Rule("text", is_text)
-FLAG = Rule("true or false", lambda value: type(value) is bool)
-HASH = Rule("32 hexadecimal digits", is_hash)
-HASH_OR_EMPTY = Rule(
+TEXT = FieldRule("text", is_text)
+FLAG = FieldRule("true or false", lambda value: type(value) is bool)
+HASH = FieldRule("32 hexadecimal digits", is_hash)
+HASH_OR_EMPTY = FieldRule(
     "32 hexadecimal digits, or empty", lambda value: type(value) is str and (value == "" or _hex32(value))
 )
-INSIDE = Rule("a relative path that stays inside its folder", is_inside)
-POSITIVE = Rule(
+INSIDE = FieldRule("a relative path that stays inside its folder", is_inside)
+POSITIVE = FieldRule(
     "a finite number >= 0", lambda value: (type(value) is float or type(value) is int) and 0 <= value <= _LARGEST
 )
-NUMBERS = Rule(
+NUMBERS = FieldRule(
     "an object of finite numbers by name",
     lambda value: (
         type(value) is dict and all(is_text(name) and (each is None or is_number(each)) for name, each in value.items())
     ),
 )
-PLAIN = Rule("an object of plain, finite data", lambda value: type(value) is dict and is_plain(value))
-CONFIG = Rule("`class_path` and `init_args` of a generator", like_before(is_config))
+PLAIN = FieldRule("an object of plain, finite data", lambda value: type(value) is dict and is_plain(value))
+CONFIG = FieldRule("`class_path` and `init_args` of a generator", like_before(is_config))
 
 
 def show(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from anomalib_synth.store.decisions import DecisionLog
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import append_lines, end_last_line, write_whole
-from anomalib_synth.store.forms import QUARANTINED
+from anomalib_synth.store.filter_results import FilterResults
 from anomalib_synth.store.head import read_settings, write_settings
 from anomalib_synth.store.identity import decode_png, hash_bytes, png_size
 from anomalib_synth.store.locking import exclusive
@@ -18,7 +18,7 @@ from anomalib_synth.store.logs import raise_problem, read_log, remedy
 from anomalib_synth.store.manifest import Manifest
 from anomalib_synth.store.record import Record, file_place
 from anomalib_synth.store.rules import is_hash
-from anomalib_synth.store.verdicts import Verdicts
+from anomalib_synth.store.schemas import QUARANTINED
 from anomalib_synth.store.verify import repair, verify
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from anomalib_synth.store.decisions import Previous
+    from anomalib_synth.store.decisions import PreviousDecision
 
 Kind = Literal["images", "masks", "sources"]
 _BEFORE = frozenset({".lock", "normals.jsonl"})  # what a run writes before it makes its store
@@ -60,7 +60,7 @@ class SampleStore:
         self.settings = settings or {}
         self._manifest = Manifest(self.path)
         self._decided = DecisionLog(self.path)
-        self._filtered = Verdicts(self.path)
+        self._filtered = FilterResults(self.path)
         self._folders: set[Path] = set()
 
     @property
@@ -84,7 +84,7 @@ class SampleStore:
         return self._decided.version
 
     @property
-    def verdicts(self) -> dict[str, dict[str, Any]]:
+    def judgements(self) -> dict[str, dict[str, Any]]:
         """What a filter said of samples, by id: ``reason`` ("" to keep) and its scores."""
         return self._filtered.samples
 
@@ -222,10 +222,10 @@ class SampleStore:
         Raises:
             StoreError: If a line is bad.
         """
-        news = read_log(self.path / "quarantine.jsonl", QUARANTINED)
-        if news.problems:
-            raise_problem(news.problems[0], self.path)
-        return {row["source"]: row["reason"] for _, row in news.rows}
+        update = read_log(self.path / "quarantine.jsonl", QUARANTINED)
+        if update.problems:
+            raise_problem(update.problems[0], self.path)
+        return {row["source"]: row["reason"] for _, row in update.rows}
 
     def decide(self, ids: Sequence[str], accepted: bool | None, *, seen: Mapping[str, int] | None = None) -> None:
         """Write down what a person decided; None takes earlier decisions back.
@@ -243,29 +243,29 @@ class SampleStore:
 
     def decide_each(
         self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
-    ) -> dict[str, Previous]:
+    ) -> dict[str, PreviousDecision]:
         """Write down a decision about each sample; see :meth:`anomalib_synth.store.decisions.DecisionLog.write`."""
         for sample in wanted:
             self.get(sample)
         return self._decided.write(wanted, seen=seen, seen_all=seen_all)
 
-    def write_verdicts(self, verdicts: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
+    def write_filter_results(self, judgements: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
         """Write down what a filter says of samples, in place of what one said before; people's decisions go first.
 
         Args:
-            verdicts: By id: ``reason``, "" for a sample to keep, and numbers by name.
+            judgements: By id: ``reason``, "" for a sample to keep, and numbers by name.
             facts: What the filter was, as plain data.
 
         Raises:
             StoreError: If there is no such sample, or the disk is full.
         """
-        for sample in verdicts:
+        for sample in judgements:
             self.get(sample)
-        self._filtered.write(verdicts, facts)
+        self._filtered.write(judgements, facts)
 
     def is_accepted(self, record: Record) -> bool:
         """Return whether a sample is kept: what a person decided, else what the checks and the last filter said."""
-        passed = record.accepted and not self.verdicts.get(record.id, {}).get("reason")
+        passed = record.accepted and not self.judgements.get(record.id, {}).get("reason")
         return record.image_file != "" and self.decisions.get(record.id, passed)
 
     def frame(self) -> pd.DataFrame:
@@ -314,7 +314,7 @@ class SampleStore:
         """Read everything anew; see :meth:`refresh`."""
         self._manifest.forget()
         self._decided.forget()
-        self._filtered = Verdicts(self.path)
+        self._filtered = FilterResults(self.path)
         self.refresh(strict=strict)
 
     def check_file(self, record: Record, place: str, digest: str) -> bytes:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from anomalib_synth.progress import track
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import end_last_line, is_row, side_file, write_whole
-from anomalib_synth.store.forms import DECISION, INPUT, QUARANTINED
 from anomalib_synth.store.identity import png_size
 from anomalib_synth.store.locking import exclusive
+from anomalib_synth.store.log_repair import LogRepair, repair_filter_results, repair_log
 from anomalib_synth.store.logs import read_log
-from anomalib_synth.store.mending import Mended, mend_log, mend_verdicts
 from anomalib_synth.store.record import RECORD, name_of
+from anomalib_synth.store.schemas import DECISION, INPUT, QUARANTINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,11 +80,11 @@ def repair(store: OpenStore) -> list[str]:
     """
     done = []
     with exclusive(store.path / ".lock", wait=0.0), exclusive(store.path / ".decisions.lock", wait=_WAIT):
-        for name, form in {"manifest.jsonl": RECORD, **_LOGS}.items():
+        for name, schema in {"manifest.jsonl": RECORD, **_LOGS}.items():
             if rest := end_last_line(store.path / name):
                 done.append(f"Cut {rest} bytes of an unfinished row off {name}: {_went(store.path / name)}")
-            done += _report(store.path / name, mend_log(store.path / name, form))
-        done += mend_verdicts(store.path / "filter.json")
+            done += _report(store.path / name, repair_log(store.path / name, schema))
+        done += repair_filter_results(store.path / "filter.json")
         store.reload(strict=False)
         if problems := find_problems(store):
             done += [f"{problem} Removed." for problem in problems.values()]
@@ -95,7 +95,7 @@ def repair(store: OpenStore) -> list[str]:
 def set_aside(store: OpenStore, samples: Iterable[str]) -> list[str]:
     """Take the rows of some samples out of the manifest, so that they are drawn again; only while holding its lock."""
     unwanted = set(samples)
-    return _report(store.path / "manifest.jsonl", mend_log(store.path / "manifest.jsonl", RECORD, unwanted=unwanted))
+    return _report(store.path / "manifest.jsonl", repair_log(store.path / "manifest.jsonl", RECORD, unwanted=unwanted))
 
 
 def put_in_order(store: OpenStore) -> None:
@@ -140,11 +140,11 @@ def _find_problem(store: OpenStore, record: Record) -> str:
     return f"The files of sample {record.id} have several sizes: {sorted(sizes)}." if len(sizes) > 1 else ""
 
 
-def _report(path: Path, mended: Mended) -> list[str]:
-    if not mended.said:
+def _report(path: Path, repair: LogRepair) -> list[str]:
+    if not repair.said:
         return []
-    aside = f" {_went(path)}" if mended.removed else ""
-    return [*mended.said, f"{path.name} keeps {mended.kept} rows.{aside}"]
+    aside = f" {_went(path)}" if repair.removed else ""
+    return [*repair.said, f"{path.name} keeps {repair.kept} rows.{aside}"]
 
 
 def _went(path: Path) -> str:

@@ -20,8 +20,8 @@ from lightning.pytorch import Callback, seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import CenterCrop, Compose, GaussianBlur, Normalize, Resize, Transform
 
-from anomalib_synth.calibration.cells import KeptImages
 from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
+from anomalib_synth.calibration.defect_sets import KeptImages
 from anomalib_synth.calibration.planning import measure_rounding
 from anomalib_synth.calibration.scoring import Item, Row, score_items
 from anomalib_synth.calibration.training_run import Inference

@@ -21,9 +21,9 @@ import yaml
 from anomalib_synth.cli import main
 from anomalib_synth.commands.compare import compare
 from anomalib_synth.comparison.spec import ComparisonSpec
-from anomalib_synth.comparison.trial import run_cell
+from anomalib_synth.comparison.trial import run_trial
 from anomalib_synth.demo.writer import RenderPlan, render_category
-from anomalib_synth.engines.trials import Trial, TrialEvent
+from anomalib_synth.engines.isolated_tasks import IsolatedTask, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,14 +66,14 @@ def make_settings(demo: Path, marker: Path, **changes: Any) -> dict[str, Any]:
     return {**settings, **changes}
 
 
-def run_here(function: Any, trials: Sequence[Trial], **_: Any) -> Iterator[TrialEvent]:
-    """Run tasks in this process: what a fresh one adds is tested with `run_trials` itself."""
-    for trial in trials:
-        yield TrialEvent(kind="started", trial=trial)
+def run_here(function: Any, tasks: Sequence[IsolatedTask], **_: Any) -> Iterator[TaskEvent]:
+    """Run tasks in this process: what a fresh one adds is tested with `run_isolated` itself."""
+    for task in tasks:
+        yield TaskEvent(kind="started", task=task)
         try:
-            yield TrialEvent(kind="done", trial=trial, row=function(trial.payload))
+            yield TaskEvent(kind="done", task=task, row=function(task.payload))
         except ValueError as error:
-            yield TrialEvent(kind="failed", trial=trial, error=str(error))
+            yield TaskEvent(kind="failed", task=task, error=str(error))
 
 
 def read_rows(out: Path) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_killed_comparison_goes_on_where_it_was(demo, tmp_path, capsys, monkeypa
     (first,) = read_rows(out)
     with (out / "runs.jsonl").open("ab") as file:
         file.write(b'{"half a row')
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     compare(**settings, out=out)
     rows = read_rows(out)
     assert rows[0] == first
@@ -145,7 +145,7 @@ def test_killed_comparison_goes_on_where_it_was(demo, tmp_path, capsys, monkeypa
 
 
 def test_failing_run_is_reported_and_tried_again(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     marker, out = tmp_path / "marker", tmp_path / "out"
     settings = make_settings(demo, marker, title=EVIL)
     settings["models"] = {EVIL: PADIM}
@@ -168,7 +168,7 @@ def test_failing_run_is_reported_and_tried_again(demo, tmp_path, monkeypatch) ->
 
 
 def test_failing_baseline_and_missing_data_are_reported(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     out = tmp_path / "out"
     settings = make_settings(demo, tmp_path / "no_marker", baseline=["padim", "other"], seeds=[0])
     folder = {"name": "gone", "root": str(tmp_path / "gone"), "normal_dir": "good", "val_split_mode": "from_train"}
@@ -238,8 +238,8 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path, model) -> None:
     settings["arms"] = [["padim", "none"], ["ours", "rules"]]
     names = ("accelerator", "threads")
     runtime = {name: settings.pop(name) for name in names}
-    cell = ComparisonSpec(**settings).cells()[1]
-    first, second = (run_cell({**cell, **runtime, "work": str(tmp_path / "work")}) for _ in range(2))
+    trial = ComparisonSpec(**settings).trials()[1]
+    first, second = (run_trial({**trial, **runtime, "work": str(tmp_path / "work")}) for _ in range(2))
     assert (first["optimiser_steps"], first["batches"], first["fixed_epochs"]) == (5, 5, None)
     assert (first["train_images"], first["test_good"], first["test_defects"]) == (10, 4, 4)
     assert (first["threshold_normals"], first["measured_normals"]) == (3, 3)
@@ -255,7 +255,7 @@ def test_training_never_looks_at_validation_images(demo, tmp_path, model) -> Non
     settings["synthesis"]["other"] = [{"class_path": "tests.integration.compare_parts.FailsWhenValidated"}]
     settings["arms"] = [["padim", "none"], [model, "other"]]
     runtime = {name: settings.pop(name) for name in ("accelerator", "threads")}
-    row = run_cell({**ComparisonSpec(**settings).cells()[1], **runtime, "work": str(tmp_path / "work")})
+    row = run_trial({**ComparisonSpec(**settings).trials()[1], **runtime, "work": str(tmp_path / "work")})
     assert row["measured_normals"] == 3  # they are scored when it is over
 
 
@@ -294,7 +294,7 @@ def shrink(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "quick.yaml").read_text(encoding="utf-8"))
     settings = shrink(settings, tmp_path)
     compare(**settings, out=tmp_path / "out")
@@ -305,7 +305,7 @@ def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "choose.yaml").read_text(encoding="utf-8"))
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "good").symlink_to(demo / "printed_cap" / "train" / "good")
@@ -321,7 +321,7 @@ def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) ->
 
 @pytest.mark.slow
 def test_folder_preset_runs_on_a_users_images(demo, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("anomalib_synth.report.compare_run.run_trials", run_here)
+    monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
     settings = yaml.safe_load((ROOT / "configs" / "compare" / "folder.yaml").read_text(encoding="utf-8"))
     product = tmp_path / "my_product"
     product.mkdir()

@@ -27,10 +27,10 @@ from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.thresholds import read_image_threshold
 from anomalib_synth.images import digest_image
 from anomalib_synth.learning import collecting
-from anomalib_synth.learning.changes import Changes
+from anomalib_synth.learning.changes import LearningChanges
 from anomalib_synth.learning.detector_map import DetectorMap
-from anomalib_synth.learning.lesson import Pupil
 from anomalib_synth.learning.missed_samples import TrainedDetector
+from anomalib_synth.learning.taught_detector import TaughtDetector
 from anomalib_synth.learning.versions import DetectorFolder
 from anomalib_synth.models import DiscriminativePadim
 from anomalib_synth.store import SampleStore, export_mvtec
@@ -155,9 +155,11 @@ def test_one_half_of_the_held_out_images_sets_the_threshold_and_the_other_measur
     detector, missed, monkeypatch
 ) -> None:
     told = []
-    to_dict = Changes.to_dict
+    to_dict = LearningChanges.to_dict
     monkeypatch.setattr(
-        Changes, "to_dict", lambda changes, measured: told.append((changes, measured)) or to_dict(changes, measured)
+        LearningChanges,
+        "to_dict",
+        lambda changes, measured: told.append((changes, measured)) or to_dict(changes, measured),
     )
     run(detector, missed=missed)
     ((changes, measured),) = told
@@ -180,7 +182,7 @@ def test_features_are_computed_once(detector, missed, monkeypatch) -> None:
     size = (detector / "learned" / "memory" / "features.f16").stat().st_size
     looked = []
     monkeypatch.setattr(collecting, "collect", lambda *_, **__: looked.append(1))
-    monkeypatch.setattr("anomalib_synth.learning.lesson.collect", lambda *_, **__: looked.append(1))
+    monkeypatch.setattr("anomalib_synth.learning.taught_detector.collect", lambda *_, **__: looked.append(1))
     run(detector, missed=missed / "missed_0.png")
     assert not looked
     assert (detector / "learned" / "memory" / "features.f16").stat().st_size == size
@@ -354,8 +356,8 @@ def test_an_image_is_a_defect_or_good_and_the_last_word_counts(detector, missed)
     run(detector, false_alarms=image)
     run(detector, missed=image)
     folder = DetectorFolder(detector)
-    pupil = Pupil(folder, accelerator="cpu", seed=0)
-    assert [(each.name, each.role) for each in pupil.earlier()] == [(str(image), "defect")]
+    taught = TaughtDetector(folder, accelerator="cpu", seed=0)
+    assert [(each.name, each.role) for each in taught.earlier()] == [(str(image), "defect")]
 
 
 def test_images_of_the_runs_own_test_are_refused(trained, parts, tmp_path) -> None:
@@ -423,7 +425,7 @@ def test_look_alikes_of_a_defect_are_learned_when_they_are_exported(detector, pa
         accelerator="cpu",
     )  # fmt: skip
     store = SampleStore.open(tmp_path / "store")
-    assert len(store.verdicts) == 12
+    assert len(store.judgements) == 12
     export_mvtec(store, tmp_path / "export")
     run(detector, missed=tmp_path / "export" / "test")
     about = json.loads((detector / "learned" / "0002.json").read_text())

@@ -110,7 +110,7 @@ def test_an_ordinary_store_with_the_scores_is_left_when_the_detector_has_looked(
     assert {store.get(sample).family for sample in ids} == {"stain", "scratch"}
     for words in ("of these found", "scratch", "all types", "24 were drawn", "Kept 6 in"):
         assert words in printed
-    margins = [verdict["detector_margin"] for verdict in store.verdicts.values() if "detector_margin" in verdict]
+    margins = [verdict["detector_margin"] for verdict in store.judgements.values() if "detector_margin" in verdict]
     assert len(margins) == sum(record.accepted for record in store.records)
     assert len(set(margins)) > len(margins) / 2
     assert len(store.settings["defect_digests"]) == 2
@@ -136,14 +136,14 @@ def test_scores_are_those_of_a_prediction_when_an_image_is_predicted(arguments, 
         engine = Engine(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
         dataset = PredictDataset(store.path / record.image_file)
         (found,) = engine.predict(module, dataset=dataset, ckpt_path=checkpoint)
-        assert bool(found.pred_label) == (store.verdicts[record.id]["detector_margin"] > 0)
+        assert bool(found.pred_label) == (store.judgements[record.id]["detector_margin"] > 0)
 
 
 def test_the_missed_ones_are_kept_when_the_score_is_known(arguments, monkeypatch, capsys) -> None:
     monkeypatch.setattr(missed_samples, "TrainedDetector", Double)
     store = run(arguments, defects=arguments["defects"] / "stain", num_samples=5, candidates=6)
     chosen = kept(store)
-    by_score = {name: said["detector_score"] for name, said in store.verdicts.items() if "detector_score" in said}
+    by_score = {name: said["detector_score"] for name, said in store.judgements.items() if "detector_score" in said}
     for sample, score in by_score.items():
         record = store.get(sample)
         inside = store.read_mask(record) > 0
@@ -159,7 +159,7 @@ def test_the_missed_ones_are_kept_when_the_score_is_known(arguments, monkeypatch
 def test_no_margin_is_said_when_the_detector_has_no_threshold(arguments, monkeypatch, capsys) -> None:
     monkeypatch.setattr(missed_samples, "TrainedDetector", type("Open", (Double,), {"threshold": None}))
     store = run(arguments)
-    ranks = sorted(said["detector_rank"] for said in store.verdicts.values() if "detector_rank" in said)
+    ranks = sorted(said["detector_rank"] for said in store.judgements.values() if "detector_rank" in said)
     assert (ranks[0], ranks[-1]) == (0, 1)
     assert "has no threshold" in capsys.readouterr().out
 

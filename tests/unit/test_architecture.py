@@ -97,6 +97,16 @@ def test_files_stay_small(file) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+def test_class_name_means_one_thing_when_the_whole_package_is_read() -> None:
+    """Two classes of one name in two rooms are two things that a reader takes for one."""
+    homes: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
 # Names with an underscore that their packages document, a key of diffusers' files, and the ending of MVTec's masks.
 DOCUMENTED = {"_asdict", "_replace", "_exit", "_class_name", "_mask"}
 # Methods of ours that a host calls by a private name: a datamodule of anomalib must list its files in ``_setup``, and

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from anomalib_synth.detectors.discriminative_padim.targets import Targets
     from anomalib_synth.detectors.discriminative_padim.torch_model import ScaleBranch
-    from anomalib_synth.detectors.discriminative_padim.training_features import Views
+    from anomalib_synth.detectors.discriminative_padim.training_features import HeadInputs
 
 
 def head_losses(
     branches: Sequence[ScaleBranch],
-    views: Sequence[Views],
+    views: Sequence[HeadInputs],
     targets: Sequence[Targets],
     *,
     axes: list[int],

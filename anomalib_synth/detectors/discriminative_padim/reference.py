@@ -9,7 +9,7 @@ import torch
 from anomalib_synth.detectors.discriminative_padim.normality import distance
 from anomalib_synth.detectors.discriminative_padim.normals import hold_out
 from anomalib_synth.detectors.discriminative_padim.score import GroupScale, measure_scale
-from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures, Views
+from anomalib_synth.detectors.discriminative_padim.training_features import HeadInputs, Request, TrainingFeatures
 from anomalib_synth.generators.prepared import evenly_spread
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ReferenceNormals:
         )
         held_out = evenly_spread(self.held_out.nonzero().flatten().tolist(), _MOST_SCORED)
         self._reference = [
-            [Views(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)
+            [HeadInputs(*(part.half() for part in view)) for view in views] for views in self._views_of(held_out)
         ]
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class ReferenceNormals:
             branch.train(mode)
         return measure_scale(maps)
 
-    def _views_of(self, places: list[int]) -> list[list[Views]]:
+    def _views_of(self, places: list[int]) -> list[list[HeadInputs]]:
         """Return the views of those normals whose features are still kept, some at a time, one pair a scale."""
         kept = [self._keys[place] for place in places if self._features.has_raw(self._keys[place])]
         if not kept:

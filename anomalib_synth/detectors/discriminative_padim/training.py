@@ -13,7 +13,7 @@ from anomalib_synth.detectors.discriminative_padim.losses import head_losses
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.detectors.discriminative_padim.targets import make_targets
-from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures, Views
+from anomalib_synth.detectors.discriminative_padim.training_features import HeadInputs, Request, TrainingFeatures
 
 if TYPE_CHECKING:
     from anomalib.data import ImageBatch
@@ -74,7 +74,7 @@ class HeadTraining:
         own = head_losses(branches, views, targets, axes=mirrored_axes(step), looks=looks)
         return losses.index_put((trained,), own * len(mask) / trained.sum())
 
-    def _view(self, batch: ImageBatch) -> tuple[torch.Tensor, list[Views]]:
+    def _view(self, batch: ImageBatch) -> tuple[torch.Tensor, list[HeadInputs]]:
         """Return which rows train, (B,) bool, and what the heads see of those, one a scale."""
         images, source = batch.image.as_subclass(torch.Tensor), getattr(batch, "source", None)
         names = image_names(batch)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MICRO_BATCH = 8  # images whose residuals are computed at once, each with the normal behind it
 
 
-class Views(NamedTuple):
+class HeadInputs(NamedTuple):
     """One scale's view of a batch: standardised features and whitened residuals, (B, C, h, w) each."""
 
     features: torch.Tensor
@@ -70,7 +70,7 @@ class TrainingFeatures:
         return RAW + key in self._cache
 
     @torch.no_grad()
-    def views(self, requests: Sequence[Request], *, count: int) -> list[Views]:
+    def views(self, requests: Sequence[Request], *, count: int) -> list[HeadInputs]:
         """Return what the heads see of images, stacked, one pair a scale.
 
         The residuals are by the Gaussians without the normal behind each image, where that is one of theirs.
@@ -96,7 +96,7 @@ class TrainingFeatures:
                 )
         rows = [self._unpack(cast("torch.Tensor", vectors[place])) for place in range(len(requests))]
         return [
-            Views(branch.standardise(torch.stack(own)), torch.stack(residual))
+            HeadInputs(branch.standardise(torch.stack(own)), torch.stack(residual))
             for branch, own, residual in zip(
                 self._model.branches, zip(*raw, strict=True), zip(*rows, strict=True), strict=True
             )

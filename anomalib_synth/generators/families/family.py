@@ -12,9 +12,9 @@ from anomalib_synth.functional.layers import Layer, Window
 if TYPE_CHECKING:
     import torch
 
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
-    Draw = Callable[[Draws, "Frame"], "Params"]
+    Draw = Callable[[RandomStream, "Frame"], "Params"]
     Render = Callable[[Window, dict[str, torch.Tensor]], Layer]
     Caption = Callable[["Params"], str]
 
@@ -41,7 +41,7 @@ class Frame:
         """The shorter side in pixels."""
         return min(self.height, self.width)
 
-    def draw_size(self, rng: Draws, low: float = 0.0, high: float = 1.0) -> float:
+    def draw_size(self, rng: RandomStream, low: float = 0.0, high: float = 1.0) -> float:
         """Draw a linear size in pixels (>= 2) from a part of the size range, small ones more often."""
         smallest, largest = self.size
         span = largest - smallest

@@ -10,10 +10,10 @@ from anomalib_synth.functional import literature as kernels
 from anomalib_synth.generators.families.family import Family, Frame, Params, phrase, size_word
 
 if TYPE_CHECKING:
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 
-def _draw_noise(rng: Draws, frame: Frame) -> Params:
+def _draw_noise(rng: RandomStream, frame: Frame) -> Params:
     radius = 0.5 * frame.draw_size(rng)
     return {
         "radius": radius,
@@ -26,7 +26,7 @@ def _draw_noise(rng: Draws, frame: Frame) -> Params:
     }
 
 
-def _draw_rectangle(rng: Draws, frame: Frame, *, low: float = 0.1) -> Params:
+def _draw_rectangle(rng: RandomStream, frame: Frame, *, low: float = 0.1) -> Params:
     """Draw an upright rectangle with an aspect between 0.3 and 3.3, as CutPaste does."""
     side = frame.draw_size(rng, low)
     aspect = math.sqrt(rng.choice([rng.uniform(0.3, 1.0), rng.uniform(1.0, 3.3)]))
@@ -42,7 +42,7 @@ def _draw_rectangle(rng: Draws, frame: Frame, *, low: float = 0.1) -> Params:
     }
 
 
-def _jitter(rng: Draws) -> Params:
+def _jitter(rng: RandomStream) -> Params:
     """Draw the paper's jitter of contrast, brightness, saturation and hue, a tenth of each."""
     saturation, turn = rng.uniform(0.9, 1.1), rng.uniform(-0.2, 0.2) * math.pi
     return {
@@ -53,11 +53,11 @@ def _jitter(rng: Draws) -> Params:
     }
 
 
-def _draw_cut_paste(rng: Draws, frame: Frame) -> Params:
+def _draw_cut_paste(rng: RandomStream, frame: Frame) -> Params:
     return _draw_rectangle(rng, frame) | _jitter(rng)
 
 
-def _draw_scar(rng: Draws, frame: Frame) -> Params:
+def _draw_scar(rng: RandomStream, frame: Frame) -> Params:
     turn = rng.uniform(-math.pi / 4, math.pi / 4)
     angle = turn + rng.choice([0.0, math.pi / 2])
     half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15))
@@ -76,24 +76,24 @@ def _draw_scar(rng: Draws, frame: Frame) -> Params:
     }
 
 
-def _colour(rng: Draws) -> Params:
+def _colour(rng: RandomStream) -> Params:
     grey, tint = rng.unit(), rng.choice([0.0, 0.6])
     return {name: grey + tint * (rng.unit() - grey) for name in ("red", "green", "blue")}
 
 
-def _draw_cut_out(rng: Draws, frame: Frame) -> Params:
+def _draw_cut_out(rng: RandomStream, frame: Frame) -> Params:
     return _draw_rectangle(rng, frame) | _colour(rng)
 
 
-def _draw_fpi(rng: Draws, frame: Frame) -> Params:
+def _draw_fpi(rng: RandomStream, frame: Frame) -> Params:
     return _draw_rectangle(rng, frame, low=0.2) | {"factor": rng.uniform(0.05, 0.95)}
 
 
-def _draw_nsa(rng: Draws, frame: Frame) -> Params:
+def _draw_nsa(rng: RandomStream, frame: Frame) -> Params:
     return _draw_rectangle(rng, frame, low=0.2) | {"scale": rng.uniform(0.7, 1.3)}
 
 
-def _draw_perlin(rng: Draws, frame: Frame, *, opacity: tuple[float, float] = (0.2, 1.0)) -> Params:
+def _draw_perlin(rng: RandomStream, frame: Frame, *, opacity: tuple[float, float] = (0.2, 1.0)) -> Params:
     """Draw Perlin noise with 2 to 16 cells along each side of a window of half or three quarters of the image."""
     angle = rng.uniform(-math.pi / 2, math.pi / 2)
     width, height = (rng.choice([0.5, 0.75]) * side for side in (frame.width, frame.height))
@@ -110,15 +110,15 @@ def _draw_perlin(rng: Draws, frame: Frame, *, opacity: tuple[float, float] = (0.
     }
 
 
-def _draw_destseg(rng: Draws, frame: Frame) -> Params:
+def _draw_destseg(rng: RandomStream, frame: Frame) -> Params:
     return _draw_perlin(rng, frame, opacity=(0.15, 1.0))
 
 
-def _draw_memseg(rng: Draws, frame: Frame) -> Params:
+def _draw_memseg(rng: RandomStream, frame: Frame) -> Params:
     return _draw_perlin(rng, frame, opacity=(0.15, 1.0)) | {"structural": rng.choice([0.0, 1.0])}
 
 
-def _draw_realnet(rng: Draws, frame: Frame) -> Params:
+def _draw_realnet(rng: RandomStream, frame: Frame) -> Params:
     return (
         _draw_perlin(rng, frame, opacity=(0.5, 1.0))
         | _colour(rng)
@@ -130,7 +130,7 @@ def _draw_realnet(rng: Draws, frame: Frame) -> Params:
     )
 
 
-def _draw_fractal(rng: Draws, frame: Frame) -> Params:
+def _draw_fractal(rng: RandomStream, frame: Frame) -> Params:
     radius = max(4.0, 0.5 * frame.draw_size(rng, 0.2))
     angle, turn = rng.uniform(0, math.pi), rng.uniform(0, 2 * math.pi)
     return _colour(rng) | {

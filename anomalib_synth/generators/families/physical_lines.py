@@ -17,7 +17,7 @@ from anomalib_synth.generators.families.shapes import (
 
 if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Caption, Draw, Render
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 _FIBRES = {
     "black": (0.06, 0.05, 0.05),
@@ -30,7 +30,7 @@ _FIBRES = {
 _FIBRE_NAMES = list(_FIBRES)
 
 
-def _draw_scratch(rng: Draws, frame: Frame) -> Params:
+def _draw_scratch(rng: RandomStream, frame: Frame) -> Params:
     length = min(2.5 * frame.draw_size(rng, 0.1), 0.9 * frame.side)
     lines = rng.choice([1, 2, 3, 5], [0.6, 0.18, 0.12, 0.1])
     width = max(1.0, rng.skewed(0.004, 0.009) * frame.side) * (1 + 0.75 * (lines - 1))
@@ -65,7 +65,7 @@ def _caption_scratch(params: Params) -> str:
     return phrase(word_of_length(params), thickness, skips, word_of_tone(params["depth"]), bundle)
 
 
-def _draw_branches(rng: Draws, length: float, count: int) -> Params:
+def _draw_branches(rng: RandomStream, length: float, count: int) -> Params:
     params: Params = {}
     for b in range(kernels.CRACK_BRANCHES):
         start, turn = rng.uniform(0.12, 0.85), rng.sign() * rng.uniform(0.35, 1.1)
@@ -101,7 +101,7 @@ def _crack_window(params: Params) -> Params:
     return {"middle_x": middles[0], "middle_y": middles[1], "extent_x": extent, "extent_y": extent}
 
 
-def _draw_crack(rng: Draws, frame: Frame) -> Params:
+def _draw_crack(rng: RandomStream, frame: Frame) -> Params:
     length = min(2.2 * frame.draw_size(rng, 0.15), 0.85 * frame.side)
     width = max(1.0, rng.skewed(0.005, 0.014) * frame.side)
     branches = rng.choice([0, 1, 2, 3, 5], [0.15, 0.2, 0.25, 0.25, 0.15])
@@ -126,7 +126,7 @@ def _caption_crack(params: Params) -> str:
     return phrase(word_of_length(params), thickness, branching, "dark" if params["tone"] < 0 else "pale", "crack")
 
 
-def _draw_fibre(rng: Draws, frame: Frame) -> Params:
+def _draw_fibre(rng: RandomStream, frame: Frame) -> Params:
     """Draw two Bezier curves joined smoothly, wandering from one end to the other with a random curl."""
     length = min(1.8 * frame.draw_size(rng, 0.2), 0.7 * frame.side)
     angle, curl = rng.uniform(0, 2 * math.pi), rng.choice([0.5, 1.0, 1.7])
@@ -168,7 +168,7 @@ def _caption_fibre(params: Params) -> str:
     return phrase(word_of_length(params), thickness, curled, _FIBRE_NAMES[int(params["tint"])], "fibre")
 
 
-def _draw_thread_pull(rng: Draws, frame: Frame) -> Params:
+def _draw_thread_pull(rng: RandomStream, frame: Frame) -> Params:
     length = min(1.6 * frame.draw_size(rng, 0.2), 0.8 * frame.side)
     width = max(1.3, rng.uniform(0.006, 0.014) * frame.side)
     reach = min(0.3 * length, width * rng.uniform(3.0, 6.0)) + 1

@@ -18,12 +18,12 @@ from anomalib_synth.generators.families.shapes import (
 
 if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Caption, Draw, Render
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 _MISPRINTS = ("shifted", "ghosted", "colour-split", "streaky missing")
 
 
-def _draw_hole(rng: Draws, frame: Frame) -> Params:
+def _draw_hole(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, high=0.75, slim=0.6, grow=1.2)
     return params | light_along(params, draw_light(rng)) | {
         "rough": rng.choice([0.08, rng.uniform(0.2, 0.6)]),
@@ -39,7 +39,7 @@ def _caption_hole(params: Params) -> str:
     return phrase(word_of_size(params), edge, "see-through hole" if params["through"] else "dark hole")
 
 
-def _draw_chip(rng: Draws, frame: Frame) -> Params:
+def _draw_chip(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.15, slim=0.5, grow=1.7)
     return params | {
         "rough": rng.uniform(0.5, 1.0),
@@ -53,7 +53,7 @@ def _caption_chip(params: Params) -> str:
     return phrase(word_of_size(params), "jagged edge chip with a", word_of_tone(params["tone"]), "fracture")
 
 
-def _draw_misprint(rng: Draws, frame: Frame) -> Params:
+def _draw_misprint(rng: RandomStream, frame: Frame) -> Params:
     side, aspect = frame.draw_size(rng, 0.25), rng.choice([rng.uniform(0.5, 1.0), rng.uniform(1.0, 2.0)])
     half_u = max(2.0, 0.5 * side * math.sqrt(aspect))
     half_v = max(2.0, 0.5 * side / math.sqrt(aspect))
@@ -86,7 +86,7 @@ def _caption_misprint(params: Params) -> str:
     return phrase(word_of_size(params), _MISPRINTS[int(params["kind"])], "misprint")
 
 
-def _draw_deformation(rng: Draws, frame: Frame) -> Params:
+def _draw_deformation(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.3, slim=0.6, grow=1.0)
     kind = rng.choice(["bulge", "pinch", "swirl", "wave", "elastic"])
     bulge = {"bulge": rng.uniform(0.4, 0.7), "pinch": -rng.uniform(0.4, 0.75)}.get(kind, 0.0)

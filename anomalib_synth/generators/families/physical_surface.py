@@ -11,7 +11,7 @@ from anomalib_synth.generators.families.shapes import colour_of, draw_ellipse, d
 
 if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Caption, Draw, Render
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 _STAINS = {
     "brown": ((0.46, 0.33, 0.20), 0.08),
@@ -24,7 +24,7 @@ _STAINS = {
 _STAIN_NAMES = list(_STAINS)
 
 
-def _draw_dent(rng: Draws, frame: Frame) -> Params:
+def _draw_dent(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.1, slim=0.45, grow=1.75)
     turn, away = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 0.7)
     return params | light_along(params, draw_light(rng)) | {
@@ -43,7 +43,7 @@ def _caption_dent(params: Params) -> str:
     return phrase(word_of_size(params), depth, shape, size_word(slim, 0.6, 0.85, ("elongated", "", "round")), "dent")
 
 
-def _draw_bubble(rng: Draws, frame: Frame) -> Params:
+def _draw_bubble(rng: RandomStream, frame: Frame) -> Params:
     radius = max(2.0, 0.5 * frame.draw_size(rng, high=0.7))
     count = rng.choice([1, 2, 3], [0.6, 0.25, 0.15])
     light = draw_light(rng)
@@ -76,7 +76,7 @@ def _caption_bubble(params: Params) -> str:
     return phrase(size, gloss, "round bubble" if params["count"] == 1 else "cluster of round bubbles")
 
 
-def _draw_stain(rng: Draws, frame: Frame) -> Params:
+def _draw_stain(rng: RandomStream, frame: Frame) -> Params:
     rough = rng.uniform(0.25, 0.8)
     params = draw_ellipse(rng, frame, low=0.1, grow=1.05 + 0.8 * rough)
     name = rng.choice(_STAIN_NAMES, [0.24, 0.2, 0.14, 0.12, 0.12, 0.18])
@@ -96,7 +96,7 @@ def _caption_stain(params: Params) -> str:
     return phrase(word_of_size(params), shape, "translucent", _STAIN_NAMES[int(params["tint"])], "stain")
 
 
-def _draw_corrosion(rng: Draws, frame: Frame) -> Params:
+def _draw_corrosion(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.15, grow=1.0)
     rusty = rng.unit() < 0.75
     rgb = (0.62, 0.33, 0.15) if rusty else (0.40, 0.39, 0.37)
@@ -115,7 +115,7 @@ def _caption_corrosion(params: Params) -> str:
     return phrase(word_of_size(params), cover, "brown" if params["rusty"] else "grey", "patch of", "pitting corrosion")
 
 
-def _draw_burn(rng: Draws, frame: Frame) -> Params:
+def _draw_burn(rng: RandomStream, frame: Frame) -> Params:
     return draw_ellipse(rng, frame, low=0.15, slim=0.6, grow=1.15) | colour_of((0.50, 0.28, 0.12), rng, 0.1) | {
         "core": rng.uniform(0.25, 0.6),
         "halo": rng.uniform(0.6, 0.95),

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from anomalib_synth.generators.families.family import Frame, Params, size_word
 
 if TYPE_CHECKING:
-    from anomalib_synth.generators.seeding import Draws
+    from anomalib_synth.generators.seeding import RandomStream
 
 
-def draw_direction(rng: Draws) -> Params:
+def draw_direction(rng: RandomStream) -> Params:
     """Draw ``cos`` and ``sin`` of a direction."""
     angle = rng.uniform(0, math.pi)
     return {"cos": math.cos(angle), "sin": math.sin(angle)}
 
 
-def draw_light(rng: Draws) -> tuple[float, float]:
+def draw_light(rng: RandomStream) -> tuple[float, float]:
     """Draw the unit vector towards the light, x and y: mostly from above, as lamps are."""
     angle = rng.uniform(-0.95, -0.05) * math.pi
     return math.cos(angle), math.sin(angle)
@@ -30,7 +30,7 @@ def light_along(params: Params, light: tuple[float, float]) -> Params:
 
 
 def draw_ellipse(
-    rng: Draws, frame: Frame, *, low: float = 0.0, high: float = 1.0, slim: float = 0.55, grow: float = 1.0
+    rng: RandomStream, frame: Frame, *, low: float = 0.0, high: float = 1.0, slim: float = 0.55, grow: float = 1.0
 ) -> Params:
     """Draw a rotated ellipse with its window.
 
@@ -56,7 +56,7 @@ def ellipse_window(params: Params, grow: float) -> Params:
     }
 
 
-def colour_of(rgb: tuple[float, float, float], rng: Draws, spread: float = 0.06) -> Params:
+def colour_of(rgb: tuple[float, float, float], rng: RandomStream, spread: float = 0.06) -> Params:
     """Return a named colour, varied in brightness."""
     gain = 1 + rng.uniform(-spread, spread) * 2
     return {name: min(1.0, value * gain) for name, value in zip(("red", "green", "blue"), rgb, strict=True)}

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from anomalib_synth.building.candidates import make_config
-from anomalib_synth.building.materials import Folders
+from anomalib_synth.building.data_folders import DataFolders
 from anomalib_synth.building.training import checkpoint_of, train_candidate
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.generators import RuleBasedGenerator
@@ -21,7 +21,7 @@ from tests.contract import render_normals
 def test_run_folder_is_read_by_other_commands_and_its_configuration_is_as_it_was(name, tmp_path) -> None:
     for part, count in (("train", 6), ("validation", 3)):
         save_images(tmp_path / "images" / part, render_normals(count, 3, 32, 32, seed=count))
-    folders = Folders(root=tmp_path / "images", learned=[], marks=None, judged=0)
+    folders = DataFolders(root=tmp_path / "images", learned=[], marks=None, judged=0)
     config = make_config(name, folders, RuleBasedGenerator(["hole"]).config, seed=0, accelerator="cpu")
     before = copy.deepcopy(config)
     told: list[float] = []

@@ -13,7 +13,7 @@ from anomalib_synth.callbacks import (
     SynthesisCallback,
     TwoStageTrainingCallback,
 )
-from anomalib_synth.callbacks.freezing import FrozenParts
+from anomalib_synth.callbacks.freezing import FrozenModules
 from anomalib_synth.callbacks.restoring import RestoringCallback, require_single
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.host.swapping import ModuleSwap
@@ -70,7 +70,7 @@ def test_two_stages_restore_the_generator_when_the_frozen_parts_fail() -> None:
     synthesis, callback = SynthesisCallback(rules), TwoStageTrainingCallback(fine)
     synthesis.switch_generator(fine)
     callback._synthesis, callback._rule_generator = synthesis, rules
-    callback._frozen_parts = SimpleNamespace(restore=lambda: 1 / 0)
+    callback._frozen_modules = SimpleNamespace(restore=lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         callback.restore()
     assert synthesis.generator is rules
@@ -80,7 +80,7 @@ def test_modes_are_as_they_were_when_parts_were_frozen_twice() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
     model[1].eval()
     before = [(p.requires_grad, m.training) for m in model for p in m.parameters()]
-    first, second = FrozenParts(model, ["0.*", "1.*"]), FrozenParts(model, ["0.*"])
+    first, second = FrozenModules(model, ["0.*", "1.*"]), FrozenModules(model, ["0.*"])
     second.restore()
     first.restore()
     assert [(p.requires_grad, m.training) for m in model for p in m.parameters()] == before

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import SGD, lr_scheduler
 
 from anomalib_synth.callbacks import TwoStageTrainingCallback
-from anomalib_synth.callbacks.freezing import FrozenParts
+from anomalib_synth.callbacks.freezing import FrozenModules
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.callbacks.schedule import (
     Progress,
@@ -182,7 +182,7 @@ def test_frozen_parts_do_not_change_until_restored() -> None:
     x = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
     model(x).square().sum().backward()  # gradients that must not be applied once the parts are frozen
 
-    frozen = FrozenParts(model, ["encoder.*"])
+    frozen = FrozenModules(model, ["encoder.*"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer.step()
     assert torch.equal(model.encoder(x), model.encoder(x)), "dropout must be off"
@@ -203,7 +203,7 @@ def test_frozen_parts_do_not_change_until_restored() -> None:
 
 def test_part_with_a_trainable_parameter_stays_in_training() -> None:
     model = Network()
-    FrozenParts(model, ["encoder.0.weight", "encoder.1.*"])
+    FrozenModules(model, ["encoder.0.weight", "encoder.1.*"])
     assert [module.training for module in model.encoder] == [True, False, True]
 
 
@@ -217,7 +217,7 @@ def test_part_with_a_trainable_parameter_stays_in_training() -> None:
 def test_patterns_that_cannot_be_meant_are_refused(patterns, message) -> None:
     model = Network()
     with pytest.raises(ValueError, match=message):
-        FrozenParts(model, patterns)
+        FrozenModules(model, patterns)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

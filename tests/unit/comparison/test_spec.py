@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from anomalib_synth.comparison.building import build_callbacks, build_model
+from anomalib_synth.comparison.from_config import build_callbacks, build_model
 from anomalib_synth.comparison.spec import ComparisonSpec
 from anomalib_synth.comparison.summary import summarise_rows
 from anomalib_synth.comparison.trial_data import check_images, digest_data, digest_generators
@@ -59,19 +59,19 @@ def data_with(**arguments: Any) -> dict[str, Any]:
 
 
 def test_cells_are_all_arms_on_all_data_with_all_seeds() -> None:
-    cells = make_spec().cells()
-    assert [(cell["arm"], cell["data"], cell["seed"]) for cell in cells] == [
+    trials = make_spec().trials()
+    assert [(trial["arm"], trial["data"], trial["seed"]) for trial in trials] == [
         ("padim (none)", "part", 0), ("realnet (rules)", "part", 0),
         ("padim (none)", "part", 1), ("realnet (rules)", "part", 1),
     ]  # fmt: skip
-    assert json.loads(json.dumps(cells)) == cells  # plain data
+    assert json.loads(json.dumps(trials)) == trials  # plain data
 
 
 def test_test_on_synthetic_defects_is_said_in_verdicts_and_notes() -> None:
-    cells = make_spec(data={"part": ON_SYNTHETIC}, test_defects="synthetic").cells()
+    trials = make_spec(data={"part": ON_SYNTHETIC}, test_defects="synthetic").trials()
     counts = {"batches": 10, "test_defects": 50}
-    rows = [{**cell, **counts, "image_auroc": 0.5 + 0.1 * (cell["model"] == "realnet")} for cell in cells]
-    summary = summarise_rows(rows, cells, baseline="padim (none)", metric="image_auroc")
+    rows = [{**trial, **counts, "image_auroc": 0.5 + 0.1 * (trial["model"] == "realnet")} for trial in trials]
+    summary = summarise_rows(rows, trials, baseline="padim (none)", metric="image_auroc")
     assert "image AUROC on synthetic defects +10.0 points" in summary.arms[1].verdict.sentence
     assert summary.notes[0].startswith("The test defects are synthetic.")
     real = [{**row, "test_defects_are": None} for row in rows]
@@ -87,8 +87,8 @@ def test_categories_make_a_data_set_each() -> None:
 
 
 def test_config_hash_tells_runs_apart_when_anything_differs() -> None:
-    first = make_spec().cells()
-    assert [cell["config_hash"] for cell in first] == [cell["config_hash"] for cell in make_spec().cells()]
+    first = make_spec().trials()
+    assert [trial["config_hash"] for trial in first] == [trial["config_hash"] for trial in make_spec().trials()]
     changed = [
         make_spec(steps=11), make_spec(image_size=96), make_spec(false_alarm_rate=0.1),
         make_spec(data=data_with(val_split_ratio=0.3)), make_spec(seeds=[2, 3]),
@@ -97,7 +97,7 @@ def test_config_hash_tells_runs_apart_when_anything_differs() -> None:
             synthesis={"none": [{"class_path": "lightning.pytorch.callbacks.Timer"}], "rules": [FAINT]},
         ),
     ]  # fmt: skip
-    hashes = [cell["config_hash"] for spec in [make_spec(), *changed] for cell in spec.cells()]
+    hashes = [trial["config_hash"] for spec in [make_spec(), *changed] for trial in spec.trials()]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -156,7 +156,7 @@ def test_image_size_is_refused_when_a_model_has_a_pre_processor() -> None:
 def test_objects_are_refused_when_plain_data_is_needed() -> None:
     part = {**FOLDER, "init_args": {**FOLDER["init_args"], "root": object()}}
     with pytest.raises(ValueError, match=r"plain data|cannot be built"):
-        make_spec(data={"part": part}).cells()
+        make_spec(data={"part": part}).trials()
 
 
 def test_callbacks_get_the_seed_of_the_run_when_they_have_none() -> None:
@@ -243,19 +243,19 @@ def test_generators_are_told_apart_by_their_files_and_weights() -> None:
 
 def test_rows_survive_when_the_last_line_was_cut_off(tmp_path) -> None:
     path = tmp_path / "runs.jsonl"
-    cells = [{"config_hash": name} for name in "abc"]
+    trials = [{"config_hash": name} for name in "abc"]
     log = TrialLog(path)
     log.append({"config_hash": "a", "value": 1})
     log.append({"config_hash": "b", "error": "broke"})
     with path.open("ab") as file:
         file.write(b'{"config_hash": "c", "val')
     log = TrialLog(path)
-    assert [row["value"] for row in log.done(cells)] == [1]
-    assert [row["error"] for row in log.failed(cells)] == ["broke"]
+    assert [row["value"] for row in log.done(trials)] == [1]
+    assert [row["error"] for row in log.failed(trials)] == ["broke"]
     log.append({"config_hash": "b", "value": 2})
     again = TrialLog(path)
-    assert [row["value"] for row in again.done(cells)] == [1, 2]
-    assert again.failed(cells) == []
+    assert [row["value"] for row in again.done(trials)] == [1, 2]
+    assert again.failed(trials) == []
     assert TrialLog(path).done([{"config_hash": "unknown"}]) == []
 
 
@@ -286,18 +286,18 @@ def make_row(arm: str, data: str = "part", **changes: Any) -> dict[str, Any]:
     return {**row, "config_hash": f"{arm} {data} {row['seed']}"}
 
 
-def make_cells(arms: str, data: list[str], seeds: list[int]) -> list[dict[str, Any]]:
+def make_trials(arms: str, data: list[str], seeds: list[int]) -> list[dict[str, Any]]:
     return [make_row(arm, name, seed=seed) for seed in seeds for name in data for arm in arms]
 
 
 def test_notes_tell_what_is_not_alike() -> None:
-    cells = make_cells("abc", ["part"], [0])
+    trials = make_trials("abc", ["part"], [0])
     rows = [
         make_row("a", fixed_epochs=1, batches=3),
         make_row("b", batches=5, torch="3", data_digest="e", threads=2, mask_pixels=4, test_defects=29),
         make_row("b", seed=1, generator_digest="other"),
     ]
-    summary = summarise_rows(rows, cells, baseline="a", metric="image_auroc")
+    summary = summarise_rows(rows, trials, baseline="a", metric="image_auroc")
     notes = "\n".join(summary.notes)
     assert "a always takes 1 epoch" in notes
     assert "b saw 5 or 10 batches, not 10" in notes
@@ -309,19 +309,19 @@ def test_notes_tell_what_is_not_alike() -> None:
     assert "part has 29 defective test images" in notes
     assert [arm.runs for arm in summary.arms] == [1, 2, 0]
     assert summary.rows[0]["image_auroc"] == 50.0
-    assert summarise_rows(cells, cells, baseline="a", metric="image_auroc").notes == []
-    lacking = summarise_rows(cells[:2], cells, baseline="a", metric="image_auroc").notes
+    assert summarise_rows(trials, trials, baseline="a", metric="image_auroc").notes == []
+    lacking = summarise_rows(trials[:2], trials, baseline="a", metric="image_auroc").notes
     assert lacking == ["1 of 3 runs are not there (c on part); what lacks its pair is left out."]
 
 
 def test_verdict_is_open_when_an_arm_has_no_run_on_a_data_set() -> None:
-    cells = make_cells("ab", ["x", "y"], [0, 1, 2])
+    trials = make_trials("ab", ["x", "y"], [0, 1, 2])
     better = [
         {**row, "image_auroc": 0.5 + 0.1 * (row["arm"] == "b") + 0.001 * row["seed"] ** (1 + (row["arm"] == "b"))}
-        for row in cells
+        for row in trials
     ]
-    assert summarise_rows(better, cells, baseline="a", metric="image_auroc").arms[1].verdict.word == "better"
+    assert summarise_rows(better, trials, baseline="a", metric="image_auroc").arms[1].verdict.word == "better"
     partly = [row for row in better if (row["arm"], row["data"]) != ("b", "y")]
-    verdict = summarise_rows(partly, cells, baseline="a", metric="image_auroc").arms[1].verdict
+    verdict = summarise_rows(partly, trials, baseline="a", metric="image_auroc").arms[1].verdict
     assert verdict.word == "cannot be told"
     assert verdict.sentence.endswith("No pair of runs on y.")

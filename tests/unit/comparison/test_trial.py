@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from anomalib_synth.calibration.cells import split_normals
+from anomalib_synth.calibration.defect_sets import halve_normals
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.comparison.trial import _measure_held_out, _seconds_per_sample
 from anomalib_synth.images import Normal, digest_image
@@ -45,7 +45,7 @@ def test_one_half_of_the_held_out_normals_sets_the_threshold_and_the_other_measu
     }  # fmt: skip
     normals = [Normal(path=path, name="", content=content) for path, content in zip(paths, contents, strict=True)][:21]
     by_content = dict(zip(contents, scores, strict=True))
-    choose, measure = ([by_content[each.content] for each in half] for half in split_normals(normals, 5))
+    choose, measure = ([by_content[each.content] for each in half] for half in halve_normals(normals, 5))
     found = _measure_held_out(held_out, [0.5, 30.0], [30.0], rate=0.3, seed=5)
     assert (found["threshold_normals"], found["measured_normals"]) == (10, 11)
     threshold = sorted(choose)[7]  # rank ceil(11 * 0.7) of 10

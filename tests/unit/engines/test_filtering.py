@@ -14,7 +14,7 @@ from anomalib_synth.commands.filter import filter_store
 from anomalib_synth.commands.generate import generate
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.report.catalogue import Catalogue
-from anomalib_synth.report.desk import ReviewDesk
+from anomalib_synth.report.review_session import ReviewSession
 from anomalib_synth.report.static_page import write_static
 from anomalib_synth.retrieval import FilterSettings
 from anomalib_synth.store import SampleStore
@@ -59,21 +59,21 @@ def test_what_is_refused_is_left_out_with_scores_and_a_reason(store, parts_root,
 
 
 def test_a_person_goes_before_the_filter_and_a_new_run_before_an_old_one(store, parts_root, settings) -> None:
-    opened, desk = SampleStore.open(store), ReviewDesk(SampleStore.open(store))
+    opened, session = SampleStore.open(store), ReviewSession(SampleStore.open(store))
     first = opened.records[0].id
-    desk.decide([first], True)
+    session.decide([first], True)
     strict = FilterSettings(embedder=settings.embedder, min_visibility=1e6)
     filter_store(store, normals=parts_root / "train" / "good", retrieval=strict)
     opened.refresh()
     assert [record.id for record in opened.records if opened.is_accepted(record)] == [first]
-    page = desk.page("")
+    page = session.page("")
     assert (page["counts"]["kept"], page["counts"]["rejected"]) == (1, 0)
     assert page["costs"][0]["accepted"] == 1
     filter_store(store, normals=parts_root / "train" / "good", retrieval=settings, dry_run=True)
     opened.refresh()
     assert sum(map(opened.is_accepted, opened.records)) == 1
     filter_store(store, normals=parts_root / "train" / "good", retrieval=settings)
-    assert desk.page("")["counts"]["kept"] > 1
+    assert session.page("")["counts"]["kept"] > 1
 
 
 def test_random_keep_keeps_as_many_others(store, parts_root, settings) -> None:

@@ -12,7 +12,7 @@ from anomalib_synth.fitting import bundle as fitting
 from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.normals import split_normals
 from anomalib_synth.fitting.settings import FitSettings
-from anomalib_synth.fitting.start import begin_with
+from anomalib_synth.fitting.warm_start import warm_start
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
@@ -98,7 +98,7 @@ def test_words_keep_their_weights_when_others_come_in(normals, tmp_path) -> None
     first = fit(normals, tmp_path / "first")
     words = CaptionVocabulary([*first.vocabulary.words, "aaa", "zzz"])
     dual = DualEncoder(vocabulary_size=len(words))
-    begin_with(first, {"dual_encoder": dual}, words)
+    warm_start(first, {"dual_encoder": dual}, words)
     old, new = first.dual_encoder().text_tower.words.weight, dual.text_tower.words.weight
     for word in first.vocabulary.words:
         before, after = (each.encode([word], length=1)[0, 0] for each in (first.vocabulary, words))
@@ -110,8 +110,8 @@ def test_a_region_counts_as_before_when_its_mask_gets_cells(normals, tmp_path) -
     first = fit(normals, tmp_path / "first")
     config = first.token_model().config
     coarse, fine = (TokenTransformer(**{**config, "mask_cells": cells}) for cells in (2, 4))
-    begin_with(first, {"token_model": coarse}, first.vocabulary)
-    begin_with(first, {"token_model": fine}, first.vocabulary)
+    warm_start(first, {"token_model": coarse}, first.vocabulary)
+    warm_start(first, {"token_model": fine}, first.vocabulary)
     z, mask = torch.rand(1, 16, 16, 16), torch.zeros(1, 1, 64, 64)
     mask[..., 16:32, 8:40] = 1
     pooled = torch.nn.functional.max_pool2d(mask, 2)

@@ -9,7 +9,7 @@ import torch
 
 from anomalib_synth.fitting import denoiser as denoising
 from anomalib_synth.fitting import training
-from anomalib_synth.fitting.denoiser import Lessons, make_denoiser, make_optimizer, make_scheduler, train_denoiser
+from anomalib_synth.fitting.denoiser import DenoiserData, make_denoiser, make_optimizer, make_scheduler, train_denoiser
 from anomalib_synth.fitting.diffusion import estimate_minutes, fit_pipeline
 from anomalib_synth.fitting.pairs import draw_pairs
 from anomalib_synth.fitting.settings import DiffusionFitSettings
@@ -124,12 +124,12 @@ def test_what_withheld_captions_teach_is_the_source(monkeypatch) -> None:
 
     scheduler = make_scheduler()
     source, image = torch.randn(2, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    lessons = Lessons(
+    data = DenoiserData(
         source=source, image=image, weight=torch.ones(8, 1, 4, 4), words=torch.ones(8, 3, dtype=torch.int64),
         no_words=torch.zeros(1, 3, dtype=torch.int64),
     )  # fmt: skip
     run = lambda **shares: train_denoiser(  # noqa: E731
-        Spy(), scheduler, lessons, lessons, Schedule(steps=1, learning_rate=0.0), scale=2.0, **shares
+        Spy(), scheduler, data, data, Schedule(steps=1, learning_rate=0.0), scale=2.0, **shares
     )
     assert run(no_text=1.0, no_image=0.0).best < 1e-4
     assert all(not words.any() for words in seen)

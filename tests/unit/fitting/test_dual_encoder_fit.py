@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.dual_encoder import (
     GOOD_CAPTIONS,
-    Views,
+    WindowViews,
     auroc,
     make_views,
     measure,
@@ -19,7 +19,7 @@ from anomalib_synth.fitting.dual_encoder import (
 )
 from anomalib_synth.fitting.windows import WindowBatch, WindowSampler
 from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
 from anomalib_synth.quality import ImageTextScorer
@@ -118,7 +118,7 @@ def test_equal_captions_are_not_negatives_of_each_other() -> None:
     def loss(captions: list[str]) -> float:
         tokens = vocabulary.encode(captions, length=1)
         with torch.no_grad():
-            return float(measure(encoder, Views(images=images, masks=masks, captions=captions, tokens=tokens))[0])
+            return float(measure(encoder, WindowViews(images=images, masks=masks, captions=captions, tokens=tokens))[0])
 
     # all are positives: the text side is even whatever the images, and so is the target
     rows = (
@@ -136,7 +136,7 @@ def test_the_places_count_scratches_of_one_pixel() -> None:
     encoder = make_encoder(vocabulary)
     masks = torch.zeros(1, 1, 64, 64)
     masks[..., 0, :] = 1  # an eighth of the upper row of places
-    views = Views(
+    views = WindowViews(
         images=torch.full((1, 3, 64, 64), 0.5),
         masks=masks,
         captions=["crack"],
@@ -152,7 +152,7 @@ def test_the_places_count_scratches_of_one_pixel() -> None:
 
 def test_half_of_the_views_are_what_the_score_looks_at() -> None:
     batch, vocabulary = make_sampler().draw(0, 24), make_vocabulary()
-    views = make_views(batch, GOOD_CAPTIONS, vocabulary, 16, Draws(1))
+    views = make_views(batch, GOOD_CAPTIONS, vocabulary, 16, RandomStream(1))
     count = len(batch.captions)
     assert views.images.shape == (2 * count, 3, 64, 64)
     assert torch.equal(views.tokens, vocabulary.encode(views.captions, length=16))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from anomalib_synth.fitting.regions import vary_regions
-from anomalib_synth.fitting.token_model import prepare_lesson
+from anomalib_synth.fitting.token_model import prepare_batch
 from anomalib_synth.fitting.windows import WindowBatch, WindowSampler
 from anomalib_synth.generators import RuleBasedGenerator
 from tests.contract import render_normals
@@ -38,11 +38,11 @@ def test_some_regions_are_other_shapes_with_the_defect_inside_alone_when_they_ar
     assert torch.equal(vary_regions(batch, 1, share=0.0).mask, batch.mask)
 
 
-def test_a_lesson_shows_nothing_of_the_source_in_the_mask_when_it_is_prepared() -> None:
+def test_a_batch_shows_nothing_of_the_source_in_the_mask_when_it_is_prepared() -> None:
     batch, tokenizer = draw(6), make_models()["tokenizer"]
     inside = (batch.mask > 0).expand_as(batch.source)
     other = WindowBatch(**{**vars(batch), "source": torch.where(inside, torch.rand(batch.source.shape), batch.source)})
-    first, second = (prepare_lesson(tokenizer, each, vocabulary(), 2, 16) for each in (batch, other))
+    first, second = (prepare_batch(tokenizer, each, vocabulary(), 2, 16) for each in (batch, other))
     assert torch.equal(first.z, second.z)
     assert torch.equal(first.targets, second.targets)
     assert all(torch.equal(a, b) for a, b in zip(first.latents, second.latents, strict=True))

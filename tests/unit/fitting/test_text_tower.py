@@ -8,7 +8,7 @@ import torch
 from anomalib_synth.fitting.bundle import fit_bundle
 from anomalib_synth.fitting.settings import FitSettings
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
-from anomalib_synth.generators.encoders import TextTower
+from anomalib_synth.generators.encoders import OpenClipTextEncoder
 from tests.contract import render_normals
 from tests.unit.fitting.test_bundle import SMALL
 from tests.unit.models.small_clip import make_clip
@@ -32,7 +32,7 @@ def fitted(tmp_path_factory):
 
 
 def test_texts_become_unit_vectors_and_no_text_zeros(tmp_path) -> None:
-    tower = TextTower(make_clip(tmp_path))
+    tower = OpenClipTextEncoder(make_clip(tmp_path))
     vectors = tower.encode(["a dark scratch", "", "a wombat"], length=16)
     assert vectors.shape == (3, tower.channels)
     torch.testing.assert_close(vectors.norm(dim=1), torch.tensor([1.0, 0.0, 1.0]))
@@ -72,4 +72,4 @@ def test_other_weights_of_the_tower_are_refused(fitted) -> None:
 
 def test_a_text_encoder_must_name_open_clip() -> None:
     with pytest.raises(ValueError, match="`text_encoder` must be"):
-        TextTower("t5-small")
+        OpenClipTextEncoder("t5-small")

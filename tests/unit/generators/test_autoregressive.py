@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anomalib_synth.generators import AutoregressiveGenerator, MixtureGenerator, RuleBasedGenerator, SampleChecks
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.windows import find_shape
 from anomalib_synth.models.editing import Sampling
 from tests import contract

@@ -21,7 +21,7 @@ from anomalib_synth.generators import (
     WrappingGenerator,
     build_generator,
 )
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from tests import contract
 
 NORMALS = contract.render_normals(4, 3, 64, 64, seed=1)
@@ -47,7 +47,7 @@ class SpotGenerator(ProposingGenerator):
 
     def propose(self, images, rows, seeds, part, condition):
         for row, seed in zip(rows, seeds, strict=True):
-            rng, side = Draws(seed), min(self.look.sides[0], *images.shape[-2:])
+            rng, side = RandomStream(seed), min(self.look.sides[0], *images.shape[-2:])
             yield Proposal(
                 rows=[row],
                 top=[rng.integer(0, images.shape[2] - side)],

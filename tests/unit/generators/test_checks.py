@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anomalib_synth.generators import SampleChecks
-from anomalib_synth.generators.checks import Verdict
+from anomalib_synth.generators.checks import CheckResult
 
 SIDE, PIXELS = 16, 1024
 GREY = 1 / 255
@@ -20,7 +20,7 @@ def check(
     part: int = SIDE,
     noise: float = 0.0,
     limits: SampleChecks | None = None,
-) -> Verdict:
+) -> CheckResult:
     """A grey window of which a square of the support changed by so much; the part is its first columns."""
     source = torch.full((1, 3, SIDE, SIDE), 0.5)
     changed, meant, foreground = source.clone(), torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE)
@@ -34,15 +34,15 @@ def check(
 
 def test_window_is_measured_as_by_hand() -> None:
     # All 64 pixels of the support changed by 20 grey levels; the floor is the noise of 3 levels and 2 more.
-    verdict = check(20 * GREY, noise=3 * GREY, part=8, limits=SampleChecks(min_foreground=0.5))
-    assert verdict.reason == [""]
-    assert int(verdict.mask.sum()) == 64
-    found = verdict.measured[0]
+    result = check(20 * GREY, noise=3 * GREY, part=8, limits=SampleChecks(min_foreground=0.5))
+    assert result.reason == [""]
+    assert int(result.mask.sum()) == 64
+    found = result.measured[0]
     assert found["area"] == pytest.approx(64 / PIXELS)
     assert found["visibility"] == pytest.approx(4, rel=1e-4)
     assert found["agreement"] == 1
     assert found["foreground"] == pytest.approx(0.5)
-    assert float(verdict.quality[0]) == pytest.approx(4 / 5, rel=1e-4)
+    assert float(result.quality[0]) == pytest.approx(4 / 5, rel=1e-4)
 
 
 def test_quality_rises_with_visibility_and_with_agreement() -> None:
@@ -81,7 +81,7 @@ def test_limit_is_kept_by_what_just_reaches_it(name) -> None:
 
 
 def test_mask_leaves_out_what_changed_outside_the_support_and_what_did_not_change() -> None:
-    verdict = check(0.2, square=8, support=4, limits=SampleChecks(min_foreground=0.0))
-    assert int(verdict.mask.sum()) == 16
-    verdict = check(0.2, square=4, support=8, limits=SampleChecks(min_foreground=0.0))
-    assert int(verdict.mask.sum()) == 16
+    result = check(0.2, square=8, support=4, limits=SampleChecks(min_foreground=0.0))
+    assert int(result.mask.sum()) == 16
+    result = check(0.2, square=4, support=8, limits=SampleChecks(min_foreground=0.0))
+    assert int(result.mask.sum()) == 16

@@ -20,7 +20,7 @@ from anomalib_synth.generators import (
     RuleBasedGenerator,
     SampleChecks,
 )
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.models.diffusion import DiffusionSettings
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.store import SampleStore

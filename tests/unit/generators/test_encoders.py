@@ -86,9 +86,9 @@ def test_an_encoder_on_this_machine_needs_no_word_when_its_digest_agrees(tmp_pat
     name = make_clip(tmp_path / "clip")
     with pytest.raises(ValueError, match="are others than those that bundle"):
         load_backend(make_bundle_by(tmp_path / "other", name))
-    from anomalib_synth.generators.encoders import TextTower
+    from anomalib_synth.generators.encoders import OpenClipTextEncoder
 
-    digest = TextTower(name).encoder.weights_hash
+    digest = OpenClipTextEncoder(name).encoder.weights_hash
     assert load_backend(make_bundle_by(tmp_path / "bundle", name, digest)).reader.channels == 12
 
 

@@ -88,16 +88,16 @@ def test_what_passes_at_once_is_what_the_generator_draws_alone(make, settings) -
     sample = make().prepare(NORMALS)(IMAGES, seeds=SEEDS)
     plain = RuleBasedGenerator(FAMILIES).prepare(NORMALS)(IMAGES, seeds=SEEDS)
     prepared = PreparedNormals.from_images(NORMALS)
-    verdicts = RetrievalFilter(settings).fit(prepared.donors).judge(plain.source, plain.image, plain.mask)
+    judgements = RetrievalFilter(settings).fit(prepared.donors).judge(plain.source, plain.image, plain.mask)
     assert plain.accepted.all()
-    assert [verdict.kept for verdict in verdicts] == [record.attempt == 0 for record in sample.provenance]
-    for row, verdict in enumerate(verdicts):
-        if verdict.kept:
+    assert [judgement.kept for judgement in judgements] == [record.attempt == 0 for record in sample.provenance]
+    for row, judgement in enumerate(judgements):
+        if judgement.kept:
             assert torch.equal(sample.image[row], plain.image[row])
             assert sample.caption[row] == plain.caption[row]
             measured = sample.provenance[row].measured
-            assert measured["similarity"] == verdict.similarity
-            assert measured["smoothed_visibility"] == verdict.visibility
+            assert measured["similarity"] == judgement.similarity
+            assert measured["smoothed_visibility"] == judgement.smoothed_visibility
             assert measured["area"] == plain.provenance[row].measured["area"]
 
 

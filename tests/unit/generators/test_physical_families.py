@@ -7,7 +7,7 @@ from anomalib_synth.functional.layers import Window
 from anomalib_synth.generators.families.family import Family, Frame
 from anomalib_synth.generators.families.physical import FAMILIES
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 
 NOUNS = {"thread_pull": "pulled thread"}
 NAMES = {
@@ -63,7 +63,7 @@ def test_change_grows_with_strength(family: Family, images: torch.Tensor) -> Non
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cover_is_a_share_and_fades_before_the_window_ends(family: Family, channels: int) -> None:
     for seed in range(30):
-        params = family.draw(Draws(seed), Frame(height=256, width=256, size=(0.04, 0.25)))
+        params = family.draw(RandomStream(seed), Frame(height=256, width=256, size=(0.04, 0.25)))
         size = int(params["extent_y"]) + 1, int(params["extent_x"]) + 1
         y, x = (torch.arange(side) + 0.5 - side / 2 for side in size)
         window = Window(
@@ -107,7 +107,7 @@ def test_caption_names_the_defect(family: Family) -> None:
     noun = NOUNS.get(family.name, family.name)
     seen = set()
     for seed in range(40):
-        params = family.draw(Draws(seed), Frame(height=256, width=256, size=(0.04, 0.25)))
+        params = family.draw(RandomStream(seed), Frame(height=256, width=256, size=(0.04, 0.25)))
         caption = family.caption(params)
         assert noun in caption or (noun == "scratch" and "scratches" in caption)
         assert caption.startswith(("a ", "an "))

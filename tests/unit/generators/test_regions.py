@@ -11,7 +11,7 @@ from PIL import Image
 
 from anomalib_synth.functional.masks import soften_inside
 from anomalib_synth.generators import AutoregressiveGenerator, SampleChecks, local_edits
-from anomalib_synth.generators.building import build_generator
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.regions import read_region
 from anomalib_synth.models.captions import split_words
 from anomalib_synth.models.editing import Edit

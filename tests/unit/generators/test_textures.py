@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalib_synth.generators.seeding import Draws
+from anomalib_synth.generators.seeding import RandomStream
 from anomalib_synth.generators.textures import ProceduralTextures, TextureFolder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_window_has_the_size_and_range_when_the_texture_is_smaller_or_larger(
 ) -> None:
     for source in (folder, ProceduralTextures()):
         for seed in range(12):
-            window = source.cut(Draws(seed), size, channels)
+            window = source.cut(RandomStream(seed), size, channels)
             assert window.shape == (channels, *size)
             assert window.dtype == torch.float32
             assert float(window.min()) >= 0
@@ -40,14 +40,14 @@ def test_window_has_the_size_and_range_when_the_texture_is_smaller_or_larger(
 
 def test_window_is_the_same_when_it_is_drawn_again_by_another_source(folder: TextureFolder) -> None:
     other = TextureFolder(folder.path)
-    other.cut(Draws(1), (16, 16), 3)
+    other.cut(RandomStream(1), (16, 16), 3)
     threads = torch.get_num_threads()
     for seed in range(20):
-        assert torch.equal(folder.cut(Draws(seed), (16, 16), 3), other.cut(Draws(seed), (16, 16), 3))
-    rendered = [ProceduralTextures().cut(Draws(seed), (64, 64), 3) for seed in range(8)]
+        assert torch.equal(folder.cut(RandomStream(seed), (16, 16), 3), other.cut(RandomStream(seed), (16, 16), 3))
+    rendered = [ProceduralTextures().cut(RandomStream(seed), (64, 64), 3) for seed in range(8)]
     torch.set_num_threads(2)
     try:
-        assert all(torch.equal(ProceduralTextures().cut(Draws(n), (64, 64), 3), rendered[n]) for n in range(8))
+        assert all(torch.equal(ProceduralTextures().cut(RandomStream(n), (64, 64), 3), rendered[n]) for n in range(8))
     finally:
         torch.set_num_threads(threads)
 
@@ -56,7 +56,7 @@ def test_tones_vary_when_the_texture_is_the_same(tmp_path: Path) -> None:
     ramp = np.linspace(30, 220, 64).astype(np.uint8)
     Image.fromarray(np.broadcast_to(ramp[None, :, None], (64, 64, 3)).copy()).save(tmp_path / "ramp.png")
     source = TextureFolder(tmp_path)
-    windows = [source.cut(Draws(seed), (64, 64), 3)[0, 0] for seed in range(40)]
+    windows = [source.cut(RandomStream(seed), (64, 64), 3)[0, 0] for seed in range(40)]
     assert sum(bool((window.diff() < -0.01).any()) for window in windows) > 8  # inverted or solarised
     assert sum(len(window.unique()) <= 33 for window in windows) > 4  # posterised
     assert sum(float(window.max() - window.min()) > 0.97 for window in windows) > 4  # equalised

@@ -9,13 +9,15 @@ import pytest
 
 from anomalib_synth.learning.choosing import choose_missed, judge
 from anomalib_synth.learning.look_alikes import print_look_alikes
-from anomalib_synth.learning.missed_samples import Scored
+from anomalib_synth.learning.missed_samples import ScoredSample
 
 
-def make(number: int, score: float, *, image: int = 0, place: tuple[int, int] = (0, 0), in_view: bool = True) -> Scored:
+def make(
+    number: int, score: float, *, image: int = 0, place: tuple[int, int] = (0, 0), in_view: bool = True
+) -> ScoredSample:
     params = {"image": float(image), "region": 0.0}
     record = SimpleNamespace(id=f"{number:032x}", family="stain", params=params, reason="")
-    return Scored(record=record, score=score, place=place, in_view=in_view)
+    return ScoredSample(record=record, score=score, place=place, in_view=in_view)
 
 
 def test_the_lowest_scores_are_kept_when_nothing_else_tells_them_apart() -> None:
@@ -72,6 +74,6 @@ def test_each_sample_has_its_score_and_a_reason_when_it_is_left_out(threshold) -
 
 def test_a_type_is_printed_as_it_is_called_when_it_looks_like_markup(capsys) -> None:
     record = SimpleNamespace(id="0" * 32, family="[bold]oil", params={}, reason="")
-    scored = [Scored(record=record, score=1.0, place=(0, 0))]
+    scored = [ScoredSample(record=record, score=1.0, place=(0, 0))]
     print_look_alikes([record], scored, scored, SimpleNamespace(threshold=2.0, finds=lambda score: score > 2.0))
     assert "[bold]oil" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import torch
 
 from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures
 from anomalib_synth.detectors.discriminative_padim.targets import Targets
-from anomalib_synth.learning.changes import Changes, Reading
+from anomalib_synth.learning.changes import DetectorScores, LearningChanges
 from anomalib_synth.learning.examples import Example, pack_targets, stack_targets
 from anomalib_synth.learning.scoring import Score
 from anomalib_synth.learning.training import weigh
@@ -136,9 +136,9 @@ def test_changes_tell_what_was_lost_and_where_recall_moved() -> None:
         make_example(role="probe", key=b"\x03", name="stain"), make_example(role="probe", key=b"\x04", name="stain"),
         make_example(role="good", key=b"\x05"), make_example(role="good", key=b"\x06"),
     ]  # fmt: skip
-    before = Reading(threshold=1.0, scores=[Score(v, v) for v in (0.5, 1.5, 2.0, 0.5, 0.0, 1.5)])
-    after = Reading(threshold=2.0, scores=[Score(v, v) for v in (3.0, 1.9, 1.0, 2.5, 0.0, 1.5)])
-    changes = Changes(examples=examples, before=before, after=after, new=frozenset([b"\x01"]), rate=0.05)
+    before = DetectorScores(threshold=1.0, scores=[Score(v, v) for v in (0.5, 1.5, 2.0, 0.5, 0.0, 1.5)])
+    after = DetectorScores(threshold=2.0, scores=[Score(v, v) for v in (3.0, 1.9, 1.0, 2.5, 0.0, 1.5)])
+    changes = LearningChanges(examples=examples, before=before, after=after, new=frozenset([b"\x01"]), rate=0.05)
     assert [(example.key, was, now) for example, was, now in changes.of_new()] == [(b"\x01", -0.5, 1.0)]
     was, now = changes.false_alarms(frozenset([b"\x06"]))
     assert (was.count, was.of, now.count) == (1, 1, 0)

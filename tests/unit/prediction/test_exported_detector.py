@@ -12,13 +12,13 @@ from torchvision.transforms.v2.functional import resize
 
 from anomalib_synth.host.telemetry import import_openvino, without_telemetry
 from anomalib_synth.prediction.exported_detector import ExportedDetector
-from anomalib_synth.prediction.reading import Shown
-from anomalib_synth.prediction.watching import File
+from anomalib_synth.prediction.reading import LoadedImage
+from anomalib_synth.prediction.watching import ImageFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from anomalib_synth.prediction.detector import Finding
+    from anomalib_synth.prediction.detector import DetectorOutput
 
 
 openvino = import_openvino()
@@ -57,10 +57,12 @@ def export(folder: Path, *, shape: tuple[int, ...] = (-1, 3, -1, -1), suffix: st
     return folder / f"model{suffix}"
 
 
-def judge(detector: ExportedDetector, *images: torch.Tensor) -> list[Finding]:
-    found: list[Finding] = []
+def judge(detector: ExportedDetector, *images: torch.Tensor) -> list[DetectorOutput]:
+    found: list[DetectorOutput] = []
     shown = [
-        Shown(file=File("a", None), content="", pixels=np.zeros((1, 1, 3), np.uint8), image=detector.fit(image))
+        LoadedImage(
+            file=ImageFile("a", None), content="", pixels=np.zeros((1, 1, 3), np.uint8), image=detector.fit(image)
+        )
         for image in images
     ]
     detector.judge([shown], lambda _, findings: found.extend(findings))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anomalib_synth.images import WhitePoint
-from anomalib_synth.prediction.detector import About
+from anomalib_synth.prediction.detector import DetectorInfo
 from anomalib_synth.prediction.journal import Journal
 from anomalib_synth.store import StoreError
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def about(content: str = "one", **changes: Any) -> About:
+def about(content: str = "one", **changes: Any) -> DetectorInfo:
     usual = {"path": "model.ckpt", "kind": "checkpoint", "model": "Padim", "threshold": 0.5, "raw_threshold": 3.0}
-    return About(**{**usual, "content": content, **changes})
+    return DetectorInfo(**{**usual, "content": content, **changes})
 
 
-def open_journal(out: Path, detector: About | None = None, white: WhitePoint | None = None) -> Journal:
+def open_journal(out: Path, detector: DetectorInfo | None = None, white: WhitePoint | None = None) -> Journal:
     return Journal(out, detector or about(), white or WhitePoint())
 
 

@@ -9,15 +9,15 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 from torchvision.transforms.v2.functional import rotate
 
 from anomalib_synth.functional.field_of_view import find_view
-from anomalib_synth.prediction.detector import Finding
-from anomalib_synth.prediction.regions import Box, lay_on_image, locate_region
+from anomalib_synth.prediction.detector import DetectorOutput
+from anomalib_synth.prediction.regions import PixelBox, lay_on_image, locate_region
 
 WHOLE = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
 
 
-def find(values: np.ndarray, *, above: float | None = 0.5) -> Finding:
+def find(values: np.ndarray, *, above: float | None = 0.5) -> DetectorOutput:
     mask = None if above is None else values > above
-    return Finding(score=1.0, is_defect=True, anomaly_map=values.astype(np.float32), mask=mask)
+    return DetectorOutput(score=1.0, is_defect=True, anomaly_map=values.astype(np.float32), mask=mask)
 
 
 def make_map(*blocks: tuple[int, int, int, int, float], size: tuple[int, int] = (20, 40)) -> np.ndarray:
@@ -32,7 +32,7 @@ def test_box_is_in_pixels_of_the_image_when_that_is_larger_than_the_map() -> Non
     values = make_map((4, 8, 10, 20, 0.8), (15, 17, 1, 3, 0.6))
     values[5, 14] = 1.0
     place = locate_region(find(values), WHOLE, (200, 800))
-    assert place.box == Box(left=200, top=40, width=200, height=40)
+    assert place.box == PixelBox(left=200, top=40, width=200, height=40)
     assert place.peak == (290, 55)
     assert place.outline.sum() == 44, "all that is above the threshold is outlined"
 
@@ -70,13 +70,13 @@ def test_region_is_found_when_nothing_is_above_the_threshold() -> None:
     values = make_map((4, 8, 10, 20, 0.3), (15, 17, 1, 3, 0.1))
     for above in (0.5, None):
         place = locate_region(find(values, above=above), WHOLE, (20, 40))
-        assert place.box == Box(10, 4, 10, 4)
+        assert place.box == PixelBox(10, 4, 10, 4)
         assert place.outline.sum() == 40
 
 
 def test_region_is_found_when_nearly_everything_is_above_the_threshold() -> None:
     values = make_map((0, 20, 0, 35, 0.6), (4, 8, 10, 20, 1.0))
-    assert locate_region(find(values), WHOLE, (20, 40)).box == Box(10, 4, 10, 4)
+    assert locate_region(find(values), WHOLE, (20, 40)).box == PixelBox(10, 4, 10, 4)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_region_is_found_when_nearly_everything_is_above_the_threshold() -> None
         (find(np.zeros((4, 4))), WHOLE),
         (find(np.full((4, 4), np.nan)), WHOLE),
         (find(make_map((1, 2, 1, 2, 1.0))), None),
-        (Finding(score=1.0, is_defect=True), WHOLE),
+        (DetectorOutput(score=1.0, is_defect=True), WHOLE),
     ],
 )
 def test_there_is_no_place_when_the_map_tells_none(finding, view) -> None:

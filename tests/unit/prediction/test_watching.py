@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anomalib_synth.prediction import watching
-from anomalib_synth.prediction.watching import FolderSource, Stop, Watcher
+from anomalib_synth.prediction.watching import FolderSource, StopRequest, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ def watch(tmp_path, monkeypatch) -> Callable[..., list[list[str]]]:
 
     def run(*steps: Callable[[], object], unreadable: tuple[str, ...] = (), **options: object) -> list[list[str]]:
         left, more = list(steps), iter(range(50))
-        stop = Stop()
+        stop = StopRequest()
 
         def between(seconds: float) -> None:
             if left:
@@ -123,7 +123,7 @@ def test_folder_that_is_watched_may_be_empty(watch) -> None:
 
 
 def test_first_interrupt_asks_and_the_second_one_interrupts() -> None:
-    stop = Stop()
+    stop = StopRequest()
     before = signal.getsignal(signal.SIGINT)
     with stop.on_interrupt():
         signal.raise_signal(signal.SIGINT)
@@ -138,7 +138,7 @@ def test_signals_are_left_alone_when_another_thread_judges() -> None:
 
     def run() -> None:
         try:
-            with Stop().on_interrupt():
+            with StopRequest().on_interrupt():
                 pass
         except ValueError as error:
             failed.append(error)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anomalib_synth.commands.review import review
-from anomalib_synth.report.guard import Guard, is_loopback
+from anomalib_synth.report.origin_guard import OriginGuard, is_loopback
 from anomalib_synth.report.review import listen
 from anomalib_synth.store import SampleStore
 from tests.integration.review_site import serve_store
@@ -149,7 +149,7 @@ def test_a_damaged_file_is_never_served(ask, store, kind) -> None:
 
 
 def test_guard_knows_the_names_of_its_own_machine() -> None:
-    local, everywhere = Guard(None, host="127.0.0.1"), Guard(None, host="0.0.0.0")
+    local, everywhere = OriginGuard(None, host="127.0.0.1"), OriginGuard(None, host="0.0.0.0")
     assert local.allows("localhost:8765")
     assert local.allows("[::1]:80")
     assert not local.allows("192.168.0.4:8765")

@@ -7,25 +7,25 @@ from typing import Any
 
 import pytest
 
-from anomalib_synth.comparison.summary import Summary, summarise_rows
+from anomalib_synth.comparison.summary import ComparisonSummary, summarise_rows
 from anomalib_synth.report.compare_files import make_markdown, make_page
 from anomalib_synth.report.compare_verdicts import describe_family, describe_verdicts
 
 GAINS = {"base": [0.0] * 4, "clear": [2.0, 2.4, 1.6, 2.1], "slight": [1.0, 2.6, 1.2, 0.4], "late": None}
 
 
-def summarise(*arms: str) -> Summary:
-    cells: list[dict[str, Any]] = [
+def summarise(*arms: str) -> ComparisonSummary:
+    trials: list[dict[str, Any]] = [
         {"arm": arm, "model": arm, "data": "part", "seed": seed, "config_hash": f"{arm}{seed}", "steps": 5}
         for seed in range(4)
         for arm in arms
     ]
     rows = [
-        {**cell, "batches": 5, "test_defects": 50, "image_auroc": 0.5 + GAINS[cell["arm"]][cell["seed"]] / 100}
-        for cell in cells
-        if GAINS[cell["arm"]] is not None
+        {**trial, "batches": 5, "test_defects": 50, "image_auroc": 0.5 + GAINS[trial["arm"]][trial["seed"]] / 100}
+        for trial in trials
+        if GAINS[trial["arm"]] is not None
     ]
-    return summarise_rows(rows, cells, baseline="base", metric="image_auroc")
+    return summarise_rows(rows, trials, baseline="base", metric="image_auroc")
 
 
 def test_every_planned_arm_is_one_of_the_family() -> None:
@@ -49,7 +49,7 @@ def test_family_is_named_in_the_data_the_table_and_the_page() -> None:
     assert late["value"] is late["low"] is late["adjusted_p"] is None
     assert slight["bonferroni_low"] < slight["low"] < 0 < slight["high"] < slight["bonferroni_high"]
     assert (clear["bonferroni_low"], clear["bonferroni_high"]) == (clear["low"], clear["high"])
-    settings = {"title": "T", "failed": [], "cells": summary.rows, "metric": "image_auroc"}
+    settings = {"title": "T", "failed": [], "trials": summary.rows, "metric": "image_auroc"}
     sentence = "corrected for the 3 arms that are compared with base (slight, clear, late) by Holm"
     assert sentence in make_markdown(summary, settings)
     page = make_page(summary, settings, {}, "")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from anomalib_synth.calibration.outcome import evaluate
+from anomalib_synth.calibration.result import evaluate
 from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.report.detector_page import describe_calibration, write_page
 

@@ -85,8 +85,8 @@ def test_the_table_shows_every_finding(capsys) -> None:
 
 def test_what_to_do_is_printed_in_lines_that_can_be_copied(monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    broken = module.Finding(part="packages", name="scipy", state="broken", detail="", remedy="pip install " + "x" * 80)
-    missing = module.Finding(part="extras", name="ray", state="optional", detail="", remedy="pip install '[ray]'")
+    broken = module.Finding(group="packages", name="scipy", state="broken", detail="", remedy="pip install " + "x" * 80)
+    missing = module.Finding(group="extras", name="ray", state="optional", detail="", remedy="pip install '[ray]'")
     monkeypatch.setattr(module, "examine", lambda: iter([missing, broken]))
     with pytest.raises(SystemExit):
         doctor()

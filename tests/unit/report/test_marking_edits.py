@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomalib_synth.report.image_marks import ImageMarks
 from anomalib_synth.report.marking_edits import apply_edit, draw_stroke, find_fault
-from anomalib_synth.report.marks import Marks
 
 SIZE = (40, 60)
 
 
-def edit(marks: Marks, outline=None, type_name: str = "dent", **given) -> Marks:
+def edit(marks: ImageMarks, outline=None, type_name: str = "dent", **given) -> ImageMarks:
     assert find_fault(given) == ""
     return apply_edit(marks, given, type_name=type_name, outline=lambda _: outline)
 
 
 @pytest.fixture
-def blank() -> Marks:
-    return Marks(mask=np.zeros(SIZE, bool), document={})
+def blank() -> ImageMarks:
+    return ImageMarks(mask=np.zeros(SIZE, bool), document={})
 
 
 def spot(top: int = 5, left: int = 5) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_type_of_the_mask_stays_when_a_second_outline_comes(blank) -> None:
 
 
 def test_one_region_or_all_go_when_removed(blank) -> None:
-    both = Marks(mask=spot() | spot(20, 20), document={})
+    both = ImageMarks(mask=spot() | spot(20, 20), document={})
     assert np.array_equal(edit(both, kind="remove", shape=None, at=[[6, 6]]).mask, spot(20, 20))
     assert not edit(both, kind="remove", shape=None, at=None).mask.any()
     with pytest.raises(ValueError, match="`at` must be within an outline"):

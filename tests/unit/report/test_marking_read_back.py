@@ -12,7 +12,7 @@ from anomalib_synth.defects import DEFECT, GOOD, UNKNOWN, list_defect_images, li
 from anomalib_synth.images import read_mask
 from anomalib_synth.report.marking_list import MarkingList
 from tests.unit.report.defect_images import BOX, make_parts
-from tests.unit.report.test_marking_desk import Person, open_desk
+from tests.unit.report.test_marking_session import Person, open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 NAMES = tuple(f"dent/{name}.png" for name in ("accepted", "box", "click", "line", "nothing", "said_good"))
 
 
-def mark_all(desk) -> None:
+def mark_all(session) -> None:
     """Mark each image as its name says."""
-    people = {image.path.stem: Person(desk, place) for place, image in enumerate(desk.folder.listed.values())}
+    people = {image.path.stem: Person(session, place) for place, image in enumerate(session.folder.listed.values())}
     for name in ("accepted", "box"):
         people[name].do(kind="box", points=BOX, type_name="crack")
     people["accepted"].do(kind="accept", shape=0)
@@ -35,7 +35,7 @@ def mark_all(desk) -> None:
 def test_marks_are_read_as_they_were_drawn(tmp_path: Path, elsewhere: bool) -> None:
     images = make_parts(tmp_path / "parts", NAMES)
     out = tmp_path / "marks" if elsewhere else None
-    mark_all(open_desk(images, out))
+    mark_all(open_session(images, out))
     found = {defect.image.stem: defect for defect in list_defects(images, marks=out)}
     assert {name: defect.kind for name, defect in found.items()} == {
         "accepted": "mask", "box": "box", "click": "point", "line": "scribble", "nothing": "image",
@@ -58,9 +58,9 @@ def test_marks_are_read_as_they_were_drawn(tmp_path: Path, elsewhere: bool) -> N
 
 def say_good(images: Path, name: str, out: Path | None = None) -> None:
     """Say on the page that an image has no defect."""
-    desk = open_desk(images, out)
-    (place,) = (place for place, image in enumerate(desk.folder.listed.values()) if image.name == name)
-    Person(desk, place).do(kind="no_defect", value=True)
+    session = open_session(images, out)
+    (place,) = (place for place, image in enumerate(session.folder.listed.values()) if image.name == name)
+    Person(session, place).do(kind="no_defect", value=True)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_image_is_not_told_from_another_when_the_folder_that_was_opened_is_lo
 
 def test_boxes_are_found_when_they_are_saved_among_masks(tmp_path: Path) -> None:
     images = make_parts(tmp_path / "part" / "test", ("dent/a.png",))
-    Person(open_desk(images, tmp_path / "part" / "ground_truth")).do(kind="box", points=BOX)
+    Person(open_session(images, tmp_path / "part" / "ground_truth")).do(kind="box", points=BOX)
     for given in (images, images / "dent", tmp_path / "part", [images / "dent" / "a.png"]):
         assert [defect.kind for defect in list_defects(given)] == ["box"]
 
@@ -117,21 +117,21 @@ def test_marks_win_when_they_are_made_after_the_word_that_there_is_no_defect(tmp
     images = make_parts(tmp_path, ("dent/a.png",))
     say_good(images, "dent/a.png")
     said = (images / ".no_defect.json").read_bytes()
-    Person(open_desk(images)).do(kind="box", points=BOX)
+    Person(open_session(images)).do(kind="box", points=BOX)
     if made == "mask":
-        Person(open_desk(images)).do(kind="accept", shape=0)
+        Person(open_session(images)).do(kind="accept", shape=0)
     (images / ".no_defect.json").write_bytes(said)  # as after marking in another program
     assert [defect.kind for defect in list_defects(images)] == [made]
     assert list_defect_images(images) == [images / "dent" / "a.png"]
-    desk = open_desk(images)
-    assert not Person(desk).shown["no_defect"]
-    assert MarkingList(desk.folder).describe({})["images"][0]["state"] == "marked"
+    session = open_session(images)
+    assert not Person(session).shown["no_defect"]
+    assert MarkingList(session.folder).describe({})["images"][0]["state"] == "marked"
 
 
 @pytest.mark.parametrize("foreign", [{"reviewer": "Ann"}, {"flags": {"checked": True}}])
 def test_an_image_is_not_marked_when_its_last_shape_is_deleted(tmp_path: Path, foreign: dict) -> None:
     images = make_parts(tmp_path, ("dent/a.png",))
-    person = Person(open_desk(images))
+    person = Person(open_session(images))
     person.do(kind="box", points=BOX)
     person.image.document.write_text(json.dumps({**json.loads(person.image.document.read_bytes()), **foreign}))
     person.look()
@@ -152,8 +152,8 @@ def test_the_page_says_no_defect_when_an_empty_file_of_labelme_says_so(tmp_path:
     images = make_parts(tmp_path, ("dent/a.png", "dent/b.png"))
     text = json.dumps({"version": "5.5.0", "flags": {}, "shapes": [], "imagePath": "b.png", **foreign})
     (images / "dent" / "b.json").write_text(text)
-    person = Person(open_desk(images), 1)
-    states = MarkingList(person.desk.folder)
+    person = Person(open_session(images), 1)
+    states = MarkingList(person.session.folder)
     assert person.shown["no_defect"]
     assert [each["state"] for each in states.describe({})["images"]] == ["unmarked", "no_defect"]
     assert [defect.image.name for defect in list_defects(images)] == ["a.png"]

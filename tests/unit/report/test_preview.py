@@ -12,8 +12,8 @@ from PIL import Image
 
 from anomalib_synth.cli import main
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
-from anomalib_synth.generators.building import build_generator
 from anomalib_synth.generators.checks import SampleChecks
+from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.report import preview
 from anomalib_synth.report.preview_config import describe_generator
 from anomalib_synth.report.preview_page import make_page

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from anomalib_synth.report import server as limits
-from anomalib_synth.report.desk import OutdatedError, ReviewDesk
+from anomalib_synth.report.review_session import OutdatedError, ReviewSession
 from anomalib_synth.store import SampleStore
 from anomalib_synth.store.files import append_lines
 from anomalib_synth.store.locking import exclusive
@@ -98,7 +98,7 @@ def test_all_that_match_are_refused_when_one_was_decided_meanwhile(store) -> Non
 
 def test_undo_leaves_what_others_decided_when_they_came_to_the_same_word(store) -> None:
     sample = store.records[0].id
-    mine, theirs = ReviewDesk(store), ReviewDesk(SampleStore.open(store.path))
+    mine, theirs = ReviewSession(store), ReviewSession(SampleStore.open(store.path))
     mine.decide([sample], accepted=True)
     theirs.decide([sample], accepted=False)
     theirs.decide([sample], accepted=True)

@@ -8,7 +8,7 @@ import torch
 
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.retrieval import FilterSettings, RetrievalFilter
-from anomalib_synth.retrieval.filter import make_null_edit, measure_visibility
+from anomalib_synth.retrieval.filter import make_null_edit, measure_smoothed_visibility
 from anomalib_synth.retrieval.windows import WindowGrid
 from tests import contract
 from tests.unit.retrieval.small import Thumbnail
@@ -73,14 +73,16 @@ def test_bad_edits_are_refused_and_mild_defects_kept() -> None:
         "geometry": lambda w: torch.nn.functional.interpolate(w[..., :10, :10], w.shape[-2:], mode="bilinear"),
     }
     for name, change in bad.items():
-        verdicts = keeper.judge(*plant(change, held_out))
-        assert sum(not verdict.kept for verdict in verdicts) >= 11, name
-        assert all(verdict.reason.endswith(f"below {keeper.lower:.4f}") for verdict in verdicts if not verdict.kept)
+        judgements = keeper.judge(*plant(change, held_out))
+        assert sum(not judgement.kept for judgement in judgements) >= 11, name
+        assert all(
+            judgement.reason.endswith(f"below {keeper.lower:.4f}") for judgement in judgements if not judgement.kept
+        )
     mild = RuleBasedGenerator(["scratch", "stain", "hole"], strength=(0.3, 0.6)).prepare(normals)
     sample = mild(held_out, seeds=range(12))
     rows = sample.accepted
-    verdicts = keeper.judge(sample.source[rows], sample.image[rows], sample.mask[rows])
-    assert np.mean([verdict.kept for verdict in verdicts]) >= 0.8
+    judgements = keeper.judge(sample.source[rows], sample.image[rows], sample.mask[rows])
+    assert np.mean([judgement.kept for judgement in judgements]) >= 0.8
 
 
 @pytest.mark.parametrize("name", ["nothing", "noise of a grey level", "null edit"])
@@ -91,9 +93,9 @@ def test_edits_that_show_nothing_are_refused(keeper, name) -> None:
         "noise of a grey level": lambda w: (w + torch.randn(w.shape, generator=rng) / 255).clamp(0, 1),
         "null edit": make_null_edit,
     }[name]
-    for verdict in keeper.judge(*plant(change)):
-        assert verdict.reason.startswith("smoothed visibility")
-        assert verdict.reason.endswith(f"below {keeper.floor:.2f}")
+    for judgement in keeper.judge(*plant(change)):
+        assert judgement.reason.startswith("smoothed visibility")
+        assert judgement.reason.endswith(f"below {keeper.floor:.2f}")
 
 
 def test_the_floor_is_set_by_null_edits_of_normals_but_never_below_its_least() -> None:
@@ -107,16 +109,16 @@ def test_the_floor_is_set_by_null_edits_of_normals_but_never_below_its_least() -
 def test_visibility_is_the_smoothed_change_over_noise_and_two_levels() -> None:
     source, mask = torch.full((1, 3, 20, 20), 0.5), torch.zeros(1, 1, 20, 20)
     mask[..., 5:15, 5:15] = 1
-    assert measure_visibility(source, source + 10 / 255, mask) == pytest.approx(5.0, abs=1e-3)
+    assert measure_smoothed_visibility(source, source + 10 / 255, mask) == pytest.approx(5.0, abs=1e-3)
     checks = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(10, 10) * 10 / 255
-    assert measure_visibility(source, source + checks, mask) == pytest.approx(5 / 9, abs=1e-3)
+    assert measure_smoothed_visibility(source, source + checks, mask) == pytest.approx(5 / 9, abs=1e-3)
 
 
 def test_an_upper_bound_refuses_what_is_too_close() -> None:
     keeper = make_filter(upper_quantile=0.5, min_visibility=0.0)
-    similar = [verdict for verdict in keeper.judge(*plant(lambda w: w)) if verdict.similarity > keeper.upper]
+    similar = [judgement for judgement in keeper.judge(*plant(lambda w: w)) if judgement.similarity > keeper.upper]
     assert similar
-    assert all(verdict.reason.endswith(f"above {keeper.upper:.4f}") for verdict in similar)
+    assert all(judgement.reason.endswith(f"above {keeper.upper:.4f}") for judgement in similar)
 
 
 def test_a_sample_is_not_compared_with_its_own_source(keeper) -> None:
@@ -154,7 +156,7 @@ def test_grey_images_are_compared(tmp_path) -> None:
     image, mask = source.clone(), torch.zeros(12, 1, 64, 64)
     image[..., 8:40, 8:40] = torch.rand(12, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     mask[..., 8:40, 8:40] = 1
-    assert not any(verdict.kept for verdict in grey.judge(source, image, mask))
+    assert not any(judgement.kept for judgement in grey.judge(source, image, mask))
 
 
 def test_it_says_what_it_misses() -> None:

@@ -67,7 +67,7 @@ def test_a_filters_verdicts_count_until_a_person_decides(tmp_path) -> None:
     store = make_store(tmp_path / "store", 4)
     ids = [record.id for record in store.records]
     other = SampleStore.open(store.path)
-    store.write_verdicts(
+    store.write_filter_results(
         {ids[0]: {"similarity": 0.4, "reason": "similarity 0.4 below 0.9"}, ids[1]: {"reason": ""}}, {}
     )
     other.refresh()
@@ -76,7 +76,7 @@ def test_a_filters_verdicts_count_until_a_person_decides(tmp_path) -> None:
     store.decide([ids[0]], True)
     store.decide([ids[1]], False)
     assert [store.is_accepted(record) for record in store.records] == [True, False, True, True]
-    store.write_verdicts({ids[2]: {"reason": "too odd"}}, {})
+    store.write_filter_results({ids[2]: {"reason": "too odd"}}, {})
     assert [store.is_accepted(record) for record in store.records] == [True, False, False, True]
     (store.path / "filter.json").write_text("{")
     with pytest.raises(ValueError, match=r"filter.json' is damaged.*run `anomalib-synth filter` again"):

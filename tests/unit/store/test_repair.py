@@ -81,17 +81,17 @@ def test_the_other_logs_are_repaired_when_a_line_is_bad(tmp_path, name, garbage)
     assert set(again.quarantined) == {"a.png", "b.png"}
 
 
-def test_verdicts_are_repaired_one_by_one(tmp_path) -> None:
+def test_judgements_are_repaired_one_by_one(tmp_path) -> None:
     store = make_store(tmp_path / "s", 2)
     sound = {"reason": "too odd", "similarity": 0.5}
     content = {"facts": {}, "samples": {store.records[0].id: sound, store.records[1].id: {"reason": 5}}}
     (store.path / "filter.json").write_text(json.dumps(content))
     check(store.path, repair=True)
-    assert SampleStore.open(store.path).verdicts == {store.records[0].id: sound}
+    assert SampleStore.open(store.path).judgements == {store.records[0].id: sound}
     assert json.loads((store.path / "filter.removed.json").read_bytes()) == content
     (store.path / "filter.json").write_text("{")
     check(store.path, repair=True)
-    assert SampleStore.open(store.path).verdicts == {}
+    assert SampleStore.open(store.path).judgements == {}
     assert json.loads((store.path / "filter.removed.json").read_bytes()) == content
     assert (store.path / "filter.removed.2.json").read_text() == "{"
 

@@ -9,7 +9,7 @@ import pytest
 
 from anomalib_synth.store import Record, SampleStore, StoreError
 from anomalib_synth.store.record import RECORD
-from anomalib_synth.store.rules import Form, Rule, is_plain, is_text
+from anomalib_synth.store.rules import FieldRule, RecordSchema, is_plain, is_text
 from tests.unit.store.samples import make_store
 
 HUGE = 10**400
@@ -155,15 +155,15 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path) -> None:
         with store.writing(), pytest.raises(StoreError, match="It was not written"):
             store.append(Record(**{**other.to_dict(), **changes}))
     with pytest.raises(StoreError, match="Nothing was written"):
-        store.write_verdicts({store.records[0].id: {"reason": "", "similarity": float("nan")}}, {})
+        store.write_filter_results({store.records[0].id: {"reason": "", "similarity": float("nan")}}, {})
     assert len(SampleStore.open(tmp_path / "s").records) == 1
 
 
 def test_a_form_with_room_for_more_wants_it_plain() -> None:
-    form = Form(name="a thing", rules={"a": Rule("text", is_text)}, open_ended=True)
-    assert form.find_fault({"a": "x", "b": [1, {"c": None}]}) == ""
-    assert "must be plain" in form.find_fault({"a": "x", "b": float("nan")})
-    assert "missing ['a']" in form.find_fault({"b": 1})
+    schema = RecordSchema(name="a thing", rules={"a": FieldRule("text", is_text)}, open_ended=True)
+    assert schema.find_fault({"a": "x", "b": [1, {"c": None}]}) == ""
+    assert "must be plain" in schema.find_fault({"a": "x", "b": float("nan")})
+    assert "missing ['a']" in schema.find_fault({"b": 1})
     nested: list = []
     for _ in range(40):
         nested = [nested]

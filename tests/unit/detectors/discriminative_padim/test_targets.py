@@ -14,7 +14,7 @@ from anomalib_synth.detectors.discriminative_padim.targets import (
     make_targets,
 )
 from anomalib_synth.detectors.discriminative_padim.torch_model import ScaleBranch
-from anomalib_synth.detectors.discriminative_padim.training_features import Views
+from anomalib_synth.detectors.discriminative_padim.training_features import HeadInputs
 
 
 class Channels:
@@ -28,10 +28,10 @@ def make_branch() -> ScaleBranch:
     return ScaleBranch(Channels(), side=32, head_width=8)
 
 
-def make_views(count: int, size: int = 6) -> Views:
+def make_views(count: int, size: int = 6) -> HeadInputs:
     generator = torch.Generator().manual_seed(1)
     features, residuals = (torch.randn(count, 6, size, size, generator=generator) for _ in range(2))
-    return Views(features, residuals)
+    return HeadInputs(features, residuals)
 
 
 def test_every_kind_of_mark_becomes_what_it_says_when_cells_are_larger() -> None:

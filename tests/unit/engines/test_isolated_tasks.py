@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from anomalib_synth.engines.trials import Trial, _show_one_gpu, run_trials
+from anomalib_synth.engines.isolated_tasks import IsolatedTask, _show_one_gpu, run_isolated
 
 
 def work(payload: dict[str, Any]) -> dict[str, Any]:
@@ -33,15 +33,16 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
     return {"number": payload["number"], "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid()}
 
 
-def make_trials(numbers: list[int], folder: Path) -> list[Trial]:
+def make_tasks(numbers: list[int], folder: Path) -> list[IsolatedTask]:
     return [
-        Trial(name=str(n), payload={"number": n, "file": str(folder / "pid")}, log=folder / f"{n}.log") for n in numbers
+        IsolatedTask(name=str(n), payload={"number": n, "file": str(folder / "pid")}, log=folder / f"{n}.log")
+        for n in numbers
     ]
 
 
 def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
-    events = list(run_trials(work, make_trials([1, 2, 0], tmp_path), workers=1, devices=[4]))
-    assert [(event.kind, event.trial.name) for event in events] == [
+    events = list(run_isolated(work, make_tasks([1, 2, 0], tmp_path), workers=1, devices=[4]))
+    assert [(event.kind, event.task.name) for event in events] == [
         ("started", "1"), ("failed", "1"), ("started", "2"), ("failed", "2"), ("started", "0"), ("done", "0")
     ]  # fmt: skip
     assert events[1].error == "no luck today"
@@ -55,7 +56,7 @@ def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
 
 @pytest.mark.parametrize("number", [3, 5])
 def test_running_task_ends_when_the_iterator_is_closed(number, tmp_path) -> None:
-    with closing(run_trials(work, make_trials([number], tmp_path), workers=1)) as events:
+    with closing(run_isolated(work, make_tasks([number], tmp_path), workers=1)) as events:
         assert next(events).kind == "started"
         deadline = time.monotonic() + 60
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
@@ -68,7 +69,7 @@ def test_running_task_ends_when_the_iterator_is_closed(number, tmp_path) -> None
 
 def test_row_arrives_when_the_process_would_not_end(tmp_path) -> None:
     before = time.monotonic()
-    _, done = run_trials(work, make_trials([4], tmp_path), workers=1)
+    _, done = run_isolated(work, make_tasks([4], tmp_path), workers=1)
     assert done.row["number"] == 4
     assert time.monotonic() - before < 55
 
@@ -88,8 +89,8 @@ def test_task_sees_one_gpu_of_those_that_are_visible(visible, seen, monkeypatch)
 def test_ray_reports_the_same_events(tmp_path, monkeypatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    events = list(run_trials(work, make_trials([1, 2, 0], tmp_path), workers=1, engine="ray"))
-    assert [(event.kind, event.trial.name) for event in events if event.kind != "started"] == [
+    events = list(run_isolated(work, make_tasks([1, 2, 0], tmp_path), workers=1, engine="ray"))
+    assert [(event.kind, event.task.name) for event in events if event.kind != "started"] == [
         ("failed", "1"), ("failed", "2"), ("done", "0")
     ]  # fmt: skip
     assert events[1].error == "no luck today"

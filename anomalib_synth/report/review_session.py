@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from anomalib_synth.store import Record, SampleStore
-    from anomalib_synth.store.decisions import Previous
+    from anomalib_synth.store.decisions import PreviousDecision
 
 _STEPS = 200
 _STATES = 500
@@ -40,14 +40,14 @@ class UnknownSampleError(StoreError):
 class _Made(NamedTuple):
     """A decision that can be taken back: what there was before, and its own version."""
 
-    before: Previous
+    before: PreviousDecision
     made: int
 
 
 _Step = dict[str, _Made]
 
 
-class ReviewDesk:
+class ReviewSession:
     """Answers a review page's questions about a store, one at a time.
 
     Args:

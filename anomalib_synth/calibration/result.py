@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anomalib_synth.calibration.real_defects import RealDefects, judge_real_defects
-from anomalib_synth.calibration.recall import CellResult, above, measure_recall
+from anomalib_synth.calibration.recall import DefectSetRecall, above, measure_recall
 from anomalib_synth.calibration.statistics import (
     Faintest,
     Proportion,
@@ -31,7 +31,7 @@ _ENOUGH = 20  # defects from which an interval decides
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class CalibrationResult:
     """The result of a calibration.
 
     Args:
@@ -42,7 +42,7 @@ class Outcome:
         chosen_on: Number of normals that set the thresholds.
         alarms: False alarms among the other normals.
         pixel_alarms: Those of them with any pixel above the pixel threshold.
-        cells: Recall by family and strength.
+        recalls: Recall by family and strength.
         min_recall: Least share of the strongest defects that a model fit for use finds.
         real: Findings on real defects, if there are any.
     """
@@ -53,7 +53,7 @@ class Outcome:
     chosen_on: int
     alarms: Proportion
     pixel_alarms: Proportion | None
-    cells: list[CellResult]
+    recalls: list[DefectSetRecall]
     real: RealDefects | None
     min_recall: float = 0.0
 
@@ -71,22 +71,22 @@ class Outcome:
             f"set, 95 % stay below {self.likely_rate:.1%}. The other normals measure it."
         )
 
-    def families(self) -> dict[str, list[CellResult]]:
-        """Return the cells by family, by rising strength."""
-        grouped: dict[str, list[CellResult]] = defaultdict(list)
-        for cell in self.cells:
-            grouped[cell.family].append(cell)
-        return {name: sorted(cells, key=lambda cell: cell.strength or 0.0) for name, cells in grouped.items()}
+    def families(self) -> dict[str, list[DefectSetRecall]]:
+        """Return the recalls by family, by rising strength."""
+        grouped: dict[str, list[DefectSetRecall]] = defaultdict(list)
+        for recall in self.recalls:
+            grouped[recall.family].append(recall)
+        return {name: sorted(recalls, key=lambda recall: recall.strength or 0.0) for name, recalls in grouped.items()}
 
     @property
     def out_of_view(self) -> int:
         """Number of drawn defects of which the model's own transform leaves nothing."""
-        return sum(cell.out_of_view for cell in self.cells)
+        return sum(recall.out_of_view for recall in self.recalls)
 
     @property
     def strongest(self) -> Proportion:
         """Share found of the visible defects of all families, each at its highest strength."""
-        found = [cells[-1].found for cells in self.families().values()]
+        found = [recalls[-1].found for recalls in self.families().values()]
         return Proportion(sum(share.count for share in found), sum(share.of for share in found))
 
     @property
@@ -103,7 +103,7 @@ class Outcome:
         """
         share = self.strongest
         if not share.of:
-            drawn = sum(cell.drawn for cell in self.cells)
+            drawn = sum(recall.drawn for recall in self.recalls)
             return f"none of the {drawn} drawn defects was there to be found, so nothing is known of what it finds."
         found = f"it finds {share.count} of {share.of} defects at the highest strength"
         if share.value <= self.rate or (self.undecided and share.of >= _ENOUGH):
@@ -115,11 +115,11 @@ class Outcome:
 
     def faintest(self, family: str, level: float) -> Faintest | None:
         """Return the faintest strength of a family found with a recall; None for a kind without strengths."""
-        cells = self.families()[family]
-        strengths = [cell.strength for cell in cells if cell.strength is not None]
+        recalls = self.families()[family]
+        strengths = [recall.strength for recall in recalls if recall.strength is not None]
         if not strengths:
             return None
-        return faintest_strength(strengths, [cell.found for cell in cells], level)
+        return faintest_strength(strengths, [recall.found for recall in recalls], level)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -143,7 +143,7 @@ class Outcome:
             "pixel_false_alarms": None if self.pixel_alarms is None else self.pixel_alarms.to_dict(),
             "faintest": faintest,
             "real_defects": None if self.real is None else self.real.to_dict(),
-            "cells": [cell.to_dict() for cell in self.cells],
+            "cells": [recall.to_dict() for recall in self.recalls],
         }
 
 
@@ -154,7 +154,7 @@ def evaluate(
     with_pixels: bool = True,
     rounding: tuple[float, float] = NO_ROUNDING,
     min_recall: float = 0.0,
-) -> Outcome:
+) -> CalibrationResult:
     """Turn scores into thresholds and shares.
 
     Args:
@@ -174,17 +174,17 @@ def evaluate(
     pixel = None
     if with_pixels and not any(math.isnan(row.peak) for row in scored):
         pixel = _level([row.peak for row in choose], rate, rounding[1], [row.peak for row in scored])
-    cells = measure_recall(by_role["synthetic"], image, pixel)
+    recalls = measure_recall(by_role["synthetic"], image, pixel)
     real = [row.score for row in by_role["real"]]
-    return Outcome(
+    return CalibrationResult(
         rate=rate,
         image=image,
         pixel=pixel,
         chosen_on=len(choose),
         alarms=above([row.score for row in measure], image),
         pixel_alarms=None if pixel is None else above([row.peak for row in measure], pixel),
-        cells=cells,
-        real=judge_real_defects(real, cells, image) if real else None,
+        recalls=recalls,
+        real=judge_real_defects(real, recalls, image) if real else None,
         min_recall=min_recall,
     )
 

@@ -26,7 +26,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class OriginGuard:
     """Middleware that answers only those who came by this server's own address, and sets strict headers.
 
     A site that points its own name at 127.0.0.1 is recognised by the Host header, one that posts from its own page by

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomalib_synth.building.image_facts import ImageFacts
+from anomalib_synth.building.image_survey import distinct, make_thumbnail
 from anomalib_synth.building.learned import write_learned
-from anomalib_synth.building.look import Look
-from anomalib_synth.building.looking import distinct, make_thumbnail
 from anomalib_synth.building.oddities import group_near_copies
 from anomalib_synth.defects import list_defects
 from anomalib_synth.engines.convert import name_copies, name_png
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from anomalib_synth.building.looking import Looks
+    from anomalib_synth.building.image_survey import ImageSurvey
     from anomalib_synth.building.splitting import Split
     from anomalib_synth.defects import RealDefect
 
@@ -41,7 +41,7 @@ PARTS = ("train", "validation", "calibration")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folders:
+class DataFolders:
     """Where the images of a build are.
 
     Args:
@@ -78,7 +78,7 @@ class Folders:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Real:
+class RealDefectFiles:
     """The real defects of a build.
 
     Args:
@@ -92,7 +92,7 @@ class Real:
     odd: list[str]
 
 
-def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> Real:
+def list_real_defects(defects: Path, marks: Path | None, normals: ImageSurvey) -> RealDefectFiles:
     """Return the real defects by content, and what is odd about them.
 
     Raises:
@@ -124,7 +124,7 @@ def list_real_defects(defects: Path, marks: Path | None, normals: Looks) -> Real
     copies, near = len(listed) - len(found), len(found) - len(groups)
     odd = [f"{copies} real defects are copies of others and count once."] if copies else []
     odd += [f"{near} real defects are nearly the same as others; they train or judge together."] if near else []
-    return Real(defects=found, groups=groups, odd=odd)
+    return RealDefectFiles(defects=found, groups=groups, odd=odd)
 
 
 def _read(path: Path, reader: ImageReader) -> np.ndarray:
@@ -142,14 +142,14 @@ def _read(path: Path, reader: ImageReader) -> np.ndarray:
 
 
 def lay_out(
-    looks: Looks,
+    looks: ImageSurvey,
     split: Split,
     root: Path,
     *,
     learned: Sequence[RealDefect] = (),
     judged: Sequence[RealDefect] = (),
     marks: Path | None = None,
-) -> Folders:
+) -> DataFolders:
     """Fill the folders of a build; what is there and right stays, what does not belong is taken away.
 
     A file that anomalib reads as it is becomes a second name of the same file, or a copy where the disk does not allow
@@ -175,7 +175,7 @@ def lay_out(
     files = [defect.image for defect in learned]
     if any(find_difference(path) for path in files):
         files, marks = write_learned(learned, root / "learned", _reader_of(files, looks.white_point)), None
-    return Folders(root=root, learned=files, marks=marks, judged=len(judged))
+    return DataFolders(root=root, learned=files, marks=marks, judged=len(judged))
 
 
 def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
@@ -183,7 +183,7 @@ def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
     return ImageReader(None, white_point if str(white_point) else find_white_point(files))
 
 
-def _converted(looks: Sequence[Look]) -> set[str]:
+def _converted(looks: Sequence[ImageFacts]) -> set[str]:
     return {look.name for look in looks if look.difference}
 
 

@@ -25,7 +25,7 @@ _GRACE = 3.0  # seconds a process that is asked to stop gets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class IsolatedTask:
     """A task.
 
     Args:
@@ -40,38 +40,38 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialEvent:
+class TaskEvent:
     """What happened to a task.
 
     Args:
         kind: ``"started"``, ``"done"`` or ``"failed"``.
-        trial: The task.
+        task: The task.
         row: What the function returned, when it is done.
         error: Why it failed.
     """
 
     kind: Literal["started", "done", "failed"]
-    trial: Trial
+    task: IsolatedTask
     row: dict[str, Any] | None = None
     error: str = ""
 
 
-def run_trials(
+def run_isolated(
     function: Run,
-    trials: Sequence[Trial],
+    tasks: Sequence[IsolatedTask],
     *,
     workers: int,
     engine: Literal["local", "ray"] = "local",
     devices: Sequence[int] = (0,),
-) -> Generator[TrialEvent, None, None]:
+) -> Generator[TaskEvent, None, None]:
     """Run a function on every task and yield what happens, in the order it happens.
 
-    Every task has a process of its own. One that raises or dies is reported, and the rest go on. Closing the iterator
-    ends the tasks that run.
+    Every task has a process of its own. One that raises or dies is reported, and the rest go on. One whose machine dies
+    (Ray) is started again on another, with an event. Closing the iterator ends the tasks that run.
 
     Args:
         function: Takes a payload and returns a row; importable by its name. It sees one GPU only, as number 0.
-        trials: The tasks, started in this order.
+        tasks: The tasks, started in this order.
         workers: Tasks that run at the same time.
         engine: ``"local"``: processes of this machine. ``"ray"``: tasks of one CPU, and of one GPU where the cluster
             has some, on the cluster that ``RAY_ADDRESS`` names, else on a local one.
@@ -81,8 +81,8 @@ def run_trials(
         ValueError: If Ray is not installed, or its cluster is out of reach.
     """
     if engine == "ray":
-        return _run_on_ray(function, trials, workers=workers)
-    return _run_locally(function, trials, workers=workers, devices=devices)
+        return _run_on_ray(function, tasks, workers=workers)
+    return _run_locally(function, tasks, workers=workers, devices=devices)
 
 
 def log_name(name: str, digest: str) -> str:
@@ -96,27 +96,27 @@ def log_name(name: str, digest: str) -> str:
 
 
 def _run_locally(
-    function: Run, trials: Sequence[Trial], *, workers: int, devices: Sequence[int]
-) -> Generator[TrialEvent, None, None]:
+    function: Run, tasks: Sequence[IsolatedTask], *, workers: int, devices: Sequence[int]
+) -> Generator[TaskEvent, None, None]:
     context = multiprocessing.get_context("spawn")  # fork is unsafe once torch's threads run
-    waiting = list(reversed(trials))
+    waiting = list(reversed(tasks))
     free = list(reversed(range(workers)))
-    running: dict[Connection, tuple[Trial, Any, int]] = {}
+    running: dict[Connection, tuple[IsolatedTask, Any, int]] = {}
     try:
         while waiting or running:
             while waiting and free:
-                trial, slot = waiting.pop(), free.pop()
+                task, slot = waiting.pop(), free.pop()
                 receiver, sender = context.Pipe(duplex=False)
-                place = (str(trial.log), devices[slot % len(devices)])
-                process = context.Process(target=_work, args=(function, trial.payload, *place, sender))
+                place = (str(task.log), devices[slot % len(devices)])
+                process = context.Process(target=_work, args=(function, task.payload, *place, sender))
                 process.start()
                 sender.close()  # the child's copy is the last one: its death ends the pipe
-                running[receiver] = (trial, process, slot)
-                yield TrialEvent(kind="started", trial=trial)
+                running[receiver] = (task, process, slot)
+                yield TaskEvent(kind="started", task=task)
             for receiver in [each for each in wait(list(running)) if isinstance(each, Connection)]:
-                trial, process, slot = running.pop(receiver)
+                task, process, slot = running.pop(receiver)
                 free.append(slot)
-                yield _receive(receiver, trial, process)
+                yield _receive(receiver, task, process)
     finally:
         for _, process, _ in running.values():
             process.terminate()
@@ -127,7 +127,7 @@ def _run_locally(
                 process.join()
 
 
-def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
+def _receive(receiver: Connection, task: IsolatedTask, process: Any) -> TaskEvent:
     """Return what a process sent, or how it ended without sending."""
     try:
         ok, answer = receiver.recv()
@@ -145,8 +145,8 @@ def _receive(receiver: Connection, trial: Trial, process: Any) -> TrialEvent:
             '`if __name__ == "__main__":`.'
         )
     if ok:
-        return TrialEvent(kind="done", trial=trial, row=answer)
-    return TrialEvent(kind="failed", trial=trial, error=answer)
+        return TaskEvent(kind="done", task=task, row=answer)
+    return TaskEvent(kind="failed", task=task, error=answer)
 
 
 def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender: Connection) -> None:
@@ -203,31 +203,34 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run_on_ray(function: Run, trials: Sequence[Trial], *, workers: int) -> Generator[TrialEvent, None, None]:
+def _run_on_ray(function: Run, tasks: Sequence[IsolatedTask], *, workers: int) -> Generator[TaskEvent, None, None]:
     from anomalib_synth.engines.ray_engine import connect, import_ray  # not above: each fresh process would load torch
 
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
         connect(ray, workers)
-    waiting = list(reversed(trials))
-    running: dict[Any, Trial] = {}
+    waiting = list(reversed(tasks))
+    running: dict[Any, IsolatedTask] = {}
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=0)(_work_on_ray)  # fresh process each
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=0)(_work_on_ray)  # fresh process each
         while waiting or running:
             while waiting and len(running) < workers:
-                trial = waiting.pop()
-                running[task.remote(function, trial.payload, str(Path(trial.log).absolute()), str(Path.cwd()))] = trial
-                yield TrialEvent(kind="started", trial=trial)
+                task = waiting.pop()
+                running[remote.remote(function, task.payload, str(Path(task.log).absolute()), str(Path.cwd()))] = task
+                yield TaskEvent(kind="started", task=task)
             (reference, *_), _ = ray.wait(list(running), num_returns=1)
-            trial = running.pop(reference)
+            task = running.pop(reference)
             try:
                 ok, answer = ray.get(reference)
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):  # the machine, not the task
+                waiting.append(task)
+                continue
             except ray.exceptions.RayError as error:
                 ok, answer = False, f"Its Ray worker died: {' '.join(str(error).split())[:300]}"
             kind: Literal["done", "failed"] = "done" if ok else "failed"
-            yield TrialEvent(kind=kind, trial=trial, row=answer if ok else None, error="" if ok else answer)
+            yield TaskEvent(kind=kind, task=task, row=answer if ok else None, error="" if ok else answer)
     finally:
         for reference in running:
             ray.cancel(reference, force=True)

@@ -43,7 +43,7 @@ def find_store(out: Path, settings: dict[str, Any], *, resume: bool) -> SampleSt
 
 
 @contextmanager
-def claim(out: Path, store: SampleStore | None) -> Iterator[None]:
+def lock_store(out: Path, store: SampleStore | None) -> Iterator[None]:
     """Be the only run that writes to a store, or that makes one; clear away what a killed one left half-written.
 
     Args:

@@ -14,7 +14,7 @@ from PIL import Image
 from anomalib_synth.defects.labelme import UNMARKED, says_good
 from anomalib_synth.images import find_implausible
 from anomalib_synth.store.logs import NotJSON, parse_line
-from anomalib_synth.store.rules import TEXT, Form, Rule, is_number, is_text
+from anomalib_synth.store.rules import TEXT, FieldRule, RecordSchema, is_number, is_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,28 +23,28 @@ _VERSION = "5.5.0"  # of LabelMe's format
 _OWN_FIELDS = {UNMARKED, "version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"}
 _MAX_BOXES = 253
 _MAX_TYPE = 80
-_POINTS = Rule(
+_POINTS = FieldRule(
     "a list of [x, y]",
     lambda value: (
         type(value) is list
         and all(type(p) is list and len(p) == 2 and is_number(p[0]) and is_number(p[1]) for p in value)
     ),
 )
-_SHAPE = Form(
+_SHAPE = RecordSchema(
     name="a shape",
     rules={"label": TEXT, "points": _POINTS, "shape_type": TEXT},
     optional=frozenset({"shape_type"}),  # older versions leave it out for polygons
     open_ended=True,
 )
-_DOCUMENT = Form(
+_DOCUMENT = RecordSchema(
     name="a LabelMe file",
     rules={
-        "shapes": Rule(
+        "shapes": FieldRule(
             "a list of shapes", lambda value: type(value) is list and not any(map(_SHAPE.find_fault, value))
         ),
-        "flags": Rule("an object or null", lambda value: value is None or type(value) is dict),
-        "imageHeight": Rule("a number or null", lambda value: value is None or is_number(value)),
-        "imageWidth": Rule("a number or null", lambda value: value is None or is_number(value)),
+        "flags": FieldRule("an object or null", lambda value: value is None or type(value) is dict),
+        "imageHeight": FieldRule("a number or null", lambda value: value is None or is_number(value)),
+        "imageWidth": FieldRule("a number or null", lambda value: value is None or is_number(value)),
     },
     optional=frozenset({"flags", "imageHeight", "imageWidth"}),
     open_ended=True,
@@ -52,7 +52,7 @@ _DOCUMENT = Form(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Marks:
+class ImageMarks:
     """The marks of one image.
 
     Args:
@@ -155,7 +155,7 @@ def read_document(data: bytes | None, size: tuple[int, int] | None) -> dict[str,
     return found
 
 
-def encode_document(marks: Marks, *, file: Path, image: Path, folder_type: str) -> bytes | None:
+def encode_document(marks: ImageMarks, *, file: Path, image: Path, folder_type: str) -> bytes | None:
     """Return the bytes of the LabelMe file, None where none is needed: nothing is said that the mask does not say.
 
     Args:
@@ -187,7 +187,7 @@ def encode_document(marks: Marks, *, file: Path, image: Path, folder_type: str) 
     return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def encode_mask(marks: Marks) -> bytes | None:
+def encode_mask(marks: ImageMarks) -> bytes | None:
     """Return the PNG of the mask, 0 and 255; None where it marks nothing."""
     if not marks.mask.any():
         return None

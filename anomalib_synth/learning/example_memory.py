@@ -30,7 +30,7 @@ _FORMAT = 1
 _RESIDUALS = 1024 * 2**20  # bytes of residuals in memory
 
 
-class Memory:
+class ExampleMemory:
     """Examples of a detector, with features that were computed once.
 
     Args:

@@ -19,11 +19,11 @@ from anomalib_synth.host.thresholds import (
     write_thresholds,
 )
 from anomalib_synth.images import check_host_agrees, digest_images, list_images
-from anomalib_synth.learning.changes import Changes, Reading
-from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_materials
-from anomalib_synth.learning.memory import Memory
+from anomalib_synth.learning.changes import DetectorScores, LearningChanges
+from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_teaching_data
+from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.scoring import score_examples
-from anomalib_synth.learning.training import Lesson, train_heads
+from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ _DEFAULT_RATE = 0.05
 _LEARNING_RATE = 0.0005  # a quarter of that of the first training
 
 
-class Pupil:
+class TaughtDetector:
     """A detector of a folder, at its current version.
 
     Args:
@@ -64,7 +64,7 @@ class Pupil:
             raise ValueError(msg)
         module.load_state_dict(self._checkpoint["state_dict"])
         self._module = module.to(choose_device(accelerator)).eval()
-        self._memory = Memory(folder.memory, module)
+        self._memory = ExampleMemory(folder.memory, module)
         self._halves: tuple[list[Example], list[Example]] = ([], [])
         self._missed: list[RealDefect] = []
         self._false_alarms: list[Path] = []
@@ -87,16 +87,16 @@ class Pupil:
 
     def collect(self, normals: Path | None, progress: Progress) -> None:
         """Fill the memory, the first time."""
-        self._materials = find_materials(self._folder.config, self._module, normals)
-        task = progress.add_task("Looking at what it was taught from", total=count_work(self._materials))
+        self._teaching = find_teaching_data(self._folder.config, self._module, normals)
+        task = progress.add_task("Looking at what it was taught from", total=count_work(self._teaching))
         there = {example.name for example in self._memory.of("good")}
-        if not self._memory.is_complete or not there.issuperset(map(str, self._materials.good)):
+        if not self._memory.is_complete or not there.issuperset(map(str, self._teaching.good)):
             collect(
-                self._memory, self._module, self._materials, seed=self._seed,
+                self._memory, self._module, self._teaching, seed=self._seed,
                 advance=lambda count: progress.advance(task, count),
             )  # fmt: skip
         progress.update(task, visible=False)
-        good = set(map(str, self._materials.good))  # of another call's `normals`, nothing is measured on
+        good = set(map(str, self._teaching.good))  # of another call's `normals`, nothing is measured on
         self._memory.forget("good", {each.key for each in self._memory.of("good") if each.name not in good})
         self._memory.forget("probe", {each.key for each in self._memory.of("probe") if each.drawn_on not in good})
         self._split()
@@ -166,7 +166,7 @@ class Pupil:
             raise ValueError(msg)
         return wanted
 
-    def learn(self, new: Sequence[Example], *, rate: float, steps: int, progress: Progress) -> Changes:
+    def learn(self, new: Sequence[Example], *, rate: float, steps: int, progress: Progress) -> LearningChanges:
         """Train the heads, set the threshold, and compare."""
         network, memory = self._module.model, self._memory
         defects = [*memory.of("trained_defect"), *self._together("defect", new)]
@@ -177,12 +177,14 @@ class Pupil:
         def scores() -> list[Any]:
             return score_examples(network, memory, examples, advance=lambda count: progress.advance(task, count))
 
-        before = Reading(threshold=read_image_threshold(self._checkpoint), scores=scores())
+        before = DetectorScores(threshold=read_image_threshold(self._checkpoint), scores=scores())
         reference = ReferenceNormals(network, memory.features, memory.normals())
         looks_from = 0.0 if bool(network.has_heads) else 0.4
-        lesson = Lesson(steps=steps, learning_rate=_LEARNING_RATE, seed=self._seed, looks_from=looks_from)
+        settings = HeadTrainingSettings(
+            steps=steps, learning_rate=_LEARNING_RATE, seed=self._seed, looks_from=looks_from
+        )
         train_heads(
-            network, memory, reference, lesson,
+            network, memory, reference, settings,
             defects=defects, false_alarms=alarms, advance=lambda: progress.advance(task),
         )  # fmt: skip
         found = scores()
@@ -200,11 +202,11 @@ class Pupil:
             name: value.detach().cpu().clone() for name, value in self._module.state_dict().items()
         }
         write_thresholds(self._checkpoint, image=levels["image"], pixel=levels["pixel"])
-        after = Reading(threshold=levels["image"].threshold, scores=found)
+        after = DetectorScores(threshold=levels["image"].threshold, scores=found)
         new_keys = frozenset(example.key for example in new)
-        return Changes(examples=examples, before=before, after=after, new=new_keys, rate=rate)
+        return LearningChanges(examples=examples, before=before, after=after, new=new_keys, rate=rate)
 
-    def save(self, changes: Changes) -> Version:
+    def save(self, changes: LearningChanges) -> Version:
         """Write the new version."""
         remember_learned(self._checkpoint, self._digests)
         own = {
@@ -248,7 +250,7 @@ class Pupil:
             names = ", ".join(both[:3])
             msg = f"`missed` and `false_alarms` must not hold the same image, got {names}. Leave it in one of them."
             raise ValueError(msg)
-        known = self._materials.known
+        known = self._teaching.known
         shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in known]
         if shown:
             msg = (
@@ -256,5 +258,5 @@ class Pupil:
                 f"{', '.join(shown[:3])}. Take them out of one of the two."
             )
             raise ValueError(msg)
-        check_not_held_out(self._materials.datamodule, missed, "missed", splits=("val", "test"))
-        check_not_held_out(self._materials.datamodule, self._false_alarms, "false_alarms", splits=("test",))
+        check_not_held_out(self._teaching.datamodule, missed, "missed", splits=("val", "test"))
+        check_not_held_out(self._teaching.datamodule, self._false_alarms, "false_alarms", splits=("test",))

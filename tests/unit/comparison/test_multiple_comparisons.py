@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from anomalib_synth.comparison.family import adjust_p_values, bonferroni_interval, correct, estimate_gains
+from anomalib_synth.comparison.multiple_comparisons import adjust_p_values, bonferroni_interval, correct, estimate_gains
 from anomalib_synth.comparison.paired import bootstrap_mean, describe_interval, judge
 
 

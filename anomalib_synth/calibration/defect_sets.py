@@ -26,7 +26,7 @@ _DRAW_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class DefectSet:
     """One family at one strength.
 
     Args:
@@ -67,7 +67,7 @@ class KeptImages:
         return image
 
 
-def split_normals(normals: Sequence[Normal], seed: int) -> tuple[list[Normal], list[Normal]]:
+def halve_normals(normals: Sequence[Normal], seed: int) -> tuple[list[Normal], list[Normal]]:
     """Split normals into those that choose the threshold and those it is measured on.
 
     The halves depend on the seed and on the contents, not on names or order; an odd one is for measuring.
@@ -76,13 +76,13 @@ def split_normals(normals: Sequence[Normal], seed: int) -> tuple[list[Normal], l
     return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
 
 
-def plan_cells(generator: AnomalyGenerator, strengths: Sequence[float], per_cell: int) -> list[Cell]:
+def plan_defect_sets(generator: AnomalyGenerator, strengths: Sequence[float], per_cell: int) -> list[DefectSet]:
     """Return what is drawn: every family of a RuleBasedGenerator at every strength, else one kind, as much in sum."""
     if not isinstance(generator, RuleBasedGenerator):
         name = type(generator).__name__
-        return [Cell(family=name, strength=None, generator=generator, count=per_cell * len(strengths))]
+        return [DefectSet(family=name, strength=None, generator=generator, count=per_cell * len(strengths))]
     return [
-        Cell(
+        DefectSet(
             family=family,
             strength=strength,
             generator=generator.replace(families={family: 1.0}, strength=(strength, strength)),
@@ -93,24 +93,24 @@ def plan_cells(generator: AnomalyGenerator, strengths: Sequence[float], per_cell
     ]
 
 
-def draw_cell(
-    cell: Cell, normals: Sequence[Normal], read: KeptImages, *, seed: int
+def draw_defect_set(
+    defect_set: DefectSet, normals: Sequence[Normal], read: KeptImages, *, seed: int
 ) -> Iterator[tuple[Row, Item | None]]:
-    """Draw the defects of a cell, each on a held-out normal; a draw that fails the checks has a row and no image.
+    """Draw the defects of a set, each on a held-out normal; a draw that fails the checks has a row and no image.
 
-    Seed and normal of a defect depend on the family and the repeat, not on the strength: the cells of a family show the
-    same defects on the same normals, fainter and stronger. Families start at different normals, so that one odd normal
-    does not shift them all.
+    Seed and normal of a defect depend on the family and the repeat, not on the strength: the sets of a family show
+    the same defects on the same normals, fainter and stronger. Families start at different normals, so that one odd
+    normal does not shift them all.
 
     Raises:
         ValueError: If the generator gives a sample of another image than the one it was asked to draw on.
     """
     turns: Counter[str] = Counter()
     drawn = []
-    start = hash64(seed, "start", cell.family)
-    for n in range(cell.count):
+    start = hash64(seed, "start", defect_set.family)
+    for n in range(defect_set.count):
         normal = normals[(start + n) % len(normals)]
-        drawn.append((normal, hash64(seed, "defect", cell.family, normal.content, turns[normal.content])))
+        drawn.append((normal, hash64(seed, "defect", defect_set.family, normal.content, turns[normal.content])))
         turns[normal.content] += 1
     read_all = ((normal, defect_seed, read(normal.path)) for normal, defect_seed in drawn)
     for _, same_size in groupby(read_all, key=lambda entry: entry[2].shape):
@@ -118,29 +118,30 @@ def draw_cell(
         for entry in same_size:
             group.append(entry)
             if len(group) == _DRAW_AT_ONCE:
-                yield from _draw(cell, group)
+                yield from _draw(defect_set, group)
                 group = []
         if group:
-            yield from _draw(cell, group)
+            yield from _draw(defect_set, group)
 
 
-def _draw(cell: Cell, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
+def _draw(defect_set: DefectSet, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
     images = torch.stack([image for _, _, image in group])
-    sample = cell.generator(images, seeds=[seed for _, seed, _ in group])
+    sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group])
     for n, (normal, _, image) in enumerate(group):
         accepted = bool(sample.accepted[n])
         if accepted and not torch.equal(sample.source[n].cpu(), image):
             msg = (
-                f"`generator` {type(cell.generator).__name__} gave a sample of another image than the held-out normal "
-                f"{str(normal.path)!r}, which could be a training image. Use one that draws on the image it is given."
+                f"`generator` {type(defect_set.generator).__name__} gave a sample of another image than the held-out "
+                f"normal {str(normal.path)!r}, which could be a training image. Use one that draws on the image it is "
+                "given."
             )
             raise ValueError(msg)
         measured = sample.provenance[n].measured
         row = Row(
             role="synthetic",
             path=str(normal.path),
-            family=cell.family,
-            strength=cell.strength,
+            family=defect_set.family,
+            strength=defect_set.strength,
             visibility=measured.get("visibility", math.nan),
             area=float(sample.mask[n].mean()) if accepted else math.nan,
             visible=accepted,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomalib_synth.calibration.cells import KeptImages, draw_cell, plan_cells, split_normals
+from anomalib_synth.calibration.defect_sets import KeptImages, draw_defect_set, halve_normals, plan_defect_sets
 from anomalib_synth.generators import MixtureGenerator, RuleBasedGenerator
 from anomalib_synth.images import Normal
 from tests.conftest import save_images
@@ -26,23 +26,23 @@ def normals(tmp_path_factory: pytest.TempPathFactory) -> list[Normal]:
 
 
 def draw_all(cell, normals, seed=0) -> list:
-    return list(draw_cell(cell, normals, KeptImages("normals", keep_bytes=2**20), seed=seed))
+    return list(draw_defect_set(cell, normals, KeptImages("normals", keep_bytes=2**20), seed=seed))
 
 
 def test_halves_are_disjoint_and_the_same_when_files_are_renamed() -> None:
     normals = [Normal(path=Path(f"{n}.png"), name="", content=str(n)) for n in range(21)]
     renamed = [Normal(path=Path(f"x{20 - n}.png"), name="", content=str(n)) for n in reversed(range(21))]
-    choose, measure = split_normals(normals, 3)
+    choose, measure = halve_normals(normals, 3)
     assert (len(choose), len(measure)) == (10, 11)
     assert not {n.content for n in choose} & {n.content for n in measure}
-    assert [n.content for n in split_normals(renamed, 3)[0]] == [n.content for n in choose]
-    assert split_normals(normals, 4)[0] != choose
+    assert [n.content for n in halve_normals(renamed, 3)[0]] == [n.content for n in choose]
+    assert halve_normals(normals, 4)[0] != choose
 
 
 def test_every_family_is_drawn_at_every_strength_when_rule_based(normals) -> None:
     generator = RuleBasedGenerator(["scratch", "stain"], foreground=None)
     generator.prepare(render_normals(2, 3, 64, 64, seed=5))
-    cells = plan_cells(generator, [0.3, 0.9], 6)
+    cells = plan_defect_sets(generator, [0.3, 0.9], 6)
     assert [(cell.family, cell.strength, cell.count) for cell in cells] == [
         ("scratch", 0.3, 6), ("scratch", 0.9, 6), ("stain", 0.3, 6), ("stain", 0.9, 6)
     ]  # fmt: skip
@@ -55,13 +55,13 @@ def test_every_family_is_drawn_at_every_strength_when_rule_based(normals) -> Non
 
 
 def test_one_kind_is_drawn_as_often_as_a_family_when_the_generator_has_no_strengths() -> None:
-    (cell,) = plan_cells(MixtureGenerator([RuleBasedGenerator(["scratch"])]), [0.3, 0.9], 6)
+    (cell,) = plan_defect_sets(MixtureGenerator([RuleBasedGenerator(["scratch"])]), [0.3, 0.9], 6)
     assert (cell.family, cell.strength, cell.count) == ("MixtureGenerator", None, 12)
 
 
 def test_defects_are_the_same_when_only_the_strength_differs(normals) -> None:
     generator = RuleBasedGenerator(["cutout"], foreground=None)
-    faint, strong = (draw_all(cell, normals) for cell in plan_cells(generator, [0.6, 1.0], 7))
+    faint, strong = (draw_all(cell, normals) for cell in plan_defect_sets(generator, [0.6, 1.0], 7))
     both = [(a, b) for (_, a), (_, b) in zip(faint, strong, strict=True) if a is not None and b is not None]
     assert len(both) >= 4
     shared = [bool((a.mask * b.mask).sum() >= 0.8 * a.mask.sum()) for a, b in both]
@@ -69,7 +69,7 @@ def test_defects_are_the_same_when_only_the_strength_differs(normals) -> None:
 
 
 def test_repeats_differ_and_seeds_replay_when_there_are_fewer_normals_than_draws(normals) -> None:
-    (cell,) = plan_cells(RuleBasedGenerator(["scratch"], foreground=None), [1.0], 10)
+    (cell,) = plan_defect_sets(RuleBasedGenerator(["scratch"], foreground=None), [1.0], 10)
     first, again, other = draw_all(cell, normals), draw_all(cell, normals), draw_all(cell, normals, seed=1)
     assert len(first) == 10
     paths = [row.path for row, _ in first]
@@ -85,18 +85,18 @@ def test_repeats_differ_and_seeds_replay_when_there_are_fewer_normals_than_draws
 
 def test_families_start_at_different_normals(normals) -> None:
     names = ["scratch", "cutout", "stain", "hole", "dent"]
-    cells = plan_cells(RuleBasedGenerator(names, foreground=None), [1.0], 1)
+    cells = plan_defect_sets(RuleBasedGenerator(names, foreground=None), [1.0], 1)
     assert len({draw_all(cell, normals)[0][0].path for cell in cells}) > 1
 
 
 def test_rows_say_what_was_not_visible_when_the_checks_reject(normals) -> None:
-    (cell,) = plan_cells(RuleBasedGenerator(["scratch"], foreground=None), [0.001], 4)
+    (cell,) = plan_defect_sets(RuleBasedGenerator(["scratch"], foreground=None), [0.001], 4)
     rows = draw_all(cell, normals)
     assert [(row.visible, item) for row, item in rows] == [(False, None)] * 4
 
 
 def test_rows_carry_what_the_checks_measured(normals) -> None:
-    (cell,) = plan_cells(RuleBasedGenerator(["cutout"], foreground=None), [1.0], 4)
+    (cell,) = plan_defect_sets(RuleBasedGenerator(["cutout"], foreground=None), [1.0], 4)
     for row, item in draw_all(cell, normals):
         assert row.visible
         assert row.visibility >= 1
@@ -105,7 +105,7 @@ def test_rows_carry_what_the_checks_measured(normals) -> None:
 
 def test_sample_of_another_image_is_refused(normals) -> None:
     generator = RuleBasedGenerator(["cutout"], foreground=None)
-    (cell,) = plan_cells(MixtureGenerator([generator]), [1.0], 1)
+    (cell,) = plan_defect_sets(MixtureGenerator([generator]), [1.0], 1)
     original = type(cell.generator).__call__
 
     class Stored(MixtureGenerator):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Look:
+class ImageFacts:
     """What one image is.
 
     Args:

@@ -1,4 +1,4 @@
-"""The parts of a pipeline of diffusers: only classes of diffusers and transformers, each loaded whole or refused."""
+"""Components of a pipeline of diffusers: only classes of diffusers and transformers, each loaded whole or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     index = read_config(folder / INDEX, what="pipeline", remedy=_REMEDY)
     for name in index:
         if not name.isidentifier():  # it becomes part of a path
-            msg = f"{str(folder / INDEX)!r} of the pipeline must name its parts by a word, got {name!r}. {_REMEDY}"
+            msg = f"{str(folder / INDEX)!r} of the pipeline must name its components by a word, got {name!r}. {_REMEDY}"
             raise ValueError(msg)
     return index
 
@@ -81,7 +81,7 @@ def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipe
 
 
 def load_models(folder: Path, index: Mapping[str, Any], *, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the networks of a pipeline by the name of their part; tokenizers and schedulers are only checked.
+    """Return the networks of a pipeline by the name of their component; tokenizers and schedulers are only checked.
 
     ``from_pretrained`` of both libraries fills what a file lacks with random numbers and says so in a log; what it can
     tell about missing keys (``output_loading_info``) is asked of every network here.
@@ -92,25 +92,27 @@ def load_models(folder: Path, index: Mapping[str, Any], *, dtype: torch.dtype) -
         dtype: Of the weights.
 
     Raises:
-        ValueError: If a part is of a foreign class, is missing, or does not hold its whole network.
+        ValueError: If a component is of a foreign class, is missing, or does not hold its whole network.
     """
-    parts = {name: _find_part(folder, name, entry) for name, entry in index.items() if _is_part(name, entry)}
+    components = {
+        name: _find_component(folder, name, entry) for name, entry in index.items() if _is_component(name, entry)
+    }
     models = {}
-    for name, cls in parts.items():
+    for name, cls in components.items():
         check_files(folder / name, what="pipeline", remedy=_REMEDY)
         if issubclass(cls, torch.nn.Module):
             models[name] = load_network(name, folder / name, cls, dtype, remedy=_REMEDY)
     return models
 
 
-def check_tokenizers(parts: Mapping[str, Any], folder: Path) -> None:
+def check_tokenizers(components: Mapping[str, Any], folder: Path) -> None:
     """Refuse a tokenizer whose tokens its text encoder has no row for.
 
     Raises:
         ValueError: Naming both.
     """
-    for name, tokenizer in parts.items():
-        encoder = parts.get(name.replace("tokenizer", "text_encoder"))
+    for name, tokenizer in components.items():
+        encoder = components.get(name.replace("tokenizer", "text_encoder"))
         if not name.startswith("tokenizer") or tokenizer is None or encoder is None:
             continue
         tokens, rows = len(tokenizer), getattr(encoder.config, "vocab_size", None)
@@ -122,12 +124,12 @@ def check_tokenizers(parts: Mapping[str, Any], folder: Path) -> None:
             raise ValueError(msg)
 
 
-def _is_part(name: str, entry: Any) -> bool:
+def _is_component(name: str, entry: Any) -> bool:
     return not name.startswith("_") and name not in _LEFT_OUT and isinstance(entry, list) and entry != [None, None]
 
 
-def _find_part(folder: Path, name: str, entry: list[Any]) -> type:
-    """Return the class of a part, which must be one that diffusers or transformers export."""
+def _find_component(folder: Path, name: str, entry: list[Any]) -> type:
+    """Return the class of a component, which must be one that diffusers or transformers export."""
     import diffusers
     import transformers
 
@@ -154,7 +156,7 @@ def _find_part(folder: Path, name: str, entry: list[Any]) -> type:
         )
         raise ValueError(msg)
     if not (folder / name).is_dir():
-        msg = f"The pipeline {str(folder)!r} must hold its part `{name}`, got no folder of that name. {_REMEDY}"
+        msg = f"The pipeline {str(folder)!r} must hold its component `{name}`, got no folder of that name. {_REMEDY}"
         raise ValueError(msg)
     return found
 

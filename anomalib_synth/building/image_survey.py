@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from anomalib_synth.building.look import Look
+from anomalib_synth.building.image_facts import ImageFacts
 from anomalib_synth.building.oddities import THUMBNAIL, Oddity, find_oddities
 from anomalib_synth.images import (
     ImageReader,
@@ -33,7 +33,7 @@ _THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
+class ImageSurvey:
     """What was seen in a folder.
 
     Args:
@@ -45,8 +45,8 @@ class Looks:
         note: What else lies in the folder and is not read.
     """
 
-    images: list[Look]
-    unreadable: list[Look]
+    images: list[ImageFacts]
+    unreadable: list[ImageFacts]
     oddities: list[Oddity]
     groups: list[list[str]]
     white_point: WhitePoint
@@ -59,7 +59,7 @@ def look_at(
     *,
     bit_depth: int | None = None,
     advance: Callable[[float], None] = lambda _: None,
-) -> Looks:
+) -> ImageSurvey:
     """Read every image of a folder once, and say what is odd about them.
 
     Args:
@@ -74,7 +74,7 @@ def look_at(
     listing = list_images(folder, argument)
     white = choose_white_point(bit_depth, listing.paths)
     reader = ImageReader(None, white)
-    looked: list[Look] = []
+    looked: list[ImageFacts] = []
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
         for look in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
             looked.append(look)
@@ -82,12 +82,12 @@ def look_at(
     images = [look for look in looked if not look.unreadable]
     unreadable = [look for look in looked if look.unreadable]
     groups, oddities = find_oddities(images, unreadable, white)
-    return Looks(
+    return ImageSurvey(
         images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white, note=listing.note()
     )
 
 
-def look_at_file(name: str, path: Path, *, reader: ImageReader) -> Look:
+def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:
     """Return what a file is; one that cannot be read says why."""
     try:
         data = read_bytes(path)
@@ -95,8 +95,8 @@ def look_at_file(name: str, path: Path, *, reader: ImageReader) -> Look:
         with open_image(data) as image:
             kind = f"{16 if is_deep(image, data) else 8}-bit {'grey' if _is_grey(pixels) else 'RGB'}"
     except UnreadableImageError as error:
-        return Look(name=name, path=path, unreadable=str(error))
-    return Look(
+        return ImageFacts(name=name, path=path, unreadable=str(error))
+    return ImageFacts(
         name=name,
         path=path,
         content=digest_pixels(pixels),  # as the models see it: 16 bits may differ where these do not
@@ -114,9 +114,9 @@ def make_thumbnail(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(grey, np.float32) / 255
 
 
-def distinct(images: Sequence[Look]) -> dict[str, Look]:
+def distinct(images: Sequence[ImageFacts]) -> dict[str, ImageFacts]:
     """Return one image of each content."""
-    found: dict[str, Look] = {}
+    found: dict[str, ImageFacts] = {}
     for look in images:
         found.setdefault(look.content, look)
     return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def begin_with(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionVocabulary) -> None:
+def warm_start(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionVocabulary) -> None:
     """Give models the weights of a bundle's; a word that is new to it begins as the unknown one.
 
     Args:

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from anomalib_synth.calibration.outcome import evaluate
 from anomalib_synth.calibration.real_defects import judge_real_defects
+from anomalib_synth.calibration.result import evaluate
 from anomalib_synth.calibration.scoring import Row
 from anomalib_synth.report.calibration_files import print_results, write_results
 from anomalib_synth.report.recall_plot import draw_calibration
@@ -39,13 +39,13 @@ def test_thresholds_and_shares_are_right_when_counted_by_hand() -> None:
     assert (outcome.alarms.count, outcome.alarms.of) == (2, 20)  # 18.5 and 19.5
     assert (outcome.pixel_alarms.count, outcome.pixel_alarms.of) == (2, 20)
     # scores 5..8 of the visible; 15..24; 35..44
-    assert [(cell.found.count, cell.found.of, cell.drawn) for cell in outcome.cells] == [
+    assert [(recall.found.count, recall.found.of, recall.drawn) for recall in outcome.recalls] == [
         (0, 4, 10),
         (6, 10, 10),
         (10, 10, 10),
     ]
-    assert [cell.located.count for cell in outcome.cells] == [0, 2, 10]  # score - 4 above 18
-    assert [cell.visibility for cell in outcome.cells] == [2.5, 5.0, 10.0]
+    assert [recall.located.count for recall in outcome.recalls] == [0, 2, 10]  # score - 4 above 18
+    assert [recall.visibility for recall in outcome.recalls] == [2.5, 5.0, 10.0]
     assert outcome.faintest("scratch", 0.5).strength == pytest.approx(0.25 + 0.25 * 0.5 / 0.6)
     assert outcome.faintest("scratch", 0.9).strength == pytest.approx(0.5 + 0.5 * 0.3 / 0.4)
 
@@ -61,7 +61,7 @@ def test_range_leaves_out_what_was_not_scored() -> None:
 def test_no_pixel_threshold_when_the_model_gives_no_map() -> None:
     outcome = evaluate(make_rows(maps=False), 0.1)
     assert outcome.pixel is None
-    assert outcome.cells[0].located is None
+    assert outcome.recalls[0].located is None
     assert evaluate(make_rows(), 0.1, with_pixels=False).pixel is None
 
 
@@ -70,7 +70,7 @@ def test_kind_without_strengths_has_no_faintest() -> None:
     for row in rows:
         row.strength = None
     outcome = evaluate(rows, 0.1)
-    assert len(outcome.cells) == 1
+    assert len(outcome.recalls) == 1
     assert outcome.faintest("scratch", 0.5) is None
 
 
@@ -85,7 +85,7 @@ def test_kind_without_strengths_has_no_faintest() -> None:
 )
 def test_real_defects_are_judged_when_given(scores, alike, said) -> None:
     outcome = evaluate(make_rows(), 0.1)
-    real = judge_real_defects(scores, outcome.cells, outcome.image)
+    real = judge_real_defects(scores, outcome.recalls, outcome.image)
     assert real.alike == alike
     assert said in real.message
     assert f"{sum(score > 18 for score in scores)} of {len(scores)} real defects are found" in real.message
@@ -93,7 +93,7 @@ def test_real_defects_are_judged_when_given(scores, alike, said) -> None:
 
 def test_nearest_cell_is_named_when_real_defects_score_like_it() -> None:
     outcome = evaluate(make_rows(), 0.1)
-    real = judge_real_defects([36.5, 38.5, 41.5], outcome.cells, outcome.image)
+    real = judge_real_defects([36.5, 38.5, 41.5], outcome.recalls, outcome.image)
     assert (real.nearest.family, real.nearest.strength) == ("scratch", 1.0)
     assert "Most alike: scratch at strength 1" in real.message
 
@@ -119,7 +119,7 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     assert content["false_alarms"]["count"] == 2
     assert content["guarantee"].startswith("The target of 0.1 is marginal: it holds on average")
     assert content["likely_false_alarm_rate"] == pytest.approx(0.2263, abs=1e-4)  # 19 normals, rank 18: Beta(2, 18)
-    assert len((tmp_path / "recall.csv").read_text().splitlines()) == 1 + len(outcome.cells)
+    assert len((tmp_path / "recall.csv").read_text().splitlines()) == 1 + len(outcome.recalls)
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + len(rows)
     assert (tmp_path / "recall.png").stat().st_size > 10_000
     printed = capsys.readouterr().out

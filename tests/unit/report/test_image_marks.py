@@ -12,19 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from anomalib_synth.report.marks import Marks, check_type, encode_document, encode_mask, new_shape, read_document
+from anomalib_synth.report.image_marks import (
+    ImageMarks,
+    check_type,
+    encode_document,
+    encode_mask,
+    new_shape,
+    read_document,
+)
 
 SIZE = (40, 60)
 BOX = new_shape("rectangle", [[1.0, 2.0], [10.0, 12.0]], "dent")
 
 
-def mark(document: dict | None = None, *, spot: bool = False) -> Marks:
+def mark(document: dict | None = None, *, spot: bool = False) -> ImageMarks:
     mask = np.zeros(SIZE, bool)
     mask[5:9, 5:9] = spot
-    return Marks(mask=mask, document=document or {})
+    return ImageMarks(mask=mask, document=document or {})
 
 
-def encode(marks: Marks, tmp_path) -> dict | None:
+def encode(marks: ImageMarks, tmp_path) -> dict | None:
     data = encode_document(
         marks, file=tmp_path / "out" / "x" / "a.json", image=tmp_path / "in" / "a.png", folder_type="dent"
     )
@@ -94,7 +101,7 @@ def test_type_loses_the_blanks_around_it_when_it_has_some() -> None:
 
 def test_marks_are_refused_when_nothing_could_read_them_back() -> None:
     with pytest.raises(ValueError, match="marks every pixel"):
-        Marks(mask=np.ones(SIZE, bool), document={}).check()
+        ImageMarks(mask=np.ones(SIZE, bool), document={}).check()
     with pytest.raises(ValueError, match="at most 253 boxes"):
         mark({"shapes": [BOX] * 254}).check()
     mark({"shapes": [BOX] * 253}).check()

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.comparison.paired import LEVEL, Estimate, Family, estimate_gain
+from anomalib_synth.comparison.paired import LEVEL, ComparisonFamily, Estimate, estimate_gain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def correct(estimates: Sequence[Estimate]) -> list[Estimate]:
     return [replace(estimate, family=family) for estimate, family in zip(estimates, families, strict=True)]
 
 
-def adjust_p_values(p_values: Sequence[float]) -> list[Family]:
+def adjust_p_values(p_values: Sequence[float]) -> list[ComparisonFamily]:
     """Return what Holm's procedure divides 5 % by for each p-value, and the adjusted p-values.
 
     Args:
@@ -56,14 +56,14 @@ def adjust_p_values(p_values: Sequence[float]) -> list[Family]:
         [(2, 0.06), (3, 0.003), (2, 0.06)]
     """
     count = len(p_values)
-    families = [Family(arms=count, divisor=max(count, 1)) for _ in p_values]
+    families = [ComparisonFamily(arms=count, divisor=max(count, 1)) for _ in p_values]
     order = sorted((i for i in range(count) if not math.isnan(p_values[i])), key=lambda i: p_values[i])
     adjusted, divisor = 0.0, count
     for rank, i in enumerate(order):
         if rank and adjusted <= 1 - LEVEL:  # the one before differs
             divisor = count - rank
         adjusted = max(adjusted, min(1.0, (count - rank) * p_values[i]))
-        families[i] = Family(arms=count, divisor=divisor, p_value=adjusted)
+        families[i] = ComparisonFamily(arms=count, divisor=divisor, p_value=adjusted)
     return families
 
 

@@ -7,10 +7,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from anomalib_synth.report.desk import OutdatedError
 from anomalib_synth.report.marking_edits import apply_edit
 from anomalib_synth.report.marking_outline import trace_mask
 from anomalib_synth.report.marking_states import MarkStates, State
+from anomalib_synth.report.review_session import OutdatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from anomalib_synth.report.image_marks import ImageMarks
     from anomalib_synth.report.marking_files import ImageToMark, MarkedFolder
-    from anomalib_synth.report.marks import Marks
 
 _STEPS = 200
 
@@ -36,7 +36,7 @@ class _History:
     undone: deque[tuple[State, State]] = field(default_factory=lambda: deque(maxlen=_STEPS))
 
 
-class MarkingDesk:
+class MarkingSession:
     """Shows and changes the marks of images, one change at a time.
 
     Args:
@@ -50,7 +50,7 @@ class MarkingDesk:
         folder: MarkedFolder,
         *,
         measure: Callable[[ImageToMark], tuple[int, int]],
-        outline: Callable[[ImageToMark, Marks, int | None], np.ndarray | None],
+        outline: Callable[[ImageToMark, ImageMarks, int | None], np.ndarray | None],
     ) -> None:
         self.folder = folder
         self.states = MarkStates(folder, measure)
@@ -69,7 +69,7 @@ class MarkingDesk:
             raise UnknownImageError(msg)
         return self.folder.listed[key]
 
-    def marks(self, key: str) -> Marks:
+    def marks(self, key: str) -> ImageMarks:
         """Return the marks of an image.
 
         Raises:
@@ -181,7 +181,7 @@ class MarkingDesk:
         return state
 
 
-def _show(marks: Marks, image: ImageToMark) -> dict[str, Any]:
+def _show(marks: ImageMarks, image: ImageToMark) -> dict[str, Any]:
     height, width = marks.mask.shape
     shapes = [
         {"kind": shape.get("shape_type", "polygon"), "label": shape["label"], "points": shape["points"]}

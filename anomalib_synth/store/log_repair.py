@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.store.files import append_lines, side_file, write_whole
+from anomalib_synth.store.filter_results import read_filter_results
 from anomalib_synth.store.logs import BLANK, NotJSON, parse_line
-from anomalib_synth.store.verdicts import read_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from anomalib_synth.store.rules import Form
+    from anomalib_synth.store.rules import RecordSchema
 
 _UNIQUE = ("id", "index")
 _decoder = json.JSONDecoder()
 
 
 @dataclass
-class Mended:
+class LogRepair:
     """What was done to a log.
 
     Args:
@@ -35,21 +35,21 @@ class Mended:
     said: list[str] = field(default_factory=list)
 
 
-def mend_log(path: Path, form: Form, *, unwanted: Collection[str] = ()) -> Mended:
+def repair_log(path: Path, schema: RecordSchema, *, unwanted: Collection[str] = ()) -> LogRepair:
     """Rewrite a log without its bad lines, which are appended to its side file first; nothing to do for a sound one.
 
     Args:
         path: The log.
-        form: What a row must be. Of rows with an ``index`` a second one with the same ``id`` or ``index`` is bad too.
+        schema: What a row must be. Of rows with an ``index`` a second one with the same ``id`` or ``index`` is bad too.
         unwanted: Ids of rows to take out as well.
     """
-    mended = Mended()
+    repair = LogRepair()
     if not path.is_file():
-        return mended
+        return repair
     kept: list[bytes] = []
     removed: list[bytes] = []
     seen: set[tuple[str, Any]] = set()
-    wanted_once = _UNIQUE if "index" in form.rules else ()
+    wanted_once = _UNIQUE if "index" in schema.rules else ()
     lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     blank = 0
     for number, line in enumerate(lines, 1):
@@ -57,9 +57,9 @@ def mend_log(path: Path, form: Form, *, unwanted: Collection[str] = ()) -> Mende
         if row is BLANK:
             blank += 1
             continue
-        fault = row.text if isinstance(row, NotJSON) else form.find_fault(row)
+        fault = row.text if isinstance(row, NotJSON) else schema.find_fault(row)
         if fault:
-            parts = list(_salvage(line, form))
+            parts = list(_salvage(line, schema))
             fault += f"; {len(parts)} sound rows of it are kept" if parts else ""
         else:
             parts = [(line, row)]
@@ -73,25 +73,25 @@ def mend_log(path: Path, form: Form, *, unwanted: Collection[str] = ()) -> Mende
             seen.update(keys)
             kept.append(part)
         if fault:
-            mended.said.append(f"{path.name}, line {number}, {fault}.")
+            repair.said.append(f"{path.name}, line {number}, {fault}.")
             removed += [] if line in removed else [line]
-    mended.kept, mended.removed = len(kept), len(removed)
+    repair.kept, repair.removed = len(kept), len(removed)
     if blank and any(lines):
-        mended.said.append(f"{path.name} had {blank} blank lines.")
+        repair.said.append(f"{path.name} had {blank} blank lines.")
     if removed:
         append_lines(side_file(path), b"".join(line + b"\n" for line in removed), sync=True)
     if removed or (blank and any(lines)):
         write_whole(path, b"".join(line + b"\n" for line in kept))
-        mended.said = mended.said or [f"{len(removed)} rows were taken out of {path.name}."]
-    return mended
+        repair.said = repair.said or [f"{len(removed)} rows were taken out of {path.name}."]
+    return repair
 
 
-def mend_verdicts(path: Path) -> list[str]:
-    """Keep the sound verdicts of a filter's report; the whole of a damaged one is kept beside it."""
+def repair_filter_results(path: Path) -> list[str]:
+    """Keep the sound judgements of a filter's report; the whole of a damaged one is kept beside it."""
     if not path.is_file():
         return []
     data = path.read_bytes()
-    sound, faults = read_verdicts(data)
+    sound, faults = read_filter_results(data)
     if not faults:
         return []
     aside = side_file(path)
@@ -107,22 +107,22 @@ def mend_verdicts(path: Path) -> list[str]:
         path.unlink()
     return [
         *(f"{path.name} {fault}." for fault in faults),
-        f"{path.name} keeps {len(sound)} verdicts; as it was, it is in {aside.name}. What it had left out is kept now: "
-        "run `anomalib-synth filter` again, or `look_alikes` where that chose.",
+        f"{path.name} keeps {len(sound)} judgements; as it was, it is in {aside.name}. What it had left out is kept "
+        "now: run `anomalib-synth filter` again, or `look_alikes` where that chose.",
     ]
 
 
-def _salvage(line: bytes, form: Form) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _salvage(line: bytes, schema: RecordSchema) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield the sound rows in a line that is none: a lost line's end glues a row to what comes before or after it."""
     text = line.decode("utf-8", "surrogateescape")
-    opening = f'{{"{next(iter(form.rules))}":'
+    opening = f'{{"{next(iter(schema.rules))}":'
     start = text.find(opening)
     while start >= 0:
         try:
             row, end = _decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             row, end = None, start + 1
-        if row is not None and not form.find_fault(row) and _is_utf8(part := text[start:end]):
+        if row is not None and not schema.find_fault(row) and _is_utf8(part := text[start:end]):
             yield part.encode(), row
         else:
             end = start + 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from anomalib_synth.building.looking import look_at
+from anomalib_synth.building.image_survey import look_at
 from anomalib_synth.building.oddities import find_bright, find_moved, group_near_copies
 
 

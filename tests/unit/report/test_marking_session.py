@@ -10,37 +10,37 @@ import pytest
 from PIL import Image
 
 from anomalib_synth.images import ImageReader, read_mask
-from anomalib_synth.report.desk import OutdatedError
-from anomalib_synth.report.marking_desk import MarkingDesk, UnknownImageError
 from anomalib_synth.report.marking_files import MarkedFolder
 from anomalib_synth.report.marking_pictures import MarkingPictures
+from anomalib_synth.report.marking_session import MarkingSession, UnknownImageError
+from anomalib_synth.report.review_session import OutdatedError
 from tests.unit.report.defect_images import BOX, SPOT, draw_part, make_parts
 
 
-def open_desk(images: Path, out: Path | None = None) -> MarkingDesk:
+def open_session(images: Path, out: Path | None = None) -> MarkingSession:
     folder = MarkedFolder.open(images, out)
     pictures = MarkingPictures(folder, ImageReader())
-    return MarkingDesk(folder, measure=pictures.measure, outline=pictures.outline)
+    return MarkingSession(folder, measure=pictures.measure, outline=pictures.outline)
 
 
 class Person:
     """Marks one image, and knows what the page last showed."""
 
-    def __init__(self, desk: MarkingDesk, place: int = 0) -> None:
-        self.desk = desk
-        self.image = list(desk.folder.listed.values())[place]
+    def __init__(self, session: MarkingSession, place: int = 0) -> None:
+        self.session = session
+        self.image = list(session.folder.listed.values())[place]
         self.look()
 
     def look(self) -> dict:
-        self.shown = self.desk.describe(self.image.id)
+        self.shown = self.session.describe(self.image.id)
         return self.shown
 
     def do(self, type_name: str = "dent", **edit) -> dict:
-        self.desk.edit(self.image.id, edit, seen=self.shown["version"], type_name=type_name)
+        self.session.edit(self.image.id, edit, seen=self.shown["version"], type_name=type_name)
         return self.look()
 
     def step(self, *, back: bool) -> dict:
-        (self.desk.undo if back else self.desk.redo)(self.image.id, seen=self.shown["version"])
+        (self.session.undo if back else self.session.redo)(self.image.id, seen=self.shown["version"])
         return self.look()
 
     def files(self) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ class Person:
 
 @pytest.fixture
 def person(tmp_path) -> Person:
-    return Person(open_desk(make_parts(tmp_path)))
+    return Person(open_session(make_parts(tmp_path)))
 
 
 def test_box_is_a_labelme_file_and_an_accepted_outline_a_mask_when_saved(person) -> None:
@@ -104,7 +104,7 @@ def test_everything_is_as_before_when_undone_and_as_after_when_done_again(person
 def test_no_defect_is_remembered_when_the_server_starts_again(person, tmp_path) -> None:
     assert person.do(kind="no_defect", value=True)["no_defect"]
     assert person.files() == {}
-    again = Person(open_desk(tmp_path))
+    again = Person(open_session(tmp_path))
     assert again.shown["no_defect"]
     again.do(kind="no_defect", value=False)
     assert not (tmp_path / ".no_defect.json").exists()
@@ -114,7 +114,7 @@ def test_no_defect_is_remembered_when_the_server_starts_again(person, tmp_path) 
 
 
 def test_edit_is_refused_when_somebody_else_was_faster(person, tmp_path) -> None:
-    other = Person(open_desk(tmp_path))
+    other = Person(open_session(tmp_path))
     other.do(kind="box", points=BOX)
     before = person.files()
     with pytest.raises(OutdatedError, match="Somebody else has changed this image") as refused:
@@ -133,7 +133,7 @@ def test_edit_is_refused_when_somebody_else_was_faster(person, tmp_path) -> None
 
 def test_undo_ends_where_somebody_else_came_in_between(person, tmp_path) -> None:
     person.do(kind="box", points=BOX)
-    other = Person(open_desk(tmp_path))
+    other = Person(open_session(tmp_path))
     other.do(kind="remove", shape=0, at=None)
     person.look()
     person.do(kind="box", points=[[1, 1], [20, 20]])
@@ -147,7 +147,7 @@ def test_mask_made_elsewhere_is_shown_and_comes_back_when_undone(tmp_path) -> No
     mask[10:20, 10:20] = 7
     file = tmp_path / "dent" / "a_mask.bmp"
     Image.fromarray(mask).save(file)
-    person = Person(open_desk(tmp_path))
+    person = Person(open_session(tmp_path))
     assert person.shown["mask"].startswith("M")
     old = person.files()
     person.do(kind="brush", points=[[60, 60]], radius=4, erase=False)
@@ -162,7 +162,7 @@ def test_labelme_file_made_elsewhere_keeps_what_is_not_ours_when_edited(tmp_path
     polygon = {"label": "crack", "points": [[1, 1], [9, 1], [9, 9]], "shape_type": "polygon", "group_id": 4}
     text = json.dumps({"version": "4.2.0", "shapes": [polygon], "imagePath": "a.png", "reviewer": "Ann"})
     (tmp_path / "dent" / "a.json").write_text(text)
-    person = Person(open_desk(tmp_path))
+    person = Person(open_session(tmp_path))
     assert person.shown["shapes"] == [{"kind": "polygon", "label": "crack", "points": polygon["points"]}]
     person.do(kind="brush", points=[[60, 60]], radius=4, erase=False)
     person.do(kind="box", points=BOX)
@@ -193,7 +193,7 @@ def test_problem_is_told_and_nothing_overwritten_when_a_file_is_not_of_this_imag
     else:
         file.write_bytes(data)
     before = file.read_bytes()
-    person = Person(open_desk(tmp_path))
+    person = Person(open_session(tmp_path))
     assert message in person.shown["problem"]
     with pytest.raises(ValueError, match=r"Nothing is written over it|is none|has 30 x 20 pixels|is for an image"):
         person.do(kind="box", points=BOX)
@@ -204,14 +204,14 @@ def test_two_masks_of_one_image_are_a_problem_when_found(tmp_path) -> None:
     make_parts(tmp_path)
     for suffix in (".png", ".bmp"):
         Image.fromarray(np.eye(120, 160, dtype=np.uint8)).save(tmp_path / "dent" / f"a_mask{suffix}")
-    assert "several masks" in Person(open_desk(tmp_path)).shown["problem"]
+    assert "several masks" in Person(open_session(tmp_path)).shown["problem"]
 
 
 def test_marks_are_of_the_upright_image_when_it_lies_on_its_side(tmp_path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(draw_part()).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    person = Person(open_desk(tmp_path))
+    person = Person(open_session(tmp_path))
     assert (person.shown["width"], person.shown["height"]) == (120, 160)
     person.do(kind="brush", points=[[100, 150]], radius=4, erase=False)
     assert read_mask(person.image.mask, "masks").shape == (160, 120)
@@ -225,14 +225,14 @@ def test_mask_that_could_not_be_read_back_is_not_saved_when_everything_is_painte
 
 def test_the_mask_that_was_looked_at_is_shown_when_its_file_changes_meanwhile(person) -> None:
     person.do(kind="brush", points=[[20, 20]], radius=5, erase=False)
-    desk = open_desk(person.desk.folder.images)  # which has decoded nothing yet
-    state = desk.states.look(person.image)
+    session = open_session(person.session.folder.images)  # which has decoded nothing yet
+    state = session.states.look(person.image)
     person.do(kind="brush", points=[[90, 90]], radius=5, erase=False)
-    shown = desk.states.decode(person.image, state).mask
+    shown = session.states.decode(person.image, state).mask
     assert (bool(shown[20, 20]), bool(shown[90, 90])) == (True, False)
 
 
 def test_image_is_unknown_when_it_is_not_listed(person) -> None:
     for key in ("none", "../a", ""):
         with pytest.raises(UnknownImageError):
-            person.desk.describe(key)
+            person.session.describe(key)

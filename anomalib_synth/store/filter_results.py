@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import write_whole
-from anomalib_synth.store.forms import find_verdict_fault
 from anomalib_synth.store.logs import remedy
+from anomalib_synth.store.schemas import find_judgement_fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Verdicts:
-    """The last filter's verdicts.
+class FilterResults:
+    """The last filter's judgements.
 
     Args:
         folder: Folder of the store.
@@ -40,7 +40,7 @@ class Verdicts:
         found = (self.path.stat().st_mtime_ns, self.path.stat().st_size) if self.path.is_file() else (0, 0)
         if found == self._read:
             return
-        samples, faults = read_verdicts(self.path.read_bytes()) if found != (0, 0) else ({}, [])
+        samples, faults = read_filter_results(self.path.read_bytes()) if found != (0, 0) else ({}, [])
         self.problem = f"{str(self.path)!r} is damaged: it {faults[0]}." if faults else ""
         if self.problem and strict:
             again = "Then run `anomalib-synth filter` again, or `look_alikes` where that chose."
@@ -54,25 +54,25 @@ class Verdicts:
         """Replace the file.
 
         Raises:
-            StoreError: If a verdict could not be read again, or the disk is full.
+            StoreError: If a judgement could not be read again, or the disk is full.
         """
-        for sample, verdict in samples.items():
-            if fault := find_verdict_fault(sample, verdict):
-                msg = f"A verdict for {str(self.path)!r} {fault}. Nothing was written."
+        for sample, judgement in samples.items():
+            if fault := find_judgement_fault(sample, judgement):
+                msg = f"A judgement for {str(self.path)!r} {fault}. Nothing was written."
                 raise StoreError(msg)
         content = json.dumps({"facts": facts, "samples": samples}, indent=1, ensure_ascii=False)
         write_whole(self.path, content.encode() + b"\n")
         self.refresh(strict=True)
 
 
-def read_verdicts(data: bytes) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the sound verdicts of a file by id, and what is wrong with the others."""
+def read_filter_results(data: bytes) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the sound judgements of a file by id, and what is wrong with the others."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         return {}, [f"is not JSON ({error})"]
     if type(content) is not dict or type(content.get("samples")) is not dict:
         return {}, ["is no filter's report, which is an object with `samples` by id"]
-    faults = {sample: find_verdict_fault(sample, verdict) for sample, verdict in content["samples"].items()}
-    sound = {sample: verdict for sample, verdict in content["samples"].items() if not faults[sample]}
+    faults = {sample: find_judgement_fault(sample, judgement) for sample, judgement in content["samples"].items()}
+    sound = {sample: judgement for sample, judgement in content["samples"].items() if not faults[sample]}
     return sound, [fault for fault in faults.values() if fault]

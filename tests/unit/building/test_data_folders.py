@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_synth.building.looking import look_at
-from anomalib_synth.building.materials import lay_out, list_real_defects
+from anomalib_synth.building.data_folders import lay_out, list_real_defects
+from anomalib_synth.building.image_survey import look_at
 from anomalib_synth.building.splitting import Split, split_defects
 from anomalib_synth.images import check_host_agrees, list_images
 
