@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from anomalib_synth.generators import StoredGenerator
@@ -280,12 +280,13 @@ class Fuzzer:
             (self.path / name).write_bytes(data)
 
 
-def fuzz(work: Path, edits: int, *, derandomize: bool = True) -> Counts:
-    """Try a number of edits; return what came of them."""
+def fuzz(work: Path, edits: int, *, seed_of_run: int = 0) -> Counts:
+    """Try a number of edits, others for another seed; return what came of them."""
     fuzzer = Fuzzer(work)
 
+    @seed(seed_of_run)
     @settings(
-        max_examples=edits, derandomize=derandomize, database=None, deadline=None, phases=[Phase.generate],
+        max_examples=edits, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(EDITS)
@@ -300,11 +301,12 @@ def main() -> None:
     """Fuzz and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edits", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="another one tries other edits")
     parser.add_argument("--folder", type=Path, default=None, help="where to work, as on a disk in memory")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        counts = fuzz(Path(name), options.edits)
+        counts = fuzz(Path(name), options.edits, seed_of_run=options.seed)
     for fault in counts.faults[:20]:
         print(fault)
     print(f"{counts} ({time.monotonic() - started:.0f} s)")

@@ -145,6 +145,7 @@ def kill_forks(work: Path, normals: Path, *, kills: int, num_samples: int) -> in
         check_equal(out, reference)
         shutil.rmtree(out)
         stores += 1
+        print(f"{stores} stores whole, {kills} kills left", flush=True)
     return stores
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,9 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
                 "(configs/synthesis/stored.yaml), and `anomalib-synth export` makes images and masks of it."
             )
             raise ValueError(msg)
-        images = [file for file in list_images(folder, name).paths if _is_image(file, folder, marks)]
+        listing = list_images(folder, name)
+        _say_once(listing.note(), name)
+        images = [file for file in listing.paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
         if not chosen:
             raise ValueError(describe_empty(defects, name))
@@ -162,6 +165,13 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
 def is_store(folder: Path) -> bool:
     """Return whether a folder is a store of kept samples."""
     return (folder / "store.json").is_file()
+
+
+@cache
+def _say_once(note: str, name: str) -> None:
+    """Name what is left out of a folder, which is listed several times in a run."""
+    if note:
+        _logger.warning("`%s`: %s", name, note)
 
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:

@@ -35,7 +35,7 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
     """Refuse images that anomalib would read differently, or fail on in the middle of training.
 
     All are decoded, once in a process. Of more than 8 bits those pass that it reads as they are by the white of all
-    of them: colour PNG of 16 bits that are all used.
+    of them, as colours of 16 bits that are all used.
 
     Args:
         paths: The image files.

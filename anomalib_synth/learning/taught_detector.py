@@ -122,7 +122,10 @@ class TaughtDetector:
             self._missed = list_defects([missed] if missed.is_file() else missed, marks=marks, name="missed")
         if false_alarms is not None:
             is_file = false_alarms.is_file()
-            self._false_alarms = [false_alarms] if is_file else list_images(false_alarms, "false_alarms").paths
+            listing = None if is_file else list_images(false_alarms, "false_alarms")
+            self._false_alarms = [false_alarms] if listing is None else listing.paths
+            if listing is not None and (note := listing.note()):
+                print(note)
         check_host_agrees([defect.image for defect in self._missed], "missed")
         check_host_agrees(self._false_alarms, "false_alarms")
 

@@ -210,7 +210,7 @@ def test_a_fit_that_fails_at_the_normals_leaves_an_unfitted_model(parts_root, tm
             raise OSError
         return digest_values(image)
 
-    monkeypatch.setattr(fitting, "digest_pixels", fail)
+    monkeypatch.setattr(fitting, "digest_values", fail)
     with pytest.raises(OSError):  # noqa: PT011  (made here)
         fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
     assert not model.model.is_fitted

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from anomalib.data import Folder
+import yaml
+from anomalib.data import AnomalibDataModule, Folder
 from anomalib.data.utils import read_image
 from PIL import Image
 
+from anomalib_synth.calibration.training_run import instantiate
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator, StoredGenerator
 from anomalib_synth.store import SampleStore
@@ -67,6 +69,18 @@ def test_a_model_is_shown_the_images_by_the_white_when_one_is_given(tmp_path, wh
 
 def _floats(white_point: int | str) -> dict[str, float]:
     return {} if white_point == "find" else {"floating": float(white_point)}
+
+
+@pytest.mark.parametrize(("text", "value"), [("find", "find"), ("4095", 4095.0), ("1.0", 1.0), ("null", None)])
+def test_yaml_takes_a_number_or_find_when_it_names_white(tmp_path, text, value) -> None:
+    config = f"""
+class_path: anomalib_synth.data.SyntheticDataModule
+init_args:
+  base: {{class_path: anomalib.data.Folder, init_args: {{name: part, normal_dir: {tmp_path}}}}}
+  generator: {{class_path: anomalib_synth.generators.RuleBasedGenerator}}
+  white_point: {text}
+"""
+    assert instantiate(AnomalibDataModule, "data", yaml.safe_load(config)).white_point == value
 
 
 def test_defects_stay_the_same_when_the_copies_are_there_already(tmp_path) -> None:

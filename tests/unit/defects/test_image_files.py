@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from anomalib_synth.defects import list_defect_images, list_defects
 from tests.unit.defects.annotated import SIZE, block, coco, cvat, labelme, save_image, save_mask, save_text
 
+_SAID = "`defects`: Left out 1 images of formats that are not read (1 .jp2), such as 'old.jp2'"
 _BOX = [1, 1, 5, 5]
 _GOOD = {"id": 8, "file_name": "b.png", "height": SIZE[0], "width": SIZE[1]}
 _EMPTY_IN_CVAT = '</image><image id="1" name="b.png" width="60" height="40">'
@@ -82,3 +85,11 @@ def test_images_stay_when_a_box_is_on_another_size_or_a_turned_image(tmp_path) -
     save_image(tmp_path / "a.png", orientation=6)
     save_text(tmp_path / "annotations.json", coco([{"bbox": _BOX}]))
     assert [path.name for path in list_defect_images(tmp_path)] == ["a.png"]
+
+
+def test_formats_that_are_not_read_are_named_once_when_a_folder_holds_some(tmp_path, caplog) -> None:
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "old.jp2").write_bytes(b"x")
+    for _ in range(2):
+        assert [defect.image.name for defect in list_defects(tmp_path, name="defects")] == ["a.png"]
+    assert caplog.text.count(_SAID) == 1

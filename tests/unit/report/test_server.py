@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -190,7 +191,11 @@ def test_nothing_is_complained_of_when_a_client_goes_away(store, capfd) -> None:
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals")
+def count_threads(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_process(store, sign) -> None:
     command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
@@ -203,11 +208,15 @@ def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_proce
         body = json.dumps({"ids": [store.records[0].id], "accepted": False}).encode()
         head = b"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
         with exclusive(store.path / ".decisions.lock", wait=0.0):
-            waiting = connect(address, head + b"%d\r\n\r\n" % len(body) + body)
-            ask(address, "api/samples")
+            idle = count_threads(process.pid)
+            waiting = [connect(address, head + b"%d\r\n\r\n" % len(body) + body) for _ in range(4)]
+            while count_threads(process.pid) < idle + 2:  # some wait in threads that were there
+                assert process.poll() is None
+                time.sleep(0.02)
             process.send_signal(sign)
             process.wait()
-            waiting.close()
+            for connection in waiting:
+                connection.close()
         assert process.stderr.read() == ""
     assert SampleStore.open(store.path).is_accepted(store.records[0])
 

@@ -165,8 +165,8 @@ def test_a_row_is_put_aside_when_a_text_in_it_is_no_utf8(tmp_path, name) -> None
     (path / "normals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     SampleStore.open(path).quarantine("bad.png", "the file is empty")
     lines = (path / name).read_bytes().splitlines(keepends=True)
-    place = lines[0].index(b".png")
-    bad = lines[0][:place] + b"\x82" + lines[0][place:]
+    first = lines[0][: lines[0].index(b":")]
+    bad = first + b': "\x82", ' + lines[0][1:]  # the first key twice: the sound value is the one that counts
     (path / name).write_bytes(bad + b"".join(lines[1:]))
     store = SampleStore.open(path, strict=False)
     assert any(f"{name}', line 1, is not JSON ('utf-8'" in problem for problem in store.verify())
