@@ -139,6 +139,11 @@ def print_changes(changes: LearningChanges, measured: frozenset[bytes]) -> None:
         f"False alarms on {after.of} held-out good images: {_share(before)} before, {_share(after)} after; the new "
         f"threshold is set on others, for at most {changes.rate:.1%}."
     )
+    if before.low > changes.rate:
+        console.print(
+            "Before, it alarmed for more good images than that: its threshold was too low, or not calibrated. What is "
+            "lost below may be the price of fewer false alarms; `false_alarm_rate` sets how many there may be."
+        )
     table = Table(title="Recall of drawn defects", title_justify="left", box=SIMPLE_HEAD)
     for column in ("family", "of", "before", "after", ""):
         table.add_column(column, justify="left" if column == "family" else "right")

@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from anomalib_synth.detectors.discriminative_padim.features import GridFeatures, bring_to_grid, draw_projection
-
-
-class Pyramid(nn.Module):
-    """A backbone of three maps at strides 4, 8 and 16, without weights."""
-
-    channels = [3, 3, 3]  # noqa: RUF012
-    strides = [4, 8, 16]  # noqa: RUF012
-
-    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [F.avg_pool2d(images, stride) for stride in self.strides]
+from tests.unit.detectors.discriminative_padim.pyramid import Pyramid
 
 
 def test_features_are_local_means_on_the_grid_of_stride_8() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_values
 from anomalib_synth.detectors.discriminative_padim.torch_model import DiscriminativePadimModel
 from anomalib_synth.detectors.discriminative_padim.training_features import Request, TrainingFeatures
-from tests.unit.detectors.discriminative_padim.test_parts import Pyramid
+from tests.unit.detectors.discriminative_padim.pyramid import Pyramid
 
 COUNT = 30  # normals that the Gaussians would be fitted to
 
