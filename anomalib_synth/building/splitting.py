@@ -166,9 +166,9 @@ def warn_of_few(count: int, calibration: int, rate: float) -> list[str]:
     if reachable > rate:
         needed = math.ceil(2 * least_count(rate) / 0.35)
         warnings.append(
-            f"{rate:.3g} false alarms cannot be promised with {count} good images: {calibration // 2} of them set the "
-            f"threshold, which keeps {reachable:.3g} at the least. The threshold is set for {reachable:.3g}. About "
-            f"{needed} images would do."
+            f"{100 * rate:.3g} % false alarms cannot be promised with {count} good images: {calibration // 2} of them "
+            f"set the threshold, which keeps {100 * reachable:.3g} % at the least. The threshold is set for "
+            f"{100 * reachable:.3g} %. About {needed} images would do."
         )
     if count < FEW:
         warnings.append(

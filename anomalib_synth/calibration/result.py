@@ -78,9 +78,10 @@ class CalibrationResult:
     def guarantee(self) -> str:
         """What the target rate promises, in words."""
         return (
-            f"The target of {self.rate:.3g} is marginal: it holds on average over which normals set the threshold, for "
-            f"images of the same kind. This one threshold may alarm more often: of those that {self.chosen_on} normals "
-            f"set, 95 % stay below {self.likely_rate:.1%}. The other normals measure it.{self._together}"
+            f"The target of {100 * self.rate:.3g} % is marginal: it holds on average over which normals set the "
+            "threshold, for images of the same kind. This one threshold may alarm more often: of those that "
+            f"{self.chosen_on} normals set, 95 % stay below {100 * self.likely_rate:.1f} %. The other normals measure "
+            f"it.{self._together}"
         )
 
     @property
@@ -129,10 +130,11 @@ class CalibrationResult:
             return f"none of the {drawn} drawn defects was there to be found, so nothing is known of what it finds."
         found = f"it finds {share.count} of {share.of} defects at the highest strength"
         if share.value <= self.rate or (self.undecided and share.of >= _ENOUGH):
-            interval = f"95 % interval {share.low:.1%} to {share.high:.1%}"
-            return f"{found} ({interval}), not surely more than it may call good images anomalous ({self.rate:.1%})."
+            interval = f"95 % interval {100 * share.low:.1f} % to {100 * share.high:.1f} %"
+            asked = f"{100 * self.rate:.3g} %"
+            return f"{found} ({interval}), not surely more than it may call good images anomalous ({asked})."
         if share.value < self.min_recall:
-            return f"{found} ({share.value:.1%}), less than `min_recall` {self.min_recall:.1%}."
+            return f"{found} ({100 * share.value:.1f} %), less than `min_recall` {100 * self.min_recall:.3g} %."
         return ""
 
     def faintest(self, family: str, level: float) -> Faintest | None:

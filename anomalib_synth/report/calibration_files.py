@@ -65,7 +65,7 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     console = Console()
     console.print(
         f"Image threshold {outcome.image.threshold:.6g} (raw score), set by {outcome.chosen_on} normals for at most "
-        f"{outcome.rate:.3g} false alarms."
+        f"{100 * outcome.rate:.3g} % false alarms."
     )
     console.print(outcome.guarantee)
     low, high = outcome.expected

@@ -133,7 +133,7 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     content = json.loads((tmp_path / "calibration.json").read_text())
     assert content["image_threshold"] == 18.0
     assert content["false_alarms"]["count"] == 2
-    assert content["guarantee"].startswith("The target of 0.1 is marginal: it holds on average")
+    assert content["guarantee"].startswith("The target of 10 % is marginal: it holds on average")
     assert content["likely_false_alarm_rate"] == pytest.approx(0.2263, abs=1e-4)  # 19 normals, rank 18: Beta(2, 18)
     assert len((tmp_path / "recall.csv").read_text().splitlines()) == 1 + len(outcome.recalls)
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + len(rows)
@@ -141,4 +141,4 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     printed = capsys.readouterr().out
     assert "scratch" in printed
     assert "mind the gap" in printed
-    assert "of those that 19 normals set, 95 % stay below 22.6%" in " ".join(printed.split())
+    assert "of those that 19 normals set, 95 % stay below 22.6 %" in " ".join(printed.split())
