@@ -68,6 +68,10 @@ class LocalDualEncoder:
         tokens = self.vocabulary.encode(captions, length=self.encoder.caption_length)
         return self.encoder.encode_text(tokens.to(self.encoder.log_scale.device))
 
+    def find_unknown(self, caption: str) -> list[str]:
+        """Return the words of a caption that it was not trained on."""
+        return self.vocabulary.find_unknown(caption)
+
     def _report_unknown(self, captions: Sequence[str]) -> None:
         unknown = {word for caption in captions for word in self.vocabulary.find_unknown(caption)} - self._reported
         if unknown:
@@ -79,6 +83,11 @@ class LocalDualEncoder:
                 "`open_clip:MODEL:WEIGHTS` knows more words."
             )
             warnings.warn(msg, stacklevel=2)
+
+
+def find_unknown(encoder: ImageTextEncoder, caption: str) -> list[str]:
+    """Return the words of a caption that an encoder was not trained on; none where it reads any word."""
+    return encoder.find_unknown(caption) if isinstance(encoder, LocalDualEncoder) else []
 
 
 def load_encoder(name: Path | str | None) -> tuple[ImageTextEncoder, str]:
