@@ -26,7 +26,7 @@ class Places:
 
     Args:
         masks: Folders of masks, ``<stem>_mask.png`` or ``<stem>.png``.
-        own: Folders in which the images lie too: ``<stem>_mask.png`` alone.
+        own: Folders that hold the images as well, so that only ``<stem>_mask.png`` is a mask.
         labelme: Folders of LabelMe files, ``<stem>.json``.
         yolo: Folders of YOLO labels, ``<stem>.txt``.
         datasets: Folders that may hold one file for many images.
@@ -68,7 +68,7 @@ class Places:
 
 
 def find_beside(image: Path, base: Path) -> Places:
-    """Return where the marks of an image are looked for when nobody says.
+    """Return where the marks of an image are looked for when the user names no place.
 
     Args:
         image: The image.
@@ -144,7 +144,7 @@ def _find_said(folders: Iterable[Path], base: Path) -> list[tuple[Path, Path]]:
 def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterator[Path]:
     """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``.
 
-    Where there are ``images`` beside it, ``masks`` and ``labels`` are theirs and not those of ``defects``.
+    Where a folder ``images`` lies beside the image's folder, ``masks`` and ``labels`` belong to ``images``.
     """
     for parent in above:
         parts = folder.relative_to(parent).parts
@@ -161,7 +161,7 @@ def _are_of_others(parent: Path, parts: tuple[str, ...]) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, as that of the image nearly is
+    except OSError:  # the image's name and ``_mask`` can be too long for the file system
         return False
 
 
@@ -170,7 +170,7 @@ def _existing(folders: Iterable[Path]) -> list[Path]:
 
 
 def _unique(paths: Iterable[Path]) -> list[Path]:
-    """Return each path once, whatever it is called."""
+    """Return each file or folder once, whatever paths lead to it."""
     found: dict[Path, Path] = {}
     for path in paths:
         found.setdefault(path.resolve(), path)

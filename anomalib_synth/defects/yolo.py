@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_NAMES_BYTES = 2**20
 _BOX_NUMBERS = 5
 _LEAST_POLYGON = 7
-_SHARES = (-1.0, 2.0)  # a box may reach beyond its image; pixels lie farther out
+_SHARES = (-1.0, 2.0)  # a box may reach beyond its image; numbers further out are pixels, not shares
 
 
 def read_yolo(file: AnnotationFile, names: Mapping[int, str], height: int, width: int) -> MarkedImage:
