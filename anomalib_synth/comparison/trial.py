@@ -159,7 +159,7 @@ def _test(
     if tested["maps"]:
         maps, masks = torch.cat(tested["maps"]), torch.cat(tested["masks"])
         if len(maps) != len(tested["scores"]):
-            msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks. Add the rest."
+            msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks. Mask all."
             raise ValueError(msg)
         result |= {"mask_size": "x".join(map(str, masks.shape[-2:])), "mask_pixels": int((masks > 0).sum())}
     result |= measure(ModelOutputs(scores=tested["scores"], labels=tested["labels"], maps=maps, masks=masks))
