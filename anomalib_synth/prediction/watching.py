@@ -53,7 +53,7 @@ class StopRequest:
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """Let the first Ctrl-C ask to stop, and the next one raise :class:`KeyboardInterrupt`."""
+        """Have the first Ctrl-C ask to stop, and the next one interrupt."""
         if threading.current_thread() is not threading.main_thread():  # which alone hears signals
             yield
             return
