@@ -24,7 +24,7 @@ _HUB = re.compile(r"(hf[-_]hub|https?|s3|gs|ftp):", re.IGNORECASE)
 
 
 def check_found_config(config: Any, path: Path) -> None:
-    """Refuse a configuration with a class of another package in what is built of it, before anything is imported.
+    """Refuse a configuration whose built parts name a class of another package, before anything is imported.
 
     Any text can name a class where a parameter takes one, so every text that names something importable is checked, not
     only those under ``class_path``. Packages are looked up without importing them.
@@ -38,7 +38,7 @@ def check_found_config(config: Any, path: Path) -> None:
     """
     built = {key: config[key] for key in ("model", "data", "class_path", "init_args") if key in config}
     trainer = config.get("trainer")
-    if isinstance(trainer, dict) and "callbacks" in trainer:  # one that acts while predicting is built too
+    if isinstance(trainer, dict) and "callbacks" in trainer:  # callbacks that act while predicting are built too
         built["trainer"] = {"callbacks": trainer["callbacks"]}
     for place, text in _texts(built):
         key = re.split(r"[.\[]", place)[-1] if not place.endswith("]") else ""

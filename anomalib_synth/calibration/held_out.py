@@ -1,4 +1,4 @@
-"""The good images a calibration may use: none that the model was trained on, none twice, and enough of them."""
+"""Chooses the good images of a calibration: none that the model was trained on, none twice, and enough of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A calibration from its arguments to what was measured; nothing is written."""
+"""Runs a calibration from its arguments to the measurements; nothing is written."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def score_items(
     batch_size: int,
     accelerator: str,
 ) -> None:
-    """Score images and write what the model says into their rows.
+    """Score images, and write the scores into their rows.
 
     Args:
         model: The model.

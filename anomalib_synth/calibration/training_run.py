@@ -1,4 +1,4 @@
-"""What a run's configuration says about its model: how it predicts, and which images it may have been trained on.
+"""Reads from a run's configuration how its model predicts, and which images it may have been trained on.
 
 `anomalib train` writes a ``config.yaml`` three folders above its checkpoint. A checkpoint holds neither the callbacks
 that change how a model predicts, such as the tiler, nor the images.
@@ -32,7 +32,7 @@ _PREDICTING = (
 
 @dataclass(frozen=True)
 class Inference:
-    """What changes a model's scores besides its checkpoint.
+    """The settings besides its checkpoint that change a model's scores.
 
     Args:
         callbacks: Callbacks that act while predicting.

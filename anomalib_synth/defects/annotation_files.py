@@ -37,13 +37,13 @@ FILE_NAME = FieldRule(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MarkedImage:
-    """What a file says about one image.
+    """The marks of one image in an annotation file.
 
     Args:
         name: Path of the image as the file has it, ``""`` where the file belongs to one image.
         size: Height and width as the file has them, None where it does not say.
-        marks: What is marked.
-        types: Types of defects that it names for the image as a whole.
+        marks: The marks.
+        types: Types of defects that the file names for the image as a whole.
     """
 
     name: str
@@ -177,7 +177,7 @@ class AnnotationFile:
         """Return coordinates ``(x, y)``, (N, 2) float64, from a flat list of numbers.
 
         Raises:
-            ValueError: If they are no pairs of finite numbers, or too few.
+            ValueError: If the values are no pairs of finite numbers, or there are fewer than ``least`` points.
         """
         fault = ""
         if type(values) is not list or any(type(value) not in {int, float} for value in values):

@@ -92,7 +92,7 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         name: What the caller calls ``defects``, for errors.
 
     Raises:
-        ValueError: If there is none, or a file is no image.
+        ValueError: If there is no such image, or a file is no image.
     """
     if isinstance(defects, (str, Path)) and not Path(defects).is_file():
         folder = Path(defects)

@@ -1,4 +1,4 @@
-"""LabelMe's JSON, a file an image: rectangle, polygon, circle, point, points, line, linestrip, mask."""
+"""LabelMe's JSON, one file per image: rectangle, polygon, circle, point, points, line, linestrip, mask."""
 
 from __future__ import annotations
 

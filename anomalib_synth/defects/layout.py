@@ -16,7 +16,7 @@ MASK_FOLDERS = ("ground_truth", "masks")
 LABEL_FOLDER = "labels"
 _IMAGES = "images"
 NAME_FILES = ("data.yaml", "classes.txt")
-_ABOVE = 2  # folders above the one that was given in which marks are looked for
+_ABOVE = 2  # how many folders above the given one are searched for marks
 _DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
 
 
@@ -130,7 +130,7 @@ def find_names(labels: Path) -> Path | None:
 
 
 def _parents(folder: Path, base: Path) -> list[Path]:
-    """Return a folder and those above it, up to some above the one that was given."""
+    """Return a folder and those above it, up to two folders above the one that was given."""
     last = base.parents[min(_ABOVE, len(base.parents)) - 1] if base.parents else base
     return [each for each in (folder, *folder.parents) if each == last or last in each.parents]
 

@@ -35,8 +35,8 @@ class AnnotationSource:
 
     Args:
         files: The file, then others it needs.
-        read: Returns what it says, given the height and width of the image.
-        is_upright: Whether the format has its coordinates on the upright image: LabelMe turns what it opens.
+        read: Returns the marks, given the height and width of the image.
+        is_upright: Whether the coordinates are on the upright image: LabelMe turns the images it opens.
         group: Sources of one group may mark an image together: masks and LabelMe files, which hold a mask's type.
         is_empty: Whether it marks nothing; a source that marks something then takes precedence.
     """
@@ -76,7 +76,7 @@ class SourceReader:
         Args:
             chosen: The images with a defect.
             places: Where to look, by image, of all images.
-            dataset: One file for all images, in place of what is found.
+            dataset: The one file to read for all images; None to look for such files.
 
         Raises:
             ValueError: If a file is malformed, two say different things, or one belongs to no image.
@@ -139,7 +139,7 @@ class SourceReader:
         return lambda height, width: read_yolo(AnnotationFile(path, self.argument), names, height, width)
 
     def _read_dataset(self, path: Path) -> None:
-        """Read one file for many images, and give each image what is its own."""
+        """Read one file for many images, and give each image its own marks."""
         file = AnnotationFile(path, self.argument)
         if path.suffix.lower() == ".xml":
             entries = read_cvat(file)

@@ -1,4 +1,4 @@
-"""How long a run will take and what it will need on disk, from a few samples that are drawn and thrown away."""
+"""Estimates the time and the disk space of a run from a few samples that are drawn and thrown away."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PREPARED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class RunEstimate:
-    """What a run is expected to need.
+    """The time and disk space that a run is expected to need.
 
     Args:
         samples: Samples that are still to be drawn.

@@ -41,7 +41,7 @@ class IsolatedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEvent:
-    """What happened to a task.
+    """An event in the life of a task.
 
     Args:
         kind: ``"started"``, ``"done"`` or ``"failed"``.

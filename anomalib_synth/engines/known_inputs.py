@@ -39,7 +39,7 @@ class ResumedInputs:
 
     @property
     def notes(self) -> list[str]:
-        """What to tell the user, a line each."""
+        """Lines for the user about inputs that are gone or regained."""
         said = [
             f"Cannot be read any more, so its samples that are missing wait: {name} ({reason}). "
             "Put it back and run the same command again."

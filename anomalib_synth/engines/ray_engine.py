@@ -26,7 +26,7 @@ _ATTEMPTS = 3  # for a task whose actors die or whose rows are lost
 
 
 class RayWorker:
-    """What each actor runs.
+    """The class of each Ray actor.
 
     Args:
         job: The job's bytes.

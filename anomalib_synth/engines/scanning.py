@@ -91,7 +91,7 @@ def scan(
     foreign: dict[str, str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Scan:
-    """Read every file; decode it too, to know now what cannot be used and what is white.
+    """Read and decode every file, to find those that cannot be used, and the white point.
 
     Args:
         files: File by name.

@@ -115,7 +115,7 @@ def collect(
     seed: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Fill a memory; what is in it already is not computed again.
+    """Fill a memory; examples that it has already are not computed again.
 
     Args:
         memory: The memory.

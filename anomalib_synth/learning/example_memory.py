@@ -84,7 +84,7 @@ class ExampleMemory:
         return (self._folder / "complete").exists()
 
     def mark_complete(self) -> None:
-        """Say that all was collected."""
+        """Note on disk that everything was collected."""
         write_whole(self._folder / "complete", b"")
 
     def of(self, *roles: Role) -> list[Example]:
@@ -142,7 +142,7 @@ class ExampleMemory:
         return example
 
     def forget(self, role: Role, keys: set[bytes]) -> None:
-        """Take examples out of this object; what is on disk stays until the memory is made anew."""
+        """Take examples out of this object; on disk they stay until the memory is made again."""
         for key in keys:
             self._examples[role].pop(key, None)
 

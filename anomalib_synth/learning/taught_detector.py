@@ -44,7 +44,7 @@ class TaughtDetector:
 
     Args:
         folder: The folder.
-        accelerator: Device: auto, cpu, gpu.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
         seed: Seed of the order, of the drawn defects and of the halves of the held-out images.
 
     Raises:

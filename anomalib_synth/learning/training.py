@@ -1,4 +1,4 @@
-"""Trains the heads from kept features: no image is read, so a step costs what the heads cost."""
+"""Trains the heads from kept features: no image is read and no backbone runs, so a step is fast."""
 
 from __future__ import annotations
 

@@ -111,12 +111,12 @@ class DetectorFolder:
         ]
 
     def save(self, state: dict[str, torch.Tensor], checkpoint: dict[str, Any], about: dict[str, Any]) -> Version:
-        """Make what was learned the current version, whole or not at all.
+        """Write a new version and make it the current one, whole or not at all.
 
         Args:
             state: The model's state.
             checkpoint: The whole checkpoint, with that state and the thresholds.
-            about: What was learned and measured.
+            about: What was learned and measured, as plain data.
         """
         history = self._read_history()
         number = history["last"] + 1
@@ -232,10 +232,10 @@ def set_learned_aside(folder: Path) -> Path | None:
 
 
 def find_base(folder: Path) -> Path:
-    """Return the checkpoint of a detector: the calibrated one, or the only one that its training left.
+    """Return the checkpoint of a detector: the calibrated one, else the only one that its training left.
 
     Raises:
-        ValueError: If there is none, or several.
+        ValueError: If the folder holds no checkpoint, or several and none is calibrated.
     """
     if folder.is_file():
         return folder

@@ -45,7 +45,7 @@ class DetectorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOutput:
-    """What a detector says of an image.
+    """The output of a detector for one image.
 
     Args:
         score: Image score as anomalib gives it: normalised to [0, 1], unless the model's post-processor does not.

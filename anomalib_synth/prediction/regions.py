@@ -27,7 +27,7 @@ class PixelBox(NamedTuple):
 
 
 class AnomalousRegion(NamedTuple):
-    """Where the most anomalous region of an image is.
+    """The most anomalous region of an image.
 
     Args:
         box: Around the region, in pixels of the image.

@@ -1,4 +1,4 @@
-"""Which files are to be judged: those of a folder, once, or as they arrive."""
+"""The files to judge: those of a folder as it is now, or as they arrive."""
 
 from __future__ import annotations
 

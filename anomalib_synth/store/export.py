@@ -50,7 +50,7 @@ def kept_records(store: SampleStore) -> list[Record]:
     """Return the samples that are kept.
 
     Raises:
-        StoreError: If there is none.
+        StoreError: If no sample is kept.
     """
     records = [record for record in store.records if store.is_accepted(record)]
     if not records:

@@ -53,8 +53,8 @@ def export_yolo(
         segmentation: ``boxes``, or ``polygons`` as for :func:`export_coco`.
         min_area: Least number of pixels of an instance, >= 1; see :func:`find_instances`.
         val_share: Share of the source images held out for validation with all their samples, in [0, 1); samples of the
-            splits ``val`` and ``test`` stay what they are. With 0 and none of those, `val` in data.yaml is the training
-            images.
+            splits ``val`` and ``test`` keep their split. With 0 and no sample of ``val``, the `val` of data.yaml names
+            the training images.
         seed: Seed of that split.
 
     Raises:

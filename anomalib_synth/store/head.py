@@ -95,7 +95,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a store's head.
 
     Raises:
-        StoreError: If there is none, it is of another format, or it is damaged.
+        StoreError: If the store has no head, it is of another format, or it is damaged.
     """
     file = path / "store.json"
     try:

@@ -22,12 +22,12 @@ _decoder = json.JSONDecoder()
 
 @dataclass
 class LogRepair:
-    """What was done to a log.
+    """The result of the repair of a log.
 
     Args:
-        kept: How many rows are left.
-        removed: How many lines were taken out.
-        said: What was taken out, as sentences; none when nothing was.
+        kept: Number of rows that are left.
+        removed: Number of lines that were taken out.
+        said: Sentences on what was taken out; empty when nothing was.
     """
 
     kept: int = 0

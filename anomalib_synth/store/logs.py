@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogPosition:
-    """How far a log was read.
+    """The position up to which a log was read.
 
     Args:
         offset: Number of bytes.
@@ -48,7 +48,7 @@ class LogProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class LogUpdate:
-    """What was appended to a log since the last look.
+    """The rows that were appended to a log since the last look.
 
     Args:
         rows: Number of the line, and the row, of each sound line.
@@ -65,7 +65,7 @@ def read_log(path: Path, schema: RecordSchema, position: LogPosition = LogPositi
     """Return the rows of a log from a position on; blank lines count as lines, but hold no row.
 
     Args:
-        path: The log; one that is not there is empty.
+        path: The log; a file that is not there counts as an empty log.
         schema: What a row must be.
         position: Where the last look ended.
     """

@@ -150,7 +150,7 @@ class SampleStore:
         """Return the record with an id.
 
         Raises:
-            StoreError: If there is none.
+            StoreError: If there is no such sample.
         """
         if sample not in self._manifest.by_id:
             msg = f"Store {str(self.path)!r} has no sample {sample!r}."
@@ -264,12 +264,12 @@ class SampleStore:
         self._filtered.write(judgements, facts)
 
     def is_accepted(self, record: Record) -> bool:
-        """Return whether a sample is kept: what a person decided, else what the checks and the last filter said."""
+        """Return whether a sample is kept: by a person's decision, else by the checks and the last filter."""
         passed = record.accepted and not self.judgements.get(record.id, {}).get("reason")
         return record.image_file != "" and self.decisions.get(record.id, passed)
 
     def frame(self) -> pd.DataFrame:
-        """Return the manifest as a table, with what was decided and whether each sample is kept."""
+        """Return the manifest as a table, with the columns ``decision`` (a person's or None) and ``kept``."""
         import pandas as pd
 
         table = pd.DataFrame([vars(record) for record in self.records], columns=list(Record.__dataclass_fields__))
