@@ -63,7 +63,7 @@ class GenerateRun:
     defect_digests: dict[str, str] = field(default_factory=dict)
 
     def into(self, store: SampleStore | None, out: Path) -> str:
-        """Draw the samples that the store lacks, making it first if it is new; return the text for the user."""
+        """Draw what the store lacks, making it first if it is new; return what to tell the user."""
         with make_progress(rate=True) as progress, allow_large_images(), single_thread(), lock_store(out, store):
             inputs = self._scan(progress, store)
             prepared = self._prepare(progress, inputs, store)
