@@ -37,7 +37,6 @@ import pandas as pd
 import torch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
-from anomalib_synth.learning.example_memory import ExampleMemory
 from lightning.pytorch import seed_everything
 from real_images import make_datamodule
 from scipy import stats
@@ -51,6 +50,7 @@ from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.images import decode_mask
 from anomalib_synth.learning.collecting import TrainingReader
+from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
 from anomalib_synth.models import DiscriminativePadim
 from anomalib_synth.quality.teaching import rate_teaching

@@ -1,4 +1,4 @@
-"""What a calibration scores: normals, and defects of every family at every strength, drawn on the way."""
+"""The images that a calibration scores: normals, and defects of every family at every strength, drawn on the way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DefectSet:
     """One family at one strength.
 
     Args:
-        family: Name of the family; of the generator, where it has none.
+        family: Name of the family, or of the generator's class where it has no families.
         strength: The strength, None where the generator has none.
         generator: Draws it.
         count: How many defects.
@@ -48,7 +48,7 @@ class KeptImages:
 
     Args:
         argument: Name of the command's argument, for the message about a file that cannot be read.
-        keep_bytes: Memory for images that are asked for again.
+        keep_bytes: Memory in bytes for images that are asked for again.
     """
 
     def __init__(self, argument: str, *, keep_bytes: int = 0) -> None:
@@ -94,7 +94,7 @@ def halve_normals(
 
 
 def plan_defect_sets(generator: AnomalyGenerator, strengths: Sequence[float], per_cell: int) -> list[DefectSet]:
-    """Return what is drawn: every family of a RuleBasedGenerator at every strength, else one kind, as much in sum."""
+    """Return what is drawn: every family of a RuleBasedGenerator at every strength, else one set of as many in all."""
     if not isinstance(generator, RuleBasedGenerator):
         name = type(generator).__name__
         return [DefectSet(family=name, strength=None, generator=generator, count=per_cell * len(strengths))]

@@ -1,4 +1,4 @@
-"""The good images a calibration may use: none that the model was trained on, none twice, and enough of them."""
+"""Chooses the good images of a calibration: none that the model was trained on, none twice, and enough of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def list_readable(argument: str, folder: Path) -> list[Path]:
     """Return the image files of a folder, searched recursively, sorted.
 
     Raises:
-        ValueError: If there is none, or the model would be shown another picture of one than is in it.
+        ValueError: If there is none, or anomalib's own reader would read one of them differently.
     """
     listing = list_images(folder, argument)
     check_host_agrees(listing.paths, argument)
@@ -54,7 +54,7 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
 
     Args:
         folder: The folder.
-        limit: Largest number of them, evenly spread over the sorted files.
+        limit: Largest number of files that are looked at, evenly spread over the sorted files.
     """
     paths = evenly_spread(list_readable("normals", folder), limit)
     distinct: dict[str, Path] = {}
@@ -121,7 +121,7 @@ def check_count(count: int, rate: float) -> None:
     """Refuse fewer normals than the rate takes; half of them set the threshold.
 
     Raises:
-        ValueError: Naming the least number, and the least rate for this number.
+        ValueError: If there are too few; the message names the number needed, and the least rate for this number.
     """
     if count < _LEAST:
         msg = f"`normals` must hold at least {_LEAST} different images to say anything about a rate, got {count}."
@@ -148,7 +148,7 @@ def check_not_trained_on(
         white: White by which it was shown training images of more than 8 bits; without values, as found in them.
 
     Raises:
-        ValueError: If any is, or nothing tells which images those are.
+        ValueError: If there is such a normal, or nothing tells which images the model was trained on.
     """
     trained: list[str] | list[Path] = [] if folder is None else list_images(folder, "train_normals").paths
     unknown = "no training configuration was found"

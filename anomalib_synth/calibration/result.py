@@ -1,4 +1,4 @@
-"""What the scores of a calibration say: thresholds, false alarms, recall, and whether the model is fit for use."""
+"""Evaluates the scores of a calibration: thresholds, false alarms, recall, and whether the model is fit for use."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class CalibrationResult:
     Args:
         rate: Target false-alarm rate.
         image: Threshold of the image scores.
-        pixel: Threshold of the anomaly maps, None where the model gives none: a normal image has any pixel above it as
-            rarely as it is called anomalous.
+        pixel: Threshold of the anomaly maps, None where the model gives none. It is set so that normal images with any
+            pixel above it are as rare as those above the image threshold.
         chosen_on: Number of normals that set the thresholds.
         alarms: False alarms among the other normals.
         pixel_alarms: Those of them with any pixel above the pixel threshold.
@@ -114,20 +114,21 @@ class CalibrationResult:
 
     @property
     def undecided(self) -> bool:
-        """Whether the share found of the strongest defects may be no larger than the target rate of false alarms."""
+        """Whether the share found of the strongest defects may well be no larger than the target false-alarm rate."""
         return not self.strongest.low > self.rate
 
     @property
     def unfit(self) -> str:
         """Why the model is not fit for use, in words; ``""`` if it is.
 
-        It must find ``min_recall`` of the strongest defects, and a larger share of them than of the good images it may
-        call anomalous, which any threshold gives; surely larger, by the lower end of the interval, if there are enough.
+        A fit model finds at least ``min_recall`` of the strongest defects, and a larger share of them than ``rate``,
+        which a model that sees nothing reaches as well. With 20 or more of these defects, the lower end of the interval
+        must be larger than ``rate``.
         """
         share = self.strongest
         if not share.of:
             drawn = sum(recall.drawn for recall in self.recalls)
-            return f"none of the {drawn} drawn defects was there to be found, so nothing is known of what it finds."
+            return f"none of the {drawn} drawn defects was visible, so nothing is known of what it finds."
         found = f"it finds {share.count} of {share.of} defects at the highest strength"
         if share.value <= self.rate or (self.undecided and share.of >= _ENOUGH):
             interval = f"95 % interval {100 * share.low:.1f} % to {100 * share.high:.1f} %"
@@ -138,7 +139,7 @@ class CalibrationResult:
         return ""
 
     def faintest(self, family: str, level: float) -> Faintest | None:
-        """Return the faintest strength of a family found with a recall; None for a kind without strengths."""
+        """Return the faintest strength at which a family's recall reaches a level; None for one without strengths."""
         recalls = self.families()[family]
         strengths = [recall.strength for recall in recalls if recall.strength is not None]
         if not strengths:
@@ -186,8 +187,8 @@ def evaluate(
         rows: The scored images.
         rate: Target false-alarm rate in (0, 1).
         with_pixels: Whether the model's masks are made with a threshold.
-        rounding: How far image scores and peaks of maps move from one batch size to another: the thresholds stand so
-            far above the normals that set them.
+        rounding: How far image scores and peaks of maps move from one batch size to another; the thresholds are raised
+            by that much.
         min_recall: Least share of the strongest defects that a model fit for use finds.
     """
     by_role = defaultdict(list)

@@ -1,4 +1,4 @@
-"""A calibration from its arguments to what was measured; nothing is written."""
+"""Runs a calibration from its arguments to the measurements; nothing is written."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.generators import AnomalyGenerator
 
-_LEAST_RATE = 1e-6  # which takes a million images to keep
+_LEAST_RATE = 1e-6  # a threshold for it takes a million normals
 _SHOWN = 32  # training images that a model must know
 
 
 def check_targets(false_alarm_rate: float, min_recall: float) -> None:
-    """Refuse what no model can be asked for.
+    """Refuse targets that are out of their range.
 
     Raises:
-        ValueError: Naming the argument.
+        ValueError: If one is; the message names it.
     """
     if not _LEAST_RATE <= false_alarm_rate < 1:
         msg = (
@@ -90,13 +90,13 @@ class CalibrationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was measured.
+    """A finished calibration.
 
     Args:
         outcome: Thresholds, rates, recall.
         rows: A row for each image that was scored.
         settings: What it was measured with, for the report.
-        notes: What the user should know about how it was done.
+        notes: Sentences for the user about how it was done.
         checkpoint: The content of the checkpoint, with the new thresholds.
         plan: What was scored; it draws a defect once more, for a picture.
     """
@@ -129,8 +129,19 @@ def run_calibration(
     the scores of normals that ``groups`` puts together, by file, go together; with ``whole_groups`` those stay in one
     half.
 
+    Args:
+        checkpoint: The checkpoint.
+        normals: Folder of good images that the model was not trained on.
+        generator: Draws the defects; it is prepared here.
+        settings: How the model is calibrated.
+        model: Class path or configuration of the model, None to look for it above the checkpoint.
+        defects: Folder of real defects, None for none.
+        train_normals: Folder of the training images, None where the configuration names them.
+        tiler: Settings of anomalib's tiler, ``{}`` for no tiler, None to look for them in the configuration.
+        progress: Shows how far it is.
+
     Raises:
-        ValueError: If an argument is wrong, before any work, or the model is not the checkpoint's.
+        ValueError: If an argument is wrong, before any work, or the checkpoint does not fit the model.
     """
     loaded = read_checkpoint(checkpoint)
     network, config = load_model(model, checkpoint, loaded)

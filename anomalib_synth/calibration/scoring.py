@@ -1,4 +1,4 @@
-"""Raw scores of a model for images made on the way, through the same loop that `anomalib predict` runs."""
+"""Raw scores of a model, through the loop that `anomalib predict` runs, for images that are drawn meanwhile."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Row:
     """One image that was scored.
 
     Args:
-        role: ``"choose"`` and ``"measure"``: normals that set the threshold and that it is measured on; ``"synthetic"``
-            and ``"real"``: defects; ``"train"``: images the model was trained on.
+        role: ``"choose"``: normals that set the threshold; ``"measure"``: normals that it is measured on;
+            ``"synthetic"`` and ``"real"``: defects; ``"train"``: images the model was trained on.
         path: File of the normal, or of the real defect.
         family: Family of a synthetic defect.
         strength: Its strength, None where the generator has none.
@@ -86,13 +86,13 @@ def score_items(
     batch_size: int,
     accelerator: str,
 ) -> None:
-    """Score images and write what the model says into their rows.
+    """Score images, and write the scores into their rows.
 
     Args:
         model: The model.
         checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does.
         items: The images; drawn from while the loop runs, so they need not exist at once.
-        inference: What else the run changed about predictions.
+        inference: The tiler, callbacks and precision that the training run used.
         batch_size: Images scored at once.
         accelerator: Lightning's name of the device: ``"auto"``, ``"cpu"``, ``"gpu"``.
 
@@ -110,7 +110,7 @@ def score_items(
 
 
 class _Batches(torch.utils.data.IterableDataset):
-    """Groups consecutive images of one size into batches; a transform that begins with a resize has that done here."""
+    """Groups consecutive images of one size into batches; a resize that the transform begins with is done here."""
 
     def __init__(self, model: AnomalibModule, items: Iterable[Item], batch_size: int, pending: list) -> None:
         self._model = model
@@ -145,7 +145,7 @@ class _Batches(torch.utils.data.IterableDataset):
 
 
 def describe_order(model: AnomalibModule) -> str:
-    """Return a warning where a prediction from files crops otherwise than the training did, ``""`` if it does not."""
+    """Return a warning if the model's transform does something before its resize, else ``""``."""
     from anomalib.data.transforms.utils import extract_transforms_by_type
     from torchvision.transforms.v2 import Resize
 

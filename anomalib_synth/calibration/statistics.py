@@ -154,7 +154,7 @@ def prediction_interval(share: Proportion, new: int, *, level: float = 0.95) -> 
 
 
 def least_count(rate: float) -> int:
-    """Return how many normals a threshold for a false-alarm rate takes: the least m with 1/(m + 1) <= rate.
+    """Return how many normals a threshold for a false-alarm rate in (0, 1) needs: the least m with 1/(m + 1) <= rate.
 
     Example:
         >>> least_count(0.05), least_count(0.01)
@@ -230,11 +230,11 @@ def monotone_fit(values: Sequence[float], weights: Sequence[float]) -> list[floa
 
 @dataclass(frozen=True)
 class Faintest:
-    """The faintest strength that is found often enough.
+    """The faintest strength at which defects are found often enough.
 
     Args:
-        strength: The strength; None: never reached within the strengths that were tried.
-        at_most: True when the faintest strength tried is already found often enough, so the true value may be lower.
+        strength: The strength, None if none of those that were tried is enough.
+        at_most: True if the faintest strength that was tried is already enough, so that the true value may be lower.
     """
 
     strength: float | None
@@ -272,10 +272,11 @@ def faintest_strength(strengths: Sequence[float], found: Sequence[Proportion], l
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two samples of scores compare.
+    """A comparison of two samples of scores.
 
     Args:
-        superiority: Share of the pairs in which the first is higher, ties by half: 0.5 means alike, 0 or 1 disjoint.
+        superiority: Share of the pairs in which the first is higher, ties counted as half: 0.5 means alike, 0 or 1
+            disjoint.
         p_value: Two-sided Mann-Whitney p-value.
         counts: Sizes of both samples.
     """

@@ -24,7 +24,7 @@ def check_section(kind: Kind, name: str, section: Mapping[str, Any]) -> None:
     """Refuse a section whose class or arguments do not exist; nothing is built.
 
     Raises:
-        ValueError: Naming the entry.
+        ValueError: If they do not exist; the message names the entry.
     """
     check_object(_base(kind), _plain(section), f"`{name}`")
 

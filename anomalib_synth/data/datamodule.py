@@ -59,18 +59,19 @@ class SyntheticDataModule(AnomalibDataModule):
     ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files, the shares and the
     seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
 
-    Labels follow what the model sees. A defect that its own transform leaves out, by cropping, is drawn again while
-    training; in a kept split its image is normal. Masks get smaller by any overlap, so no thin defect loses its mask.
+    Labels follow what the model sees. A defect that the model's own transform crops away is drawn again while training;
+    in a kept split its image counts as normal. When a mask is reduced, a pixel stays marked if any part of it was, so
+    no thin defect loses its mask.
 
     Use it to threshold a model without a single real defect (``splits=["val"]``), to train models on labelled batches
     (``"train"``), or both. Batch sizes, workers and augmentations are those of the wrapped datamodule. A datamodule
     without real defects, such as ``Folder(normal_dir=...)``, needs no further setting.
 
     Args:
-        base: The datamodule to wrap: images, no videos and no depth maps.
+        base: The datamodule to wrap; it holds images, not videos or depth maps.
         generator: Draws the defects. A copy is prepared with at most 256 training normals; yours stays as it is.
         splits: Any of ``"train"``, ``"val"``, ``"test"``.
-        anomalous_ratio: Share of the held-out normals, and probability for a training image, in (0, 1).
+        anomalous_ratio: Share of the held-out normals, and probability that a training image gets a defect, in (0, 1).
         val_ratio: Share of the training normals to hold out for ``"val"``, in (0, 1), at least two images.
         test_ratio: Share of the training normals to hold out for ``"test"``, in (0, 1), at least two images.
         root: Folder for the rendered splits.
@@ -81,7 +82,7 @@ class SyntheticDataModule(AnomalibDataModule):
             clips them.
 
     Raises:
-        TypeError: If ``base`` or ``generator`` is something else.
+        TypeError: If ``base`` is no datamodule of anomalib or is wrapped already, or ``generator`` is no generator.
         ValueError: If another argument is out of its range; on ``setup``, if there are too few normal images.
 
     Example:
@@ -159,7 +160,7 @@ class SyntheticDataModule(AnomalibDataModule):
         self.base.category = category
 
     def prepare_data(self) -> None:
-        """Download what the wrapped datamodule needs; in a distributed run, also render the splits, once a node."""
+        """Download what the wrapped datamodule needs; in a distributed run, also render the splits, once per node."""
         self.base.trainer = self.trainer
         self.base.prepare_data()
         if self.trainer is not None and self.trainer.world_size > 1:
@@ -329,7 +330,11 @@ class SyntheticDataModule(AnomalibDataModule):
         return batch
 
     def val_dataloader(self) -> DataLoader:
-        """Return the validation dataloader."""
+        """Return the validation dataloader.
+
+        Raises:
+            ValueError: If there is no validation split.
+        """
         if not hasattr(self, "val_data"):
             msg = f"There is no validation split: `splits` is {list(self.splits)} and `base` makes none. Add 'val'."
             raise ValueError(msg)
@@ -337,7 +342,7 @@ class SyntheticDataModule(AnomalibDataModule):
 
 
 class _NormalImages:
-    """Normals as a generator is prepared with them; can be iterated more than once and never holds them all."""
+    """Normals to prepare a generator with; can be iterated more than once, and holds one image at a time."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths

@@ -67,7 +67,7 @@ class KeptSplit:
         split: ``"val"`` or ``"test"``.
         held_out: The images, in an order that depends on their content and the seed only.
         folder: Folder for the splits of this data set.
-        settings: All else that the pixels depend on, as plain data; its digest names the folder.
+        settings: Everything the pixels depend on, as plain data; its digest names the folder.
     """
 
     split: str

@@ -1,4 +1,4 @@
-"""Which files are images of real defects, before anything is read of how they are marked."""
+"""Finds the files that are images of real defects, before their marks are read."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ImageFiles:
     """The images that were asked for, and where.
 
     Args:
-        chosen: Those with a defect.
-        known: All that are there, good ones too; the same where files were given.
-        base: The folder, None for files.
+        chosen: The images that are not in a folder ``good``.
+        known: All images of the folder, good ones too; the same as ``chosen`` where files were given.
+        base: The folder, None where files were given.
     """
 
     chosen: list[Path]
@@ -123,7 +123,7 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         name: What the caller calls ``defects``, for errors.
 
     Raises:
-        ValueError: If there is none, or a file is no image.
+        ValueError: If there is no such image, or a file is no image.
     """
     if isinstance(defects, (str, Path)) and not Path(defects).is_file():
         folder = Path(defects)
@@ -184,7 +184,7 @@ def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:
 
 
 def describe_empty(defects: object, name: str) -> str:
-    """Return what to say where there is no image of a defect."""
+    """Return the message of the error that there is no image of a defect."""
     named = f" {str(defects)!r}" if isinstance(defects, (str, Path)) else ""
     return (
         f"`{name}`{named} holds no image of a defect ({', '.join(sorted(SUFFIXES))}; a folder `{_GOOD}` does not "

@@ -18,7 +18,7 @@ _IMAGES = "images"
 _TESTED = "test"  # in MVTec's layout, whose are in `ground_truth`
 _GOOD = {"good", "normal", "normals", "ok"}  # of which nobody keeps marks
 NAME_FILES = ("data.yaml", "classes.txt")
-_ABOVE = 2  # folders above the one that was given in which marks are looked for
+_ABOVE = 2  # how many folders above the given one are searched for marks
 _DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
 
 
@@ -28,7 +28,7 @@ class Places:
 
     Args:
         masks: Folders of masks, ``<stem>_mask.png`` or ``<stem>.png``.
-        own: Folders in which the images lie too: ``<stem>_mask.png`` alone.
+        own: Folders that hold the images as well, so that only ``<stem>_mask.png`` is a mask.
         labelme: Folders of LabelMe files, ``<stem>.json``.
         yolo: Folders of YOLO labels, ``<stem>.txt``.
         datasets: Folders that may hold one file for many images.
@@ -77,7 +77,7 @@ class Places:
 
 
 def find_beside(image: Path, base: Path) -> Places:
-    """Return where the marks of an image are looked for when nobody says.
+    """Return where the marks of an image are looked for when the user names no place.
 
     Args:
         image: The image.
@@ -140,7 +140,7 @@ def find_names(labels: Path) -> Path | None:
 
 
 def _parents(folder: Path, base: Path) -> list[Path]:
-    """Return a folder and those above it, up to some above the one that was given."""
+    """Return a folder and those above it, up to two folders above the one that was given."""
     last = base.parents[min(_ABOVE, len(base.parents)) - 1] if base.parents else base
     return [each for each in (folder, *folder.parents) if each == last or last in each.parents]
 
@@ -154,7 +154,7 @@ def _find_said(folders: Iterable[Path], base: Path) -> list[tuple[Path, Path]]:
 def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterator[Path]:
     """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``.
 
-    Where there are ``images`` beside it, ``masks`` and ``labels`` are theirs and not those of ``defects``.
+    Where a folder ``images`` lies beside the image's folder, ``masks`` and ``labels`` belong to ``images``.
     """
     for parent in above:
         parts = folder.relative_to(parent).parts
@@ -193,7 +193,7 @@ def _is_no_rival(name: str, own: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, as that of the image nearly is
+    except OSError:  # the image's name and ``_mask`` can be too long for the file system
         return False
 
 
@@ -202,7 +202,7 @@ def _existing(folders: Iterable[Path]) -> list[Path]:
 
 
 def _unique(paths: Iterable[Path]) -> list[Path]:
-    """Return each path once, whatever it is called."""
+    """Return each file or folder once, whatever paths lead to it."""
     found: dict[Path, Path] = {}
     for path in paths:
         found.setdefault(path.resolve(), path)

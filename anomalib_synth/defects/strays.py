@@ -1,4 +1,4 @@
-"""Marks that belong to no image."""
+"""Finds marks that belong to no image."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _HEAD_BYTES = 4096
 
 
 def refuse_strays(places: Mapping[Path, Places], argument: str) -> None:
-    """Refuse marks that lie where those of some images are looked for, and belong to none of them.
+    """Refuse files of marks that lie where marks of the images are looked for, but belong to none of the images.
 
     Args:
         places: Where the marks of each image are looked for.
         argument: Name of the argument, for the error.
 
     Raises:
-        ValueError: Naming the first one.
+        ValueError: If there is such a file; the message names the first one.
     """
     known: dict[str, dict[Path, set[str]]] = {kind: defaultdict(set) for kind in ("masks", "own", "labelme", "yolo")}
     stems: dict[Path, set[str]] = {}
@@ -69,7 +69,7 @@ def _is_labelme(path: Path) -> bool:
     try:
         return is_labelme(AnnotationFile(path, "marks").read_json())
     except ValueError:
-        return False  # no mark that could be read
+        return False  # not readable, so not known to be a mark
 
 
 def _is_yolo(path: Path) -> bool:

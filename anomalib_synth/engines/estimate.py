@@ -1,4 +1,4 @@
-"""How long a run will take and what it will need on disk, from a few samples that are drawn and thrown away."""
+"""Estimates the time and the disk space of a run from a few samples that are drawn and thrown away."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _PREPARED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class RunEstimate:
-    """What a run is expected to need.
+    """The time and disk space that a run is expected to need.
 
     Args:
         samples: Samples that are still to be drawn.
-        seconds: Time for all of it.
+        seconds: Time for reading the inputs, preparing and drawing.
         sample_seconds: Time for one sample in one worker.
         disk_bytes: Disk space for what is still to be written.
-        free_bytes: Space that is free there.
+        free_bytes: Free space on the disk of the store.
         accepted: Share of the trial samples that passed the checks.
         unreadable: Reason by name of the trial inputs that could not be read.
     """
@@ -88,12 +88,12 @@ def estimate_run(
     max_normals: int,
     workers: int,
 ) -> RunEstimate:
-    """Draw a few samples on inputs spread over the folder, and extrapolate; nothing is written.
+    """Draw eight samples on inputs spread over the folder, and extrapolate; nothing is written.
 
     Args:
         files: File by name.
         generator: Draws the defects.
-        out: Folder the store is or would be in.
+        out: Folder of the store, which need not be there yet.
         num_samples: Samples of the whole run.
         done: Samples the store holds already.
         seed: Seed of the run.

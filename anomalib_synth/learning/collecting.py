@@ -1,4 +1,4 @@
-"""Collects what a detector is taught from, by the configuration it was trained with: what takes longest, done once."""
+"""Collects the examples a detector is taught from, by its training configuration: the slow part, done once."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from anomalib_synth.learning.example_memory import ExampleMemory
     from anomalib_synth.learning.examples import Example, Role
 
-_DRAWN, _PROBES = 400, 144
+_DRAWN, _PROBES = 400, 144  # defects drawn on training normals, and on held-out good images
 _MAX_NORMALS = 256  # to prepare the generator with
 _TRIES = 3
 
 
 @dataclass
 class TeachingData:
-    """What a run's configuration says there is to be taught from.
+    """The data of a run that its detector can be taught from.
 
     Args:
-        normals: Images it was trained on.
-        good: Good images it was not trained on.
-        generator: What drew its defects.
+        normals: Normals that the detector was trained on.
+        good: Good images that it was not trained on.
+        generator: The generator of its defects.
         defects: Real defects that were in its batches.
-        known: Digests of the images it was trained on, and of the good ones it was not.
-        datamodule: The run's data.
+        known: Digests of ``normals`` and ``good``.
+        datamodule: The run's datamodule, set up.
     """
 
     normals: list[Path]
@@ -59,7 +59,7 @@ class TeachingData:
 
 
 def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path | None) -> TeachingData:
-    """Read a run's configuration.
+    """Build a run's datamodule and callbacks from its configuration, and list their images.
 
     Args:
         config: The configuration of `anomalib train`.
@@ -67,7 +67,7 @@ def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path 
         normals: Folder of good images that were held out, None for the validation set of the run.
 
     Raises:
-        ValueError: If it names no images, others than the detector was trained on, or none are held out.
+        ValueError: If the images are not those that the detector was trained on, or no good image was held out.
     """
     from anomalib.data import AnomalibDataModule
     from lightning.pytorch import Callback
@@ -118,13 +118,13 @@ def collect(
     seed: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Fill a memory; what is in it already is not computed again.
+    """Fill a memory; examples that it has already are not computed again.
 
     Args:
         memory: The memory.
         module: The detector.
-        teaching: What there is.
-        seed: Seed of what is drawn.
+        teaching: The data to teach from.
+        seed: Seed of the defects that are drawn.
         advance: Called with a number of images when they are done.
     """
     read = TrainingReader(module)
@@ -156,9 +156,9 @@ def draw(
     *,
     advance: Callable[[int], None],
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, Path]]:
-    """Yield image, source (3, H, W), mask (H, W) uint8 in {0, 1} family and file of defects drawn on files, in turn.
+    """Yield image and source (3, H, W), mask (H, W) uint8 in {0, 1}, family and file of defects drawn on files in turn.
 
-    Those that fail their checks are left out, so they may be fewer than ``count``.
+    A defect that fails its checks three times is left out, so there may be fewer than ``count``.
     """
     for repeat in range(count):
         path = files[repeat % len(files)]
@@ -224,7 +224,7 @@ def _held_out(datamodule: AnomalibDataModule) -> list[Path]:
 
 
 def _distinct(files: Sequence[Path], known: set[str]) -> dict[str, Path]:
-    """Return files by their digests, of which no two show the same, and none what is known."""
+    """Return one file by digest for each image, without those whose digest is known."""
     contents: dict[str, Path] = {}
     for content, path in zip(digest_images(files), files, strict=True):
         if content not in known:

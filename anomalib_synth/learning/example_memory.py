@@ -34,11 +34,11 @@ class ExampleMemory:
     """Examples of a detector, with features that were computed once.
 
     Args:
-        folder: Where it is kept; one of another detector is thrown away.
+        folder: Folder of the memory; the memory of another detector there is deleted.
         module: The detector, trained.
 
     Attributes:
-        features: Gives what the heads see of an example.
+        features: Gives the features of an example as the heads see them.
     """
 
     def __init__(self, folder: Path, module: DiscriminativePadim) -> None:
@@ -54,7 +54,7 @@ class ExampleMemory:
         self._read_examples()
 
     def _read_examples(self) -> None:
-        """Read the examples whose features are there; of damaged lines nothing stays, so that they are made again."""
+        """Read the examples whose features are there; damaged lines are dropped, so that they are made again."""
         lines = self._lines.read_bytes().split(b"\n")[:-1] if self._lines.exists() else []
         kept = []
         for line in lines:
@@ -80,11 +80,11 @@ class ExampleMemory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that belongs to it was collected."""
+        """Whether everything that belongs to the memory was collected."""
         return (self._folder / "complete").exists()
 
     def mark_complete(self) -> None:
-        """Say that all was collected."""
+        """Note on disk that everything was collected."""
         write_whole(self._folder / "complete", b"")
 
     def of(self, *roles: Role) -> list[Example]:
@@ -108,17 +108,19 @@ class ExampleMemory:
         drawn_on: str = "",
         keep: bool = True,
     ) -> Example:
-        """Add an image as the datamodule would hand it out, and return its example; one that is known stays as it was.
+        """Add an image as the datamodule would hand it out, and return its example.
+
+        A known example stays as it was, except a ``defect`` whose marks have changed.
 
         Args:
-            role: What it is.
-            name: What it is called.
+            role: Role of the example, see :class:`.examples.Example`.
+            name: Name of the example in tables.
             image: (3, H, W) in [0, 1].
             marks: (H, W) uint8, see :mod:`anomalib_synth.defects`; None for a good image.
             source: (3, H, W), the training normal it was drawn on.
             certain: Whether a mask says where the defect is.
             drawn_on: File of the held-out image that a probe was drawn on.
-            keep: Whether to keep the example; False keeps nothing but its features.
+            keep: Whether to keep the example; with False only its features are kept.
         """
         seen, seen_marks = self.look(image, marks)
         key = digest_values(seen)
@@ -140,12 +142,12 @@ class ExampleMemory:
         return example
 
     def forget(self, role: Role, keys: set[bytes]) -> None:
-        """Take examples out of this object; what is on disk stays until the memory is made anew."""
+        """Take examples out of this object; on disk they stay until the memory is made again."""
         for key in keys:
             self._examples[role].pop(key, None)
 
     def look(self, image: torch.Tensor, marks: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return an image and its marks as the model sees them, after its own transform."""
+        """Return an image (3, h, w) and its marks (h, w) as the model sees them, after its own transform."""
         transform = None if self._module.pre_processor is None else self._module.pre_processor.transform
         device = self._model.size.device
         image = Image(image[None].to(device))

@@ -1,4 +1,4 @@
-"""A detector that is being taught: its memory, what it says of it, and the version that comes of it."""
+"""A detector that is being taught: its memory, its scores on the memory, and the new version."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TaughtDetector:
 
     Args:
         folder: The folder.
-        accelerator: Device: auto, cpu, gpu.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
         seed: Seed of the order, of the drawn defects and of the halves of the held-out images.
 
     Raises:
@@ -79,7 +79,7 @@ class TaughtDetector:
 
     @property
     def forgotten(self) -> int:
-        """Number of images of versions up to the current one that the memory has lost."""
+        """Number of images learned up to the current version that the memory has lost."""
         return len(self._learned()) - len(self.earlier())
 
     @property
@@ -88,7 +88,7 @@ class TaughtDetector:
         return frozenset(example.key for example in self._halves[1])
 
     def collect(self, normals: Path | None, progress: Progress) -> None:
-        """Fill the memory, the first time."""
+        """Fill the memory, unless that was done before."""
         self._teaching = find_teaching_data(self._folder.config, self._module, normals)
         task = progress.add_task("Looking at what it was taught from", total=count_work(self._teaching))
         there = {example.name for example in self._memory.of("good")}
@@ -107,7 +107,7 @@ class TaughtDetector:
         """List the images to learn, before anything that takes long.
 
         Raises:
-            ValueError: If there are none, one cannot be read, or a mark is none.
+            ValueError: If a folder is missing or holds no image, or an image or a mark cannot be read.
         """
         for argument, place in (("missed", missed), ("false_alarms", false_alarms), ("marks", marks)):
             if place is not None and not place.exists():
@@ -133,7 +133,8 @@ class TaughtDetector:
         """Return the examples of the images to learn.
 
         Raises:
-            ValueError: If the detector knows one of the defects as good.
+            ValueError: If the run trained on one of the defects as good or tests on an image to learn, or an image is
+                to be learned both as a defect and as good.
         """
         missed = [defect.image for defect in self._missed]
         self._digests = [*digest_images(missed), *digest_images(self._false_alarms)]
@@ -147,7 +148,7 @@ class TaughtDetector:
         ]
 
     def forget_measured(self, new: Sequence[Example]) -> list[Example]:
-        """Take what is to be learned out of what is measured on; return what that was."""
+        """Take the images that are learned out of the held-out good images, and return those that were taken out."""
         learned = {example.key for example in [*new, *self.earlier()]}
         found = [example for example in self._memory.of("good") if example.key in learned]
         self._memory.forget("good", {example.key for example in found})
@@ -155,10 +156,12 @@ class TaughtDetector:
         return found
 
     def choose_rate(self, wanted: float | None) -> float:
-        """Return the false-alarm rate to set the threshold for: the one asked for, or calibrated, or what there is for.
+        """Return the false-alarm rate to set the threshold for.
+
+        It is the one asked for, else the calibrated one or 5 %, but no less than the held-out images allow.
 
         Raises:
-            ValueError: If the rate that was asked for takes more held-out images than there are.
+            ValueError: If the rate that was asked for needs more held-out images than there are.
         """
         count = len(self._halves[0])
         least = 1 / (count + 1)
@@ -174,7 +177,14 @@ class TaughtDetector:
         return wanted
 
     def learn(self, new: Sequence[Example], *, rate: float, steps: int, progress: Progress) -> LearningChanges:
-        """Train the heads, set the threshold, and compare."""
+        """Train the heads, set the threshold, and compare the detector before and after.
+
+        Args:
+            new: Examples to learn now.
+            rate: Target false-alarm rate in (0, 1).
+            steps: Number of training steps.
+            progress: Shows how far it is.
+        """
         network, memory = self._module.model, self._memory
         defects = [*memory.of("trained_defect"), *self._together("defect", new)]
         alarms = self._together("false_alarm", new)
@@ -231,12 +241,12 @@ class TaughtDetector:
         self._halves = (good[::2], good[1::2])
 
     def earlier(self) -> list[Example]:
-        """Return what versions up to the current one have learned; what an image was said to be last counts."""
+        """Return the examples learned up to the current version; of an image learned twice, the last role counts."""
         learned = self._learned()
         return [each for each in self._memory.of("defect", "false_alarm") if learned.get(each.key) == each.role]
 
     def _learned(self) -> dict[bytes, Role]:
-        """Return what each image was said to be last, by versions up to the current one."""
+        """Return the last role of each image learned up to the current version, by digest."""
         rows = [row for version in self._folder.versions for row in version.about["learned"]]
         return {bytes.fromhex(row["key"]): row["role"] for row in rows}
 
@@ -246,10 +256,10 @@ class TaughtDetector:
         return [example for example in [*earlier, *new] if example.role == role]
 
     def _check_new(self, missed: Sequence[Path]) -> None:
-        """Refuse defects that the run shows as good or is tested on, and images that are to be both.
+        """Refuse defects that the run shows as good or tests on, and images that are named as both.
 
         Raises:
-            ValueError: Naming them.
+            ValueError: If there are any; the message names them.
         """
         count = len(missed)
         both = [str(file) for file, each in zip(missed, self._digests, strict=False) if each in self._digests[count:]]
