@@ -126,7 +126,8 @@ def draw_cell(
 
 def _draw(cell: Cell, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
     images = torch.stack([image for _, _, image in group])
-    sample = cell.generator(images, seeds=[seed for _, seed, _ in group])
+    names = cell.generator.name_images([normal.path for normal, _, _ in group])
+    sample = cell.generator(images, seeds=[seed for _, seed, _ in group], **names)
     for n, (normal, _, image) in enumerate(group):
         accepted = bool(sample.accepted[n])
         if accepted and not torch.equal(sample.source[n].cpu(), image):

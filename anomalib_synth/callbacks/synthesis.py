@@ -111,6 +111,7 @@ class SynthesisCallback(RestoringCallback):
         self._intake: Intake | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
+        self._names: list[str] = []
         self._batch: ImageBatch | None = None
         self._learned: list[str] = []
         self._reasons: Counter[str] = Counter()
@@ -180,7 +181,8 @@ class SynthesisCallback(RestoringCallback):
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
-        self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
+        self._names = [image_key(path) for path in paths]
+        self._seeds = derive_seeds(self.seed, epoch, self._names).tolist()
         if cast("Intake", self._intake).kind == "labels":
             transform = model_transform(pl_module)
             write_labels(batch, self._draw(batch.image, transform), transform)
@@ -246,7 +248,7 @@ class SynthesisCallback(RestoringCallback):
         if not chosen:
             return sample
         before = time.perf_counter()
-        drawn = self._draw_in_view(images[chosen], [self._seeds[row] for row in chosen], transform)
+        drawn = self._draw_in_view(images[chosen], chosen, transform)
         self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
@@ -255,17 +257,23 @@ class SynthesisCallback(RestoringCallback):
             self._shown = drawn
         return sample
 
-    def _draw_in_view(self, images: torch.Tensor, seeds: list[int], transform: Transform | None) -> AnomalySample:
+    def _draw_in_view(self, images: torch.Tensor, chosen: list[int], transform: Transform | None) -> AnomalySample:
         """Draw defects that the model sees: those its transform leaves out are drawn again, or not at all."""
         generator = cast("AnomalyGenerator", self.generator)
-        drawn = generator(images, seeds=seeds)
+        seeds, paths = ([every[row] for row in chosen] for every in (self._seeds, self._names))
+        names = generator.name_images(paths)
+        drawn = generator(images, seeds=seeds, **names)
         for attempt in range(0 if sees_all(transform) else _TRIES):
             seen = in_view(drawn.mask[:, 0], transform)
             hidden = (drawn.accepted & ~seen).nonzero().flatten().tolist()
             if not hidden:
                 break
             if attempt + 1 < _TRIES:
-                again = generator(images[hidden], seeds=[hash64(seeds[row], "in view", attempt + 1) for row in hidden])
+                again = generator(
+                    images[hidden],
+                    seeds=[hash64(seeds[row], "in view", attempt + 1) for row in hidden],
+                    **{name: [given[row] for row in hidden] for name, given in names.items()},
+                )
             else:
                 records = [drawn.provenance[row] for row in hidden]
                 again = AnomalySample.unchanged(images[hidden], records, "outside what the model sees")

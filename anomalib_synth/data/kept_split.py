@@ -249,7 +249,8 @@ def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
 def _draw(generator: AnomalyGenerator, batch: list[HeldOut], work: Path, *, first: int) -> list[dict[str, Any]]:
     """Draw one defect on each image, save the accepted ones, and return the rows of the manifest."""
     sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
-    sample = generator(sources, seeds=[image.seed for image in batch])
+    names = generator.name_images([image.path for image in batch])
+    sample = generator(sources, seeds=[image.seed for image in batch], **names)
     rows = []
     for n, image in enumerate(batch):
         accepted = bool(sample.accepted[n])
