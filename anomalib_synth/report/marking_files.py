@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _GOOD = "good"
+_REGION = "region"
 _MASK_FOLDERS = ("masks", "ground_truth")
 _LOCK = ".marking.lock"
 _WAIT = 10.0
@@ -101,7 +102,7 @@ class MarkedFolder:
                 continue
             stems[stem] = name
             key = hash_bytes(name.encode())[:16]
-            folder_type = path.parent.resolve().name or "defect"
+            folder_type = _REGION if of_regions else path.parent.resolve().name or "defect"
             found[key] = ImageToMark(
                 id=key,
                 name=name,

@@ -47,9 +47,9 @@ def paint(address: str, name: str, points: list[list[int]], radius: int) -> None
         return json.loads(found)
 
     key = next(each["id"] for each in ask("/api/images")["images"] if each["name"] == name)
-    seen = ask(f"/api/images/{key}")["seen"]
+    seen = ask(f"/api/images/{key}")["version"]
     edit = {"kind": "brush", "points": points, "radius": radius, "erase": False}
-    ask(f"/api/images/{key}/edit", {"seen": seen, "type": "", "edit": edit})
+    ask(f"/api/images/{key}/edit", {"seen": seen, "type": "region", "edit": edit})
 
 
 def test_nothing_outside_of_the_painted_regions_changes_when_generate_draws_into_them(good, tmp_path) -> None:
