@@ -88,7 +88,8 @@ class AnomalyGenerator(ABC):
             images: (B, C, H, W) float in [0, 1], C = 1 or 3, before any normalisation.
             seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
             masks: (B, 1, H, W), optional: the region a defect should lie in (non-zero), in place of the
-                foreground. It clips nothing: at least ``SampleChecks.min_foreground`` of a defect lies in it.
+                foreground. At least ``SampleChecks.min_foreground`` of a defect lies in it; what is drawn by rules is
+                cut off at it, unless it breaks edges.
             prompts: B texts, optional: what to draw.
             prompts_to: B texts to move to; needs ``prompts``.
             mix: How far to move, in [0, 1].
