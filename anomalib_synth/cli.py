@@ -41,6 +41,7 @@ COMMANDS = {
     "build": Command("Finished steps are kept; the same command goes on from there."),
     "preview": Command(_NOTHING),
     "families": Command(_NOTHING),
+    "suggest": Command(_NOTHING),
     "convert": Command("Copies written so far are whole; the same command goes on from there."),
     "fit": Command(_GOES_ON),
     "generate": Command("What was drawn is kept; the same command goes on from there."),

@@ -136,7 +136,8 @@ def draw_defect_set(
 
 def _draw(defect_set: DefectSet, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
     images = torch.stack([image for _, _, image in group])
-    sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group])
+    names = defect_set.generator.name_images([normal.path for normal, _, _ in group])
+    sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group], **names)
     check_drawn_on(
         sample, images, defect_set.generator, [f"the held-out normal {str(normal.path)!r}" for normal, *_ in group],
         "It could be a training image: use one that draws on the image it is given.",

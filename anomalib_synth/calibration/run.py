@@ -125,9 +125,7 @@ def run_calibration(
 ) -> Calibration:
     """Score held-out normals and defects drawn on them, and set the thresholds.
 
-    Shows how far it is in ``progress``, by default in a bar of its own. The intervals of false alarms are as wide as
-    the scores of normals that ``groups`` puts together, by file, go together; with ``whole_groups`` those stay in one
-    half.
+    Shows how far it is in ``progress``, by default in a bar of its own.
 
     Args:
         checkpoint: The checkpoint.
@@ -138,6 +136,9 @@ def run_calibration(
         defects: Folder of real defects, None for none.
         train_normals: Folder of the training images, None where the configuration names them.
         tiler: Settings of anomalib's tiler, ``{}`` for no tiler, None to look for them in the configuration.
+        groups: Name of the group of each normal, by file, such as those that look alike: intervals of false alarms are
+            the wider, the more alike the scores within a group are. None: each normal is for itself.
+        whole_groups: Keep each group in one half, where the groups are parts that the user has named.
         progress: Shows how far it is.
 
     Raises:

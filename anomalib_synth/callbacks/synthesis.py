@@ -111,6 +111,7 @@ class SynthesisCallback(RestoringCallback):
         self._anomaly_input: AnomalyInput | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
+        self._names: list[str] = []
         self._batch: ImageBatch | None = None
         self._learned: list[str] = []
         self._reasons: Counter[str] = Counter()
@@ -182,7 +183,8 @@ class SynthesisCallback(RestoringCallback):
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
-        self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
+        self._names = [image_key(path) for path in paths]
+        self._seeds = derive_seeds(self.seed, epoch, self._names).tolist()
         if cast("AnomalyInput", self._anomaly_input).kind == "labels":
             transform = model_transform(pl_module)
             write_labels(batch, self._draw(batch.image, transform), transform)
@@ -246,7 +248,7 @@ class SynthesisCallback(RestoringCallback):
         if not chosen:
             return sample
         before = time.perf_counter()
-        drawn = self._draw_in_view(images[chosen], [self._seeds[row] for row in chosen], transform)
+        drawn = self._draw_in_view(images[chosen], chosen, transform)
         self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
@@ -255,17 +257,21 @@ class SynthesisCallback(RestoringCallback):
             self._shown = drawn
         return sample
 
-    def _draw_in_view(self, images: torch.Tensor, seeds: list[int], transform: Transform | None) -> AnomalySample:
+    def _draw_in_view(self, images: torch.Tensor, chosen: list[int], transform: Transform | None) -> AnomalySample:
         """Draw defects that the model sees: those its transform leaves out are drawn again, or not at all."""
         generator = cast("AnomalyGenerator", self.generator)
-        drawn = generator(images, seeds=seeds)
+        seeds = [self._seeds[row] for row in chosen]
+        names = generator.name_images([self._names[row] for row in chosen])
+        drawn = generator(images, seeds=seeds, **names)
         for attempt in range(0 if sees_all(transform) else _TRIES):
             seen = in_view(drawn.mask[:, 0], transform)
             hidden = (drawn.accepted & ~seen).nonzero().flatten().tolist()
             if not hidden:
                 break
             if attempt + 1 < _TRIES:
-                again = generator(images[hidden], seeds=[hash64(seeds[row], "in view", attempt + 1) for row in hidden])
+                others = [hash64(seeds[row], "in view", attempt + 1) for row in hidden]
+                theirs = generator.name_images([self._names[chosen[row]] for row in hidden])
+                again = generator(images[hidden], seeds=others, **theirs)
             else:
                 records = [drawn.provenance[row] for row in hidden]
                 again = AnomalySample.unchanged(images[hidden], records, "outside what the model sees")

@@ -167,7 +167,7 @@ class SyntheticTrainDataset(SyntheticDataset):
         seed = int(derive_seeds(self.seed, epoch, [image_key(row.image_path)])[0])
         drawn = None
         if not anomalous and gets_defect(seed, self.probability):
-            drawn = self._draw(image, seed)
+            drawn = self._draw(image, seed, row.image_path)
         if drawn is not None:
             image, source, mask, quality = drawn
         else:
@@ -184,14 +184,14 @@ class SyntheticTrainDataset(SyntheticDataset):
             synthetic=drawn is not None,
         )
 
-    def _draw(self, image: Image, seed: int) -> tuple[Image, Image, Mask, float] | None:
+    def _draw(self, image: Image, seed: int, path: str) -> tuple[Image, Image, Mask, float] | None:
         """Return an augmented image, source and mask, and the quality of the defect; None if the model sees none.
 
         A defect outside the model's field of view is drawn again, with a seed that follows from the first.
         """
         for attempt in range(_TRIES):
             again = hash64(seed, "in view", attempt) if attempt else seed
-            sample = self.generator(image[None], seeds=[again])
+            sample = self.generator(image[None], seeds=[again], **self.generator.name_images([path]))
             if not bool(sample.accepted[0]):
                 return None
             mask = CoverageMask(sample.mask[0, 0].to(torch.uint8))

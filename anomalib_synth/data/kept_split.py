@@ -240,7 +240,8 @@ class KeptSplit:
         with store.writing():
             for batch in _show_progress(_batches(images), f"Drawing the synthetic {self.split} split"):
                 sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
-                sample = generator(sources, seeds=[image.seed for image in batch])
+                names = generator.name_images([image.path for image in batch])
+                sample = generator(sources, seeds=[image.seed for image in batch], **names)
                 check_drawn_on(
                     sample, sources, generator, [f"the held-out normal {image.path!r}" for image in batch],
                     "It could be a training image: use it for 'train' only, and another one for 'val' and 'test'.",

@@ -100,11 +100,12 @@ class Worker:
         started = time.perf_counter()
         tiles = [Tile.choose(each, planned.seed) for planned, each in zip(batch, pixels, strict=True)]
         if tiles[0].share_of(pixels[0]) < 1:
-            _refuse_foreground_mask(self.generator)
+            _refuse_whole_masks(self.generator)
         cut = np.stack([tile.cut(each) for tile, each in zip(tiles, pixels, strict=True)])
         images = to_tensor(cut)
         try:
-            sample = self.generator(images, seeds=[planned.seed for planned in batch])
+            names = self.generator.name_images([planned.normal.path for planned in batch])
+            sample = self.generator(images, seeds=[planned.seed for planned in batch], **names)
         except ValueError as error:
             msg = f"{error} (Drawing {_describe(batch)}.)"
             raise ValueError(msg) from error
@@ -133,14 +134,20 @@ class Worker:
         )  # fmt: skip
 
 
-def _refuse_foreground_mask(generator: AnomalyGenerator) -> None:
-    """Refuse a mask of the part, which is the whole image's, for a tile of it."""
+def _refuse_whole_masks(generator: AnomalyGenerator) -> None:
+    """Refuse a mask of the part or of a region, which is the whole image's, for a tile of it."""
     for part in generator.walk():
         foreground = getattr(part, "foreground", None)
         if foreground not in {None, "auto"}:
             msg = (
                 "`foreground` must be auto or null for images of more than 33 megapixels, which are drawn in tiles, "
                 f"got {str(foreground)!r}. Set it so, or set `image_size`."
+            )
+            raise ValueError(msg)
+        if getattr(part, "region", None) is not None:
+            msg = (
+                "`region` must be null for images of more than 33 megapixels, which are drawn in tiles, got "
+                f"{str(part.region)!r}. Set it so, or set `image_size`."  # type: ignore[attr-defined]
             )
             raise ValueError(msg)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.functional.masks import box_blur, exact_mean
+
 GRID = 64
 
 
@@ -73,6 +75,31 @@ def segment_part(distance: torch.Tensor, threshold: float) -> torch.Tensor:
             break
         reached = grown
     return ~reached
+
+
+def refine_part(image: torch.Tensor, cells: torch.Tensor, threshold: float, cell: int) -> torch.Tensor:
+    """Leave the pixels that look like the background out of the cells at the part's edge.
+
+    Args:
+        image: (N, C, h, w) windows.
+        cells: (N, 1, h, w) in {0, 1}, the part in cells.
+        threshold: Least distance of the part from the background around it, in image units.
+        cell: Side of a cell in pixels.
+
+    Returns:
+        (N, 1, h, w) in {0, 1}, a subset of ``cells``.
+    """
+    refined = cells.clone()
+    for n in range(len(image)):
+        outside = 1 - cells[n : n + 1]
+        if not bool(outside.any()) or bool(outside.all()):
+            continue
+        window = image[n : n + 1]
+        background = torch.stack([exact_mean(plane, outside[:, 0]) for plane in window.unbind(1)], dim=1)
+        off = box_blur((window - background[:, :, None, None]).abs().amax(1, keepdim=True))
+        edge = box_blur(outside, cell) > 0
+        refined[n : n + 1] *= (~edge | (off > threshold)).float()
+    return refined
 
 
 def _least_squares(ring_basis: torch.Tensor, ring: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from anomalib_synth.functional.layers import Layer, Window
 from anomalib_synth.functional.masks import smoothstep, soft_wave
 from anomalib_synth.functional.noise import hash_uniform, noise_along
-from anomalib_synth.functional.shading import Params, colour, over, shade
+from anomalib_synth.functional.shading import Params, colour, over, shade, shade_over
 from anomalib_synth.functional.strokes import jagged, links, stroke_distance
 from anomalib_synth.functional.warping import displace
 
@@ -48,10 +48,12 @@ def scratch(window: Window, params: Params) -> Layer:
     reach = torch.full_like(params["width"], 0.7)
     groove = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
     away = 0.7 + 0.4 * single
+    if not bool((flat["burr"] > 0).any()):
+        return shade_over(window.image, (params["depth"], groove))
     x, y = x - flat["light_x"] * away, y - flat["light_y"] * away
     half = torch.where(flat["burr"] > 0, half - 0.1, -torch.ones_like(half))
     rim = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
-    return over((shade(window.image, params["burr"]), rim), (shade(window.image, params["depth"]), groove))
+    return shade_over(window.image, (params["burr"], rim), (params["depth"], groove))
 
 
 def crack(window: Window, params: Params) -> Layer:
@@ -89,7 +91,7 @@ def crack(window: Window, params: Params) -> Layer:
     distance = stroke_distance(window, x, y, half, reach)
     gap = smoothstep(distance, 0.6, -0.6)
     edge = 0.3 * smoothstep(distance, reach, -0.3)
-    return over((shade(window.image, 0.6 * params["tone"]), edge), (shade(window.image, params["tone"]), gap))
+    return shade_over(window.image, (0.6 * params["tone"], edge), (params["tone"], gap))
 
 
 def fibre(window: Window, params: Params) -> Layer:

@@ -17,8 +17,26 @@ def shade(image: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
         image: (N, C, h, w) in [0, 1].
         tone: (N, 1, h, w) or (N, 1, 1, 1), clipped to [-1, 1].
     """
-    tone = tone.clamp(-1, 1)
-    return image + tone.clamp(min=0) * (1 - image) + tone.clamp(max=0) * image
+    up, down = tone.clamp(0, 1), tone.clamp(-1, 0)
+    return image * (1 - up + down) + up
+
+
+def shade_over(image: torch.Tensor, *coats: tuple[torch.Tensor, torch.Tensor]) -> Layer:
+    """Lay shades of an image over one another, the lowest first: :func:`over` with :func:`shade`, on single planes.
+
+    Args:
+        image: (N, C, h, w) in [0, 1].
+        coats: Pairs of tone, as for :func:`shade`, and coverage (N, 1, h, w) in [0, 1].
+    """
+    kept = added = alpha = torch.zeros_like(image[:, :1])
+    for tone, cover in coats:
+        up, down = tone.clamp(0, 1), tone.clamp(-1, 0)
+        left = 1 - cover
+        kept = cover * (1 - up + down) + kept * left
+        added = cover * up + added * left
+        alpha = cover + alpha * left
+    share = 1 / alpha.clamp_min(1e-6)
+    return Layer(target=image * (kept * share) + added * share, alpha=alpha.clamp(0, 1))
 
 
 def colour(params: Params, image: torch.Tensor) -> torch.Tensor:

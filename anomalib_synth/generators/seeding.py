@@ -99,6 +99,10 @@ class RandomStream:
         """Draw from [low, high) with density falling towards ``high``: most defects are small."""
         return low + (high - low) * self.unit() ** 2
 
+    def log_uniform(self, low: float, high: float) -> float:
+        """Draw from [low, high), 0 < low <= high, each doubling of it as likely as the next."""
+        return low * (high / low) ** self.unit()
+
     def integer(self, low: int, high: int) -> int:
         """Draw an integer from [low, high], both included."""
         return min(high, low + int((high - low + 1) * self.unit()))

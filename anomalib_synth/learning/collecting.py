@@ -164,7 +164,8 @@ def draw(
         path = files[repeat % len(files)]
         source = read(path)
         for attempt in range(_TRIES):
-            sample = generator(source[None], seeds=derive_seeds(seed, attempt, [image_key(path)], repeat))
+            seeds = derive_seeds(seed, attempt, [image_key(path)], repeat)
+            sample = generator(source[None], seeds=seeds, **generator.name_images([path]))
             if bool(sample.accepted[0]):
                 mask = (sample.mask[0, 0] > 0).to(torch.uint8)
                 yield sample.image[0], sample.source[0], mask, sample.provenance[0].family, path

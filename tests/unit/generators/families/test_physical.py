@@ -9,10 +9,15 @@ from anomalib_synth.generators.families.physical import FAMILIES
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import RandomStream
 
-NOUNS = {"thread_pull": "pulled thread"}
+NOUNS = {
+    "thread_pull": "pulled thread",
+    "uneven": "uneven region",
+    "streaks": "group of streaks",
+    "fray": "frayed patch",
+}
 NAMES = {
     "scratch", "crack", "dent", "stain", "hole", "chip", "fibre", "corrosion", "burn", "bubble", "misprint",
-    "thread_pull", "deformation",
+    "thread_pull", "deformation", "uneven", "wear", "streaks", "fray",
 }  # fmt: skip
 
 
