@@ -177,7 +177,7 @@ def run_calibration(
     outcome = evaluate(plan.rows, rate, with_pixels=with_pixels, rounding=rounding, min_recall=settings.min_recall)
     described = {
         "version": __version__,
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(checkpoint.resolve()),  # its configuration is looked for from anywhere
         "model": type(network).__name__,
         "normals": str(normals),
         "defects": None if defects is None else str(defects),

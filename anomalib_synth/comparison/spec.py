@@ -128,7 +128,8 @@ class ComparisonSpec:
 
     def _check_numbers(self) -> None:
         _check_list("seeds", self.seeds, "a list of whole numbers, three or more for an interval", least=1)
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        if not whole or len(set(self.seeds)) < len(self.seeds):
             msg = f"`seeds` must be different whole numbers >= 0, got {list(self.seeds)}."
             raise ValueError(msg)
         if self.steps < 1:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -205,7 +206,11 @@ def _end_with_parent() -> None:
 
 
 def _run_on_ray(function: Run, tasks: Sequence[IsolatedTask], *, workers: int) -> Generator[TaskEvent, None, None]:
-    from anomalib_synth.engines.ray_engine import connect, import_ray  # not above: each fresh process would load torch
+    from anomalib_synth.engines.ray_engine import (  # not above: each fresh process would load torch
+        ATTEMPTS,
+        connect,
+        import_ray,
+    )
 
     ray = import_ray()
     ours = not ray.is_initialized()
@@ -213,6 +218,7 @@ def _run_on_ray(function: Run, tasks: Sequence[IsolatedTask], *, workers: int) -
         connect(ray, workers)
     waiting = list(reversed(tasks))
     running: dict[Any, IsolatedTask] = {}
+    lost: Counter[str] = Counter()
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_calls=1, max_retries=0)(_work_on_ray)  # fresh process each
@@ -225,9 +231,16 @@ def _run_on_ray(function: Run, tasks: Sequence[IsolatedTask], *, workers: int) -
             task = running.pop(reference)
             try:
                 ok, answer = ray.get(reference)
-            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):  # the machine, not the task
-                waiting.append(task)
-                continue
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:  # the machine's fault, once
+                lost[task.name] += 1
+                if lost[task.name] < ATTEMPTS:
+                    waiting.append(task)
+                    continue
+                reason = " ".join(str(error).split())[:300]
+                ok, answer = (
+                    False,
+                    f"Its machine died {ATTEMPTS} times, it may need more memory than they have: {reason}",
+                )
             except ray.exceptions.RayError as error:
                 ok, answer = False, f"Its Ray worker died: {' '.join(str(error).split())[:300]}"
             kind: Literal["done", "failed"] = "done" if ok else "failed"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 3  # for a task whose actors die or whose rows are lost
+ATTEMPTS = 3  # for a task whose actors die or whose rows are lost
 
 
 class RayWorker:
@@ -116,7 +116,7 @@ class _Actors:
                     self._bury(number)
                 lost += 1
                 reason = str(error).strip().splitlines()[0]
-                if lost == _ATTEMPTS or not self.alive:
+                if lost == ATTEMPTS or not self.alive:
                     raise worker_died(task, reason) from error
                 logger.warning("Samples from number %d on are drawn again: %s", task[0].index, reason)
                 reference, number = self.submit(task)

@@ -152,6 +152,8 @@ class TaughtDetector:
         learned = {example.key for example in [*new, *self.earlier()]}
         found = [example for example in self._memory.of("good") if example.key in learned]
         self._memory.forget("good", {example.key for example in found})
+        names = {example.name for example in found}
+        self._memory.forget("probe", {example.key for example in self._memory.of("probe") if example.drawn_on in names})
         self._split()
         return found
 

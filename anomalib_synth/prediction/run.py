@@ -106,6 +106,7 @@ class Prediction:
         self._stop = stop
         self._say = say
         self._started = 0.0
+        self._known: dict[str, str] = {}  # content by name
 
     def run(self, source: FileSource) -> PredictionSummary:
         """Judge the images of a source until it has no more, or is stopped.
@@ -181,8 +182,11 @@ class Prediction:
     def _skip(self, found: KnownFile | UnreadableFile) -> None:
         name = found.file.name
         if isinstance(found, KnownFile):
-            self.summary.known += 1
-            self.summary.counts[self._journal.find_verdict(name, found.content)] += 1
+            self.summary.failed.pop(name, None)
+            if self._known.get(name) != found.content:  # a watched file may be touched and stay the same
+                self._known[name] = found.content
+                self.summary.known += 1
+                self.summary.counts[self._journal.find_verdict(name, found.content)] += 1
             self._say(None)
             return
         row = {

@@ -90,7 +90,7 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
         )
     if outcome.undecided and not outcome.unfit:
         console.print(
-            f"Only {outcome.strongest.of} defects of the highest strength were there to be found, too few to be sure "
+            f"Only {outcome.strongest.of} defects of the highest strength were visible, too few to be sure "
             "that the model finds more of them than it calls good images anomalous. Raise `per_cell`."
         )
     for note in notes:

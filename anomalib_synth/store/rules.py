@@ -162,7 +162,8 @@ def between(low: float, high: float) -> FieldRule:
 
 def whole(low: int, high: int = 2**53) -> FieldRule:
     """Return the rule of a whole number in a range, both ends included."""
-    return FieldRule(f"a whole number >= {low}", lambda value: type(value) is int and low <= value <= high)
+    says = f"a whole number >= {low}" if high == 2**53 else f"a whole number from {low} to {high}"
+    return FieldRule(says, lambda value: type(value) is int and low <= value <= high)
 
 
 def one_of(*names: str) -> FieldRule:

@@ -17,6 +17,7 @@ from anomalib.models import Padim, Patchcore
 from lightning.pytorch import seed_everything
 
 from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
+from anomalib_synth.calibration.training_run import find_config
 from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.commands.calibrate import calibrate
 from anomalib_synth.demo.writer import RenderPlan, render_category
@@ -210,13 +211,17 @@ def write_config(parts: Path, path: Path) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
-def test_configuration_above_the_checkpoint_is_used_when_no_model_is_named(padim, parts, tmp_path) -> None:
+def test_configuration_above_the_checkpoint_is_used_when_no_model_is_named(padim, parts, tmp_path, monkeypatch) -> None:
     checkpoint = tmp_path / "v0" / "weights" / "lightning" / "model.ckpt"
     checkpoint.parent.mkdir(parents=True)
     shutil.copy(padim, checkpoint)
     write_config(parts, tmp_path / "v0" / "config.yaml")
     options = {"model": None, "train_normals": None, "per_cell": 1}
-    summary = run(checkpoint, parts, tmp_path / "out", **options)
+    with monkeypatch.context() as moved:
+        moved.chdir(tmp_path)
+        summary = run(checkpoint.relative_to(tmp_path), parts, tmp_path / "out", **options)
+    found = find_config(tmp_path / "out" / "calibrated.ckpt")
+    assert found == tmp_path / "v0" / "config.yaml", "from another folder than it was calibrated in"
     assert summary["settings"]["model"] == "Padim"
     by_class = run(padim, parts, tmp_path / "by_class", per_cell=1)
     assert summary["image_threshold"] == by_class["image_threshold"], "the transform is the checkpoint's"

@@ -97,3 +97,51 @@ def test_ray_reports_the_same_events(tmp_path, monkeypatch) -> None:
     assert "worker died" in events[3].error
     assert events[5].row["process"] != os.getpid()
     assert "working on 0" in (tmp_path / "0.log").read_text()
+
+
+class DyingCluster:
+    """As much of Ray as runs a task, on machines that all die."""
+
+    class exceptions:  # noqa: N801
+        RayError = type("RayError", (Exception,), {})
+        NodeDiedError = type("NodeDiedError", (RayError,), {})
+        ObjectLostError = type("ObjectLostError", (RayError,), {})
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {}
+
+    def remote(self, **_: object) -> Any:
+        return lambda function: self._Remote(self)
+
+    class _Remote:
+        def __init__(self, cluster: DyingCluster) -> None:
+            self.cluster = cluster
+
+        def remote(self, *_: object) -> int:
+            self.cluster.started += 1
+            return self.cluster.started
+
+    def wait(self, references: list[int], **_: object) -> tuple[list[int], list[int]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: int) -> None:
+        raise self.exceptions.NodeDiedError(f"no answer to {reference}")
+
+    def cancel(self, *_: object, **__: object) -> None:
+        return
+
+
+def test_task_fails_when_every_machine_dies_of_it(tmp_path, monkeypatch) -> None:
+    """A task that needs more memory than there is must not take down one machine after the other."""
+    cluster = DyingCluster()
+    monkeypatch.setattr("anomalib_synth.engines.ray_engine.import_ray", lambda: cluster)
+    events = list(run_isolated(work, make_tasks([0], tmp_path), workers=1, engine="ray"))
+    assert [event.kind for event in events] == ["started"] * 3 + ["failed"]
+    assert "Its machine died 3 times" in events[-1].error
+    assert cluster.started == 3

@@ -9,7 +9,7 @@ import pytest
 
 from anomalib_synth.store import Record, SampleStore, StoreError
 from anomalib_synth.store.record import RECORD
-from anomalib_synth.store.rules import FieldRule, RecordSchema, is_plain, is_text
+from anomalib_synth.store.rules import FieldRule, RecordSchema, is_plain, is_text, whole
 from tests.unit.store.samples import make_store
 
 HUGE = 10**400
@@ -169,3 +169,8 @@ def test_a_form_with_room_for_more_wants_it_plain() -> None:
     for _ in range(40):
         nested = [nested]
     assert not is_plain(nested)
+
+
+def test_both_ends_are_named_when_a_number_has_two() -> None:
+    assert whole(1, 65536).says == "a whole number from 1 to 65536"
+    assert whole(1).says == "a whole number >= 1"
