@@ -10,12 +10,15 @@ import torch
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.families import REGISTRY, Frame
 from anomalib_synth.generators.families.family import drop_colours
-from anomalib_synth.generators.families.palette import MARGIN, Palette, measure_palette
 from anomalib_synth.generators.seeding import RandomStream
 from tests.contract import render_normals
 
 SIDE = 128
+
+
 PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
+
+
 INSIDE = [family.name for family in REGISTRY.values() if family.place == "inside"]
 
 
@@ -30,6 +33,11 @@ def parts(count: int, *, seed: int = 0) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
     background = 0.93 + 0.02 * torch.rand(count, 3, SIDE, SIDE, generator=rng)
     return torch.where(disc(), render_normals(count, 3, SIDE, SIDE, seed=seed) * 0.7, background)
+
+
+def chroma(images: torch.Tensor) -> torch.Tensor:
+    """Largest difference of two channels, (B, H, W)."""
+    return images.amax(1) - images.amin(1)
 
 
 @pytest.mark.parametrize("family", INSIDE)
@@ -71,11 +79,6 @@ def test_a_mask_of_the_part_is_the_limit_when_it_is_given(tmp_path) -> None:
     assert not ((sample.image != sample.source).any(1, keepdim=True) & ~disc()).any()
 
 
-def chroma(images: torch.Tensor) -> torch.Tensor:
-    """Largest difference of two channels, (B, H, W)."""
-    return images.amax(1) - images.amin(1)
-
-
 @pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize("family", PHYSICAL)
 def test_colours_stay_near_grey_when_the_product_is_grey(family: str, prepared: bool) -> None:
@@ -99,25 +102,6 @@ def test_colours_are_free_when_the_product_is_colourful() -> None:
     assert any(drop_colours(text) != text for text in sample.caption)
     assert all(p["hue"] == 1 for _, p in (grey.replace().prepare(images).make_params(s, 96, 96) for s in range(8)))
     assert any(p["hue"] < 0.5 for _, p in (grey.make_params(s, 96, 96) for s in range(20)))
-
-
-def test_palette_keeps_luminance_and_bounds_the_distance() -> None:
-    palette = Palette(red=0.0, blue=0.0, reach=0.06)
-    (red, green, blue), kept = palette.limit((0.30, 0.50, 0.80))
-    grey = 0.299 * 0.30 + 0.587 * 0.50 + 0.114 * 0.80
-    assert 0.299 * red + 0.587 * green + 0.114 * blue == pytest.approx(grey)
-    assert math.hypot(red - grey, blue - grey) == pytest.approx(0.06)
-    assert 0 < kept < 0.25
-    assert palette.limit((0.5, 0.5, 0.52)) == ((0.5, 0.5, 0.52), 1.0)
-
-
-def test_palette_follows_the_colour_of_a_coloured_product() -> None:
-    orange = torch.tensor([0.8, 0.5, 0.2]).view(1, 3, 1, 1).expand(2, 3, 16, 16)
-    palette = measure_palette(orange)
-    assert palette.reach == pytest.approx(MARGIN, abs=1e-6)
-    assert palette.limit((0.4, 0.25, 0.1))[1] == 1.0  # its own hue, darker
-    assert palette.limit((0.2, 0.4, 0.9))[1] < 0.5
-    assert measure_palette(torch.rand(2, 1, 8, 8)) is None
 
 
 def test_sizes_are_log_uniform_and_lengths_reach_across_the_image() -> None:
