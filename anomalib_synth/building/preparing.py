@@ -118,7 +118,8 @@ def describe_split(prepared: Prepared) -> str:
 def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> ImageSurvey:
     """Return what is in the folder, as it was seen before if no file has changed."""
     files = list_images(settings.normals).files
-    inputs: list[Any] = [__version__, str(settings.normals.resolve()), [[name, *_stamp(path)] for name, path in files.items()]]
+    stamps = [[name, *_stamp(path)] for name, path in files.items()]
+    inputs: list[Any] = [__version__, str(settings.normals.resolve()), stamps]
     inputs += [] if settings.bit_depth is None else [settings.bit_depth]
     found = state.find("look", inputs)
     if found is not None:
