@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anomalib_synth.commands.suggestions import suggest_names
+from anomalib_synth.installation import explain_misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ COMMANDS = {
     "build": Command("Finished steps are kept; the same command goes on from there."),
     "preview": Command(_NOTHING),
     "families": Command(_NOTHING),
+    "suggest": Command(_NOTHING),
     "convert": Command("Copies written so far are whole; the same command goes on from there."),
     "fit": Command(_GOES_ON),
     "generate": Command("What was drawn is kept; the same command goes on from there."),
@@ -83,14 +85,20 @@ def main(args: list[str] | None = None) -> None:
         _refuse(f"there is no command {given[0]!r}.{suggest_names(name, COMMANDS)} `{PROGRAM} --help` lists them.")
     warnings.filterwarnings("ignore", category=FutureWarning, module="timm|anomalib")  # one says what the other imports
     from anomalib_synth.commands.arguments import parse_arguments
+    from anomalib_synth.commands.preconditions import check_images_are_there
 
     try:
         function = load(name)
-        function(**parse_arguments(function, name, given[1:]))
+        arguments = parse_arguments(function, name, given[1:])
+        check_images_are_there(arguments)
+        function(**arguments)
     except (ValueError, OSError, ImportError) as error:  # bad input, a file or weights that are not there, an extra
         msg = f"{PROGRAM}: {error}"
         raise SystemExit(msg) from error
     except (MemoryError, RuntimeError) as error:
+        if misfit := explain_misfit(error):
+            msg = f"{PROGRAM}: {misfit}"
+            raise SystemExit(msg) from error
         if not _is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 DISTRIBUTION = "anomalib-synth"
+CPU_TORCH = "https://download.pytorch.org/whl/cpu"  # the index of torch's wheels for the CPU
 
 
 def install_extras(*extras: str) -> str:
@@ -49,6 +50,24 @@ def reinstall() -> str:
     if source is not None and source.exists():
         return f"{command} {quote(str(source))}"
     return f"{command} {DISTRIBUTION}"
+
+
+def explain_misfit(error: Exception) -> str:
+    """Return what to do where torchvision was built for another torch than the one that is there, else ``""``.
+
+    One for the CPU beside one for CUDA is the usual case: pip sees no conflict, and each import of torchvision fails.
+
+    Args:
+        error: What was raised.
+    """
+    if "operator torchvision::" not in str(error):
+        return ""
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+    return (
+        f"torch and torchvision do not fit together ({found}): they are of different builds. Install both from one "
+        f"place, such as `{find_installer()} --force-reinstall torch torchvision`, for the CPU with `--index-url "
+        f"{CPU_TORCH}`."
+    )
 
 
 def find_installer() -> str:

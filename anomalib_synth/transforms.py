@@ -1,4 +1,4 @@
-"""Synthetic defects as a transform of torchvision, for the `train_augmentations` of any datamodule, and of kornia."""
+"""Synthetic defects as a transform of torchvision and kornia, for the `train_augmentations` of any datamodule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import Transform
 
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators import AnomalyGenerator
-from anomalib_synth.generators.seeding import RandomStream, hash64
+from anomalib_synth.generators.seeding import gets_defect, hash64
 from anomalib_synth.generators.validation import to_unit_range
 
 if TYPE_CHECKING:
@@ -23,31 +23,34 @@ if TYPE_CHECKING:
 class SyntheticAnomaly(Transform, RandomTransplantation):
     """Draws a synthetic defect onto a normal image and adds it to the mask.
 
-    The mask comes back as one that later transforms make smaller by any overlap, so that a thin defect keeps its mask.
+    Later transforms shrink the returned mask by any overlap, so that a thin defect keeps its mask.
 
-    A transform cannot set labels: ``gt_label`` stays normal. ``SynthesisCallback(generator=None)`` sets ``gt_label``
-    from the mask at the start of every batch; ``anomalib_synth.data.SyntheticDataModule`` does both by itself.
+    A transform cannot set labels, so ``gt_label`` stays normal. ``SynthesisCallback(generator=None)`` sets ``gt_label``
+    from the mask at the start of every batch. ``anomalib_synth.data.SyntheticDataModule`` draws defects and sets labels
+    without this transform.
 
     An image whose mask is not empty is returned unchanged. A further image in the sample, such as the source of a
     defect, passes through. The seed of a draw is ``hash64(generator.seed, torch.initial_seed(), number of the call)``:
-    it differs between workers and epochs, and global random state is untouched. The generator is used as it is:
-    call its ``prepare`` first for one that needs the normals.
+    it differs between workers and epochs, and global random state is untouched. The generator is not prepared here: if
+    it needs the normals, call its ``prepare`` first.
 
-    It also works as a step of ``kornia.augmentation.AugmentationSequential`` with ``data_keys=["input", "mask"]``, on
-    whole batches: images (B, C, H, W), masks (B, 1, H, W) or (B, H, W). There each image has a seed of its own, the
-    seeds are what the container keeps and replays, and the mask comes back as a plain tensor. Of kornia's steps only
-    ``RandomTransplantation`` is shown image and mask together before either is changed; hence the base class.
+    The transform also works as a step of ``kornia.augmentation.AugmentationSequential`` with ``data_keys=["input",
+    "mask"]``, on whole batches: images (B, C, H, W), masks (B, 1, H, W) or (B, H, W). There, each image has its own
+    seed, the container stores and replays the seeds, and the mask is returned as a plain tensor. The base class is
+    ``RandomTransplantation``, because kornia shows image and mask together to no other step before either is changed.
 
     Args:
         generator: Draws the defects.
         probability: Probability of a defect, in [0, 1].
 
     Shape:
-        image (C, H, W) float in [0, 1], mask (H, W) or (1, H, W) of any dtype; the same come back.
+        image (C, H, W) float in [0, 1], mask (H, W) or (1, H, W) of any dtype; the results have the same shapes and
+        types.
 
     Raises:
-        ValueError: If the probability is out of its range; on a call, if there is no mask, or the image is no float
-            image.
+        TypeError: If ``generator`` is not an :class:`~anomalib_synth.generators.AnomalyGenerator`.
+        ValueError: If the probability is out of its range; on a call, if there is not exactly one mask, the mask has
+            another size than the image, or the image is not a float tensor (C, H, W).
 
     Example:
         >>> from anomalib_synth.generators import RuleBasedGenerator
@@ -65,33 +68,33 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
         if not 0 <= probability <= 1:
             msg = f"`probability` must be in [0, 1], got {probability}."
             raise ValueError(msg)
-        RandomTransplantation.__init__(self, p=probability)  # a torchvision transform has nothing of its own to set up
+        RandomTransplantation.__init__(self, p=probability)  # torchvision's Transform needs no set-up of its own
         self.generator = generator
         self.probability = probability
         self._calls = 0
 
-    __call__ = nn.Module.__call__  # kornia before 0.9 turns a PIL image into a tensor here, and keeps the last output
+    __call__ = nn.Module.__call__  # kornia before 0.9 converts PIL images here and stores the last output
 
     def forward(self, *inputs: Any, params: dict[str, Any] | None = None, data_keys: Any = None, **kwargs: Any) -> Any:
-        """Transform samples as torchvision does or, called with kornia's ``params``, one image or mask batch."""
-        del kwargs  # how a warp interpolates
+        """Transform samples as in torchvision or, if called with kornia's ``params``, one batch of images or masks."""
+        del kwargs  # interpolation options, for warps only
         if params is None:
             return Transform.forward(self, *inputs)
         key = "mask" if DataKey.get(data_keys[0]) == DataKey.MASK else "image"
         if key not in params:
             msg = (
                 "SyntheticAnomaly must be a direct step of kornia's AugmentationSequential, with "
-                'data_keys=["input", "mask"]: in another container it is not shown image and mask together.'
+                'data_keys=["input", "mask"]: in another container it does not get image and mask together.'
             )
             raise ValueError(msg)
         return params[key].reshape(inputs[0].shape) if key == "mask" or self.keepdim else params[key]
 
     def forward_parameters(self, batch_shape: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Draw one seed an image; kornia calls it once for a batch."""
+        """Draw one seed per image; kornia calls this once per batch."""
         rows = [0] * batch_shape[0] if self.same_on_batch else range(batch_shape[0])
         seeds = torch.tensor([hash64(self.generator.seed, torch.initial_seed(), self._calls, row) for row in rows])
         self._calls += 1
-        drawn = [RandomStream(hash64(seed, "chance")).unit() < self.probability for seed in seeds.tolist()]
+        drawn = [gets_defect(seed, self.probability) for seed in seeds.tolist()]
         return {
             "seeds": seeds,
             "batch_prob": torch.tensor(drawn, dtype=torch.float32),
@@ -101,7 +104,7 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
     def params_from_input(
         self, *inputs: Any, data_keys: list[DataKey], params: dict[str, Any], extra_args: Any = None
     ) -> dict[str, Any]:
-        """Draw the defects of a batch: kornia shows image and mask here before it asks for either."""
+        """Draw the defects of a batch; kornia passes image and mask here before it asks for either result."""
         del extra_args
         if data_keys.count(DataKey.MASK) != 1 or data_keys.count(DataKey.INPUT) != 1:
             names = [key.name.lower() for key in data_keys]
@@ -124,12 +127,12 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
         return {**params, "image": images, "mask": masks}
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Check that there are an image and a mask."""
+        """Check that there are one float image and one mask of the same size."""
         masks = [value for value in flat_inputs if isinstance(value, tv_tensors.Mask)]
         if len(masks) != 1:
             msg = (
-                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, nobody "
-                "would know the image is anomalous. Datamodules without masks (classification) call augmentations "
+                f"SyntheticAnomaly must be called with (image, mask), got {len(masks)} masks: without one, the "
+                "image could not be labelled anomalous. Datamodules without masks (classification) call augmentations "
                 "with the image alone; wrap yours in anomalib_synth.data.SyntheticDataModule with 'train' in `splits`."
             )
             raise ValueError(msg)
@@ -146,13 +149,13 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
             raise ValueError(msg)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the defect: image and mask are two views of one draw."""
+        """Draw the defect once, for image and mask."""
         image = cast("torch.Tensor", _first_image(flat_inputs))
         mask = next(value for value in flat_inputs if isinstance(value, tv_tensors.Mask))
         seed = hash64(self.generator.seed, torch.initial_seed(), self._calls)
         self._calls += 1
         params: dict[str, Any] = {"target": image, "sample": None}
-        if not bool(mask.any()) and RandomStream(hash64(seed, "chance")).unit() < self.probability:
+        if not bool(mask.any()) and gets_defect(seed, self.probability):
             sample = self.generator(to_unit_range(image[None]), seeds=[seed])
             if bool(sample.accepted[0]):
                 params["sample"] = sample
@@ -173,7 +176,7 @@ class SyntheticAnomaly(Transform, RandomTransplantation):
 
 
 def _first_image(flat_inputs: list[Any]) -> torch.Tensor | None:
-    """Return the first image, or else the first plain tensor."""
+    """Return the first image or, if there is none, the first plain tensor."""
     images = [value for value in flat_inputs if isinstance(value, tv_tensors.Image)]
     plain = [v for v in flat_inputs if isinstance(v, torch.Tensor) and not isinstance(v, tv_tensors.TVTensor)]
     return next(iter(images + plain), None)

@@ -2,11 +2,11 @@ r"""Does `anomalib-synth build` choose well, and keep what its report promises?
 
 Per category and seed a detector is built from ``train/good`` alone, with the command's defaults; then its candidates
 and its choice meet the test images once. Printed: the model that was taken, image AUROC of it and of each candidate of
-the same build, the stated 95 % interval of false alarms with the rate on the good test images (and whether the one
-covers the other), recall on the test's defects, the share of the strongest drawn defects that the report states, and
-the exported OpenVINO model's recall where it was exported. A category is built once: its folder under ``--work`` is
-gone on with. A category with ``_16bit`` behind its name is written first as 16-bit grey images whose white is 3000, as
-cameras of 12 bits leave them.
+the same build, the stated 95 % interval of false alarms among as many new images as the good test images, with the
+share of those that alarmed (and whether the one covers the other), recall on the test's defects, the share of the
+strongest drawn defects that the report states, and the exported OpenVINO model's recall where it was exported. A
+category is built once: its folder under ``--work`` is gone on with. A category with ``_16bit`` behind its name is
+written first as 16-bit grey images whose white is 3000, as cameras of 12 bits leave them.
 
     python benchmarks/build.py --data DATA --work FOLDER --categories bottle_cap woven_fabric_16bit --seeds 0
     python benchmarks/build.py --table
@@ -33,6 +33,7 @@ from anomalib_synth.building.candidates import MODELS
 from anomalib_synth.building.training import checkpoint_of
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
 from anomalib_synth.calibration.scoring import Item, Row, score_items
+from anomalib_synth.calibration.statistics import Proportion, prediction_interval
 from anomalib_synth.calibration.training_run import read_inference
 from anomalib_synth.images import ImageReader, find_white_point, list_images, read_bytes, to_tensor
 
@@ -119,7 +120,9 @@ def run_category(data: Path, work: Path, category: str, *, seed: int, minutes: f
     above = [score > stated["image_threshold"] for score in scores]
     found = [each for each, label in zip(above, labels, strict=True) if label]
     alarms = [each for each, label in zip(above, labels, strict=True) if not label]
-    low, high = stated["false_alarms"]["low"], stated["false_alarms"]["high"]
+    counted = stated["false_alarms"]
+    share = Proportion(counted["count"], counted["of"], counted.get("design", 1.0))
+    low, high = (end / len(alarms) for end in prediction_interval(share, len(alarms)))
     exported = openvino_labels(detector, folder)
     row |= {
         "taken": stated["settings"]["model"], "image_auroc": roc_auc_score(labels, scores),

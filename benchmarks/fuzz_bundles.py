@@ -25,7 +25,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from anomalib_synth.generators.encoders import load_backend
+from anomalib_synth.encoders.text import load_backend
 from anomalib_synth.models.bundle import load_bundle, save_bundle
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder

@@ -11,7 +11,7 @@ test image before the test:
 * ``realnet_softmax``, ``realnet_shuffled``: the same, each sample weighted by its quality, or by another sample's
 * ``realnet_rule_only``, ``realnet_two_stage``, ``realnet_reverse``, ``realnet_mixed``: the orders of
   TwoStageTrainingCallback. The second generator is the physical families, held to the checks of
-  configs/synthesis/two_stage.yaml. The learning rate drops at the switch in each of the four.
+  configs/synthesis/two_stage_physical.yaml. The learning rate drops at the switch in each of the four.
 * ``realnet_ar``, ``realnet_ar_softmax``: RealNet in two stages, rule-based -> AutoregressiveGenerator() with the models
   that come with the package; the second with both stages' samples weighted by their image-text score
 * ``realnet_diffusion``, ``realnet_diffusion_random``, ``realnet_diffusion_all``: RealNet in two stages, rule-based -> a
@@ -80,6 +80,7 @@ from anomalib_synth.models import RealNet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SWITCH = 0.7  # of the steps, in all rows that were measured
 ORDERS = ["rule_only", "two_stage", "reverse", "mixed"]
 WEIGHTS = ["softmax", "shuffled"]
 # the store of the second stage, and the order
@@ -171,24 +172,24 @@ def make_arm(
     if variant in WEIGHTS:
         callbacks.append(QualityWeightingCallback(mode=variant, seed=seed))
     elif variant == "ar":
-        callbacks.append(TwoStageTrainingCallback(AutoregressiveGenerator()))
+        callbacks.append(TwoStageTrainingCallback(AutoregressiveGenerator(), switch=SWITCH))
     elif variant == "ar_softmax":
-        callbacks.append(TwoStageTrainingCallback(ScoredGenerator(AutoregressiveGenerator())))
+        callbacks.append(TwoStageTrainingCallback(ScoredGenerator(AutoregressiveGenerator()), switch=SWITCH))
         callbacks.append(QualityWeightingCallback(mode="softmax", seed=seed))
     elif variant in DIFFUSION:
         if stores is None:
             msg = f"Arm {arm} needs --stores, a folder with one folder of stores per category."
             raise ValueError(msg)
         name, order = DIFFUSION[variant]
-        callbacks.append(TwoStageTrainingCallback(StoredGenerator(stores / name), order=order))
+        callbacks.append(TwoStageTrainingCallback(StoredGenerator(stores / name), order=order, switch=SWITCH))
     elif variant in ORDERS:
-        callbacks.append(TwoStageTrainingCallback(fine_generator(), order=variant))
+        callbacks.append(TwoStageTrainingCallback(fine_generator(), order=variant, switch=SWITCH))
     return RealNet(**parts), callbacks
 
 
 def fine_generator() -> RuleBasedGenerator:
-    """Return the stage-2 generator of configs/synthesis/two_stage.yaml."""
-    config = yaml.safe_load((CONFIGS / "synthesis" / "two_stage.yaml").read_text(encoding="utf-8"))
+    """Return the stage-2 generator of configs/synthesis/two_stage_physical.yaml."""
+    config = yaml.safe_load((CONFIGS / "synthesis" / "two_stage_physical.yaml").read_text(encoding="utf-8"))
     return build_generator(config["trainer"]["callbacks+"][0]["init_args"]["fine_generator"])
 
 

@@ -36,11 +36,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
+from anomalib_synth.encoders.embedders import DEFAULT_EMBEDDER, embed_rows
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.retrieval import FilterSettings, RetrievalFilter, WindowIndex
-from anomalib_synth.retrieval.embedders import DEFAULT_EMBEDDER, embed_rows
 
 BAD = ("wrong_object", "recolour", "geometry", "noise", "no_op")
 RESULTS = Path(__file__).parent / "results" / "retrieval.csv"

@@ -43,6 +43,10 @@ CHOSEN = {
     "chip": ("printed_cap", 100),
     "misprint": ("printed_cap", 100),
     "deformation": ("woven_fabric", 101),
+    "uneven": ("brushed_metal", 100),
+    "wear": ("woven_fabric", 100),
+    "streaks": ("brushed_metal", 100),
+    "fray": ("woven_fabric", 100),
 }
 
 

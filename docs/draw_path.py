@@ -29,7 +29,7 @@ BOXES = {
     "normals": ((1.1, 2.0), (1.9, 2.5), "good images", "any datamodule or folder", 1.55),
     "generators": (
         (3.75, 2.0), (2.3, 2.5), "generators",
-        "rules: 24 families\nreal defects, pasted\nwords: autoregressive\nwords: diffusion\n\n"
+        "rules: 28 families\nreal defects, pasted\nwords: autoregressive\nwords: diffusion\n\n"
         "filter · score · mixture", 0,
     ),
     "sample": ((6.65, 2.0), (2.6, 2.5), "sample", "image, source, mask, quality,\ncaption, reason, provenance", 1.35),

@@ -44,7 +44,7 @@ def main() -> None:
     engine = Engine(
         callbacks=[
             SynthesisCallback(RuleBasedGenerator(hand_made)),
-            TwoStageTrainingCallback(AutoregressiveGenerator(bundle=args.bundle), switch=0.7),
+            TwoStageTrainingCallback(AutoregressiveGenerator(bundle=args.bundle)),
         ],
         max_steps=args.steps,
         max_epochs=-1,

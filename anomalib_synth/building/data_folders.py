@@ -28,7 +28,7 @@ from anomalib_synth.store import encode_png
 from anomalib_synth.store.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -49,12 +49,14 @@ class DataFolders:
         learned: Files of real defects that are trained with.
         marks: Where those are marked, None for beside them.
         judged: Number of real defects that judge.
+        groups: Which good images of the calibration belong together, by file.
     """
 
     root: Path
     learned: list[Path]
     marks: Path | None
     judged: int
+    groups: dict[Path, str]
 
     @property
     def train(self) -> Path:
@@ -149,6 +151,7 @@ def lay_out(
     learned: Sequence[RealDefect] = (),
     judged: Sequence[RealDefect] = (),
     marks: Path | None = None,
+    together: Mapping[str, str] | None = None,
 ) -> DataFolders:
     """Fill the folders of a build; what is there and right stays, what does not belong is taken away.
 
@@ -162,12 +165,14 @@ def lay_out(
         learned: Real defects to train with.
         judged: Real defects that judge.
         marks: Where they are marked.
+        together: Which contents belong together: the same name for those that do.
     """
     images = distinct(looks.images)
     reader = ImageReader(None, looks.white_point)
+    files_of = {}
     for part in PARTS:
         chosen = [images[content] for content in getattr(split, part)]
-        _fill(root / part, {look.name: look.path for look in chosen}, _converted(chosen), reader)
+        files_of[part] = _fill(root / part, {look.name: look.path for look in chosen}, _converted(chosen), reader)
     files = [defect.image for defect in judged]
     names = {f"{n:04d}_{path.stem[:_SHOWN]}{path.suffix}": path for n, path in enumerate(files)}
     odd = {name for name, path in names.items() if find_difference(path)}
@@ -175,7 +180,9 @@ def lay_out(
     files = [defect.image for defect in learned]
     if any(find_difference(path) for path in files):
         files, marks = write_learned(learned, root / "learned", _reader_of(files, looks.white_point)), None
-    return DataFolders(root=root, learned=files, marks=marks, judged=len(judged))
+    held = files_of["calibration"]
+    groups = {held[images[content].name]: together[content] for content in split.calibration} if together else {}
+    return DataFolders(root=root, learned=files, marks=marks, judged=len(judged), groups=groups)
 
 
 def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
@@ -187,7 +194,8 @@ def _converted(looks: Sequence[ImageFacts]) -> set[str]:
     return {look.name for look in looks if look.difference}
 
 
-def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: ImageReader) -> None:
+def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: ImageReader) -> dict[str, Path]:
+    """Fill a folder with files; return where each is, by name."""
     targets = {name: folder / name for name in files if name not in converted}
     copies = name_copies({name: files[name] for name in files if name in converted}, folder)
     taken = set(targets.values())
@@ -205,6 +213,7 @@ def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: Ima
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file() and str(path) not in wanted:
             path.unlink()
+    return targets
 
 
 def link(source: Path, target: Path) -> None:

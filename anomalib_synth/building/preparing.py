@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from anomalib_synth._version import __version__
 from anomalib_synth.building.data_folders import DataFolders, RealDefectFiles, lay_out, list_real_defects
 from anomalib_synth.building.image_facts import ImageFacts
-from anomalib_synth.building.image_survey import ImageSurvey, look_at
+from anomalib_synth.building.image_survey import ImageSurvey, distinct, look_at
+from anomalib_synth.building.likeness import describe_images, group_look_alikes, name_part
 from anomalib_synth.building.oddities import Oddity
 from anomalib_synth.building.splitting import reachable_rate, split_defects, split_images, warn_of_few
-from anomalib_synth.images import WhitePoint, list_images
+from anomalib_synth.images import ImageReader, WhitePoint, allow_large_images, list_images, read_bytes
 from anomalib_synth.progress import as_duration
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Prepared:
         megabytes: Disk that converted copies take.
         looks: What each image is, a row an image.
         white_point: White of images of more than 8 bits, as they were read.
+        named: Whether the user named the parts.
     """
 
     folders: DataFolders
@@ -48,6 +50,7 @@ class Prepared:
     megabytes: float
     looks: list[dict[str, Any]]
     white_point: WhitePoint
+    named: bool = False
 
 
 def prepare(
@@ -66,7 +69,8 @@ def prepare(
         ValueError: If there are too few images, or one that is good and has a defect.
     """
     looks = _look(settings, state, timeline)
-    split = split_images(looks.groups, settings.false_alarm_rate, settings.seed)
+    parts = _name_parts(looks, settings.group_by)
+    split = split_images(looks.groups, settings.false_alarm_rate, settings.seed, parts)
     held = len(split.calibration)
     count = len(looks.groups)
     odd = [oddity.text for oddity in looks.oddities] + ([looks.note] if looks.note else [])
@@ -87,6 +91,7 @@ def prepare(
     folders = lay_out(
         looks, laid, root or settings.out / "images", learned=[] if few else [real[each] for each in learned],
         judged=[] if few else [real[each] for each in judged], marks=settings.marks,
+        together={} if few else _together(looks, parts or _find_look_alikes(looks, state, timeline)),
     )  # fmt: skip
     timeline.finish()
     converted = [look for look in looks.images if look.difference]
@@ -99,7 +104,40 @@ def prepare(
         megabytes=sum(look.size[0] * look.size[1] * 1.5 for look in converted) / 2**20,
         looks=[_describe(look) for look in [*looks.images, *looks.unreadable]],
         white_point=looks.white_point,
+        named=bool(parts),
     )
+
+
+def _name_parts(looks: ImageSurvey, group_by: str | None) -> list[str]:
+    """Return which part each group of near copies is a picture of, by its name; nothing where the user does not say.
+
+    Raises:
+        ValueError: If the user's expression is not in a name.
+    """
+    images = distinct(looks.images)
+    return [] if group_by is None else [name_part(images[group[0]].name, group_by) for group in looks.groups]
+
+
+def _find_look_alikes(looks: ImageSurvey, state: BuildState, timeline: Timeline) -> list[str]:
+    """Return which groups of near copies look alike: the same name for those that do."""
+    inputs = [__version__, looks.groups]
+    found: list[str] | None = state.find("look-alikes", inputs)
+    if found is not None:
+        return found
+    timeline.start("look-alikes", "Finding images that look alike")
+    started = time.monotonic()
+    images, reader = distinct(looks.images), ImageReader(None, looks.white_point)
+    with allow_large_images():
+        pixels = (reader.decode(read_bytes(images[group[0]].path)) for group in looks.groups)
+        vectors = describe_images(pixels, len(looks.groups), advance=timeline.advance)
+    names = [str(each) for each in group_look_alikes(vectors)]
+    state.save("look-alikes", inputs, names, seconds=time.monotonic() - started)
+    timeline.finish()
+    return names
+
+
+def _together(looks: ImageSurvey, names: list[str]) -> dict[str, str]:
+    return {content: name for group, name in zip(looks.groups, names, strict=True) for content in group}
 
 
 def describe_split(prepared: Prepared) -> str:
@@ -107,8 +145,9 @@ def describe_split(prepared: Prepared) -> str:
     count = {name: len(contents) for name, contents in prepared.contents.items()}
     text = (
         f"{count['train']} good images train, {count['validation']} compare the models, {count['calibration']} set and "
-        "measure the threshold; no two of different groups show the same."
+        "measure the threshold; no two of different groups show the same"
     )
+    text += ", nor one part, by `group_by`." if prepared.named else "."
     if count["learned"] or count["judged"]:
         learned = f"{count['learned']} train DiscriminativePadim, " if count["learned"] else "none trains, "
         text += f" Of the real defects {learned}{count['judged']} judge."

@@ -32,17 +32,19 @@ def judge(built: Built) -> tuple[bool, str]:
         found = real["found"]
         return False, (
             f"{label} finds {found['count']} of {found['of']} real defects, surely less than `min_recall` "
-            f"{page['min_recall']:.0%}, though it finds {page['strongest']['value']:.0%} of the strongest drawn ones."
+            f"{100 * page['min_recall']:.0f} %, though it finds {100 * page['strongest']['value']:.0f} % of "
+            "the strongest drawn ones."
         )
     strongest, alarms = page["strongest"], page["alarms"]
     text = (
         f"{label} finds {strongest['count']} of {strongest['of']} of the strongest drawn defects "
-        f"({strongest['value']:.0%}; at least {page['min_recall']:.0%} is fit)"
+        f"({100 * strongest['value']:.0f} %; at least {100 * page['min_recall']:.0f} % is fit)"
     )
     if real:
         text += f" and {real['found']['count']} of {real['found']['of']} real ones that it has not learned"
     text += f". {alarms['count']} of {alarms['of']} good images alarmed: "
-    text += f"expect {alarms['low']:.1%} to {alarms['high']:.1%}."
+    expected = page["expected"]
+    text += f"of the next {expected['of']} expect {expected['low']} to {expected['high']}."
     return True, text
 
 

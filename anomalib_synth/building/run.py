@@ -177,6 +177,7 @@ class Builder:
         inputs = [
             trained, settings.generator, plan.per_cell, rate, settings.min_recall, prepared.contents["calibration"],
             prepared.contents["judged"],
+            sorted((path.name, group) for path, group in prepared.folders.groups.items()), settings.group_by,
         ]  # fmt: skip
         kept = settings.out / "work" / "page.json"
 
@@ -193,7 +194,8 @@ class Builder:
                     per_cell=plan.per_cell, max_normals=10_000, batch_size=16, accelerator=settings.accelerator,
                     seed=settings.seed,
                 ),
-                defects=prepared.folders.defects, progress=SilentProgress(self._timeline.advance),
+                defects=prepared.folders.defects, groups=prepared.folders.groups or None,
+                whole_groups=settings.group_by is not None, progress=SilentProgress(self._timeline.advance),
             )  # fmt: skip
             detector.mkdir(parents=True, exist_ok=True)
             write_whole(detector / "config.yaml", (run / "config.yaml").read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class BuildSettings:
     minutes: float = 10.0
     false_alarm_rate: float = 0.05
     min_recall: float = 0.5
+    group_by: str | None = None
     exports: tuple[str, ...] = KINDS
     generator: dict[str, Any]
     bit_depth: int | None = None
@@ -62,6 +64,12 @@ class BuildSettings:
         if self.marks is not None and self.defects is None:
             msg = "`marks` say where `defects` are. Name those too, or leave `marks` out."
             raise ValueError(msg)
+        if self.group_by is not None:
+            try:
+                re.compile(self.group_by)
+            except re.error as error:
+                msg = f"`group_by` must be a regular expression, got {self.group_by!r}: {error}."
+                raise ValueError(msg) from error
         object.__setattr__(self, "models", tuple(order(self.models)))
         object.__setattr__(self, "exports", tuple(kind for kind in KINDS if kind in self.exports))
         self._check_folders()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from anomalib_synth.calibration.statistics import least_count
 from anomalib_synth.generators.seeding import hash64
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LEAST = 20  # images
 FEW = 60
+LEAST_PARTS = 4  # that a user names: one sets the threshold, one measures it, one compares, one trains
+_LEAST_CALIBRATION = 10
 _MOST_CALIBRATION, _MOST_VALIDATION = 200, 40
 
 
@@ -52,7 +55,7 @@ def count_held_out(count: int, rate: float) -> tuple[int, int]:
         )
         raise ValueError(msg)
     wanted = max(2 * least_count(rate), round(0.2 * count))
-    calibration = max(10, min(wanted, int(0.35 * count), _MOST_CALIBRATION))
+    calibration = max(_LEAST_CALIBRATION, min(wanted, int(0.35 * count), _MOST_CALIBRATION))
     return calibration, min(max(3, round(0.12 * count)), _MOST_VALIDATION)
 
 
@@ -67,13 +70,16 @@ def reachable_rate(calibration: int, rate: float) -> float:
     return rate if half >= least_count(rate) else math.ceil(1000 / (half + 1)) / 1000
 
 
-def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int) -> Split:
+def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int, parts: Sequence[str] = ()) -> Split:
     """Split contents, by content and seed alone; of near copies one is held out at most, and then the others go.
+
+    Images of one named part stay together: they set the threshold, measure it, compare the models, or train.
 
     Args:
         groups: Contents, near copies together.
         rate: Target rate of false alarms.
         seed: Seed of the choice.
+        parts: Which part each group is a picture of, where somebody named them.
 
     Raises:
         ValueError: If there are too few.
@@ -82,12 +88,61 @@ def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int) -> Spl
     ordered = sorted(
         (sorted(group) for group in groups), key=lambda group: (len(group) > 1, hash64(seed, "build", group[0]))
     )
-    held_out, rest = ordered[: calibration + validation], ordered[calibration + validation :]
+    if parts:
+        part_of = {content: part for group, part in zip(groups, parts, strict=True) for content in group}
+        held, compared, rest = _hold_out_parts(ordered, part_of, calibration, validation)
+    else:
+        held, rest = ordered[:calibration], ordered[calibration:]
+        compared, rest = rest[:validation], rest[validation:]
     return Split(
         train=sorted(content for group in rest for content in group),
-        validation=sorted(group[0] for group in held_out[calibration:]),
-        calibration=sorted(group[0] for group in held_out[:calibration]),
+        validation=sorted(group[0] for group in compared),
+        calibration=sorted(group[0] for group in held),
     )
+
+
+def _hold_out_parts(
+    ordered: Sequence[list[str]], part_of: Mapping[str, str], calibration: int, validation: int
+) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+    """Return groups of whole parts for calibration (of two parts at least), for validation, and those that train."""
+    by_part: dict[str, list[list[str]]] = defaultdict(list)
+    for group in ordered:
+        by_part[part_of[group[0]]].append(group)
+    if len(by_part) < LEAST_PARTS:
+        msg = (
+            f"`group_by` must tell at least {LEAST_PARTS} parts from each other, got {len(by_part)}: one sets the "
+            "threshold, one measures it, one compares the models, and the others train. Give pictures of more parts, "
+            "or leave it out."
+        )
+        raise ValueError(msg)
+    first, rest = _take(list(by_part.values()), calibration // 2, spare=3)
+    second, rest = _take(rest, calibration - len(first), spare=2)
+    compared, rest = _take(rest, validation, spare=1)
+    held = [*first, *second]
+    if len(held) < _LEAST_CALIBRATION:
+        msg = (
+            f"`group_by` must leave parts with at least {_LEAST_CALIBRATION} images in all to set and measure the "
+            f"threshold, got {len(held)}. Give more pictures of each part, or leave it out."
+        )
+        raise ValueError(msg)
+    return held, compared, [group for part in rest for group in part]
+
+
+def _take(parts: Sequence[list[list[str]]], count: int, *, spare: int) -> tuple[list[list[str]], list[list[list[str]]]]:
+    """Return about so many groups of whole parts, one at the least, and the parts that are left, ``spare`` or more."""
+    taken: list[list[str]] = []
+    left: list[list[list[str]]] = []
+    for n, part in enumerate(parts):
+        room = count - len(taken)
+        fits = room > 0 and len(part) - room <= max(room - 1, count // 4, 2)
+        if fits and len(left) + len(parts) - n > spare:
+            taken += part
+        else:
+            left.append(part)
+    if not taken:
+        smallest = min(left, key=len)
+        return smallest, [part for part in left if part is not smallest]
+    return taken, left
 
 
 def split_defects(groups: Sequence[Sequence[str]], seed: int, *, least: int = 10) -> tuple[list[str], list[str]]:
@@ -111,9 +166,9 @@ def warn_of_few(count: int, calibration: int, rate: float) -> list[str]:
     if reachable > rate:
         needed = math.ceil(2 * least_count(rate) / 0.35)
         warnings.append(
-            f"{rate:.3g} false alarms cannot be promised with {count} good images: {calibration // 2} of them set the "
-            f"threshold, which keeps {reachable:.3g} at the least. The threshold is set for {reachable:.3g}. About "
-            f"{needed} images would do."
+            f"{100 * rate:.3g} % false alarms cannot be promised with {count} good images: {calibration // 2} of them "
+            f"set the threshold, which keeps {100 * reachable:.3g} % at the least. The threshold is set for "
+            f"{100 * reachable:.3g} %. About {needed} images would do."
         )
     if count < FEW:
         warnings.append(

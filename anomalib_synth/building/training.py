@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from anomalib_synth.calibration.predict_loop import quiet_host
-from anomalib_synth.calibration.training_run import instantiate
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.host.interrupts import passing_interrupts
 from anomalib_synth.store.files import write_whole
 
@@ -74,11 +74,13 @@ def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[
 
     config = copy.deepcopy(config)  # jsonargparse builds parts in place
     settings = dict(config["trainer"])
-    own = [instantiate(Callback, "callbacks", section) for section in settings.pop("callbacks", [])]
+    own = [
+        build_object(Callback, section, "The configuration's `callbacks`") for section in settings.pop("callbacks", [])
+    ]
     with quiet_host(), _no_bars(), passing_interrupts():
         seed_everything(config["seed_everything"], workers=True, verbose=False)
-        model = instantiate(AnomalibModule, "model", config["model"])
-        datamodule = instantiate(AnomalibDataModule, "data", config["data"])
+        model = build_object(AnomalibModule, config["model"], "The configuration's `model`")
+        datamodule = build_object(AnomalibDataModule, config["data"], "The configuration's `data`")
         engine = Engine(
             callbacks=[*own, *callbacks], default_root_dir=work, logger=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, **settings,

@@ -1,1 +1,1 @@
-"""What one detector can be shown to do: thresholds with intervals, and the faintest defect it finds."""
+"""Calibrates one detector: its thresholds, its false alarms with intervals, and the faintest defects it finds."""

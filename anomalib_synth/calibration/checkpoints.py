@@ -1,4 +1,4 @@
-"""Reading an anomalib checkpoint: which model it belongs to, and whether it holds all that the model does to an image.
+"""Reads an anomalib checkpoint, builds its model, and checks that it holds all that the model does to an image.
 
 A checkpoint of anomalib holds weights, hyper-parameters, the pre-processor's transform (where that consists of a few
 known ones) and the post-processor's settings, but not the name of its class.
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from anomalib_synth.calibration.found_config import check_found_config, check_names
-from anomalib_synth.calibration.training_run import find_config, instantiate, read_config
+from anomalib_synth.calibration.training_run import find_config, read_config
 from anomalib_synth.data.normals import model_transform
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.store import StoreError
 from anomalib_synth.store.files import raise_when_full
 
@@ -37,7 +38,8 @@ def read_checkpoint(path: Path, *, allowed: Sequence[Any] = ()) -> dict[str, Any
 
     Args:
         path: The file.
-        allowed: Further types the model keeps in its hyper-parameters, as its ``checkpoint_safe_globals()`` names them.
+        allowed: Further types that the model's hyper-parameters may hold, as its ``checkpoint_safe_globals()`` names
+            them.
 
     Raises:
         ValueError: If there is no such file, or it is not a checkpoint of anomalib.
@@ -101,14 +103,14 @@ def load_model(model: str | None, checkpoint: Path, loaded: dict[str, Any]) -> t
         model: A configuration file, a class path or the name of a model of anomalib; None looks for the configuration
             next to the checkpoint.
         checkpoint: The file.
-        loaded: What it holds.
+        loaded: Content of the checkpoint.
 
     Returns:
         The model, and the configuration it was trained with, if there is one.
 
     Raises:
-        ValueError: If the class is not known, or the configuration or class does not fit; if one that was found next to
-            the checkpoint, or the checkpoint's hyper-parameters, name code of other packages or a hub.
+        ValueError: If the class is not known, the class or configuration does not fit the checkpoint, or a
+            configuration found next to the checkpoint, or its hyper-parameters, name code of other packages or a hub.
     """
     config = find_config(checkpoint)
     if model is not None and Path(model).suffix.lower() in _CONFIG_SUFFIXES:
@@ -171,11 +173,11 @@ def _from_config(path: Path) -> AnomalibModule:
     _models()
     from anomalib.models import AnomalibModule
 
-    return instantiate(AnomalibModule, "model", _without_fetching(section))
+    return build_object(AnomalibModule, _without_fetching(section), "The configuration's `model`")
 
 
 def _without_fetching(section: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's section with `pre_trained: false` where it has that: the checkpoint brings all weights."""
+    """Return a model's section with `pre_trained: false` if the class takes that: the checkpoint brings all weights."""
     try:
         takes = inspect.signature(_find_class(str(section.get("class_path"))).__init__).parameters
     except ValueError:  # no such class, which is for jsonargparse to say

@@ -1,11 +1,10 @@
-"""What a calibration scores: normals, and defects of every family at every strength, drawn on the way."""
+"""The images that a calibration scores: normals, and defects of every family at every strength, drawn on the way."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +12,12 @@ import torch
 from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.generators.validation import check_drawn_on
 from anomalib_synth.images import read_tensor
+from anomalib_synth.images.batching import batch_by_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from anomalib_synth.generators import AnomalyGenerator
@@ -30,7 +31,7 @@ class DefectSet:
     """One family at one strength.
 
     Args:
-        family: Name of the family; of the generator, where it has none.
+        family: Name of the family, or of the generator's class where it has no families.
         strength: The strength, None where the generator has none.
         generator: Draws it.
         count: How many defects.
@@ -47,7 +48,7 @@ class KeptImages:
 
     Args:
         argument: Name of the command's argument, for the message about a file that cannot be read.
-        keep_bytes: Memory for images that are asked for again.
+        keep_bytes: Memory in bytes for images that are asked for again.
     """
 
     def __init__(self, argument: str, *, keep_bytes: int = 0) -> None:
@@ -67,17 +68,33 @@ class KeptImages:
         return image
 
 
-def halve_normals(normals: Sequence[Normal], seed: int) -> tuple[list[Normal], list[Normal]]:
+def halve_normals(
+    normals: Sequence[Normal], seed: int, groups: Mapping[Path, str] | None = None
+) -> tuple[list[Normal], list[Normal]]:
     """Split normals into those that choose the threshold and those it is measured on.
 
     The halves depend on the seed and on the contents, not on names or order; an odd one is for measuring.
+
+    Args:
+        normals: The normals.
+        seed: Seed of the halves.
+        groups: Which normals must stay in one half, by file; then the larger half chooses. None: each for itself, as
+            where all are of one group.
     """
     ordered = sorted(normals, key=lambda normal: hash64(seed, "calibrate", normal.content))
-    return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    if groups is None or len({groups[normal.path] for normal in normals}) < 2:
+        return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    together: dict[str, list[Normal]] = defaultdict(list)
+    for normal in ordered:
+        together[groups[normal.path]].append(normal)
+    halves: tuple[list[Normal], list[Normal]] = ([], [])
+    for group in sorted(together.values(), key=len, reverse=True):
+        min(halves, key=len).extend(group)
+    return (halves[0], halves[1]) if len(halves[0]) >= len(halves[1]) else (halves[1], halves[0])
 
 
 def plan_defect_sets(generator: AnomalyGenerator, strengths: Sequence[float], per_cell: int) -> list[DefectSet]:
-    """Return what is drawn: every family of a RuleBasedGenerator at every strength, else one kind, as much in sum."""
+    """Return what is drawn: every family of a RuleBasedGenerator at every strength, else one set of as many in all."""
     if not isinstance(generator, RuleBasedGenerator):
         name = type(generator).__name__
         return [DefectSet(family=name, strength=None, generator=generator, count=per_cell * len(strengths))]
@@ -113,29 +130,20 @@ def draw_defect_set(
         drawn.append((normal, hash64(seed, "defect", defect_set.family, normal.content, turns[normal.content])))
         turns[normal.content] += 1
     read_all = ((normal, defect_seed, read(normal.path)) for normal, defect_seed in drawn)
-    for _, same_size in groupby(read_all, key=lambda entry: entry[2].shape):
-        group: list[tuple[Normal, int, torch.Tensor]] = []
-        for entry in same_size:
-            group.append(entry)
-            if len(group) == _DRAW_AT_ONCE:
-                yield from _draw(defect_set, group)
-                group = []
-        if group:
-            yield from _draw(defect_set, group)
+    for group in batch_by_size(read_all, lambda entry: entry[2].shape, count=_DRAW_AT_ONCE):
+        yield from _draw(defect_set, group)
 
 
 def _draw(defect_set: DefectSet, group: list[tuple[Normal, int, torch.Tensor]]) -> Iterator[tuple[Row, Item | None]]:
     images = torch.stack([image for _, _, image in group])
-    sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group])
-    for n, (normal, _, image) in enumerate(group):
+    names = defect_set.generator.name_images([normal.path for normal, _, _ in group])
+    sample = defect_set.generator(images, seeds=[seed for _, seed, _ in group], **names)
+    check_drawn_on(
+        sample, images, defect_set.generator, [f"the held-out normal {str(normal.path)!r}" for normal, *_ in group],
+        "It could be a training image: use one that draws on the image it is given.",
+    )  # fmt: skip
+    for n, (normal, _, _) in enumerate(group):
         accepted = bool(sample.accepted[n])
-        if accepted and not torch.equal(sample.source[n].cpu(), image):
-            msg = (
-                f"`generator` {type(defect_set.generator).__name__} gave a sample of another image than the held-out "
-                f"normal {str(normal.path)!r}, which could be a training image. Use one that draws on the image it is "
-                "given."
-            )
-            raise ValueError(msg)
         measured = sample.provenance[n].measured
         row = Row(
             role="synthetic",

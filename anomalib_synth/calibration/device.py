@@ -12,7 +12,7 @@ def choose_device(accelerator: str) -> str:
         accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Raises:
-        ValueError: If it is another one, or not there.
+        ValueError: If it is another name, or ``"gpu"`` and there is none.
     """
     if accelerator not in {"auto", "cpu", "gpu"}:
         msg = f"`accelerator` must be auto, cpu or gpu, got {accelerator!r}."

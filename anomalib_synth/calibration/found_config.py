@@ -1,4 +1,4 @@
-"""What a configuration may name that lay beside a checkpoint: nobody asked for it, so it may not import what it likes.
+"""Limits what a configuration found beside a checkpoint may import: nobody asked for it.
 
 A configuration the user names (``--model my.yaml``) may name any class: that is what they asked for.
 """
@@ -24,21 +24,21 @@ _HUB = re.compile(r"(hf[-_]hub|https?|s3|gs|ftp):", re.IGNORECASE)
 
 
 def check_found_config(config: Any, path: Path) -> None:
-    """Refuse a configuration with a class of another package in what is built of it, before anything is imported.
+    """Refuse a configuration whose built parts name a class of another package, before anything is imported.
 
-    Any text can name a class where a parameter takes one, so every text that names something importable is looked at,
-    not those under ``class_path`` alone. Whether a package is there is asked without importing it.
+    Any text can name a class where a parameter takes one, so every text that names something importable is checked, not
+    only those under ``class_path``. Packages are looked up without importing them.
 
     Args:
         config: Its content.
         path: Where it was found, for the error.
 
     Raises:
-        ValueError: Naming the entry, and how to ask for it.
+        ValueError: If there is one; the message names the entry, and how to allow it.
     """
     built = {key: config[key] for key in ("model", "data", "class_path", "init_args") if key in config}
     trainer = config.get("trainer")
-    if isinstance(trainer, dict) and "callbacks" in trainer:  # one that acts while predicting is built too
+    if isinstance(trainer, dict) and "callbacks" in trainer:  # callbacks that act while predicting are built too
         built["trainer"] = {"callbacks": trainer["callbacks"]}
     for place, text in _texts(built):
         key = re.split(r"[.\[]", place)[-1] if not place.endswith("]") else ""
@@ -55,7 +55,7 @@ def check_names(hyper_parameters: Any, path: Path) -> None:
     """Refuse hyper-parameters of a checkpoint that name a hub or an address.
 
     Raises:
-        ValueError: Naming the entry, and how to ask for it.
+        ValueError: If they do; the message names the entry, and how to allow it.
     """
     for place, text in _texts(hyper_parameters):
         _refuse_hub(place, text, path)
@@ -94,7 +94,7 @@ def _texts(config: Any) -> Iterator[tuple[str, str]]:
     """
     pending: list[tuple[str, Any]] = [("", config)]
     seen: set[int] = set()
-    kept = []  # an object that is gone would leave its number to another
+    kept = []  # keeps the objects alive: the id of one that is gone could be given to another
     while pending:
         place, value = pending.pop()
         if isinstance(value, str):
@@ -110,7 +110,7 @@ def _texts(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def _read_inner(text: str) -> list[Any]:
-    """Return the configuration that a text is, or that the file holds which it names; jsonargparse takes both."""
+    """Return what a text holds when read as YAML, and what the file that it names holds: jsonargparse takes both."""
     import yaml
 
     found = []
@@ -118,7 +118,7 @@ def _read_inner(text: str) -> list[Any]:
         try:
             inner = yaml.safe_load(read())
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
-            continue  # no configuration, for jsonargparse neither
+            continue  # not a configuration for jsonargparse either
         if inner != text and isinstance(inner, str | dict | list):
             found.append(inner)
     return found

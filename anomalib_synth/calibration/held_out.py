@@ -1,4 +1,4 @@
-"""The good images a calibration may use: none that the model was trained on, none twice, and enough of them."""
+"""Chooses the good images of a calibration: none that the model was trained on, none twice, and enough of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.statistics import least_count
 from anomalib_synth.calibration.training_run import training_images
-from anomalib_synth.data.held_out import LEARNED
+from anomalib_synth.data.held_out import find_learned
 from anomalib_synth.defects import list_defect_images
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import (
@@ -30,6 +30,8 @@ from anomalib_synth.images import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from anomalib_synth.generators import AnomalyGenerator
+
 CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its thresholds were set
 _LEAST = 10
 
@@ -38,7 +40,7 @@ def list_readable(argument: str, folder: Path) -> list[Path]:
     """Return the image files of a folder, searched recursively, sorted.
 
     Raises:
-        ValueError: If there is none, or the model would be shown another picture of one than is in it.
+        ValueError: If there is none, or anomalib's own reader would read one of them differently.
     """
     listing = list_images(folder, argument)
     check_host_agrees(listing.paths, argument)
@@ -52,7 +54,7 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
 
     Args:
         folder: The folder.
-        limit: Largest number of them, evenly spread over the sorted files.
+        limit: Largest number of files that are looked at, evenly spread over the sorted files.
     """
     paths = evenly_spread(list_readable("normals", folder), limit)
     distinct: dict[str, Path] = {}
@@ -83,9 +85,25 @@ def check_normals_not_learned(normals: Sequence[Normal], checkpoint: dict[str, A
     _check_not_learned([normal.path for normal in normals], checkpoint, "normals")
 
 
+def check_generator_not_learned(generator: AnomalyGenerator, checkpoint: dict[str, Any]) -> None:
+    """Refuse to measure by samples of real defects that the model has learned.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    learned = find_learned(checkpoint)
+    seen = [file for digest, file in generator.defect_digests.items() if digest in learned] if learned else []
+    if seen:
+        msg = (
+            f"`generator` must not draw real defects that the model has learned, got {len(seen)}: "
+            f"{', '.join(map(repr, seen[:3]))}. It finds those more easily than new ones. Give it others, or leave it "
+            "out."
+        )
+        raise ValueError(msg)
+
+
 def _check_not_learned(paths: list[Path], checkpoint: dict[str, Any], argument: str) -> None:
-    kept = checkpoint.get("SyntheticDataModule")
-    learned = {*(checkpoint.get(LEARNED) or []), *((kept.get("learned") or []) if isinstance(kept, dict) else [])}
+    learned = find_learned(checkpoint)
     if not learned:
         return
     contents = zip(paths, digest_images(paths), strict=True)  # of what a store was made of, the file's bytes are known
@@ -103,7 +121,7 @@ def check_count(count: int, rate: float) -> None:
     """Refuse fewer normals than the rate takes; half of them set the threshold.
 
     Raises:
-        ValueError: Naming the least number, and the least rate for this number.
+        ValueError: If there are too few; the message names the number needed, and the least rate for this number.
     """
     if count < _LEAST:
         msg = f"`normals` must hold at least {_LEAST} different images to say anything about a rate, got {count}."
@@ -130,7 +148,7 @@ def check_not_trained_on(
         white: White by which it was shown training images of more than 8 bits; without values, as found in them.
 
     Raises:
-        ValueError: If any is, or nothing tells which images those are.
+        ValueError: If there is such a normal, or nothing tells which images the model was trained on.
     """
     trained: list[str] | list[Path] = [] if folder is None else list_images(folder, "train_normals").paths
     unknown = "no training configuration was found"

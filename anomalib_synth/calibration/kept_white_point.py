@@ -1,4 +1,4 @@
-"""White as it was when a detector's images were read: a detector says how new images of more than 8 bits are read.
+"""The white point of a detector's training images, kept with it so that new images of more than 8 bits are read alike.
 
 anomalib trains on 8 bits, so whoever converts images for it (`build` and `SyntheticDataModule` do) keeps the white
 point with the detector: in its checkpoint, and in a file beside what is exported.
@@ -32,11 +32,11 @@ def keep_white_point(
 
 
 def read_kept_white_point(detector: Path, checkpoint: dict[str, Any] | None = None) -> WhitePoint:
-    """Return the white point of a detector's images; one that knows no white where nothing was kept.
+    """Return the white point of a detector's images, an empty :class:`WhitePoint` where none was kept.
 
     Args:
         detector: Its file.
-        checkpoint: What that holds, if it is a checkpoint.
+        checkpoint: Content of the file, if it is a checkpoint.
 
     Raises:
         ValueError: If what was kept is damaged.

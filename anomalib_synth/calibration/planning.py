@@ -1,4 +1,4 @@
-"""What a calibration scores, in order; and once more, at other batch sizes, what is near the threshold."""
+"""Plans the images that a calibration scores, and scores those near the threshold again at other batch sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anomalib_synth.calibration.scoring import Item, Row
 from anomalib_synth.calibration.statistics import compare_scores, conformal_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.progress import Progress
 
@@ -44,6 +44,8 @@ class ScoringPlan:
         strengths: Strengths of the defects.
         per_cell: How many of each family at each strength.
         seed: Seed of the halves and of the defects.
+        groups: Which normals belong together, by file; None where nobody said.
+        whole_groups: Whether those that do stay in one half.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class ScoringPlan:
         strengths: Sequence[float],
         per_cell: int,
         seed: int,
+        groups: Mapping[Path, str] | None = None,
+        whole_groups: bool = False,
     ) -> None:
         from anomalib_synth.progress import track
 
         self.rows: list[Row] = []
-        self.choose, self.measure = halve_normals(normals, seed)
+        self.choose, self.measure = halve_normals(normals, seed, groups if whole_groups else None)
+        self._groups = groups or {}
         self._real = real
         self._trained = trained
         self._seed = seed
@@ -83,7 +88,7 @@ class ScoringPlan:
             "Scoring images", total=len(files) + sum(defect_set.count for defect_set in self._defect_sets)
         )
         for role, path, read in files:
-            self.rows.append(Row(role=role, path=str(path)))
+            self.rows.append(Row(role=role, path=str(path), group=self._groups.get(path, "")))
             yield Item(row=self.rows[-1], image=read(path))
             progress.advance(task)
         keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)
@@ -97,9 +102,9 @@ class ScoringPlan:
                 progress.advance(task)
 
     def draw_again(self, rows: Sequence[Row]) -> dict[int, Item]:
-        """Draw synthetic defects that were scored once more; by the ``id`` of their rows.
+        """Draw synthetic defects again that were scored, and return them by the ``id`` of their rows.
 
-        A defect_set is drawn as it was, whole, so that each defect is the one that was scored.
+        A defect set is drawn as a whole, as before, so that each defect is the one that was scored.
         """
         wanted = {id(row) for row in rows}
         keep = KeptImages("normals", keep_bytes=_KEEP_BYTES)
@@ -125,15 +130,16 @@ def measure_rounding(
 ) -> tuple[float, float]:
     """Return how far image scores and peaks move from one batch size to another, with a margin.
 
-    Convolutions and matrix products sum in another order for another batch size, so the last digits differ, and the
-    very normal that sets a threshold would be above it half of the time. The normals nearest to the thresholds are
-    scored again at several batch sizes; four times the largest difference is taken, and at least four steps of float32.
+    Convolutions and matrix products sum in another order for another batch size, so the last digits differ, and without
+    a margin the very normal that sets a threshold would be above it half of the time. The normals nearest to the
+    thresholds are scored again at several batch sizes. The margin is four times the largest difference, and at least
+    four steps of float32.
 
     Args:
         rows: The rows, scored.
         rate: Target false-alarm rate.
         score: Scores items at a batch size.
-        batch_size: The batch size of the rows.
+        batch_size: The batch size that the rows were scored at.
     """
     choose = [row for row in rows if row.role == "choose"]
     near = {id(row): row for name in ("score", "peak") for row in _nearest(choose, name, rate)}
@@ -165,10 +171,10 @@ def _with_margin(choose: Sequence[Row], name: str, moved: dict[str, float]) -> f
 
 
 def check_known(rows: Sequence[Row], model: str) -> None:
-    """Refuse a model that scores its training images like any other: it was trained on something else than it sees now.
+    """Refuse a model that scores its training images like any other: in training it saw something else than now.
 
     Raises:
-        ValueError: If so; the message says what to do.
+        ValueError: If it does; the message says what to do.
     """
     trained, held_out = ([row for row in rows if row.role == role] for role in ("train", "choose"))
     if trained and not _knows(trained, held_out):
@@ -182,7 +188,7 @@ def check_known(rows: Sequence[Row], model: str) -> None:
 
 
 def _knows(trained: Sequence[Row], held_out: Sequence[Row]) -> bool:
-    """Return whether a model knows its training images: PatchCore's memory holds parts, others score them lower."""
+    """Return whether a model knows its training images: PatchCore has patches of them, others score them lower."""
     nearest = min(row.nearest for row in trained)
     if not math.isnan(nearest):
         return nearest < _IN_MEMORY * median(row.nearest for row in held_out)

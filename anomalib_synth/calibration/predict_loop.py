@@ -1,4 +1,4 @@
-"""The loop that `anomalib predict` runs, for images that are made or read on the way."""
+"""The loop that `anomalib predict` runs, for images that are drawn or read while it runs."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ def run_predict_loop(
 
     Args:
         model: The model.
-        checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does; None for a model that is whole.
+        checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does; None where the model has its
+            weights already.
         loader: Gives batches as anomalib's datasets do.
         collector: Takes the predictions out of the loop.
-        inference: What else the run changed about predictions.
+        inference: The tiler, callbacks and precision that the training run used.
         accelerator: Lightning's name of the device: ``"auto"``, ``"cpu"``, ``"gpu"``.
 
     Raises:
         ValueError: If the checkpoint does not fit the model.
-        KeyboardInterrupt: As it came.
+        KeyboardInterrupt: If the user interrupts; Lightning does not swallow it here.
     """
     from anomalib.engine import Engine
 
@@ -75,7 +76,7 @@ def run_predict_loop(
 
 
 def first_resize(transform: Transform | None) -> Transform | None:
-    """Return the resize that a transform begins with: it may be done to each image alone, before there is a batch."""
+    """Return the resize that a transform begins with, None for none: it can be applied before images are batched."""
     from torchvision.transforms.v2 import Compose, Resize
 
     first = first_resize(transform.transforms[0]) if isinstance(transform, Compose) else transform
@@ -83,7 +84,7 @@ def first_resize(transform: Transform | None) -> Transform | None:
 
 
 def as_it_is(batch: ImageBatch) -> ImageBatch:
-    """Return what is a batch already: what a loader of batches collates with."""
+    """Return a batch unchanged: the collate function of loaders whose dataset yields batches."""
     return batch
 
 

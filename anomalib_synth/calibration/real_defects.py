@@ -1,4 +1,4 @@
-"""What a few real defects say about a calibration with synthetic ones."""
+"""Compares the scores of a few real defects with those of the synthetic ones of a calibration."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class RealDefects:
-    """How a few real defects score, against the synthetic ones.
+    """The scores of a few real defects against those of the synthetic ones.
 
     Args:
-        found: Share above the threshold.
-        comparison: Real against all visible synthetic defects; None without any of those.
-        nearest: The recall whose scores are most alike, if one has enough visible defects.
-        alike: False where they score unlike, and a warning is due.
+        found: Share of the real defects above the threshold.
+        comparison: Real against all visible synthetic defects; None if none is visible.
+        nearest: The family and strength with the most similar scores, among those with enough visible defects.
+        alike: False where the two kinds score differently and a warning is due.
         message: The finding in words.
     """
 
@@ -51,7 +51,7 @@ class RealDefects:
 
 
 def judge_real_defects(scores: Sequence[float], recalls: Sequence[DefectSetRecall], image: Level) -> RealDefects:
-    """Say whether real defects score like the synthetic ones."""
+    """Return whether real defects score like the synthetic ones, with the numbers and a sentence."""
     found = above(scores, image)
     opening = f"{found.count} of {found.of} real defects are found (95 % interval {found.low:.0%} to {found.high:.0%})."
     pooled = [score for recall in recalls for score in recall.scores]

@@ -1,4 +1,4 @@
-"""How much of each family is found at each strength: of the defects that are there to be found."""
+"""The recall of each family at each strength, among the defects that the model can see."""
 
 from __future__ import annotations
 
@@ -19,10 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DefectSetRecall:
-    """How one family is found at one strength.
+    """The recall of one family at one strength.
 
     Shares are of the visible defects: those that passed the checks and of which the model's own transform, a crop for
-    example, leaves something. ``out_of_view`` counts those of which it leaves nothing.
+    example, leaves something.
+
+    Args:
+        family: Name of the family.
+        strength: The strength in (0, 1], None where the generator has none.
+        drawn: Number of draws, failed ones included.
+        out_of_view: Number of draws of which the model's own transform leaves nothing.
+        visibility: Median change of the visible defects over the noise of normals.
+        area: Median share of the image's pixels in the masks of the visible defects.
+        found: Share of the visible defects with a score above the image threshold.
+        located: Share of the visible defects whose map is above the pixel threshold within the mask; None without one.
+        scores: Raw image scores of the visible defects.
     """
 
     family: str
@@ -89,5 +100,5 @@ def _median(values: Sequence[float]) -> float:
 
 
 def plain(number: float) -> float | None:
-    """Return a number as JSON can hold it."""
+    """Return a number as JSON can hold it: None for NaN, else rounded to six decimals."""
     return None if math.isnan(number) else round(number, 6)

@@ -1,4 +1,4 @@
-"""A calibration from its arguments to what was measured; nothing is written."""
+"""Runs a calibration from its arguments to the measurements; nothing is written."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import (
     CALIBRATION,
     check_count,
+    check_generator_not_learned,
     check_normals_not_learned,
     check_not_trained_on,
     list_normals,
@@ -27,7 +28,7 @@ from anomalib_synth.host.thresholds import check_post_processor, has_pixel_thres
 from anomalib_synth.progress import make_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rich.progress import Progress
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     from anomalib_synth.calibration.scoring import Item, Row
     from anomalib_synth.generators import AnomalyGenerator
 
-_LEAST_RATE = 1e-6  # which takes a million images to keep
+_LEAST_RATE = 1e-6  # a threshold for it takes a million normals
 _SHOWN = 32  # training images that a model must know
 
 
 def check_targets(false_alarm_rate: float, min_recall: float) -> None:
-    """Refuse what no model can be asked for.
+    """Refuse targets that are out of their range.
 
     Raises:
-        ValueError: Naming the argument.
+        ValueError: If one is; the message names it.
     """
     if not _LEAST_RATE <= false_alarm_rate < 1:
         msg = (
@@ -89,13 +90,13 @@ class CalibrationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was measured.
+    """A finished calibration.
 
     Args:
         outcome: Thresholds, rates, recall.
         rows: A row for each image that was scored.
         settings: What it was measured with, for the report.
-        notes: What the user should know about how it was done.
+        notes: Sentences for the user about how it was done.
         checkpoint: The content of the checkpoint, with the new thresholds.
         plan: What was scored; it draws a defect once more, for a picture.
     """
@@ -118,14 +119,30 @@ def run_calibration(
     defects: Path | None = None,
     train_normals: Path | None = None,
     tiler: dict[str, Any] | None = None,
+    groups: Mapping[Path, str] | None = None,
+    whole_groups: bool = False,
     progress: Progress | None = None,
 ) -> Calibration:
     """Score held-out normals and defects drawn on them, and set the thresholds.
 
     Shows how far it is in ``progress``, by default in a bar of its own.
 
+    Args:
+        checkpoint: The checkpoint.
+        normals: Folder of good images that the model was not trained on.
+        generator: Draws the defects; it is prepared here.
+        settings: How the model is calibrated.
+        model: Class path or configuration of the model, None to look for it above the checkpoint.
+        defects: Folder of real defects, None for none.
+        train_normals: Folder of the training images, None where the configuration names them.
+        tiler: Settings of anomalib's tiler, ``{}`` for no tiler, None to look for them in the configuration.
+        groups: Name of the group of each normal, by file, such as those that look alike: intervals of false alarms are
+            the wider, the more alike the scores within a group are. None: each normal is for itself.
+        whole_groups: Keep each group in one half, where the groups are parts that the user has named.
+        progress: Shows how far it is.
+
     Raises:
-        ValueError: If an argument is wrong, before any work, or the model is not the checkpoint's.
+        ValueError: If an argument is wrong, before any work, or the checkpoint does not fit the model.
     """
     loaded = read_checkpoint(checkpoint)
     network, config = load_model(model, checkpoint, loaded)
@@ -137,14 +154,16 @@ def run_calibration(
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     check_normals_not_learned(held_out, loaded)
+    check_generator_not_learned(generator, loaded)
     real = [] if defects is None else list_real(defects, loaded)
     trained: list[Path] = []
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):
         trained = evenly_spread(list_readable("train_normals", train_normals), _SHOWN)
     strengths = tuple(sorted(set(settings.strengths)))
     plan = ScoringPlan(
-        held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed
-    )
+        held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed,
+        groups=groups, whole_groups=whole_groups,
+    )  # fmt: skip
 
     def score(items: Iterable[Item], size: int) -> None:
         score_items(network, checkpoint, items, inference=inference, batch_size=size, accelerator=settings.accelerator)

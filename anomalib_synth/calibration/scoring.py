@@ -1,4 +1,4 @@
-"""Raw scores of a model for images made on the way, through the same loop that `anomalib predict` runs."""
+"""Raw scores of a model, through the loop that `anomalib predict` runs, for images that are drawn meanwhile."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from anomalib_synth.calibration.predict_loop import as_it_is, first_resize, run_
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.host.memory import watch_memory
 from anomalib_synth.host.thresholds import give_raw_scores
+from anomalib_synth.images.batching import batch_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,8 +35,8 @@ class Row:
     """One image that was scored.
 
     Args:
-        role: ``"choose"`` and ``"measure"``: normals that set the threshold and that it is measured on; ``"synthetic"``
-            and ``"real"``: defects; ``"train"``: images the model was trained on.
+        role: ``"choose"``: normals that set the threshold; ``"measure"``: normals that it is measured on;
+            ``"synthetic"`` and ``"real"``: defects; ``"train"``: images the model was trained on.
         path: File of the normal, or of the real defect.
         family: Family of a synthetic defect.
         strength: Its strength, None where the generator has none.
@@ -48,6 +49,7 @@ class Row:
         inside: Largest value of the map within the mask, NaN without a map or a mask.
         nearest: Least distance of a patch to PatchCore's memory, NaN for other models.
         place: Where in the map the largest value is: share of the width and of the height, None without a map.
+        group: Which normals it belongs to, ``""`` where nobody said.
     """
 
     role: Role
@@ -63,6 +65,7 @@ class Row:
     inside: float = math.nan
     nearest: float = math.nan
     place: tuple[float, float] | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +86,13 @@ def score_items(
     batch_size: int,
     accelerator: str,
 ) -> None:
-    """Score images and write what the model says into their rows.
+    """Score images, and write the scores into their rows.
 
     Args:
         model: The model.
         checkpoint: Its checkpoint, restored as `anomalib predict --ckpt_path` does.
         items: The images; drawn from while the loop runs, so they need not exist at once.
-        inference: What else the run changed about predictions.
+        inference: The tiler, callbacks and precision that the training run used.
         batch_size: Images scored at once.
         accelerator: Lightning's name of the device: ``"auto"``, ``"cpu"``, ``"gpu"``.
 
@@ -107,7 +110,7 @@ def score_items(
 
 
 class _Batches(torch.utils.data.IterableDataset):
-    """Groups consecutive images of one size into batches; a transform that begins with a resize has that done here."""
+    """Groups consecutive images of one size into batches; a resize that the transform begins with is done here."""
 
     def __init__(self, model: AnomalibModule, items: Iterable[Item], batch_size: int, pending: list) -> None:
         self._model = model
@@ -119,14 +122,8 @@ class _Batches(torch.utils.data.IterableDataset):
         from anomalib_synth.data.normals import model_transform
 
         resize = first_resize(model_transform(self._model))  # of the checkpoint, which has been restored by now
-        group: list[tuple[Item, torch.Tensor]] = []
-        for item in self._items:
-            image = resize(item.image) if resize else item.image
-            if group and (image.shape != group[0][1].shape or len(group) == self._batch_size):
-                yield self._collate(group)
-                group = []
-            group.append((item, image))
-        if group:
+        resized = ((item, resize(item.image) if resize else item.image) for item in self._items)
+        for group in batch_by_size(resized, lambda pair: pair[1].shape, count=self._batch_size):
             yield self._collate(group)
 
     def _collate(self, group: list[tuple[Item, torch.Tensor]]) -> ImageBatch:
@@ -148,7 +145,7 @@ class _Batches(torch.utils.data.IterableDataset):
 
 
 def describe_order(model: AnomalibModule) -> str:
-    """Return a warning where a prediction from files crops otherwise than the training did, ``""`` if it does not."""
+    """Return a warning if the model's transform does something before its resize, else ``""``."""
     from anomalib.data.transforms.utils import extract_transforms_by_type
     from torchvision.transforms.v2 import Resize
 

@@ -1,4 +1,4 @@
-"""What a run's configuration says about its model: how it predicts, and which images it may have been trained on.
+"""Reads from a run's configuration how its model predicts, and which images it may have been trained on.
 
 `anomalib train` writes a ``config.yaml`` three folders above its checkpoint. A checkpoint holds neither the callbacks
 that change how a model predicts, such as the tiler, nor the images.
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.host.splits import find_datasets, list_files, lists_in_order
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
-_CALIBRATIONS = 4  # of calibrated checkpoints
+_CALIBRATIONS = 4  # times the origin of a calibrated checkpoint is followed
 _LEVELS = 4  # <run>/weights/lightning/model.ckpt and <run>/config.yaml, with a folder to spare
 _ACT_ONLY_IN_TRAINING = {"anomalib_synth", "lightning", "pytorch_lightning"}  # packages
 _TILER = "TilerConfigurationCallback"
@@ -32,7 +33,7 @@ _PREDICTING = (
 
 @dataclass(frozen=True)
 class Inference:
-    """What changes a model's scores besides its checkpoint.
+    """The settings besides its checkpoint that change a model's scores.
 
     Args:
         callbacks: Callbacks that act while predicting.
@@ -55,7 +56,7 @@ class Inference:
 
 
 def find_config(checkpoint: Path) -> Path | None:
-    """Return the configuration that `anomalib train` wrote next to a checkpoint, if it is there.
+    """Return the configuration that `anomalib train` wrote above a checkpoint, None if it is not there.
 
     A calibrated checkpoint may lie elsewhere: the ``calibration.json`` beside it, or above what `learn` made of it,
     says which one it was made from.
@@ -104,25 +105,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def instantiate(base: type, key: str, section: Any) -> Any:
-    """Build what a section of a configuration describes.
-
-    Raises:
-        ValueError: If it does not describe an object of that type.
-    """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, key, fail_untyped=False, required=True)
-    try:
-        return parser.instantiate_classes(parser.parse_object({key: section}))[key]
-    except (ArgumentError, AttributeError, ImportError, TypeError, ValueError, KeyError, OSError) as error:
-        msg = f"The configuration's `{key}` cannot be built: {error}"
-        raise ValueError(msg) from error
-
-
 def read_inference(config: Path) -> Inference:
-    """Return what a run's trainer changes about predictions: the tiler, callbacks of the user's own, the precision.
+    """Return what a run's trainer changes about predictions: the tiler, the user's own callbacks, the precision.
 
     Raises:
         ValueError: If a callback that may change predictions cannot be built.
@@ -136,22 +120,22 @@ def read_inference(config: Path) -> Inference:
     for section in listed if isinstance(listed, list) else [listed]:
         path = section.get("class_path", "") if isinstance(section, dict) else section
         if isinstance(path, str) and _acts_while_predicting(path):
-            callbacks.append(instantiate(Callback, "callbacks", section))
+            callbacks.append(build_object(Callback, section, "The configuration's `callbacks`"))
     return Inference(callbacks, trainer.get("precision"))
 
 
 def tile(settings: dict[str, Any]) -> Inference:
-    """Return what a tiler of anomalib with these settings changes; without any, there is none.
+    """Return predictions through anomalib's tiler with these settings; without settings, there is no tiler.
 
     Raises:
-        ValueError: If it does not take them.
+        ValueError: If the tiler does not take these settings.
     """
     if not settings:
         return Inference()
     from lightning.pytorch import Callback
 
     section = {"class_path": f"anomalib.callbacks.{_TILER}", "init_args": {"enable": True, **settings}}
-    return Inference([instantiate(Callback, "tiler", section)])
+    return Inference([build_object(Callback, section, "The configuration's `tiler`")])
 
 
 def _acts_while_predicting(path: str) -> bool:
@@ -160,7 +144,7 @@ def _acts_while_predicting(path: str) -> bool:
 
     module, _, name = path.rpartition(".")
     package = path.split(".", maxsplit=1)[0]
-    if package == "anomalib" or not module:  # its others write, count, or load weights that the checkpoint overwrites
+    if package == "anomalib" or not module:  # the others write, count, or load weights that the checkpoint overwrites
         return name == _TILER
     if package in _ACT_ONLY_IN_TRAINING:
         return False
@@ -176,18 +160,18 @@ def _acts_while_predicting(path: str) -> bool:
 
 
 def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
-    """Return every normal image that the model of a configuration may have been trained on: never too few.
+    """Return every normal image that the model of a configuration may have been trained on: rather too many.
 
-    The files are listed and no split is drawn: what a run held out of its training folder at random is not known, so
-    all of that folder is named. A datamodule of another package may draw at random while it lists, so all of its
-    normals are, unless the training folder is known.
+    The files are listed and no split is drawn: which files of the training folder a run held out at random is not
+    known, so all of them are returned. A datamodule of another package may split at random while it lists, so all its
+    normals are returned, unless the user named the training folder.
 
     Args:
         config: The configuration.
         known_folder: Whether the user named the training folder.
 
     Raises:
-        ValueError: If they cannot be listed; the message says why.
+        ValueError: If the images cannot be listed; the message is a clause that says why.
     """
     from anomalib.data import AnomalibDataModule
     from anomalib.data.datasets import AnomalibVideoDataset
@@ -196,7 +180,7 @@ def training_images(config: Path, *, known_folder: bool = False) -> list[str]:
     if not section:
         msg = f"{config} has no `data`"
         raise ValueError(msg)
-    datamodule = instantiate(AnomalibDataModule, "data", section)
+    datamodule = build_object(AnomalibDataModule, section, "The configuration's `data`")
     while isinstance(getattr(datamodule, "base", None), AnomalibDataModule):
         datamodule = datamodule.base
     try:

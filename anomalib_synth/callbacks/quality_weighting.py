@@ -18,7 +18,6 @@ from anomalib_synth.losses import (
     QualityWeights,
     WeightedLoss,
     WeightMode,
-    measure_effective_share,
 )
 
 if TYPE_CHECKING:
@@ -41,19 +40,27 @@ class QualityWeightingCallback(RestoringCallback):
     hands its per-sample losses, (B,), to a module ``sample_reduction``, which returns their mean. Any other model is
     refused.
 
-    The weights have mean 1 over the synthetic samples of the batch (each process's own, under DDP), so a batch with
-    fewer than two of them is not weighted. A batch in which all weights are 1 passes the model's own loss unchanged.
-    So does any loss outside a training step. While training, ``weight_effective_share``, ``weight_min`` and
-    ``weight_max`` are logged for each epoch, and a histogram of the weights goes to the loggers that take one.
+    What a quality is worth depends on the other qualities of the run, not on those beside it in the batch: the weights
+    have mean 1 over the last ``history`` synthetic samples (each process's own, under DDP), so the mean of one batch is
+    1 in expectation and not exactly, and the first 32 samples weigh 1. See
+    :class:`anomalib_synth.losses.QualityWeights`. The qualities are part of the checkpoint, so a resumed run has the
+    weights of one that was not interrupted (under DDP those of rank 0 are kept, and every process goes on from them).
+
+    A batch in which all weights are 1 passes the model's own loss unchanged. So does any loss outside a training step.
+    While training, ``weight_effective_share``, ``weight_min`` and ``weight_max`` of each epoch's weights are logged,
+    and a histogram of them goes to the loggers that take one.
 
     Args:
-        mode: How quality becomes a weight. ``softmax``: by a softmax whose temperature gives the weights of the batch
-            a set effective sample size. ``linear``: linearly. ``none``: all weights are 1. ``shuffled``: the softmax's
-            weights, at random among the synthetic samples: the control, with which quality must be compared.
+        mode: How quality becomes a weight. ``softmax``: by a softmax whose temperature gives the weights of the run's
+            latest samples a set effective sample size. ``linear``: linearly. ``none``: all weights are 1. ``shuffled``:
+            each sample gets the softmax weight of another, at random: the control, with which quality must be compared.
         effective_share: Effective sample size of the softmax's weights, (Σw)²/Σw², as a share of the synthetic
-            samples, in (0, 1]. The temperature is never below 0.01, so that noise in the quality does not decide.
+            samples of the run, in (0, 1]. The temperature is never below 0.01, so that noise in the quality does not
+            decide.
         linear_floor: Least weight of ``linear`` before rescaling to mean 1, in (0, 1].
         linear_threshold: Quality at and below which a sample has that weight, in [0, 1).
+        history: Number of the latest synthetic samples that set temperature and scale, >= 32. Fewer follow a generator
+            that changes, as at the switch of two stages, more are steadier.
         seed: Seed of ``shuffled``; the order depends on it and on the step.
 
     Raises:
@@ -72,6 +79,7 @@ class QualityWeightingCallback(RestoringCallback):
         effective_share: float = 0.7,
         linear_floor: float = 0.1,
         linear_threshold: float = 0.0,
+        history: int = 512,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -80,6 +88,7 @@ class QualityWeightingCallback(RestoringCallback):
             effective_share=effective_share,
             linear_floor=linear_floor,
             linear_threshold=linear_threshold,
+            history=history,
             seed=seed,
         )
         self._swaps: list[ModuleSwap] = []
@@ -95,6 +104,16 @@ class QualityWeightingCallback(RestoringCallback):
             return
         find_losses(pl_module)
         require_single(trainer, self, "Each would weigh the loss again. Remove all but one.")
+        self.weigh.forget()  # a checkpoint that is resumed is read after this
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the qualities that weights depend on, as plain data."""
+        return self.weigh.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the qualities of a run that is resumed; checkpoints of older versions hold none."""
+        if state_dict:
+            self.weigh.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of the model's losses; by now SynthesisCallback has taken that of its augmenter."""
@@ -129,18 +148,22 @@ class QualityWeightingCallback(RestoringCallback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the effective share and the range of the epoch's weights, and their histogram."""
-        weights = [batch_weights for batch_weights in self._epoch_weights if len(batch_weights)]
-        shares = [measure_effective_share(batch_weights) for batch_weights in weights]
-        lows, highs = ([float(limit(batch_weights)) for batch_weights in weights] for limit in (torch.min, torch.max))
-        own = torch.tensor([sum(shares), len(shares), min(lows, default=torch.inf), max(highs, default=-torch.inf)])
-        total, count, low, high = trainer.strategy.all_gather(own.to(pl_module.device)).reshape(-1, 4).unbind(1)
-        if not float(count.sum()):
+        weights = torch.cat([torch.zeros(0), *self._epoch_weights])
+        low, high = (float(weights.min()), float(weights.max())) if len(weights) else (torch.inf, -torch.inf)
+        own = torch.tensor([float(weights.sum()), float((weights**2).sum()), len(weights), low, high])
+        gathered = trainer.strategy.all_gather(own.to(pl_module.device)).reshape(-1, 5)
+        total, squares, count = gathered[:, :3].sum(0)
+        if not float(count):
             return
-        measured = {"effective_share": total.sum() / count.sum(), "min": low.min(), "max": high.max()}
+        measured = {
+            "effective_share": total**2 / (count * squares),
+            "min": gathered[:, 3].min(),
+            "max": gathered[:, 4].max(),
+        }
         for name, value in measured.items():
             pl_module.log(f"weight_{name}", value, on_epoch=True, sync_dist=True)  # each process has the same
-        if weights and trainer.is_global_zero:
-            _log_histogram(trainer, torch.cat(weights))
+        if len(weights) and trainer.is_global_zero:
+            _log_histogram(trainer, weights)
 
     def restore(self) -> None:
         """Put the model's own losses back."""

@@ -127,6 +127,14 @@ def stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) -> float
     return 1 - switch / length
 
 
+def known_stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) -> float | None:
+    """Return which share of the run stage 2 takes, None where that cannot be known before training."""
+    try:
+        return stage_two_share(switch, unit, limits)
+    except ValueError:
+        return None
+
+
 def fine_share(order: Order, stage: int, *, kept: float = 0.0, stage_two: float = 0.0) -> float:
     """Return which share of the samples the fine generator draws.
 

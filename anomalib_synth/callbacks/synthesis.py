@@ -19,8 +19,8 @@ from anomalib_synth.data.held_out import check_not_held_out, leave_held_out, rem
 from anomalib_synth.data.normals import check_images_of, model_transform, training_normals
 from anomalib_synth.functional.field_of_view import in_view, sees_all
 from anomalib_synth.generators.base import AnomalyGenerator
-from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
-from anomalib_synth.generators.validation import to_unit_range
+from anomalib_synth.generators.seeding import derive_seeds, gets_defect, hash64, image_key
+from anomalib_synth.generators.validation import check_drawn_on, to_unit_range
 from anomalib_synth.host.augmenters import AnomalyInput, SlotSwap, find_anomaly_input
 from anomalib_synth.sample import AnomalySample
 
@@ -111,6 +111,7 @@ class SynthesisCallback(RestoringCallback):
         self._anomaly_input: AnomalyInput | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
+        self._names: list[str] = []
         self._batch: ImageBatch | None = None
         self._learned: list[str] = []
         self._reasons: Counter[str] = Counter()
@@ -182,7 +183,8 @@ class SynthesisCallback(RestoringCallback):
             place = trainer.global_rank * 2**20 + batch_idx
             paths = [f"{place}:{position}" for position in range(len(batch.image))]
         epoch = trainer.current_epoch % (self._drawn_epochs or trainer.current_epoch + 1)
-        self._seeds = derive_seeds(self.seed, epoch, [image_key(path) for path in paths]).tolist()
+        self._names = [image_key(path) for path in paths]
+        self._seeds = derive_seeds(self.seed, epoch, self._names).tolist()
         if cast("AnomalyInput", self._anomaly_input).kind == "labels":
             transform = model_transform(pl_module)
             write_labels(batch, self._draw(batch.image, transform), transform)
@@ -220,13 +222,11 @@ class SynthesisCallback(RestoringCallback):
     def _fill_slot(self, images: torch.Tensor) -> AnomalySample:
         """Draw in the augmenter's place, and leave in the batch what only the sample knows."""
         sample = self._draw(images)
-        if sample.source is not images and not torch.equal(sample.source, images):
-            msg = (
-                f"This model compares each image with its own defect, but {type(self.generator).__name__} brings "
-                "images of its own. Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), "
-                "UniNet, RealNet or DiscriminativePadim."
-            )
-            raise ValueError(msg)
+        check_drawn_on(
+            sample, images, self.generator, ["the batch's, with which this model compares it"] * len(images),
+            "Give StoredGenerator `paired: false`, or train Supersimplenet (supervised: true), UniNet, RealNet or "
+            "DiscriminativePadim.",
+        )  # fmt: skip
         batch: Any = self._batch
         batch.quality = sample.quality
         batch.synthetic = sample.label & sample.accepted
@@ -243,12 +243,12 @@ class SynthesisCallback(RestoringCallback):
             msg = f"The model passes {len(images)} images to its augmenter, but the batch has {len(self._seeds)}."
             raise ValueError(msg)
         images = to_unit_range(images)
-        chosen = [row for row, seed in enumerate(self._seeds) if self._is_chosen(seed)]
+        chosen = [row for row, seed in enumerate(self._seeds) if gets_defect(seed, self.probability)]
         sample = AnomalySample.unchanged(images, [None] * len(images), "not chosen")
         if not chosen:
             return sample
         before = time.perf_counter()
-        drawn = self._draw_in_view(images[chosen], [self._seeds[row] for row in chosen], transform)
+        drawn = self._draw_in_view(images[chosen], chosen, transform)
         self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
@@ -257,25 +257,26 @@ class SynthesisCallback(RestoringCallback):
             self._shown = drawn
         return sample
 
-    def _draw_in_view(self, images: torch.Tensor, seeds: list[int], transform: Transform | None) -> AnomalySample:
+    def _draw_in_view(self, images: torch.Tensor, chosen: list[int], transform: Transform | None) -> AnomalySample:
         """Draw defects that the model sees: those its transform leaves out are drawn again, or not at all."""
         generator = cast("AnomalyGenerator", self.generator)
-        drawn = generator(images, seeds=seeds)
+        seeds = [self._seeds[row] for row in chosen]
+        names = generator.name_images([self._names[row] for row in chosen])
+        drawn = generator(images, seeds=seeds, **names)
         for attempt in range(0 if sees_all(transform) else _TRIES):
             seen = in_view(drawn.mask[:, 0], transform)
             hidden = (drawn.accepted & ~seen).nonzero().flatten().tolist()
             if not hidden:
                 break
             if attempt + 1 < _TRIES:
-                again = generator(images[hidden], seeds=[hash64(seeds[row], "in view", attempt + 1) for row in hidden])
+                others = [hash64(seeds[row], "in view", attempt + 1) for row in hidden]
+                theirs = generator.name_images([self._names[chosen[row]] for row in hidden])
+                again = generator(images[hidden], seeds=others, **theirs)
             else:
                 records = [drawn.provenance[row] for row in hidden]
                 again = AnomalySample.unchanged(images[hidden], records, "outside what the model sees")
             drawn.place(hidden, again)
         return drawn
-
-    def _is_chosen(self, seed: int) -> bool:
-        return RandomStream(hash64(seed, "chosen")).unit() < self.probability
 
     def _log_grid(self, trainer: Trainer) -> None:
         """Save the collected grid as PNG and send it to the loggers that take images."""

@@ -22,11 +22,12 @@ from anomalib_synth.callbacks.schedule import (
     blend_generators,
     check_switch,
     fine_share,
+    known_stage_two_share,
     place_switch,
     stage_at,
     stage_two_share,
 )
-from anomalib_synth.callbacks.synthesis import SynthesisCallback
+from anomalib_synth.callbacks.two_stage_checks import check_choice, check_distinct, check_served, find_synthesis
 from anomalib_synth.data.held_out import check_not_held_out, leave_held_out, remember_learned
 from anomalib_synth.generators.base import AnomalyGenerator
 from anomalib_synth.host.optimizers import renew_optimizers
@@ -35,9 +36,11 @@ from anomalib_synth.host.resuming import complete_last_epoch, renew_first_iterat
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
+    from anomalib_synth.callbacks.synthesis import SynthesisCallback
     from anomalib_synth.generators.prepared import PreparedNormals
 
 logger = logging.getLogger(__name__)
+_LEAST_STAGE_TWO = 0.5 - 1e-9
 
 
 class TwoStageTrainingCallback(RestoringCallback):
@@ -45,8 +48,11 @@ class TwoStageTrainingCallback(RestoringCallback):
 
     After "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227): pre-training on many
     rule-based samples, then fine-tuning on a small, filtered set with fresh optimisers and a lower learning rate.
-    Stage 1 draws with the generator of the run's one :class:`~anomalib_synth.callbacks.SynthesisCallback`; this
-    callback brings that of stage 2, and shares the measured normals with it unless it came prepared.
+    Stage 1 draws with the generator of the run's one :class:`~anomalib_synth.callbacks.SynthesisCallback`, which is
+    meant to be cheap and crude: noise and the literature's families. This callback brings that of stage 2, good samples
+    from a store or any generator, and shares the measured normals with it unless it came prepared. The two must
+    differ: fine-tuning on the samples of stage 1 has nothing to teach. Stage 2 takes half of the run or more; a shorter
+    one is said in the log.
 
     The orders other than ``two_stage`` are controls. Fresh optimisers, the learning rate and frozen parts come at the
     switch in every order, so runs differ in their samples only, at equal optimiser steps: ``reverse`` draws the
@@ -63,7 +69,7 @@ class TwoStageTrainingCallback(RestoringCallback):
     Args:
         fine_generator: Draws the samples of stage 2.
         order: ``two_stage``, or a control: ``reverse``, ``mixed``, ``rule_only``, ``fine_only``.
-        switch: Where stage 2 starts, in ``switch_unit``.
+        switch: Where stage 2 starts, in ``switch_unit``; by default at half of the run.
         switch_unit: ``fraction`` of the run, in (0, 1): of ``max_steps`` (as ``trainer.global_step`` counts) or of
             ``max_epochs`` (in batches), whichever ends the run. ``epoch``: the first epoch of stage 2, counted from 0.
             ``step``: the number of optimiser steps in stage 1, as ``trainer.global_step`` counts them: with manual
@@ -77,12 +83,14 @@ class TwoStageTrainingCallback(RestoringCallback):
 
     Raises:
         ValueError: If an argument is out of its range; at the start of training, if there is not exactly one
-            SynthesisCallback with a generator, the switch lies beyond the run, or a pattern matches no parameter.
+            SynthesisCallback with a generator, both stages have the same generator, the model cannot take what is
+            served, the switch lies beyond the run, or a pattern matches no parameter.
+        StoreError: At the start of training, if stage 2 is served from a store that is missing or keeps nothing.
 
     Example:
         >>> from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
         >>> fine = RuleBasedGenerator(["scratch", "dent"], checks=SampleChecks(min_visibility=2.0))
-        >>> callback = TwoStageTrainingCallback(fine, switch=0.7, keep_rule_share=0.1)
+        >>> callback = TwoStageTrainingCallback(fine, keep_rule_share=0.1)
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         fine_generator: AnomalyGenerator,
         *,
         order: Order = "two_stage",
-        switch: float = 0.7,
+        switch: float = 0.5,
         switch_unit: SwitchUnit = "fraction",
         learning_rate_factor: float = 0.1,
         keep_rule_share: float = 0.0,
@@ -101,8 +109,8 @@ class TwoStageTrainingCallback(RestoringCallback):
             got = type(fine_generator).__name__
             msg = f"`fine_generator` must be one of `anomalib_synth.generators`, got {got}."
             raise TypeError(msg)
-        _check_choice("order", order, get_args(Order))
-        _check_choice("switch_unit", switch_unit, get_args(SwitchUnit))
+        check_choice("order", order, get_args(Order))
+        check_choice("switch_unit", switch_unit, get_args(SwitchUnit))
         check_switch(switch, switch_unit)
         if not 0 < learning_rate_factor < math.inf:
             msg = f"`learning_rate_factor` must be > 0 and finite, got {learning_rate_factor}. Use 1 to keep the rate."
@@ -122,7 +130,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self.learning_rate_factor = learning_rate_factor
         self.keep_rule_share = keep_rule_share
         self.frozen = list(frozen)
-        self._learned: list[str] = []
+        self._learned: list[str] = []  # digests of what the second generator's samples show
         self._shares_normals = fine_generator.prepared is None
         self._synthesis: SynthesisCallback | None = None
         self._rule_generator: AnomalyGenerator | None = None
@@ -134,7 +142,6 @@ class TwoStageTrainingCallback(RestoringCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the callback to drive, and refuse a run this callback cannot serve."""
-        del pl_module
         if stage != "fit":
             return
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
@@ -144,8 +151,10 @@ class TwoStageTrainingCallback(RestoringCallback):
             )
             raise ValueError(msg)
         require_single(trainer, self, "Each would drive the SynthesisCallback. Remove all but one.")
-        self._synthesis = _find_synthesis(trainer)
+        self._synthesis = find_synthesis(trainer)
         self._rule_generator = self._synthesis.generator
+        check_distinct(cast("AnomalyGenerator", self._rule_generator), self.fine_generator, self.order)
+        check_served(self.fine_generator, pl_module)
         self._stage = 1
         self._random_state = None
 
@@ -179,6 +188,12 @@ class TwoStageTrainingCallback(RestoringCallback):
         self._start = place_switch(self.switch, self.switch_unit, limits)
         if self.order == "mixed":
             self._stage_two = stage_two_share(self.switch, self.switch_unit, limits)
+        share = known_stage_two_share(self.switch, self.switch_unit, limits)
+        if self.order == "two_stage" and share is not None and share < _LEAST_STAGE_TWO:
+            logger.warning(
+                "Stage 2 takes %.0f %% of the run, less than half: stage 1 may outweigh it. Lower `switch`.",
+                100 * share,
+            )
         if self.frozen:
             match_parameters(pl_module, self.frozen)
         defects = check_not_held_out(trainer.datamodule, self.fine_generator.defect_digests, "fine_generator")
@@ -249,22 +264,3 @@ class TwoStageTrainingCallback(RestoringCallback):
     def _driven(self) -> tuple[SynthesisCallback, AnomalyGenerator]:
         """The callback that is driven and the generator it came with, known since :meth:`setup`."""
         return cast("tuple[SynthesisCallback, AnomalyGenerator]", (self._synthesis, self._rule_generator))
-
-
-def _find_synthesis(trainer: Trainer) -> SynthesisCallback:
-    """Return the run's one SynthesisCallback."""
-    found = [callback for callback in trainer.callbacks if isinstance(callback, SynthesisCallback)]
-    if len(found) != 1 or found[0].generator is None:
-        got = "one without a generator" if len(found) == 1 else str(len(found))
-        msg = (
-            "TwoStageTrainingCallback drives exactly one SynthesisCallback with a generator, that of stage 1, got "
-            f"{got}. List one under `trainer.callbacks`, as configs/synthesis/rule_based.yaml does."
-        )
-        raise ValueError(msg)
-    return found[0]
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        msg = f"`{name}` must be one of {', '.join(choices)}, got {value!r}."
-        raise ValueError(msg)

@@ -21,6 +21,7 @@ def build(
     minutes: float = 10.0,
     false_alarm_rate: float = 0.05,
     min_recall: float = 0.5,
+    group_by: str | None = None,
     generator: Any = None,
     bit_depth: int | None = None,
     exports: list[str] = ["torch", "openvino"],  # noqa: B006
@@ -31,9 +32,10 @@ def build(
     """Build a detector from a folder of good images: look, train, choose, set the threshold, export, report.
 
     Looks at the images and says what is odd. Holds out what sets and measures the threshold, by content, so that copies
-    never lie on both sides. Trains the models that the time allows, compares them by defects drawn on images that none
-    has seen, and by your real defects where there are any, and says on what grounds one is taken. Sets its threshold,
-    finds the faintest defects it finds and the kinds it is blind to, and exports it.
+    never lie on both sides, nor images that `group_by` says are of one part. Trains the models that the time allows,
+    compares them by defects drawn on images that none has seen, and by your real defects where there are any, and says
+    on what grounds one is taken. Sets its threshold, finds the faintest defects it finds and the kinds it is blind to,
+    and exports it.
 
     Images of more than 8 bits, or that lie on their side, are converted in `out`; yours stay as they are. The same
     command goes on where a stopped one was; when images are added or settings change, what depends on them is redone.
@@ -54,6 +56,10 @@ def build(
             566; with fewer the threshold is set for the least rate that they allow, and the report says so.
         min_recall: Least share of the strongest drawn defects, and of the real ones, that a detector fit to be deployed
             finds, in [0, 1]; 0 never ends with status 3.
+        group_by: Regular expression that finds, in an image's path within `normals`, which part (or batch, camera, day)
+            it is of: its first group, or all that it matches; such as `tile([0-9]+)`, or `^[^/]+` for the first folder.
+            Images of one part stay together, and false alarms are stated for new parts. It takes four parts, better
+            many.
         generator: Draws the defects; RuleBasedGenerator unless given. It must draw on the images it is given.
         bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
             Real defects are read by it too, and it is kept with the detector.
@@ -74,7 +80,7 @@ def build(
 
     settings = BuildSettings(
         normals=normals, out=out, defects=defects, marks=marks, models=tuple(models), minutes=minutes,
-        false_alarm_rate=false_alarm_rate, min_recall=min_recall, exports=tuple(exports),
+        false_alarm_rate=false_alarm_rate, min_recall=min_recall, group_by=group_by, exports=tuple(exports),
         generator=(RuleBasedGenerator() if generator is None else generator).config, bit_depth=bit_depth,
         accelerator=accelerator, seed=seed,
     )  # fmt: skip

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
+import textwrap
+from itertools import takewhile
 from pathlib import Path
 
 from anomalib_synth.commands.suggestions import suggest_names
@@ -48,7 +53,7 @@ def configs(
     else:
         width = max(map(len, chosen))
         for each, path in chosen.items():
-            print(f"{each:<{width}}  {_describe(path)}")
+            print(_wrap(f"{each:<{width}}  {describe_config(path)}", indent=width + 2))
 
 
 def configs_folder() -> Path:
@@ -83,10 +88,18 @@ def find_config(name: str) -> Path:
     raise ValueError(msg)
 
 
-def _describe(path: Path) -> str:
+def describe_config(path: Path) -> str:
     """Return the first sentence of the comment that a configuration begins with."""
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    comment = " ".join(line.strip("# ") for line in lines)
+    return re.split(r"(?<=[.])\s", comment, maxsplit=1)[0]
+
+
+def _wrap(text: str, *, indent: int) -> str:
+    """Return a line as it fits a terminal; whole where something else reads it."""
+    if not sys.stdout.isatty():
+        return text
+    return textwrap.fill(text, max(indent + 20, shutil.get_terminal_size().columns), subsequent_indent=" " * indent)
 
 
 def _copy(chosen: dict[str, Path], out: Path, *, overwrite: bool) -> None:

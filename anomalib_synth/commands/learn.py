@@ -33,7 +33,8 @@ def learn(
 
     Args:
         detector: Folder of `anomalib train` or `anomalib-synth calibrate`, or the checkpoint in it.
-        missed: Folder with images of defects it missed, searched recursively, or one image.
+        missed: Folder with images of defects it missed, searched recursively, or one image; or a store, such as
+            `look_alikes` makes, of which the kept samples are learned.
         false_alarms: Folder with good images it alarmed for, or one image.
         marks: Where the defects are marked; by default it is looked for beside them, and without any the detector finds
             the place itself. See docs/real_defects.md.

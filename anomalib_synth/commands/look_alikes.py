@@ -40,8 +40,9 @@ def look_alikes(
         detector: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint in it. Without a threshold its
             scores rank the samples, but say of none that it is missed.
         marks: Where the defects are outlined; by default it is looked for beside them. See docs/real_defects.md.
-        weights: Bundle of `anomalib-synth fit`, best fitted with these defects: half of the samples are then drawn
-            anew from a defect's tokens. Without, all are pasted.
+        weights: Bundle of `anomalib-synth fit`, best fitted with these defects, or "packaged" for the small general one
+            that comes with the package: half of the samples are then drawn anew from a defect's tokens. Without, all
+            are pasted.
         num_samples: Number of samples to keep, >= 1.
         candidates: Samples drawn for each that is kept, >= 1.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; by

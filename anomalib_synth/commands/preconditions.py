@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.installation import install_extras
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def require_extra(extra: str, command: str, *modules: str) -> None:
@@ -37,6 +41,22 @@ def check_writable_folder(name: str, folder: Path) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         msg = f"`{name}` must be a folder that can be written to, but {str(place)!r} cannot. Name another one."
         raise ValueError(msg)
+
+
+def check_images_are_there(arguments: Mapping[str, Any]) -> None:
+    """Refuse a folder with images that is not there, before anything heavy is imported.
+
+    Args:
+        arguments: Of a command, by name.
+
+    Raises:
+        ValueError: Naming the argument.
+    """
+    for name in ("normals", "images", "train_normals"):
+        place = arguments.get(name)
+        if isinstance(place, Path) and not place.exists():
+            msg = f"`{name}` must be a folder with images, got {str(place)!r}, which is no folder."
+            raise ValueError(msg)
 
 
 def check_outside(out: Path, **folders: Path | None) -> None:

@@ -38,8 +38,8 @@ def predict(
     image. The same command goes on where it was stopped: what the same detector judged before is not judged again.
 
     Exit status: 0 all images are good; 3 a defect was found; 4 some image could not be judged, whatever the others are;
-    1 wrong input, 2 wrong arguments, 130 stopped before the end. The end of `--watch` is Ctrl-C or `until_idle`: the
-    status is 0, 3 or 4.
+    1 wrong input, 2 wrong arguments, 130 stopped before the end. The end of `--watch` is Ctrl-C, SIGTERM or
+    `until_idle`: what is being judged is finished, and the status is 0, 3 or 4.
 
     Args:
         detector: Folder of `anomalib train`, or of `anomalib-synth calibrate`, `learn` or `build`; or a checkpoint

@@ -10,6 +10,7 @@ def review(
     store: Path | None = None,
     *,
     images: Path | None = None,
+    regions: Path | None = None,
     out: Path | None = None,
     normals: Path | None = None,
     detector: Path | None = None,
@@ -22,14 +23,18 @@ def review(
 ) -> None:
     """Look at the samples of a store in the browser and throw out the bad ones, or mark the defects of real images.
 
+    Or paint regions on good images, for AutoregressiveGenerator to draw defects into.
+
     Decisions are written to the store at once; the next training, export or count leaves out what was rejected. It may
     be used while `generate` is still writing. Marks are written at once too: outlines as masks, boxes and scribbles as
     LabelMe files.
 
     Args:
-        store: Folder of the store. Give either this or `images`.
+        store: Folder of the store. Give either this, `images` or `regions`.
         images: Folder with images of real defects to mark, searched recursively.
-        out: images: folder to save the marks in, laid out as the images are; by default beside them.
+        regions: Folder with good images on which to paint, with the brush, where a defect may be drawn; searched
+            recursively. The masks are what the argument `region` of AutoregressiveGenerator takes; needs `out`.
+        out: images and regions: folder to save the marks in, laid out as the images are; by default beside them.
         normals: images: folder with good images; each image then opens with an outline proposed where it differs most
             from them. Needs the extra `backbone`.
         detector: images: folder of a detector, as `anomalib train`, `calibrate` or `learn` left it; each image then
@@ -48,13 +53,26 @@ def review(
     from anomalib_synth.store.cost import check_price
 
     check_price(price_per_hour)
-    if (store is None) == (images is None):
+    given = [name for name, value in (("store", store), ("images", images), ("regions", regions)) if value is not None]
+    if len(given) != 1:
         msg = (
-            f"One of `store` and `images` must be given, got {'none' if store is None else 'both'}. `--store` shows "
-            "synthetic samples, `--images` marks real defects."
+            f"One of `store`, `images` and `regions` must be given, got {' and '.join(given) or 'none'}. `--store` "
+            "shows synthetic samples, `--images` marks real defects, `--regions` paints where defects may be drawn."
         )
         raise ValueError(msg)
-    if images is not None:
+    if regions is not None:
+        _refuse_unused("regions", static=static, price_per_hour=price_per_hour, normals=normals, detector=detector)
+        if out is None:
+            msg = (
+                "`out` must be given with `--regions`, got none: masks beside good images would be taken for masks of "
+                "defects. Give a folder of its own."
+            )
+            raise ValueError(msg)
+        serve_marking(
+            regions, out=out, normals=None, detector=None, host=host, port=port, open_browser=open_browser,
+            of_regions=True,
+        )  # fmt: skip
+    elif images is not None:
         _refuse_unused("images", static=static, price_per_hour=price_per_hour)
         _refuse_both(normals=normals, detector=detector)
         serve_marking(

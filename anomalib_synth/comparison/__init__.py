@@ -1,1 +1,1 @@
-"""Does a change help? Models trained with and without it, on the same data, steps and seeds, and what that shows."""
+"""Shows whether a change helps: models trained with and without it, on the same data, with the same steps and seeds."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
+from anomalib_synth.host.from_config import build_object, check_object
 from anomalib_synth.images import ImageSize
 
 if TYPE_CHECKING:
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
 Kind = Literal["model", "callback", "data"]
-_LONGEST = 600
 
 
 def check_section(kind: Kind, name: str, section: Mapping[str, Any]) -> None:
     """Refuse a section whose class or arguments do not exist; nothing is built.
 
     Raises:
-        ValueError: Naming the entry.
+        ValueError: If they do not exist; the message names the entry.
     """
-    _parse(kind, name, section)
+    check_object(_base(kind), _plain(section), f"`{name}`")
 
 
 def build_datamodule(name: str, section: Mapping[str, Any]) -> AnomalibDataModule:
@@ -36,7 +35,7 @@ def build_datamodule(name: str, section: Mapping[str, Any]) -> AnomalibDataModul
     Raises:
         ValueError: If it cannot be built.
     """
-    return _build("data", f"data.{name}", section)
+    return build_object(_base("data"), _plain(section), f"`data.{name}`")
 
 
 def build_callbacks(name: str, sections: Sequence[Mapping[str, Any]], *, seed: int) -> list[Callback]:
@@ -46,7 +45,7 @@ def build_callbacks(name: str, sections: Sequence[Mapping[str, Any]], *, seed: i
         ValueError: If one cannot be built.
     """
     return [
-        _build("callback", f"synthesis.{name}[{number}]", _with_seed(section, seed))
+        build_object(_base("callback"), _plain(_with_seed(section, seed)), f"`synthesis.{name}[{number}]`")
         for number, section in enumerate(sections)
     ]
 
@@ -63,7 +62,7 @@ def build_model(name: str, section: Mapping[str, Any], *, image_size: int | str 
     Raises:
         ValueError: If it cannot be built.
     """
-    model = _build("model", f"models.{name}", section)
+    model = build_object(_base("model"), _plain(section), f"`models.{name}`")
     size = ImageSize.parse(image_size)
     if size is not None:
         height, width = (size.height, size.width) if size.height else (size.long_side, size.long_side)
@@ -110,28 +109,6 @@ def _base(kind: Kind) -> type:
     return Callback
 
 
-def _parse(kind: Kind, name: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(_base(kind), kind, fail_untyped=False, required=True)
-    named = {key: value for key, value in section.items() if key in {"class_path", "init_args"} and value is not None}
-    plain = copy.deepcopy(named)  # jsonargparse may build parts in place
-    try:
-        return parser, parser.parse_object({kind: plain})
-    except (ArgumentError, TypeError, ValueError, KeyError, OSError) as error:
-        raise _cannot_build(name, error) from error
-
-
-def _build(kind: Kind, name: str, section: Mapping[str, Any]) -> Any:
-    parser, parsed = _parse(kind, name, section)
-    try:
-        return parser.instantiate_classes(parsed)[kind]
-    except (TypeError, ValueError, KeyError, OSError) as error:
-        raise _cannot_build(name, error) from error
-
-
-def _cannot_build(name: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())
-    shown = reason if len(reason) <= _LONGEST else reason[:_LONGEST] + " ..."
-    return ValueError(f"`{name}` cannot be built: {shown}")
+def _plain(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section without what stands beside the class and its arguments."""
+    return {key: value for key, value in section.items() if key in {"class_path", "init_args"} and value is not None}

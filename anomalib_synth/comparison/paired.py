@@ -1,4 +1,4 @@
-"""Means and paired differences with intervals, and what may be said of them.
+"""Means and paired differences with intervals, and the verdicts that they allow.
 
 The question is about these data sets: they are fixed, and only the seeds are a sample. So runs are resampled within
 each data set, and each data set has the same weight.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Word = Literal["better", "worse", "no evidence of benefit", "cannot be told"]
 _DRAWS = 10_000
-LEVEL = 0.95  # of all that is compared together
+LEVEL = 0.95  # confidence level of a family of comparisons
 _SHOWN = 0.05  # a smaller difference is shown as 0.0
 
 
@@ -29,8 +29,8 @@ class ComparisonFamily:
     See :func:`~anomalib_synth.comparison.multiple_comparisons.estimate_gains`.
 
     Args:
-        arms: Number of arms that are compared with the same baseline on the same metric; 1: it stands alone.
-        divisor: What Holm's procedure divides 5 % by for this arm, 1 <= divisor <= arms.
+        arms: Number of arms that are compared with the same baseline on the same metric; 1 for a single comparison.
+        divisor: The number that Holm's procedure divides 5 % by for this arm, 1 <= divisor <= arms.
         p_value: Holm's adjusted p-value; NaN where there is nothing to test.
     """
 
@@ -47,11 +47,11 @@ class Estimate:
         value: The mean over data sets of the means over seeds; NaN without runs.
         counts: Number of runs, or of pairs, by data set.
         means: Mean by data set.
-        below: Standard error downwards: how far the bootstrap's lower quantile is from the mean, over the normal
-            distribution's; NaN where a data set has a single run.
-        above: Standard error upwards, likewise.
+        below: Standard error downwards: the distance of the bootstrap's 2.5 % quantile from the mean, divided by that
+            of the standard normal distribution (1.96); NaN where a data set has a single run.
+        above: Standard error upwards: the same of the 97.5 % quantile.
         degrees: Degrees of freedom of Student's t, > 0.
-        family: What it is judged together with; by default it stands alone.
+        family: The comparisons it is judged together with; by default itself alone.
     """
 
     value: float
@@ -64,7 +64,7 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        """Lower end of the interval at 95 %, or at what its family leaves of it; NaN without one."""
+        """Lower end of the interval at 95 %, or at the level that its family asks for; NaN without an interval."""
         return self.interval(1 - (1 - LEVEL) / self.family.divisor)[0]
 
     @property
@@ -86,7 +86,7 @@ class Estimate:
     def p_value(self) -> float:
         """Two-sided p-value of no difference, for this estimate alone: 1 - the level at which the interval reaches 0.
 
-        NaN without an interval, or with one of no width.
+        NaN where there is no interval, or it has no width.
         """
         if not self.known or self.below == self.above == 0:
             return math.nan
@@ -94,7 +94,7 @@ class Estimate:
         return 2 * float(t.sf(abs(self.value) / error, self.degrees)) if error else 0.0
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the interval of a level in (0, 1), for this estimate alone."""
+        """Return the interval at a confidence level in (0, 1), for this estimate alone; (NaN, NaN) without one."""
         if not self.known:
             return math.nan, math.nan
         stretch = float(t.ppf((1 + level) / 2, self.degrees))
@@ -108,13 +108,13 @@ def bootstrap_mean(strata: Mapping[str, Sequence[float]], *, draws: int = _DRAWS
     and the round's value is the mean of these. Drawing n - 1, not n, makes the variance over the rounds unbiased
     however small n is (Rao and Wu, JASA 1988). The quantiles of the rounds at 95 % are then stretched away from the
     mean by t/z, the quantile of Student's t over the normal one, because three seeds tell little about their spread;
-    the degrees of freedom are Welch and Satterthwaite's, as one data set may vary far more than the others. An interval
-    of a higher level, as several arms take it, stretches the same quantiles by the t of that level: the rounds of a few
-    values have no tails to read it from.
+    the degrees of freedom are Welch and Satterthwaite's, as one data set may vary far more than the others. For a
+    higher level, as several arms need it, the same quantiles are stretched by the t of that level, because the rounds
+    of a few values have no tails to read a quantile from.
 
-    In simulations with normal values and three seeds (1 to 15 strata, of equal spread or with one that varies alone)
+    In simulations with normal values and three seeds (1 to 15 strata, all of equal spread or only one that varies)
     the interval at 95 % held the true mean in 92 to 96 % of repetitions, the plain percentile bootstrap in 75 to 89 %.
-    At 99.5 % it missed 0.2 to 0.8 % of them, and 1.3 % where one of 15 strata varied alone.
+    At 99.5 % it missed the true mean in 0.2 to 0.8 % of repetitions, and in 1.3 % where only one of 15 strata varied.
 
     Args:
         strata: Values by stratum: those of a data set, one a seed.
@@ -149,7 +149,7 @@ def bootstrap_mean(strata: Mapping[str, Sequence[float]], *, draws: int = _DRAWS
 
 
 def _degrees_of_freedom(strata: Sequence[np.ndarray]) -> float:
-    """Return those of a sum of independent means, after Welch (1947) and Satterthwaite (1946)."""
+    """Return the degrees of freedom of a sum of independent means, by Welch (1947) and Satterthwaite (1946)."""
     variances = np.array([values.var(ddof=1) / len(values) for values in strata])
     single = np.array([len(values) - 1 for values in strata])
     total = float(variances.sum())
@@ -193,11 +193,11 @@ def estimate_gain(rows: Sequence[Mapping[str, Any]], arm: str, baseline: str, me
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What may be said of an arm.
+    """The verdict on an arm.
 
     Args:
-        word: The verdict.
-        sentence: What it rests on, in words.
+        word: The verdict in a word or two.
+        sentence: The numbers it rests on.
     """
 
     word: Word
@@ -207,15 +207,15 @@ class Verdict:
 def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better: bool = True) -> Verdict:
     """Return the verdict on a difference from the baseline.
 
-    "better" or "worse" when the interval leaves out 0, "no evidence of benefit" when it holds 0 or the difference is
-    too small to show, "cannot be told" when there is no interval, or the seeds change nothing, so that it has no width.
-    An estimate that is one of a family has the interval that Holm's procedure leaves it, so its verdict is corrected.
+    "better" or "worse" when the interval leaves out 0; "no evidence of benefit" when it holds 0, or the difference is
+    too small to show; "cannot be told" when there is no interval, or it has no width because the seeds change nothing.
+    The interval of an estimate in a family is corrected by Holm's procedure, and so is its verdict.
 
     Args:
         gain: The difference, in the unit that is shown.
         label: Name of the metric.
         unit: Unit of the difference.
-        higher_is_better: Whether more of it is better.
+        higher_is_better: Whether a larger value of the metric is better.
 
     Example:
         >>> gain = bootstrap_mean({"a": [1.0, 2.0, 3.0], "b": [4.0, 4.0, 4.0]})
@@ -249,7 +249,7 @@ def judge(gain: Estimate, *, label: str, unit: str = "points", higher_is_better:
 
 
 def describe_interval(gain: Estimate) -> str:
-    """Return an interval in words, with what it is corrected for.
+    """Return an interval in words, with the number of arms it is corrected for.
 
     Example:
         >>> describe_interval(bootstrap_mean({"a": [1.0, 2.0, 3.0], "b": [4.0, 4.0, 4.0]}))

@@ -1,4 +1,4 @@
-"""What a comparison compares: models, synthesis, data and seeds, all checked before anything runs."""
+"""The specification of a comparison: models, synthesis, data and seeds, all checked before anything runs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class ComparisonSpec:
     Args:
         models: Name -> ``{class_path, init_args}`` of an anomalib model, with ``normalise: {mean, std}`` where its
             network wants other statistics than the model's own pre-processor has.
-        synthesis: Name -> list of Lightning callbacks ``{class_path, init_args}``; empty: the model as it comes. A
-            callback that takes a ``seed`` and is not given one gets the run's.
+        synthesis: Name -> list of Lightning callbacks ``{class_path, init_args}``; an empty list trains the model as it
+            is. A callback that takes a ``seed`` and is given none gets the run's.
         data: Name -> ``{class_path, init_args}`` of an anomalib datamodule; with ``categories`` it stands for one
-            datamodule a category, named ``name/category``.
+            datamodule per category, named ``name/category``.
         arms: Pairs of a model and a synthesis.
         baseline: The arm that the others are compared with.
         seeds: Seeds of the runs.
-        steps: Optimiser steps of every arm that trains; models that fix their epochs (PatchCore: one) keep them.
+        steps: Optimiser steps of every arm that trains, >= 1; models that fix their epochs (PatchCore: one) keep them.
         image_size: Size in pixels that every model sees: the side of a square, or height x width, such as
             ``"384x512"``; None: each model's own pre-processor.
         false_alarm_rate: Rate the threshold is set for, in (0, 1); None: no threshold, no recall.
-        test_defects: ``"real"``, or ``"synthetic"``: data are tested on synthetic defects, to choose among models.
+        test_defects: ``"real"``, or ``"synthetic"``: the test sets hold synthetic defects, to choose among models.
 
     Raises:
-        ValueError: If anything is out of its range, unknown, or would choose on test data.
+        ValueError: If a value is out of its range, a name or class is unknown, or a choice would be made on test data.
     """
 
     models: Mapping[str, Mapping[str, Any]]
@@ -91,7 +91,7 @@ class ComparisonSpec:
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
-        """The datamodules by name, those with several categories expanded."""
+        """The sections of the datamodules by name, those with ``categories`` expanded."""
         return {name: plain for entry, section in self.data.items() for name, plain in _expand(entry, section).items()}
 
     @property
@@ -105,7 +105,7 @@ class ComparisonSpec:
         return name_arm(*self.baseline)
 
     def trials(self) -> list[dict[str, Any]]:
-        """Return what there is to run, one picklable mapping a run; whole seeds first, so that part of it is fair."""
+        """Return one picklable mapping per run, seed by seed, so that an unfinished comparison has whole seeds."""
         listed = []
         for seed, (data, section), (model, synthesis) in product(self.seeds, self.datasets.items(), self.arms):
             trial = {
@@ -190,10 +190,10 @@ def hash_config(trial: Mapping[str, Any]) -> str:
 
 
 def check_split(name: str, datamodule: AnomalibDataModule, test_defects: TestDefects = "real") -> None:
-    """Refuse a datamodule that would choose on test data, splits anew each time, or has other defects than asked for.
+    """Refuse a datamodule that chooses on test data, splits anew each time, or has other defects than asked for.
 
     Raises:
-        ValueError: With what to set.
+        ValueError: If it does; the message says what to set.
     """
     from anomalib_synth.data import SyntheticDataModule
 
@@ -239,7 +239,7 @@ def _names(entry: str, section: Mapping[str, Any]) -> list[str]:
 
 
 def _expand(name: str, section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the datamodules of an entry by name: one, or one a category."""
+    """Return the datamodules of an entry by name: one, or one per category."""
     plain = {"class_path": section["class_path"], "init_args": dict(section.get("init_args") or {})}
     if "categories" not in section:
         return {name: plain}

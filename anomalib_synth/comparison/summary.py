@@ -1,4 +1,4 @@
-"""What the rows of a comparison say, arm by arm: means, gains, verdicts, and what a reader must know besides."""
+"""Summarises the rows of a comparison arm by arm: means, gains, verdicts, and notes for the reader."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class ArmSummary:
     Args:
         name: Its name.
         is_baseline: Whether the others are compared with it.
-        runs: How many of its runs there are.
-        planned: How many there should be.
+        runs: Number of its runs that are done.
+        planned: Number of its runs that are planned.
         means: Mean by metric, shares times 100.
         gains: Difference from the baseline by metric, in points, with intervals corrected for the number of arms; empty
             for the baseline.
-        verdict: What may be said of it, None for the baseline.
+        verdict: The verdict on it, None for the baseline.
     """
 
     name: str
@@ -129,12 +129,12 @@ def _without_pair(
 
 
 def list_notes(rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what a reader must know: runs that lack, fixed epochs, other step counts, mixed versions or images."""
+    """Return what a reader must know: missing runs, fixed epochs, other step counts, mixed versions or images."""
     notes = []
     if _on_synthetic(trials):
         notes.append(
-            "The test defects are synthetic. This chooses among models; how many real defects one finds it does not "
-            "tell, and an arm that learns from such defects is at an advantage."
+            "The test defects are synthetic. This chooses among models, but does not tell how many real defects they "
+            "find, and an arm that learns from such defects is at an advantage."
         )
     if len(rows) < len(trials):
         ran = {row["config_hash"] for row in rows}
@@ -155,7 +155,7 @@ def list_notes(rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]])
             counts = " or ".join(map(str, sorted({row["batches"] for row in of_model})))
             notes.append(
                 f"{model} saw {counts} batches, not {of_model[0]['steps']}: it takes several optimiser steps a batch, "
-                "or ends by itself."
+                "or stops early."
             )
     for name in _COMPARABLE:
         found = sorted({str(row.get(name)) for row in rows})
@@ -186,7 +186,7 @@ def _list_data_notes(data: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         )
     if (few := min(row["test_defects"] for row in rows)) < _FEW_DEFECTS:
         notes.append(
-            f"{data} has {few} defective test images: with others the verdict may differ; no interval says so."
+            f"{data} has {few} defective test images: with others the verdict may differ, and no interval covers that."
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""One run of a comparison: train an arm on one data set with one seed, test what the last step left."""
+"""One run of a comparison: trains an arm on one data set with one seed, and tests the model of the last step."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _fit(
     device: dict[str, Any],
     folder: str,
 ) -> dict[str, Any]:
-    """Train for the budget, or for as many epochs as the model insists on; return what it took."""
+    """Train for the budget of steps, or for the epochs that the model fixes; return times and counts."""
     from anomalib.engine import Engine
 
     own_epochs = model.trainer_arguments.get("max_epochs")
@@ -159,7 +159,7 @@ def _test(
     if tested["maps"]:
         maps, masks = torch.cat(tested["maps"]), torch.cat(tested["masks"])
         if len(maps) != len(tested["scores"]):
-            msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks: give all."
+            msg = f"{len(maps)} of {len(tested['scores'])} test images of `data.{spec['data']}` have masks. Mask all."
             raise ValueError(msg)
         result |= {"mask_size": "x".join(map(str, masks.shape[-2:])), "mask_pixels": int((masks > 0).sum())}
     result |= measure(ModelOutputs(scores=tested["scores"], labels=tested["labels"], maps=maps, masks=masks))
@@ -177,8 +177,8 @@ def _measure_held_out(
 
 
 def _halves(held_out: dict[str, Any], seed: int) -> tuple[list[float], list[float]]:
-    """Return the scores of the held-out normals that set the threshold, and of the others; halves by content."""
-    scores: dict[str, float] = {}  # by content: copies of one image must not be in both halves
+    """Return the scores of the held-out normals that set the threshold, and of the others, halved by content."""
+    scores: dict[str, float] = {}  # by content, so that copies of one image are not in both halves
     listed = zip(held_out["paths"], held_out["scores"], held_out["labels"], strict=True)
     for path, score, label in listed:
         if not label:
@@ -211,7 +211,7 @@ def _make_collector() -> Any:
         def _keep(self, name: str, outputs: Any, *, with_maps: bool) -> None:
             scores = outputs.pred_score.detach().float().flatten().cpu()
             if not bool(torch.isfinite(scores).all()):
-                msg = f"{name} gives scores that are not finite: {scores[:4].tolist()}. Train with a lower rate."
+                msg = f"{name} gives scores that are not finite: {scores[:4].tolist()}. Lower its learning rate."
                 raise ValueError(msg)
             self.kept["scores"] += scores.tolist()
             self.kept["labels"] += outputs.gt_label.bool().flatten().tolist()

@@ -1,4 +1,4 @@
-"""The images of a run: whether they can answer the question, and a digest of them."""
+"""Checks that the images of a run allow a fair test, and digests them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) -> None:
-    """Refuse data that has been set up and cannot answer the question.
+    """Refuse a datamodule, set up, whose images do not allow a fair test.
+
+    Args:
+        name: Name of the data set, for errors.
+        datamodule: The datamodule.
+        rate: False-alarm rate that a threshold is set for, in (0, 1); None for no threshold.
 
     Raises:
         ValueError: If the test set lacks good or defective images or shares images with training or validation, or
@@ -48,7 +53,7 @@ def check_images(name: str, datamodule: AnomalibDataModule, rate: float | None) 
 
 
 def digest_data(datamodule: AnomalibDataModule) -> str:
-    """Return a digest of all images and masks and of what they are used for."""
+    """Return a digest of all images and masks, with their labels and splits."""
     lines = []
     for role in ("train", "val", "test"):
         samples = getattr(datamodule, f"{role}_data").samples

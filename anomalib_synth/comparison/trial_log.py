@@ -1,4 +1,4 @@
-"""The rows of a comparison as they come: one JSON line a run, on the disk before the next run starts."""
+"""The rows of a comparison as they come: one JSON line per run, on the disk before the next run starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW = RecordSchema(name="a row of a comparison", rules={"config_hash": TEXT}, o
 
 
 class TrialLog:
-    """A file of rows, one a run; later rows of a run replace earlier ones.
+    """A file of rows, one per run; a later row of the same run replaces the earlier one.
 
     What a killed writer left half-written at the end is set aside when the log is opened. Only one process may have it
     open.
@@ -28,7 +28,7 @@ class TrialLog:
         path: The file (JSON Lines).
 
     Raises:
-        StoreError: If a whole line is no row.
+        StoreError: If a line is whole and still no row.
     """
 
     def __init__(self, path: Path) -> None:

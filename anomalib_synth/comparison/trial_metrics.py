@@ -1,4 +1,4 @@
-"""What is measured of one run: a table of metrics, each a plain function of the test's outputs."""
+"""The metrics of one run: a table of plain functions of the model's outputs on the test images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FALSE_POSITIVES = 0.3  # AUPRO is the area up to this share of false-positive p
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOutputs:
-    """What a model says of the test images, with the truth.
+    """A model's outputs on the test images, with the truth.
 
     Args:
         scores: Raw anomaly score of each image.
-        labels: Whether each shows a defect; both kinds must be there.
-        maps: (B, H', W') raw anomaly maps; of another size than the masks they are resized to them, bilinearly.
-        masks: (B, H, W), defective where > 0; None where there are none.
+        labels: Whether each image shows a defect; both kinds must be there.
+        maps: (B, H', W') raw anomaly maps, resized bilinearly where the masks have another size; None for none.
+        masks: (B, H, W), defective where > 0; None for none.
 
     Raises:
         ValueError: If the labels are all the same.
@@ -91,8 +91,8 @@ def pixel_ap(tested: ModelOutputs) -> float | None:
 def aupro(tested: ModelOutputs) -> float | None:
     """AUPRO up to 30 % false positives (Bergmann et al. 2021); None without defective pixels.
 
-    The curve is anomalib's; the regions are found here, as anomalib's loses a mask that fills its image. A region is
-    what is connected, diagonals included, within an image.
+    The curve is anomalib's. The regions are found here, because anomalib's own labelling loses a mask that fills its
+    image. A region is connected, diagonals included, and lies within one image.
     """
     from anomalib.metrics import AUPRO
     from scipy.ndimage import label
@@ -115,11 +115,11 @@ class Metric:
     """A column of the results.
 
     Args:
-        label: What tables and plots call it.
-        measure: What computes it of the test's outputs, None where it does not apply; without one the run measures it
-            elsewhere (threshold, times).
+        label: Name in tables and plots.
+        measure: Computes it from the outputs, and returns None where it does not apply; None for a metric that the run
+            measures elsewhere (threshold, times).
         unit: ``"%"``: a share, shown times 100; ``"s"``: seconds.
-        higher_is_better: Whether more is better.
+        higher_is_better: Whether a larger value is better.
     """
 
     label: str
@@ -142,14 +142,14 @@ QUALITY = [name for name, metric in METRICS.items() if metric.unit == "%" and me
 
 
 def measure(tested: ModelOutputs) -> dict[str, float | None]:
-    """Return every metric that is computed of the test's outputs, by name."""
+    """Return every metric that is computed from the outputs on the test images, by name."""
     return {name: metric.measure(tested) for name, metric in METRICS.items() if metric.measure is not None}
 
 
 def measure_threshold(
     choose: Sequence[float], measure: Sequence[float], good: Sequence[float], defects: Sequence[float], rate: float
 ) -> dict[str, float | int]:
-    """Set a threshold on some held-out normals and say what it does to the others.
+    """Set a threshold on some held-out normals, and measure it on the others and on the test images.
 
     Args:
         choose: Scores of the held-out normals that set the threshold, by
@@ -160,7 +160,11 @@ def measure_threshold(
         rate: Target false-alarm rate in (0, 1).
 
     Returns:
-        Threshold, recall and false alarms; their counts are whole numbers of images.
+        ``threshold``; ``recall``, ``false_alarms`` (on the other normals) and ``false_alarms_on_test`` as shares in
+        [0, 1]; and the numbers of normals that set the threshold and that measured it.
+
+    Raises:
+        ValueError: If there are too few normals to set a threshold for the rate.
     """
     threshold = conformal_threshold(choose, rate)
 

@@ -18,6 +18,7 @@ from torchvision.tv_tensors import Image
 from anomalib_synth.data.converted import convert_deep_images, parse_white_point
 from anomalib_synth.data.dataset import EpochSampler, SyntheticDataset, SyntheticTrainDataset
 from anomalib_synth.data.held_out import (
+    LEARNED,
     check_not_held_out,
     hold_out,
     leave_copies_out,
@@ -54,22 +55,23 @@ class SyntheticDataModule(AnomalibDataModule):
     ``"val"`` and ``"test"`` become held-out normals, a share of which carries a defect. They are the wrapped
     datamodule's own normals of that split, or else normals taken out of the training set, so no defect is ever drawn
     on a training image; copies of one image count once, whatever their names. Real defects of a split you name are left
-    out. The splits are rendered once at the size of the files and kept under ``root/<name>-<category>/<digest>``, where
-    the digest covers the generator, the image files, the shares and the seed: same inputs, same bytes. ``"train"``
-    draws defects while training, new ones in every epoch.
+    out. The splits are rendered once at the size of the files and kept as stores under
+    ``root/<name>-<category>/<digest>``, where the digest covers the generator, the image files, the shares and the
+    seed: same inputs, same bytes. ``"train"`` draws defects while training, new ones in every epoch.
 
-    Labels follow what the model sees. A defect that its own transform leaves out, by cropping, is drawn again while
-    training; in a kept split its image is normal. Masks get smaller by any overlap, so no thin defect loses its mask.
+    Labels follow what the model sees. A defect that the model's own transform crops away is drawn again while training;
+    in a kept split its image counts as normal. When a mask is reduced, a pixel stays marked if any part of it was, so
+    no thin defect loses its mask.
 
     Use it to threshold a model without a single real defect (``splits=["val"]``), to train models on labelled batches
     (``"train"``), or both. Batch sizes, workers and augmentations are those of the wrapped datamodule. A datamodule
     without real defects, such as ``Folder(normal_dir=...)``, needs no further setting.
 
     Args:
-        base: The datamodule to wrap: images, no videos and no depth maps.
+        base: The datamodule to wrap; it holds images, not videos or depth maps.
         generator: Draws the defects. A copy is prepared with at most 256 training normals; yours stays as it is.
         splits: Any of ``"train"``, ``"val"``, ``"test"``.
-        anomalous_ratio: Share of the held-out normals, and probability for a training image, in (0, 1).
+        anomalous_ratio: Share of the held-out normals, and probability that a training image gets a defect, in (0, 1).
         val_ratio: Share of the training normals to hold out for ``"val"``, in (0, 1), at least two images.
         test_ratio: Share of the training normals to hold out for ``"test"``, in (0, 1), at least two images.
         root: Folder for the rendered splits.
@@ -80,7 +82,7 @@ class SyntheticDataModule(AnomalibDataModule):
             clips them.
 
     Raises:
-        TypeError: If ``base`` or ``generator`` is something else.
+        TypeError: If ``base`` is no datamodule of anomalib or is wrapped already, or ``generator`` is no generator.
         ValueError: If another argument is out of its range; on ``setup``, if there are too few normal images.
 
     Example:
@@ -158,7 +160,7 @@ class SyntheticDataModule(AnomalibDataModule):
         self.base.category = category
 
     def prepare_data(self) -> None:
-        """Download what the wrapped datamodule needs; in a distributed run, also render the splits, once a node."""
+        """Download what the wrapped datamodule needs; in a distributed run, also render the splits, once per node."""
         self.base.trainer = self.trainer
         self.base.prepare_data()
         if self.trainer is not None and self.trainer.world_size > 1:
@@ -179,7 +181,7 @@ class SyntheticDataModule(AnomalibDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the images: white of those of more than 8 bits; what samples show."""
         white = {"white_point": self._white.to_dict()} if self._white and self.originals else {}
-        return white | ({"learned": sorted(self._learned)} if self._learned else {})
+        return white | ({LEARNED: sorted(self._learned)} if self._learned else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with what a checkpoint kept, when a run goes on.
@@ -231,7 +233,6 @@ class SyntheticDataModule(AnomalibDataModule):
             split_validation(base)
         if "train" in self.splits:
             leave_held_out(base, generator())
-            self._learned = {*self.generator.defect_digests, *generator().normal_digests}
             base.train_data = SyntheticTrainDataset(
                 base.train_data.samples,
                 generator(),
@@ -240,7 +241,9 @@ class SyntheticDataModule(AnomalibDataModule):
                 name=base.train_data.name,
                 category=base.train_data.category,
             )
-        check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        shown = check_not_held_out(base, self.generator.defect_digests, "generator", splits=("val", "test"))
+        if "train" in self.splits:
+            self._learned = {*shown, *generator().normal_digests}
         self._take_over(base)
 
     def _open_base(self, stage: str | None) -> AnomalibDataModule:
@@ -327,7 +330,11 @@ class SyntheticDataModule(AnomalibDataModule):
         return batch
 
     def val_dataloader(self) -> DataLoader:
-        """Return the validation dataloader."""
+        """Return the validation dataloader.
+
+        Raises:
+            ValueError: If there is no validation split.
+        """
         if not hasattr(self, "val_data"):
             msg = f"There is no validation split: `splits` is {list(self.splits)} and `base` makes none. Add 'val'."
             raise ValueError(msg)
@@ -335,7 +342,7 @@ class SyntheticDataModule(AnomalibDataModule):
 
 
 class _NormalImages:
-    """Normals as a generator is prepared with them; can be iterated more than once and never holds them all."""
+    """Normals to prepare a generator with; can be iterated more than once, and holds one image at a time."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths

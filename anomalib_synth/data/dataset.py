@@ -16,7 +16,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_synth.data.items import SyntheticImageBatch, SyntheticImageItem
 from anomalib_synth.functional.field_of_view import CoverageMask, in_view, sees_all
-from anomalib_synth.generators.seeding import RandomStream, derive_seeds, hash64, image_key
+from anomalib_synth.generators.seeding import derive_seeds, gets_defect, hash64, image_key
 from anomalib_synth.images import decode_mask, read_tensor
 
 if TYPE_CHECKING:
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators import AnomalyGenerator
 
-_TRIES = 4  # draws of a defect that the model is to see
+_TRIES = 4  # draws until the model sees something of the defect
 
 
 class SyntheticDataset(AnomalibDataset):
     """Normal images and kept synthetic defects, always with mask, source, quality and origin.
 
     Augmentations are called with ``(image, source, mask)`` for a defect and ``(image, mask)`` for a normal image, so
-    image, source and mask get the same random geometry. A mask is made smaller by any overlap, so that no defect that
-    is in the image gets lost; one of which augmentations and the model's own transform leave nothing is no defect, and
-    its image is normal.
+    image, source and mask get the same random geometry. When a mask is reduced, a pixel stays marked if any part of it
+    was, so that no defect in the image gets lost. A defect of which the augmentations and the model's own transform
+    leave nothing does not count: its image is labelled normal.
 
     Args:
-        samples: anomalib's columns, and for kept defects ``source_path`` and ``quality``.
+        samples: anomalib's columns, and for kept defects ``source_path`` and ``quality`` in [0, 1].
         name: Name of the dataset.
         category: Category of the dataset.
     """
@@ -52,7 +52,7 @@ class SyntheticDataset(AnomalibDataset):
         self._transform: Callable | None = None
 
     def look_through(self, transform: Callable | None) -> int:
-        """Take the transform of the model's pre-processor, and label by what it leaves of each kept defect.
+        """Take the transform of the model's pre-processor, and label each image by what it leaves of the defect.
 
         Returns:
             The number of defects that lie wholly outside what the model sees; their images count as normal.
@@ -116,8 +116,9 @@ class SyntheticDataset(AnomalibDataset):
 class SyntheticTrainDataset(SyntheticDataset):
     """Training images, each of which carries a freshly drawn defect with some probability.
 
-    The seed of a defect is ``hash64(seed, epoch, image path)``. An index counts on over the epochs, ``epoch * len +
-    position`` (:class:`EpochSampler` yields such), so the epoch reaches the workers however they were started.
+    The seed of a defect follows from the base seed, the epoch and the last three parts of the image's path. An index
+    counts on over the epochs: it is ``epoch * len + position``, as :class:`EpochSampler` yields it. So the epoch
+    reaches the workers however they were started.
 
     Args:
         samples: anomalib's columns; anomalous rows, if any, must have a mask and are left as they are.
@@ -126,6 +127,9 @@ class SyntheticTrainDataset(SyntheticDataset):
         seed: Base seed.
         name: Name of the dataset.
         category: Category of the dataset.
+
+    Raises:
+        ValueError: If an anomalous image has no mask.
     """
 
     def __init__(
@@ -151,7 +155,7 @@ class SyntheticTrainDataset(SyntheticDataset):
         self.seed = seed
 
     def look_through(self, transform: Callable | None) -> int:
-        """Take the transform of the model's pre-processor; a defect that it leaves out is drawn again."""
+        """Take the transform of the model's pre-processor; a defect of which it leaves nothing is drawn again."""
         self._transform = transform
         return 0
 
@@ -160,10 +164,10 @@ class SyntheticTrainDataset(SyntheticDataset):
         epoch, position = divmod(index, len(self))
         row = self.samples.iloc[position]
         image, mask, anomalous = _read_row(row)
-        key = image_key(row.image_path)
+        seed = int(derive_seeds(self.seed, epoch, [image_key(row.image_path)])[0])
         drawn = None
-        if not anomalous and RandomStream(hash64(self.seed, epoch, key, "chance")).unit() < self.probability:
-            drawn = self._draw(image, int(derive_seeds(self.seed, epoch, [key])[0]))
+        if not anomalous and gets_defect(seed, self.probability):
+            drawn = self._draw(image, seed, row.image_path)
         if drawn is not None:
             image, source, mask, quality = drawn
         else:
@@ -180,14 +184,14 @@ class SyntheticTrainDataset(SyntheticDataset):
             synthetic=drawn is not None,
         )
 
-    def _draw(self, image: Image, seed: int) -> tuple[Image, Image, Mask, float] | None:
+    def _draw(self, image: Image, seed: int, path: str) -> tuple[Image, Image, Mask, float] | None:
         """Return an augmented image, source and mask, and the quality of the defect; None if the model sees none.
 
         A defect outside the model's field of view is drawn again, with a seed that follows from the first.
         """
         for attempt in range(_TRIES):
             again = hash64(seed, "in view", attempt) if attempt else seed
-            sample = self.generator(image[None], seeds=[again])
+            sample = self.generator(image[None], seeds=[again], **self.generator.name_images([path]))
             if not bool(sample.accepted[0]):
                 return None
             mask = CoverageMask(sample.mask[0, 0].to(torch.uint8))
@@ -200,7 +204,7 @@ class SyntheticTrainDataset(SyntheticDataset):
 class EpochSampler(DistributedSampler):
     """Shuffles with a seed and yields ``epoch * len + position``.
 
-    Being a ``DistributedSampler`` it shards itself, and Lightning leaves it alone and calls ``set_epoch`` on it.
+    As a ``DistributedSampler`` it gives each process its share; Lightning does not replace it, and calls ``set_epoch``.
     """
 
     def __iter__(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Which normal images a synthetic split is made of: never one that is trained on, under whatever name."""
+"""Chooses the normal images of a synthetic split: none that is trained on, under whatever name."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _LEAST = 2  # one image to stay normal, one for a defect
 
 
 def leave_copies_out(base: AnomalibDataModule, splits: Sequence[str]) -> int:
-    """Keep one file of each normal image: the same image under two names would be trained on and held out at once.
+    """Keep one file of each normal image, so that none is trained on under one name and held out under another.
 
     Normals for training go first, then those of the named evaluation splits, so a held-out image that is a copy of a
-    training image is left out of its split, and one that is in both splits stays in the test split. What is not named
-    is not touched.
+    training image is left out of its split, and one that is in both splits stays in the test split. Splits that are not
+    named are not touched.
 
     Args:
         base: A datamodule that has listed its images; its datasets are replaced.
         splits: Names of the synthetic splits.
 
     Returns:
-        How many were left out.
+        The number of images that were left out.
     """
     known: set[str] = set()
     left_out = 0
@@ -64,22 +64,22 @@ def leave_copies_out(base: AnomalibDataModule, splits: Sequence[str]) -> int:
 def hold_out(
     base: AnomalibDataModule, splits: Sequence[str], ratios: Mapping[str, float], seed: int
 ) -> dict[str, list[str]]:
-    """Choose the normals of each synthetic evaluation split, and take those that were for training out of it.
+    """Choose the normals of each synthetic evaluation split; those that were for training leave the training set.
 
-    A split is made of the base's own normals for it; where it has none, of a seeded share of its training normals.
+    A split is made of the base's own normals for it; where there are none, of a seeded share of the training normals.
     The choice depends on the seed and on the paths within the data set, not on where the data set lies.
 
     Args:
         base: A datamodule that has listed its images, none of them twice; its ``train_data`` is replaced.
         splits: Names of the synthetic splits; ``"train"`` is ignored.
-        ratios: Share of the training normals by name of the split.
+        ratios: Share of the training normals by name of the split, in (0, 1).
         seed: Seed of the choice.
 
     Returns:
         Paths by name of the split.
 
     Raises:
-        ValueError: If there are too few normals.
+        ValueError: If there are too few normals, or the shares of the training normals sum to 1 or more.
     """
     held_out: dict[str, list[str]] = {}
     for split in ("test", "val"):
@@ -116,16 +116,16 @@ def check_not_held_out(
     """Refuse to learn from images that a run holds out to validate or test, or shows as good, under whatever name.
 
     Args:
-        datamodule: The run's datamodule, set up; what is none cannot be looked at.
-        images: The images that are to be learned: files, or names of files by the digest of what they show.
-        argument: Name of the argument that names them.
+        datamodule: The run's datamodule, set up; splits without a list of samples are passed over.
+        images: The images that are to be learned: files, or names of files by the digest of their pixels.
+        argument: Name of the argument that names the images, for the error.
         splits: The splits to look at.
 
     Returns:
         The digests of the images, sorted.
 
     Raises:
-        ValueError: Naming them.
+        ValueError: If there are such images; the message names them.
     """
     if not images:
         return []
@@ -180,10 +180,16 @@ def leave_held_out(datamodule: object, generator: AnomalyGenerator) -> None:
 
 
 def remember_learned(checkpoint: dict[str, Any], digests: Iterable[str]) -> None:
-    """Write down in a checkpoint, beside what is there, which real images the model has learned."""
+    """Add to a checkpoint the digests of real images that the model has learned."""
     known = {*checkpoint.get(LEARNED, []), *digests}
     if known:
         checkpoint[LEARNED] = sorted(known)
+
+
+def find_learned(checkpoint: Mapping[str, Any]) -> set[str]:
+    """Return the digests of the real images that a checkpoint's model has learned, of whatever wrote them down."""
+    parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, Mapping))]  # a datamodule's state
+    return {digest for part in parts for digest in part.get(LEARNED) or []}
 
 
 def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:
@@ -194,7 +200,7 @@ def normal_rows(dataset: AnomalibDataset | None) -> pd.DataFrame:
 
 
 def _counts(shares: Mapping[str, float], available: int, name: str) -> dict[str, int]:
-    """Return how many training normals each split takes: two at least, and one is left to train on."""
+    """Return how many training normals each split takes: at least two, and at least one is left to train on."""
     if sum(shares.values()) >= 1:
         msg = (
             f"`val_ratio` + `test_ratio` must be < 1, got {sum(shares.values()):g}: nothing would be left to train on. "

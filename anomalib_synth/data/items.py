@@ -29,7 +29,7 @@ def _as_tensor(name: str, rank: int, value: torch.Tensor | float | None) -> torc
 
 @dataclass
 class _SyntheticFields:
-    """The extra fields; declared outside the batch class, as anomalib does, whose type hints cannot be resolved."""
+    """The extra fields; outside the batch class, whose type hints cannot be resolved, as in anomalib."""
 
     source: FieldDescriptor[Image | None] = FieldDescriptor(validator_name="validate_source")  # noqa: RUF009
     quality: FieldDescriptor[torch.Tensor | None] = FieldDescriptor(validator_name="validate_quality")  # noqa: RUF009
@@ -37,7 +37,7 @@ class _SyntheticFields:
 
 
 def _keep_coverage(mask: Mask | None) -> Mask | None:
-    """Give a mask the type under which resizing loses no defect; anomalib's own check would take it away."""
+    """Give a mask the type whose resizing loses no defect; anomalib's own check has taken it away."""
     return mask if mask is None else CoverageMask(mask)
 
 

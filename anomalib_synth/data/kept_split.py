@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import PIL.Image
 import torch
 from anomalib.data.utils import LabelName
 
 from anomalib_synth._version import __version__
+from anomalib_synth.generators.keeping import SampleKeeper, to_levels
 from anomalib_synth.generators.seeding import hash64
+from anomalib_synth.generators.validation import check_drawn_on
 from anomalib_synth.images import digest_file, read_tensor
+from anomalib_synth.images.batching import batch_by_size
 from anomalib_synth.images.formats import FORMATS
 from anomalib_synth.progress import track
-from anomalib_synth.store.rules import FLAG, TEXT, FieldRule, RecordSchema, between
+from anomalib_synth.store import SampleStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH = (8, 2**24)  # images and pixels drawn at once
-_MANIFEST = "manifest.jsonl"
-_ROW = RecordSchema(
-    name="a sample",
-    rules={"accepted": FLAG, "reason": TEXT, "family": TEXT, "caption": TEXT, "quality": between(0, 1)}
-    | dict.fromkeys(("file", "source", "content", "seed", "attempt", "params"), FieldRule("anything", lambda _: True)),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +58,16 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptSplit:
-    """Held-out normals, a share of which is kept with synthetic defects under ``folder/<digest>``.
+    """Held-out normals, a share of which is kept with synthetic defects under ``folder/<digest>``, as a store.
+
+    So `anomalib-synth review` shows them, and `check` and `export` take them. An image whose defect a person rejects
+    there counts as normal from then on.
 
     Args:
         split: ``"val"`` or ``"test"``.
         held_out: The images, in an order that depends on their content and the seed only.
         folder: Folder for the splits of this data set.
-        settings: All else that the pixels depend on, as plain data; its digest names the folder.
+        settings: Everything the pixels depend on, as plain data; its digest names the folder.
     """
 
     split: str
@@ -141,10 +141,12 @@ class KeptSplit:
             logger.info("Synthetic %s split: reusing %s.", self.split, self.path)
         else:
             self._render(prepared_generator())
-        rows = self._read_manifest()
-        samples = [self._sample(image, rows.get(position)) for position, image in enumerate(self.held_out)]
+        store = self._open()
+        samples = [self._sample(image, store, position) for position, image in enumerate(self.held_out)]
         anomalous = sum(sample["label_index"] == LabelName.ABNORMAL for sample in samples)
-        rejected = Counter(row["reason"] for row in rows.values() if not row["accepted"])
+        rejected = Counter(
+            record.reason or "rejected in the review" for record in store.records if not store.is_accepted(record)
+        )
         logger.info(
             "Synthetic %s split: %d normal and %d anomalous images, %d rejected draws stay normal%s.",
             self.split,
@@ -162,129 +164,103 @@ class KeptSplit:
             raise ValueError(msg)
         return pd.DataFrame(samples)
 
-    def _sample(self, image: HeldOut, row: dict[str, Any] | None) -> dict[str, Any]:
-        """Return a row of anomalib's samples."""
+    def _sample(self, image: HeldOut, store: SampleStore, position: int) -> dict[str, Any]:
+        """Return a row of anomalib's samples; those with a defect come first, in the order of the store."""
         common = {"split": self.split, "source_path": image.path}
-        if row is None or not row["accepted"]:
+        record = store.records[position] if image.anomalous else None
+        if record is None or not store.is_accepted(record):
             normal = {"label": "normal", "label_index": int(LabelName.NORMAL), "mask_path": "", "quality": 1.0}
             return {"image_path": image.path, **normal, **common, "family": "", "caption": ""}
         return {
-            "image_path": str(self.path / "image" / row["file"]),
+            "image_path": str(self.path / record.image_file),
             "label": "abnormal",
             "label_index": int(LabelName.ABNORMAL),
-            "mask_path": str(self.path / "mask" / row["file"]),
-            "quality": row["quality"],
+            "mask_path": str(self.path / record.mask_file),
+            "quality": record.quality,
             **common,
-            "family": row["family"],
-            "caption": row["caption"],
+            "family": record.family,
+            "caption": record.caption,
         }
 
-    def _read_manifest(self) -> dict[int, dict[str, Any]]:
-        """Return the drawn rows by position, having checked that their files are there."""
+    def _open(self) -> SampleStore:
+        """Return the kept samples, having checked that all of them are there, unchanged.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        again = "Delete the folder to render it again: the same samples come."
+        if not (self.path / "store.json").exists() and (self.path / "settings.json").exists():
+            msg = f"The kept split {str(self.path)!r} was kept by an earlier version, in a format of its own. {again}"
+            raise ValueError(msg)
         try:
-            lines = (self.path / _MANIFEST).read_text(encoding="utf-8").splitlines()
-            rows = dict(enumerate(json.loads(line) for line in lines))
-            for position, row in rows.items():
-                if fault := _ROW.find_fault(row):
-                    msg = f"line {position + 1} of {_MANIFEST} {fault}"
-                    raise ValueError(msg)
-                row["file"] = file_name(position)
-                missing = [
-                    d for d in ("image", "mask") if row["accepted"] and not (self.path / d / row["file"]).is_file()
-                ]
-                if missing:
-                    raise FileNotFoundError(self.path / missing[0] / row["file"])
-            if len(rows) != sum(image.anomalous for image in self.held_out):
-                msg = f"{len(rows)} rows in {_MANIFEST}"
-                raise ValueError(msg)
-        except (OSError, ValueError, RecursionError) as error:
-            msg = f"The kept split {str(self.path)!r} is damaged ({error}). Delete the folder to render it again."
+            store = SampleStore.open(self.path)
+            wanted = sum(image.anomalous for image in self.held_out)
+            if [record.index for record in store.records] != list(range(wanted)):
+                msg = f"It has {len(store.records)} samples of {wanted}."
+                raise StoreError(msg)
+            for record in store.records:
+                if record.image_file:
+                    store.check_file(record, record.image_file, record.image_hash)
+                    store.check_file(record, record.mask_file, record.mask_hash)
+        except StoreError as error:
+            msg = f"The kept split {str(self.path)!r} is damaged. {error} {again}"
             raise ValueError(msg) from error
-        return rows
+        return store
 
     def _render(self, generator: AnomalyGenerator) -> None:
         """Draw into a sibling folder, then rename: whoever comes second finds the split complete and reads it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         work = self.folder / f".{self.path.name}-{uuid.uuid4().hex}"
         try:
-            for name in ("image", "mask"):
-                (work / name).mkdir(parents=True)
-            settings = {**self.settings, "prepare_digest": generator.prepare_digest}
-            (work / "settings.json").write_text(json.dumps(settings, indent=1, default=str), encoding="utf-8")
-            images = [image for image in self.held_out if image.anomalous]
-            rows: list[dict[str, Any]] = []
-            for batch in _show_progress(_batches(images), f"Drawing the synthetic {self.split} split"):
-                rows += _draw(generator, batch, work, first=len(rows))
-            text = "".join(json.dumps(row, default=str) + "\n" for row in rows)
-            (work / _MANIFEST).write_text(text, encoding="utf-8")
+            self._fill(SampleStore.create(work, self._describe(generator)), generator)
             try:
                 work.rename(self.path)
             except OSError:
-                if not (self.path / _MANIFEST).is_file():
+                if not (self.path / "store.json").is_file():
                     raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
+    def _describe(self, generator: AnomalyGenerator) -> dict[str, Any]:
+        """Return the settings of the store."""
+        common = {
+            "generator": generator.config,
+            "files_digest": generator.files_digest,
+            "prepare_digest": generator.prepare_digest,
+            "weights_hash": generator.weights_hash,
+            "split": self.split,
+        }
+        return {**common, "kept_split": json.loads(json.dumps(self.settings, default=str))}
 
-def file_name(position: int) -> str:
-    """Return the name of the image and of the mask at a position of the manifest."""
-    return f"{position:06d}.png"
+    def _fill(self, store: SampleStore, generator: AnomalyGenerator) -> None:
+        """Draw one defect on each image that is to have one, and keep all draws."""
+        images = [image for image in self.held_out if image.anomalous]
+        root = Path(os.path.commonpath([Path(image.path).absolute().parent for image in self.held_out]))
+        keeper = SampleKeeper(store.put, split=self.split, weights_hash=store.settings["weights_hash"])
+        with store.writing():
+            for batch in _show_progress(_batches(images), f"Drawing the synthetic {self.split} split"):
+                sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
+                names = generator.name_images([image.path for image in batch])
+                sample = generator(sources, seeds=[image.seed for image in batch], **names)
+                check_drawn_on(
+                    sample, sources, generator, [f"the held-out normal {image.path!r}" for image in batch],
+                    "It could be a training image: use it for 'train' only, and another one for 'val' and 'test'.",
+                )  # fmt: skip
+                for n, image in enumerate(batch):
+                    name = Path(image.path).absolute().relative_to(root).as_posix()
+                    source = to_levels(sources[n])
+                    index = len(store.records)
+                    store.append(keeper.keep(sample, n, index=index, name=name, seed=image.seed, source=source))
 
 
 def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
     """Group consecutive images of one size."""
-    batches: list[list[HeldOut]] = []
-    last = None
-    for image in images:
+
+    def read_size(image: HeldOut) -> tuple[int, int]:
         with PIL.Image.open(image.path, formats=FORMATS) as file:
-            size = file.size
-        limit = max(1, min(_BATCH[0], _BATCH[1] // (size[0] * size[1])))
-        if size != last or len(batches[-1]) >= limit:
-            batches.append([])
-        batches[-1].append(image)
-        last = size
-    return batches
+            return file.size
 
-
-def _draw(generator: AnomalyGenerator, batch: list[HeldOut], work: Path, *, first: int) -> list[dict[str, Any]]:
-    """Draw one defect on each image, save the accepted ones, and return the rows of the manifest."""
-    sources = torch.stack([read_tensor(Path(image.path), "base") for image in batch])
-    sample = generator(sources, seeds=[image.seed for image in batch])
-    rows = []
-    for n, image in enumerate(batch):
-        accepted = bool(sample.accepted[n])
-        if accepted and not torch.equal(sample.source[n].cpu(), sources[n]):
-            msg = (
-                f"`generator` {type(generator).__name__} gave a sample of another image than the held-out normal "
-                f"{image.path!r}, which could be a training image. Use it for 'train' only, and another one for "
-                "'val' and 'test'."
-            )
-            raise ValueError(msg)
-        if accepted:
-            _save_png(sample.image[n].permute(1, 2, 0), work / "image" / file_name(first + n))
-            _save_png(sample.mask[n, 0], work / "mask" / file_name(first + n))
-        provenance = sample.provenance[n]
-        rows.append(
-            {
-                "file": file_name(first + n) if accepted else "",
-                "source": image.path,
-                "content": image.content,
-                "seed": image.seed,
-                "accepted": accepted,
-                "reason": sample.reason[n],
-                "family": provenance.family,
-                "caption": sample.caption[n],
-                "quality": float(sample.quality[n]),
-                "attempt": provenance.attempt,
-                "params": provenance.params,
-            }
-        )
-    return rows
-
-
-def _save_png(image: torch.Tensor, path: Path) -> None:
-    levels = (image.detach().cpu().float() * 255).round().to(torch.uint8)
-    PIL.Image.fromarray(np.ascontiguousarray(levels.numpy())).save(path)
+    return list(batch_by_size(images, read_size, count=_BATCH[0], most=_BATCH[1]))
 
 
 def _show_progress(batches: list[list[HeldOut]], description: str) -> Iterator[list[HeldOut]]:

@@ -1,4 +1,4 @@
-"""The training normals of a run, as a generator wants to be prepared with them."""
+"""The training normals of a run, as generators are prepared with them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.
         limit: Largest number of images, evenly spread over the sorted paths.
 
     Raises:
-        ValueError: If the folder does not exist, holds no image, or one that cannot be read.
+        ValueError: If the folder does not exist, holds no image, or holds one that cannot be read.
     """
     files = dict(evenly_spread(list(list_images(folder).files.items()), limit))
     images = ImageFolder(files, image_size=ImageSize(height=image_size, width=image_size))
@@ -80,10 +80,10 @@ def training_normals(trainer: Trainer, *, limit: int) -> Iterator[torch.Tensor]:
 
 
 def check_images_of(datamodule: object, argument: str) -> None:
-    """Refuse a datamodule, set up, with images or masks that anomalib would read otherwise than they are.
+    """Refuse a datamodule, set up, whose images or masks anomalib would read differently from this package.
 
     Raises:
-        ValueError: With examples and the command that converts them.
+        ValueError: If it has such files; the message names examples and the command that converts them.
     """
     images: set[str] = set()
     masks: set[str] = set()
@@ -112,8 +112,8 @@ def model_transform(model: LightningModule) -> Transform | None:
 def _from_batches(trainer: Trainer, limit: int) -> Iterator[torch.Tensor]:
     """Yield the normal images of a run's first training batches, leaving torch's global random state as it was.
 
-    They come augmented as the loader makes them and, on several devices, from each one's own share: give a datamodule
-    where samples should not depend on the number of devices.
+    The images are augmented as in training and, on several devices, come from each device's own share. Use a datamodule
+    where samples must not depend on the number of devices.
     """
     loader = trainer.train_dataloader
     if loader is None:

@@ -1,4 +1,4 @@
-"""Reading files of annotations: of a bearable size, nothing resolved or run, and what is wrong said by name."""
+"""Reads annotation files safely: limited in size, with nothing in them resolved or run, and errors by file name."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ FILE_NAME = FieldRule(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MarkedImage:
-    """What a file says about one image.
+    """The marks of one image in an annotation file.
 
     Args:
         name: Path of the image as the file has it, ``""`` where the file belongs to one image.
         size: Height and width as the file has them, None where it does not say.
-        marks: What is marked.
-        types: Types of defects that it names for the image as a whole.
+        marks: The marks.
+        types: Types of defects that the file names for the image as a whole.
     """
 
     name: str
@@ -69,7 +69,7 @@ class AnnotationFile:
 
         Args:
             fault: What is wrong, as a clause.
-            cause: What it follows from.
+            cause: The exception behind it.
 
         Raises:
             ValueError: In every case.
@@ -81,19 +81,19 @@ class AnnotationFile:
         raise ValueError(msg) from cause
 
     def check(self, schema: RecordSchema, row: Any, what: str) -> None:
-        """Refuse a record that has not the fields it must have.
+        """Refuse a record that does not follow a schema.
 
         Raises:
-            ValueError: If it has not.
+            ValueError: If a field is missing, unknown, or breaks its rule.
         """
         if fault := schema.find_fault(row):
             self.refuse(f"has {what}, which {fault}")
 
     def read_text(self, limit: int | None = None) -> str:
-        """Return the text of the file, of at most ``limit`` bytes, else :data:`MAX_BYTES`.
+        """Return the text of the file, which may have ``limit`` bytes, by default :data:`MAX_BYTES`.
 
         Raises:
-            ValueError: If it cannot be read, is too large, or no UTF-8.
+            ValueError: If the file cannot be read, is too large, or is not UTF-8.
         """
         try:
             return self._read(limit or MAX_BYTES).decode("utf-8-sig")
@@ -119,10 +119,10 @@ class AnnotationFile:
             self.refuse(f"is no JSON: {error}", error)
 
     def read_xml(self) -> Element:
-        """Return the root of an XML file. One with a document type is refused: it could name entities and other files.
+        """Return the root of an XML file. A document type is refused: it could name entities and other files.
 
         Raises:
-            ValueError: If it cannot be read.
+            ValueError: If the file cannot be read, or has a document type, too many elements or too deep nesting.
         """
         builder, depth, count = TreeBuilder(), 0, 0
 
@@ -152,7 +152,7 @@ class AnnotationFile:
             parser.Parse(data, True)
         except _FaultError as error:
             self.refuse(str(error), error)
-        except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two for its encoding
+        except (expat.ExpatError, LookupError, ValueError) as error:  # the last two come from its encoding
             self.refuse(f"is no XML: {error}", error)
         return builder.close()
 
@@ -177,7 +177,7 @@ class AnnotationFile:
         """Return coordinates ``(x, y)``, (N, 2) float64, from a flat list of numbers.
 
         Raises:
-            ValueError: If they are no pairs of finite numbers, or too few.
+            ValueError: If the values are no pairs of finite numbers, or there are fewer than ``least`` points.
         """
         fault = ""
         if type(values) is not list or any(type(value) not in {int, float} for value in values):
@@ -202,7 +202,7 @@ class AnnotationFile:
 
 
 class _FaultError(Exception):
-    """What is wrong, from within a parser."""
+    """Raised within a parser, with what is wrong."""
 
 
 def _refuse_constant(name: str) -> NoReturn:

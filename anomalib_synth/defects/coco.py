@@ -59,7 +59,7 @@ def read_coco(file: AnnotationFile, content: Any) -> list[MarkedImage]:
     """Read the content of a COCO file.
 
     Args:
-        file: Where it is from.
+        file: Where the content is from.
         content: What the JSON holds.
 
     Returns:
@@ -102,7 +102,7 @@ def _size_of(row: dict[str, Any]) -> tuple[int, int] | None:
 def _read_annotation(
     file: AnnotationFile, row: dict[str, Any], number: int, size: tuple[int, int] | None, label: str
 ) -> tuple[list[Mark], tuple[int, int] | None]:
-    """Return the marks of an annotation, and the size of its image, which run lengths tell as well."""
+    """Return the marks of an annotation, and the size of its image, which run lengths may be the first to tell."""
     where = f"Annotation {number} of {str(file.path)!r}"
     segmentation = row.get("segmentation")
     if not segmentation:

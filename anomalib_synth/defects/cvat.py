@@ -24,8 +24,8 @@ _LONGEST_NUMBER = 40
 def read_cvat(file: AnnotationFile) -> list[MarkedImage]:
     """Read a file of CVAT for images 1.1.
 
-    A box that is turned stays a box: it says that something within is defective. A tag names the type of an image whose
-    defect is not marked.
+    A rotated box still counts as a box: something within it is defective. A tag names the type of an image whose defect
+    is not marked.
 
     Raises:
         ValueError: If it is malformed, or of another CVAT format.
@@ -144,7 +144,7 @@ def _points(file: AnnotationFile, element: Element, what: str, least: int) -> np
 
 
 def _parse(texts: list[str | None] | list[str]) -> list[float | None]:
-    """Return the numbers that texts are, None for what is none."""
+    """Return texts as numbers, None for a text that is no number."""
     found: list[float | None] = []
     for text in texts:
         try:

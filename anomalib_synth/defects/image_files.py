@@ -1,4 +1,4 @@
-"""Which files are images of real defects, before anything is read of how they are marked."""
+"""Finds the files that are images of real defects, before their marks are read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from anomalib_synth.defects.annotation_files import AnnotationFile
 from anomalib_synth.defects.layout import MASK_FOLDERS, Places, find_beside, find_said_beside, find_within
 from anomalib_synth.defects.no_defect import find_no_defect
+from anomalib_synth.defects.sources import SourceReader
 from anomalib_synth.images import SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_logger = logging.getLogger(__name__)
-
 _GOOD = "good"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class ImageFiles:
     """The images that were asked for, and where.
 
     Args:
-        chosen: Those with a defect.
-        known: All that are there, good ones too; the same where files were given.
-        base: The folder, None for files.
+        chosen: The images that are not in a folder ``good``.
+        known: All images of the folder, good ones too; the same as ``chosen`` where files were given.
+        base: The folder, None where files were given.
     """
 
     chosen: list[Path]
@@ -37,11 +37,15 @@ class ImageFiles:
 
 
 def list_defect_images(defects: Path | str, *, name: str = "defects") -> list[Path]:
-    """Return the images of a folder that have a defect, whatever says where; no annotation is read for it.
+    """Return the images of a folder that have a defect, whatever says where.
+
+    Annotations are read for whether they call an image good, not for where they mark it: those that cannot be used say
+    nothing, and a warning tells why.
 
     Args:
-        defects: A folder, searched recursively. Masks are left out, and what lies in a folder ``good``; so is what a
-            person said to have no defect on the page where defects are marked, unless it was marked since.
+        defects: A folder, searched recursively. Masks are left out, and what lies in a folder ``good``; so is what
+            annotations name without marking anything, and what a person said to have no defect on the page where
+            defects are marked, unless it was marked since.
         name: What the caller calls ``defects``, for errors.
 
     Raises:
@@ -50,10 +54,33 @@ def list_defect_images(defects: Path | str, *, name: str = "defects") -> list[Pa
     images = find_image_files(defects, None, name)
     places = find_places(images, None)
     said_good = find_no_defect({image: place.said for image, place in places.items()}, is_given=False)
-    found = [image for image in images.chosen if image not in said_good or _is_marked(image, places[image])]
+    try:
+        reader = SourceReader(images.known, name, base=images.base, is_given=False)
+        sources = reader.read(images.chosen, places, None)
+    except ValueError as error:
+        msg = "Images of `%s` that annotations call good count as defects, as the annotations cannot be used: %s"
+        _logger.warning(msg, name, error)
+        found = [image for image in images.chosen if image not in said_good or _is_marked(image, places[image])]
+    else:
+        marked = {image for image, each in sources.items() if not all(source.is_empty for source in each)}
+        good = (said_good | sources.keys()) - marked
+        found = [image for image in images.chosen if image not in good]
+        warn_of_good([image for image in images.chosen if image in good], name)
     if not found:
         raise ValueError(describe_empty(defects, name))
     return found
+
+
+def warn_of_good(images: Sequence[Path], name: str) -> None:
+    """Say how many images count as good, if any do."""
+    if images:
+        _logger.warning(
+            "%d images of `%s` are annotated without a single mark, so they count as good and are left out, such "
+            "as %r. Mark their defects, or take the annotation away.",
+            len(images),
+            name,
+            str(images[0]),
+        )
 
 
 def find_places(images: ImageFiles, marks: Path | None) -> dict[Path, Places]:
@@ -96,7 +123,7 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
         name: What the caller calls ``defects``, for errors.
 
     Raises:
-        ValueError: If there is none, or a file is no image.
+        ValueError: If there is no such image, or a file is no image.
     """
     if isinstance(defects, (str, Path)) and not Path(defects).is_file():
         folder = Path(defects)
@@ -104,6 +131,13 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
             msg = (
                 f"`{name}` must be a folder with images of real defects, got {str(folder)!r}. Give `<category>/test`, "
                 "a folder of images and their masks, or images."
+            )
+            raise ValueError(msg)
+        if is_store(folder):
+            msg = (
+                f"`{name}` must be a folder with images of real defects, but {str(folder)!r} is a store of synthetic "
+                "samples. `anomalib-synth learn --missed` takes a store, training takes it by StoredGenerator "
+                "(configs/synthesis/stored.yaml), and `anomalib-synth export` makes images and masks of it."
             )
             raise ValueError(msg)
         listing = list_images(folder, name)
@@ -128,6 +162,11 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
     return ImageFiles(unique, unique, None)
 
 
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is a store of kept samples."""
+    return (folder / "store.json").is_file()
+
+
 @cache
 def _say_once(note: str, name: str) -> None:
     """Name what is left out of a folder, which is listed several times in a run."""
@@ -145,7 +184,7 @@ def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:
 
 
 def describe_empty(defects: object, name: str) -> str:
-    """Return what to say where there is no image of a defect."""
+    """Return the message of the error that there is no image of a defect."""
     named = f" {str(defects)!r}" if isinstance(defects, (str, Path)) else ""
     return (
         f"`{name}`{named} holds no image of a defect ({', '.join(sorted(SUFFIXES))}; a folder `{_GOOD}` does not "

@@ -1,4 +1,4 @@
-"""LabelMe's JSON, a file an image: rectangle, polygon, circle, point, points, line, linestrip, mask."""
+"""LabelMe's JSON, one file per image: rectangle, polygon, circle, point, points, line, linestrip, mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anomalib_synth.defects.shapes import Bitmap, Box, Ellipse, Polygon, Shape, 
 from anomalib_synth.images import UnreadableImageError, allow_large_images, decode_image
 from anomalib_synth.store.rules import FieldRule, RecordSchema, is_text, or_none, show, whole
 
-UNMARKED = "unmarked"  # true in a file that the page emptied: it says neither that there is a defect, nor that not
+UNMARKED = "unmarked"  # true where the last shape was deleted on the marking page: neither defective nor good
 _TYPE_FLAG = "type"
 _SIDE = or_none(whole(1, 2**17))
 _FILE = RecordSchema(
@@ -52,12 +52,12 @@ def is_labelme(content: Any) -> bool:
 
 
 def says_nothing(content: dict[str, Any]) -> bool:
-    """Return whether a file says neither that there is a defect nor that there is none: the page emptied it."""
+    """Return whether a file calls its image neither defective nor good: its last shape was deleted on our page."""
     return content.get(UNMARKED) is True and not content["shapes"] and not _find_type(content)
 
 
 def says_good(content: dict[str, Any]) -> bool:
-    """Return whether a file says that its image has no defect, as LabelMe does by one without a shape."""
+    """Return whether a file says that its image has no defect: LabelMe's file without a shape means that."""
     return not content["shapes"] and not _find_type(content) and content.get(UNMARKED) is not True
 
 
@@ -69,10 +69,10 @@ def _find_type(content: dict[str, Any]) -> str:
 def read_labelme(file: AnnotationFile, content: Any) -> MarkedImage:
     """Read the content of a LabelMe file.
 
-    A flag ``type`` names the type of the image's defects, for a file without shapes beside a mask.
+    The flag ``type`` names the type of the image's defects; a file without shapes beside a mask needs it.
 
     Args:
-        file: Where it is from.
+        file: Where the content is from.
         content: What the JSON holds.
 
     Raises:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 MASK_FOLDERS = ("ground_truth", "masks")
 LABEL_FOLDER = "labels"
 _IMAGES = "images"
+_TESTED = "test"  # in MVTec's layout, whose are in `ground_truth`
+_GOOD = {"good", "normal", "normals", "ok"}  # of which nobody keeps marks
 NAME_FILES = ("data.yaml", "classes.txt")
-_ABOVE = 2  # folders above the one that was given in which marks are looked for
+_ABOVE = 2  # how many folders above the given one are searched for marks
 _DATASETS = ("annotations.json", "instances*.json", "*.coco.json", "annotations.xml")
 
 
@@ -26,12 +28,13 @@ class Places:
 
     Args:
         masks: Folders of masks, ``<stem>_mask.png`` or ``<stem>.png``.
-        own: Folders in which the images lie too: ``<stem>_mask.png`` alone.
+        own: Folders that hold the images as well, so that only ``<stem>_mask.png`` is a mask.
         labelme: Folders of LabelMe files, ``<stem>.json``.
         yolo: Folders of YOLO labels, ``<stem>.txt``.
         datasets: Folders that may hold one file for many images.
         said: Folders with a file of the images without a defect, each with the folder in or below it in which the
             marks of this image would lie.
+        rivals: Of a folder of marks, others of images laid out alike, whose marks they might be as well.
     """
 
     masks: list[Path] = field(default_factory=list)
@@ -40,6 +43,7 @@ class Places:
     yolo: list[Path] = field(default_factory=list)
     datasets: list[Path] = field(default_factory=list)
     said: list[tuple[Path, Path]] = field(default_factory=list)
+    rivals: dict[Path, list[Path]] = field(default_factory=dict)
 
     def find_masks(self, image: Path) -> list[Path]:
         """Return the masks of an image, at most one a folder."""
@@ -66,9 +70,14 @@ class Places:
             if _is_file(file := folder / f"{image.stem}.txt") and file.name not in NAME_FILES
         )
 
+    def find_rival(self, mark: Path, image: Path) -> Path | None:
+        """Return another image that a mark of an image might be meant for, in a folder that nobody asked for."""
+        named = (folder / f"{image.stem}{suffix}" for folder in self.rivals.get(mark.parent, ()) for suffix in SUFFIXES)
+        return next((path for path in named if _is_file(path)), None)
+
 
 def find_beside(image: Path, base: Path) -> Places:
-    """Return where the marks of an image are looked for when nobody says.
+    """Return where the marks of an image are looked for when the user names no place.
 
     Args:
         image: The image.
@@ -77,14 +86,15 @@ def find_beside(image: Path, base: Path) -> Places:
     folder = base.resolve() / image.parent.relative_to(base)
     above = list(_parents(folder, base.resolve()))
     mirrored = list(_mirrored(folder, above, MASK_FOLDERS))
-    masks = _existing(mirrored)
+    masks, yolo = _existing(mirrored), _existing(_mirrored(folder, above, (LABEL_FOLDER,)))
     return Places(
         masks=masks,
         own=[image.parent],
         labelme=_unique([image.parent, *masks]),
-        yolo=_existing(_mirrored(folder, above, (LABEL_FOLDER,))),
+        yolo=yolo,
         datasets=_existing(place for parent in above for place in (parent, parent / "annotations")),
         said=_find_said([folder, *mirrored], base),
+        rivals={place: _find_rivals(place, folder, above) for place in _unique([*masks, *yolo])},
     )
 
 
@@ -130,7 +140,7 @@ def find_names(labels: Path) -> Path | None:
 
 
 def _parents(folder: Path, base: Path) -> list[Path]:
-    """Return a folder and those above it, up to some above the one that was given."""
+    """Return a folder and those above it, up to two folders above the one that was given."""
     last = base.parents[min(_ABOVE, len(base.parents)) - 1] if base.parents else base
     return [each for each in (folder, *folder.parents) if each == last or last in each.parents]
 
@@ -144,24 +154,46 @@ def _find_said(folders: Iterable[Path], base: Path) -> list[tuple[Path, Path]]:
 def _mirrored(folder: Path, above: list[Path], names: tuple[str, ...]) -> Iterator[Path]:
     """Yield folders laid out like that of an image: ``test/dent`` has ``ground_truth/dent`` and ``test/masks/dent``.
 
-    Where there are ``images`` beside it, ``masks`` and ``labels`` are theirs and not those of ``defects``.
+    Where a folder ``images`` lies beside the image's folder, ``masks`` and ``labels`` belong to ``images``.
     """
     for parent in above:
         parts = folder.relative_to(parent).parts
         for name in names:
             yield parent / name / Path(*parts)
-            if parts and not _are_of_others(parent, parts):
+            if parts and not _are_of_others(parent, parts, name):
                 yield parent / name / Path(*parts[1:])
 
 
-def _are_of_others(parent: Path, parts: tuple[str, ...]) -> bool:
-    return parts[0] != _IMAGES and (parent / _IMAGES / Path(*parts[1:])).is_dir()
+def _are_of_others(parent: Path, parts: tuple[str, ...], name: str) -> bool:
+    """Return whether marks are those of a folder of the usual name that lies beside the one in question."""
+    usual = _usual(name)
+    return parts[0] not in usual and any((parent / each / Path(*parts[1:])).is_dir() for each in usual)
+
+
+def _usual(name: str) -> set[str]:
+    """Return what folders of images are called whose marks are in a folder of some name."""
+    return {_IMAGES, _TESTED} if name == MASK_FOLDERS[0] else {_IMAGES}
+
+
+def _find_rivals(marks: Path, folder: Path, above: list[Path]) -> list[Path]:
+    """Return folders like that of an image which a folder of marks might be of too: ``photos`` for ``defects``."""
+    for parent in above:
+        parts = folder.relative_to(parent).parts
+        names = [name for name in (*MASK_FOLDERS, LABEL_FOLDER) if marks == parent / name / Path(*parts[1:])]
+        if parts and names and parts[0] not in _usual(names[0]):
+            beside = (each for each in sorted(parent.iterdir()) if not _is_no_rival(each.name, parts[0]))
+            return [place for each in beside if (place := each / Path(*parts[1:])).is_dir()]
+    return []
+
+
+def _is_no_rival(name: str, own: str) -> bool:
+    return name == own or name.lower() in _GOOD or name in {*MASK_FOLDERS, LABEL_FOLDER}
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, as that of the image nearly is
+    except OSError:  # the image's name and ``_mask`` can be too long for the file system
         return False
 
 
@@ -170,7 +202,7 @@ def _existing(folders: Iterable[Path]) -> list[Path]:
 
 
 def _unique(paths: Iterable[Path]) -> list[Path]:
-    """Return each path once, whatever it is called."""
+    """Return each file or folder once, whatever paths lead to it."""
     found: dict[Path, Path] = {}
     for path in paths:
         found.setdefault(path.resolve(), path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.defects.annotation_files import MarkedImage
-from anomalib_synth.defects.image_files import describe_empty, find_image_files, find_places
+from anomalib_synth.defects.image_files import describe_empty, find_image_files, find_places, warn_of_good
 from anomalib_synth.defects.marks import MOST_BOXES, Mark, describe_kind
 from anomalib_synth.defects.no_defect import find_no_defect
 from anomalib_synth.defects.real_defect import RealDefect
@@ -18,8 +17,6 @@ from anomalib_synth.images import read_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_logger = logging.getLogger(__name__)
 
 
 def list_defects(
@@ -31,11 +28,11 @@ def list_defects(
 ) -> list[RealDefect]:
     """Return the real defects of a folder, or of files, with how they are marked.
 
-    Images that annotations name without marking anything count as good, as in COCO and YOLO, and so do those without a
-    mark of which a person said it on the page where defects are marked; they are left out, and a warning says so.
+    Images that annotations name without marking anything count as good, as in COCO and YOLO. So do images without a
+    mark that a person called good on the marking page. All of these are left out, and a warning says so.
 
     Args:
-        defects: A folder, searched recursively; what lies in a folder ``good`` is left out, and masks are. Or files.
+        defects: A folder, searched recursively without masks and without folders ``good``; or image files.
         marks: A folder of masks, LabelMe or YOLO files, laid out like the images or flat; or one COCO or CVAT file.
             None looks beside the images: ``ground_truth`` beside ``test``, ``masks``, ``<name>_mask.png``, LabelMe's
             ``<name>.json`` beside the image or among the masks, ``labels/<name>.txt``, ``annotations.json``,
@@ -72,14 +69,7 @@ def list_defects(
             good.append(image)
         else:
             found.append(defect)
-    if good:
-        _logger.warning(
-            "%d images of `%s` are annotated without a single mark, so they count as good and are left out, such "
-            "as %r. Mark their defects, or take the annotation away.",
-            len(good),
-            name,
-            str(good[0]),
-        )
+    warn_of_good(good, name)
     if not found:
         raise ValueError(describe_empty(defects, name))
     return found
@@ -127,7 +117,7 @@ def _check_size(
     """Refuse marks that were made on an image of another size, or that may have been made on it unturned.
 
     Raises:
-        ValueError: Naming both files.
+        ValueError: If so; the message names both files.
     """
     file = str(source.files[0])
     if found.size is not None and found.size != size:

@@ -1,4 +1,4 @@
-"""What is known of a defect's place, and the one array that says all of it."""
+"""The marks of a defect, and the one array that holds what all marks of an image say of each pixel."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Mark:
     """One annotation.
 
     Args:
-        kind: ``mask``: its pixels are the defect; ``box``: at least one of them is; ``point``, ``scribble``: they are,
-            and nothing is known about the others.
+        kind: ``mask``: its pixels are the defect, and no others; ``box``: at least one of its pixels is defective;
+            ``point``, ``scribble``: its pixels are defective, and nothing is known about the others.
         shape: Where it is.
         where: What it is and in which file, for errors.
         label: Type of the defect, ``""`` where none is given.
@@ -39,10 +39,10 @@ class Mark:
     label: str = ""
 
     def check(self, height: int, width: int) -> None:
-        """Refuse a mark that marks nothing of an image of a size.
+        """Refuse a mark that lies outside its image of the given size.
 
         Raises:
-            ValueError: Naming the file.
+            ValueError: If it does, or its mask cannot be read; the message names the file.
         """
         bounds = self.shape.bounds
         if isinstance(self.shape, MaskFile):
@@ -58,10 +58,10 @@ class Mark:
                 raise ValueError(msg)
 
     def draw(self, height: int, width: int) -> Region:
-        """Return its pixels.
+        """Return its pixels in an image of the given size.
 
         Raises:
-            ValueError: If there is none within the image.
+            ValueError: If it marks no pixel of the image.
         """
         region = self.shape.draw(height, width)
         if not region.inside.any():
@@ -76,7 +76,7 @@ class Mark:
 
 
 def describe_kind(marks: Sequence[Mark]) -> Kind:
-    """Return the kind of an image: the most that any of its marks says."""
+    """Return the kind of an image: that of its most precise mark, ``image`` without a mark."""
     kinds = {mark.kind for mark in marks}
     order: tuple[Kind, ...] = ("mask", "box", "scribble", "point")
     return next((kind for kind in order if kind in kinds), "image")
@@ -85,10 +85,10 @@ def describe_kind(marks: Sequence[Mark]) -> Kind:
 def draw_marks(marks: Sequence[Mark], height: int, width: int) -> np.ndarray:
     """Return what marks say of each pixel, (H, W) uint8.
 
-    0: good. 255: defect. 254: unknown. k from 1 to 253: some pixel of box k is defective, the smallest box where
-    several overlap; the largest is number 1. Where something within a box is certain, nothing more is known of its
-    other pixels. A click or a line outside the boxes and masks leaves all that is not marked unknown. Without any mark
-    the image is one box.
+    0: good. 255: defect. 254: unknown. k from 1 to 253: at least one pixel of box k is defective. The largest box is
+    number 1, and where boxes overlap a pixel belongs to the smallest. Once some pixels of a box are certain, its other
+    pixels are unknown. A click or a line outside all boxes and masks makes everything that is not marked unknown.
+    Without any mark the image is one box.
     """
     if not marks:
         return np.full((height, width), WHOLE_IMAGE, dtype=np.uint8)
@@ -127,7 +127,7 @@ def draw_masks(marks: Sequence[Mark], height: int, width: int) -> np.ndarray:
 def _draw_boxes(boxes: Sequence[Mark], height: int, width: int) -> np.ndarray:
     """Return the number of the smallest box that each pixel lies in, 0 where there is none, (H, W) uint8.
 
-    The smaller a box, the larger its number, which is what is left where marks are made smaller.
+    The smaller a box, the larger its number: the largest number is the one that stays when marks are reduced.
     """
     canvas = np.zeros((height, width), dtype=np.uint8)
     regions = [box.draw(height, width) for box in boxes]

@@ -1,4 +1,4 @@
-"""The images of which a person said, on the page where defects are marked, that they have no defect."""
+"""The images that a person, on the marking page, said have no defect."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NO_DEFECT_FILE = ".no_defect.json"  # in the folder of the marks
 
 
 class _Said(NamedTuple):
-    """What a file says.
+    """The content of one file.
 
     Args:
         names: Images without a defect, relative to the folder of the images, with forward slashes.
-        images: That folder, relative to the one of the marks; ``""`` for the same.
+        images: The folder of the images, relative to that of the marks; ``""`` where they are the same.
     """
 
     names: set[str]
@@ -31,7 +31,7 @@ class _Said(NamedTuple):
 
 
 def read_no_defect(folder: Path) -> set[str]:
-    """Return their names, relative to the folder of the images, with forward slashes.
+    """Return the names of the images without a defect, relative to the folder of the images, with forward slashes.
 
     Args:
         folder: The folder of the marks.
@@ -43,11 +43,11 @@ def read_no_defect(folder: Path) -> set[str]:
 
 
 def write_no_defect(folder: Path, names: Iterable[str], images: Path) -> None:
-    """Remember them.
+    """Write down which images have no defect; without a name the file is removed.
 
     Args:
         folder: The folder of the marks.
-        names: Their names.
+        names: Names of the images, relative to ``images``, with forward slashes.
         images: The folder of the images.
     """
     path = folder / NO_DEFECT_FILE
@@ -61,12 +61,12 @@ def write_no_defect(folder: Path, names: Iterable[str], images: Path) -> None:
 
 
 def find_no_defect(places: Mapping[Path, Iterable[tuple[Path, Path]]], *, is_given: bool) -> set[Path]:
-    """Return the images of which a person said that they have no defect, whatever folder the page was opened on.
+    """Return the images that a person said have no defect, whatever folder the page was opened on.
 
     Args:
         places: For each image the folders with a file of such images, each with the folder in or below it in which
-            the marks of this one would lie.
-        is_given: Whether the user named where the marks are, which are then those of these images.
+            the marks of this image would lie.
+        is_given: Whether the user named where the marks are; then the names there mean these images.
 
     Raises:
         ValueError: If a file is damaged, or a name fits several images.
@@ -88,7 +88,7 @@ def find_no_defect(places: Mapping[Path, Iterable[tuple[Path, Path]]], *, is_giv
 
 
 def _choose(folder: Path, said: _Said, name: str, images: list[Path], is_given: bool) -> list[Path]:
-    """Return the one of some images that a name means; none where it means another one that is there."""
+    """Return the image that a name means among those it fits; none where it means another file that exists."""
     meant = (folder / said.images / name).resolve()
     exact = [image for image in images if image.resolve() == meant]
     if exact:

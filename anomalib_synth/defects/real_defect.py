@@ -22,9 +22,9 @@ class RealDefect:
         image: The image.
         family: Type of the defect: the label that most of its marks have, else the name of its folder.
         kind: What is known of its place: ``mask`` (pixels), ``box``, ``scribble`` (a line), ``point`` (a click), or
-            ``image`` (nothing). Where there are several, the first of these.
-        marks: What is marked, each with its label.
-        files: The files that say it: the image, masks, annotations, names of classes.
+            ``image`` (nothing). With marks of several kinds, the first of these.
+        marks: The marks, each with its label.
+        files: The files it was read from: the image, masks, annotations, names of classes.
     """
 
     image: Path
@@ -36,8 +36,8 @@ class RealDefect:
     def read_marks(self) -> np.ndarray:
         """Return what is known of each pixel, (H, W) uint8 at the size of the upright image.
 
-        0 is good, 255 is a defect, 254 may be either, and 1 to 253 are the numbers of boxes, some pixel of each of
-        which is defective. An image without any mark is one box. See :func:`.marks.draw_marks`.
+        0 is good, 255 is a defect, 254 is unknown, and 1 to 253 are numbers of boxes, in each of which at least one
+        pixel is defective. An image without any mark is one box. See :func:`.marks.draw_marks`.
 
         Raises:
             ValueError: If the image or a mask cannot be read, or a mark is not on the image.
@@ -45,7 +45,7 @@ class RealDefect:
         return draw_marks(self.marks, *self._size())
 
     def read_masks(self) -> dict[str, np.ndarray]:
-        """Return the pixels (H, W) bool of each type, of what masks, polygons and run lengths outline.
+        """Return a mask (H, W) bool by type of defect, of what is outlined by pixels (``kind`` of a mark ``mask``).
 
         Raises:
             ValueError: As :meth:`read_marks`.

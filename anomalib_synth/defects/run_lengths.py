@@ -1,4 +1,4 @@
-"""Run lengths, as COCO and CVAT write masks: how many pixels are outside, then inside, and so on by turns."""
+"""Run lengths, as COCO and CVAT write masks: numbers of pixels that are, by turns, outside and inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LOWEST, _HIGHEST = 48, 48 + 63  # the characters of a compressed run length: six bits from "0" on
 _MORE, _SIGN, _BITS = 0x20, 0x10, 0x1F
-_LONGEST = 8  # characters of one length; an image has fewer pixels
+_LONGEST = 8  # characters of one length: 40 bits, more than an image's number of pixels needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class RunLengths:
 
 
 def find_fault(counts: Sequence[int], height: int, width: int) -> str:
-    """Return what is wrong with run lengths of a mask of a size, "" when nothing is."""
+    """Return what is wrong with the run lengths of a mask of the given size, "" when nothing is."""
     if any(count < 0 for count in counts):
         return "has a negative run length"
     if sum(counts) != height * width:
@@ -61,10 +61,12 @@ def find_fault(counts: Sequence[int], height: int, width: int) -> str:
 
 
 def decompress(text: str) -> list[int]:
-    """Return the run lengths of COCO's compressed form: five bits a character, from the third on as differences.
+    """Return the run lengths of COCO's compressed form, of five bits a character.
+
+    From the fourth length on the text holds the difference from the length two places before.
 
     Raises:
-        ValueError: If it is cut, or has other characters.
+        ValueError: If the text ends within a number, or has other characters.
 
     Example:
         >>> decompress("52203")

@@ -1,4 +1,4 @@
-"""What an annotation outlines, and which pixels of an image that is.
+"""The shapes that annotations outline, and the pixels that they cover.
 
 Coordinates are continuous: pixel ``i`` covers ``i`` to ``i + 1``, as in COCO, CVAT, LabelMe and YOLO. What lies beyond
 the image is cut off.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Bounds = tuple[float, float, float, float]
-_ROUNDING = 0.05  # pixels by which a tool that writes shares of the image may be off
+_ROUNDING = 0.05  # pixels by which coordinates that were written as shares of the image may be off
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class Shape(Protocol):
 
     @property
     def bounds(self) -> Bounds | None:
-        """Left, top, right and bottom in pixels; None where it has the size of its image."""
+        """Left, top, right and bottom in pixels; None for a shape that is as large as its image."""
 
     def draw(self, height: int, width: int) -> Region:
-        """Return its pixels in an image of a size."""
+        """Return its pixels in an image of the given size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ class Box:
 class Polygon:
     """A closed outline: the pixels whose centres lie within, by the even-odd rule, as pycocotools fills it.
 
-    One that is too thin to hold a pixel's centre marks the pixels that its outline passes. Pillow's own polygon has its
-    border as well, which makes a scratch of one pixel two or three pixels wide.
+    A polygon too thin to hold a pixel's centre covers the pixels that its outline passes. Pillow's own polygon fills
+    its border as well, which would make a scratch of one pixel two or three pixels wide.
 
     Args:
         points: Corners ``(x, y)``, (N, 2) float, N >= 3.
@@ -114,10 +114,10 @@ class Ellipse:
     """An ellipse: the pixels whose centres lie within, or the one at its centre.
 
     Args:
-        x: Its centre.
-        y: Its centre.
-        radii: Along its two axes, in pixels, > 0.
-        angle: How far it is turned clockwise, in degrees.
+        x: Column of its centre, in pixels.
+        y: Row of its centre, in pixels.
+        radii: Half the lengths of its two axes in pixels, > 0: along the columns and down the rows at angle 0.
+        angle: Clockwise rotation in degrees.
     """
 
     x: float
@@ -190,7 +190,7 @@ class Bitmap:
 
 @dataclass(frozen=True, eq=False)
 class MaskFile:
-    """A mask image of its own; ``argument`` names what it belongs to, for errors."""
+    """A mask in a file of its own; ``argument`` is the name of the user's argument, for errors."""
 
     path: Path
     image: Path

@@ -1,4 +1,4 @@
-"""Which files say where the defect of an image is: found, told apart by what they hold, matched to their images."""
+"""Finds the files that mark defects, tells their formats apart by content, and matches them to the images."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class AnnotationSource:
 
     Args:
         files: The file, then others it needs.
-        read: Returns what it says, given the height and width of the image.
-        is_upright: Whether the format has its coordinates on the upright image: LabelMe turns what it opens.
-        group: What may say something together: masks and LabelMe files, which hold a mask's type.
-        is_empty: Whether it marks nothing, so that anything that does goes before it.
+        read: Returns the marks, given the height and width of the image.
+        is_upright: Whether the coordinates are on the upright image: LabelMe turns the images it opens.
+        group: Sources of one group may mark an image together: masks and LabelMe files, which hold a mask's type.
+        is_empty: Whether it marks nothing; a source that marks something then takes precedence.
     """
 
     files: tuple[Path, ...]
@@ -49,13 +49,13 @@ class AnnotationSource:
 
 
 class SourceReader:
-    """Finds the sources of images.
+    """Finds the annotation sources of images.
 
     Args:
         images: All images that are there, good ones too.
         argument: Name of the argument, for errors.
-        base: Folder that these are all images of, so that what belongs to none of them is an error; None for files.
-        is_given: Whether the user named where the marks are, so that what is no mark there is an error.
+        base: Folder that holds exactly these images, so that a mark without an image is an error; None for files.
+        is_given: Whether the user named where the marks are, so that a file there that marks nothing is an error.
     """
 
     def __init__(self, images: list[Path], argument: str, *, base: Path | None, is_given: bool) -> None:
@@ -76,7 +76,7 @@ class SourceReader:
         Args:
             chosen: The images with a defect.
             places: Where to look, by image, of all images.
-            dataset: One file for all images, in place of what is found.
+            dataset: The one file to read for all images; None to look for such files.
 
         Raises:
             ValueError: If a file is malformed, two say different things, or one belongs to no image.
@@ -85,10 +85,13 @@ class SourceReader:
         for image in chosen:
             for source in self._find_single(image, places[image]):
                 file = source.files[0]
-                if (owner := owners.setdefault(file.resolve(), image)) != image:
+                owner = owners.setdefault(file.resolve(), image)
+                owner = owner if owner != image else places[image].find_rival(file, image) or image
+                if owner != image:
                     msg = (
                         f"`{self.argument}` must belong to one image each, but {str(file)!r} fits {str(owner)!r} and "
-                        f"{str(image)!r}. Lay the marks out in folders like the images."
+                        f"{str(image)!r}. Lay the marks out in folders like the images, or name theirs by "
+                        f"`{self.argument}`."
                     )
                     raise ValueError(msg)
                 self._found[image].append(source)
@@ -139,7 +142,7 @@ class SourceReader:
         return lambda height, width: read_yolo(AnnotationFile(path, self.argument), names, height, width)
 
     def _read_dataset(self, path: Path) -> None:
-        """Read one file for many images, and give each image what is its own."""
+        """Read one file for many images, and give each image its own marks."""
         file = AnnotationFile(path, self.argument)
         if path.suffix.lower() == ".xml":
             entries = read_cvat(file)
@@ -167,7 +170,7 @@ class SourceReader:
                 self._found[image].append(AnnotationSource(files=(path,), read=_always(entry), is_empty=is_empty))
 
     def _match(self, file: AnnotationFile, entry: MarkedImage) -> Path | Literal["elsewhere", "lost"]:
-        """Return the image that an entry names, or whether that is there but not asked for.
+        """Return the image that an entry names; ``elsewhere`` if it exists but was not asked for, else ``lost``.
 
         Raises:
             ValueError: If its name fits several images.
@@ -189,10 +192,11 @@ class SourceReader:
         return fitting[0] if fitting else "elsewhere" if exact or self.base is None else _LOST
 
     def _may_mean(self, file: AnnotationFile, name: PurePosixPath, image: Path) -> bool:
-        """Return whether a name can mean an image with the same end of its path, from where its file lies.
+        """Return whether a name in an annotation file can mean an image whose path ends in that name.
 
-        Above the folder that was given there may be other images of that name. So there it must have all of the path
-        below that folder but for a subset's, and all but one folder of that below its own place and ``images``.
+        A file above the folder that was given may list other images of the same name. There the name must hold the
+        image's whole path below the given folder, except a subset's folder such as ``train``. Seen from the annotation
+        file, it may leave out at most one folder besides ``images``.
         """
         base = self.base or image.parent
         root, home = base.resolve(), _find_home(file).resolve()
@@ -207,7 +211,7 @@ class SourceReader:
         return sum(folder != "images" for folder in between) <= 1
 
     def _is_ours(self, file: AnnotationFile, matched: list[tuple[MarkedImage, Any]]) -> bool:
-        """Return whether a file for many images is meant for these: one that was found above them may not be."""
+        """Return whether a file for many images is meant for these; a file found above their folder need not be."""
         if self.is_given or self.base is None or self.base.resolve() in file.path.resolve().parents:
             return True
         return not matched or any(isinstance(found, Path) for _, found in matched)
@@ -230,7 +234,7 @@ class SourceReader:
 
 
 def _find_home(file: AnnotationFile) -> Path:
-    """Return the folder that the names in a file are seen from: its own, or that of its folder ``annotations``."""
+    """Return the folder that the names in a file start from: its own, or the one that holds ``annotations``."""
     folder = file.path.parent
     return folder.parent if folder.name == "annotations" else folder
 

@@ -1,4 +1,4 @@
-"""Marks that belong to no image."""
+"""Finds marks that belong to no image."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ _HEAD_BYTES = 4096
 
 
 def refuse_strays(places: Mapping[Path, Places], argument: str) -> None:
-    """Refuse marks that lie where those of some images are looked for, and belong to none of them.
+    """Refuse files of marks that lie where marks of the images are looked for, but belong to none of the images.
 
     Args:
         places: Where the marks of each image are looked for.
         argument: Name of the argument, for the error.
 
     Raises:
-        ValueError: Naming the first one.
+        ValueError: If there is such a file; the message names the first one.
     """
     known: dict[str, dict[Path, set[str]]] = {kind: defaultdict(set) for kind in ("masks", "own", "labelme", "yolo")}
+    stems: dict[Path, set[str]] = {}
     for image, place in places.items():
         for kind, folders in known.items():
             for folder in getattr(place, kind):
                 folders[folder].add(image.stem)
+                for rival in place.rivals.get(folder, ()):  # what is theirs is no stray
+                    if rival not in stems:
+                        stems[rival] = {path.stem for path in rival.iterdir() if path.suffix.lower() in SUFFIXES}
+                    folders[folder] |= stems[rival]
     for kind, folders in known.items():
-        for folder, stems in folders.items():
+        for folder, known_stems in folders.items():
             for path in sorted(folder.iterdir()):
-                if not path.name.startswith(".") and path.is_file() and _is_stray(path, kind, stems):
+                if not path.name.startswith(".") and path.is_file() and _is_stray(path, kind, known_stems):
                     msg = (
                         f"`{argument}` must belong to images that are there, but there is none for {str(path)!r}. Put "
                         "the image there, take the mark away, or give the images one by one."
@@ -64,7 +69,7 @@ def _is_labelme(path: Path) -> bool:
     try:
         return is_labelme(AnnotationFile(path, "marks").read_json())
     except ValueError:
-        return False  # no mark that could be read
+        return False  # not readable, so not known to be a mark
 
 
 def _is_yolo(path: Path) -> bool:

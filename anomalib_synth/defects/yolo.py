@@ -1,4 +1,4 @@
-"""YOLO's labels, a text file an image: boxes and polygons, as shares of the image's width and height."""
+"""YOLO's labels, one text file per image: boxes and polygons, as shares of the image's width and height."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MAX_NAMES_BYTES = 2**20
 _BOX_NUMBERS = 5
 _LEAST_POLYGON = 7
-_SHARES = (-1.0, 2.0)  # a box may reach beyond its image; pixels lie farther out
+_SHARES = (-1.0, 2.0)  # a box may reach beyond its image; numbers further out are pixels, not shares
 
 
 def read_yolo(file: AnnotationFile, names: Mapping[int, str], height: int, width: int) -> MarkedImage:
@@ -65,10 +65,10 @@ def read_yolo(file: AnnotationFile, names: Mapping[int, str], height: int, width
 
 
 def read_names(file: AnnotationFile) -> dict[int, str]:
-    """Read the names of classes: ``names`` in a ``data.yaml``, or a ``classes.txt`` with a name a line.
+    """Read the names of classes: ``names`` in a ``data.yaml``, or a ``classes.txt`` with one name per line.
 
     Raises:
-        ValueError: If the file cannot be read, or its names are no texts.
+        ValueError: If the file cannot be read, or a class is no whole number or has no printable name.
     """
     if file.path.suffix == ".txt":
         lines = file.read_text(_MAX_NAMES_BYTES).splitlines()

@@ -16,7 +16,7 @@ from anomalib_synth.demo.scene import (
     soft_step,
 )
 
-# name, centre u, centre v, turn in degrees, populated
+# centre u, centre v, turn in degrees, populated; for chips, pins per side
 _PASSIVES = (
     (-92, -92, 0, True), (-62, -92, 0, True), (-32, -92, 0, True), (-2, -92, 0, False), (92, -34, 90, True),
     (92, -4, 90, True), (92, 26, 90, True), (92, 56, 90, False), (-96, 4, 90, True), (-96, 34, 90, True),
@@ -37,12 +37,12 @@ class Component:
         u (float): Centre along u, in units.
         v (float): Centre along v, in units.
         turn (float): Rotation in radians.
-        pins (int): 0 for a two-terminal part, else the pins on each of two sides.
-        present (bool): Whether the part was placed.
-        fitted (bool): Whether the design has this part, so that its pads carry solder.
+        pins (int): 0 for a two-terminal component, else the number of pins on each of two sides.
+        present (bool): Whether the component was placed.
+        fitted (bool): Whether the design has this component, so that its pads carry solder.
         tone (float): Brightness of the body relative to its kind.
         skew (float): Rotation of the body against its pads, in radians; 0 on a good board.
-        lifted (tuple[int, ...]): Bent pins; none on a good board.
+        lifted (tuple[int, ...]): Indices of bent pins, as in :func:`terminals`; none on a good board.
     """
 
     u: float
@@ -57,7 +57,7 @@ class Component:
 
 
 def layout_board(view: View) -> dict[str, list]:
-    """Place the components with tolerance and list the traces; ``gaps`` and ``bridges`` are empty on a good board."""
+    """Place the components within tolerance and list the traces; a good board has no ``gaps`` and no ``bridges``."""
     rng = np.random.default_rng([view.seed, 2])
     spread = 0.4 + 0.6 * view.style[0]
     parts = []
@@ -73,7 +73,7 @@ def layout_board(view: View) -> dict[str, list]:
 
 
 def _traces() -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Return the straight pieces of the wiring; the same on every board."""
+    """Return the straight pieces of the wiring, which is the same on every board."""
     rng = np.random.default_rng(20240)
     pieces = []
     for u, v, _, _ in _PASSIVES:
@@ -88,7 +88,7 @@ def _traces() -> list[tuple[tuple[float, float], tuple[float, float]]]:
 
 
 def board_surface(size: int, view: View, layout: dict[str, list]) -> Surface:
-    """Render solder mask, traces, pads, solder, components and legend."""
+    """Render solder mask, traces, holes, pads, solder and components with their markings."""
     rng = np.random.default_rng([view.seed, 3])
     view = replace(view, scale=view.scale * _ZOOM)
     u, v = part_coordinates(size, view)
@@ -112,14 +112,14 @@ def board_surface(size: int, view: View, layout: dict[str, list]) -> Surface:
             canvas.body(part)
     for u0, v0, length, turn in layout["bridges"]:
         canvas.box(u0, v0, turn, (length, 3.1), np.array([0.64, 0.64, 0.66]), 0.5, 3.0, corner=3.0)
-    for _ in range(int(3 + 9 * dust)):  # dust is no defect
+    for _ in range(int(3 + 9 * dust)):  # dust is not a defect
         u, v = rng.uniform(-120, 120, 2)
         canvas.disc(u, v, rng.uniform(0.3, 0.6), np.array([0.35, 0.38, 0.32]), 0.0)
     return surface
 
 
 class _Canvas:
-    """Draws on a window of a surface around each item, so that cost does not grow with the image."""
+    """Draws each item on the part of the surface around it, so that the cost does not grow with the image."""
 
     def __init__(self, surface: Surface, view: View) -> None:
         self.surface = surface
@@ -127,7 +127,7 @@ class _Canvas:
         self.size = surface.height.shape[0]
 
     def window(self, u: float, v: float, reach: float) -> tuple[slice, slice]:
-        """Return the pixels around a point of the part."""
+        """Return the rows and columns of the pixels within ``reach`` units of a point of the part."""
         cos, sin = np.cos(self.view.angle) * self.view.scale, np.sin(self.view.angle) * self.view.scale
         x, y = cos * u - sin * v + self.view.shift[0], sin * u + cos * v + self.view.shift[1]
         low = [int(np.floor((c - reach * 1.1 - 2) / UNITS * self.size + self.size / 2)) for c in (y, x)]
@@ -136,7 +136,7 @@ class _Canvas:
         return rows, columns
 
     def paint(self, at: tuple, cover: np.ndarray, color: np.ndarray, gloss: float, height: np.ndarray | float) -> None:
-        """Lay a material over what is there."""
+        """Lay a material over the surface."""
         s = self.surface
         s.albedo[at] += cover[..., None] * (color - s.albedo[at])
         s.gloss[at] += cover * (gloss - s.gloss[at])
@@ -173,7 +173,7 @@ class _Canvas:
         self.paint(at, cover, self.surface.albedo[at] * 0.4 + np.array([0.08, 0.24, 0.11]), 0.12, 0.35)
 
     def footprint(self, part: Component, shine: float, rng: np.random.Generator) -> None:
-        """Paint pads with solder, and the legend around a two-terminal part."""
+        """Paint the pads, with solder if the component is in the design."""
         tin = np.array([0.58, 0.58, 0.6]) * (0.97 + 0.06 * rng.random())
         for u, v, half, _ in terminals(part, nominal=True):
             if not part.fitted:

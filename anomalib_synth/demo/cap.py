@@ -1,4 +1,4 @@
-"""Renderer of the printed cap: an object on a mat, with knurled rim, domed top and a two-colour print."""
+"""Renderer of the printed cap: an object on a mat, with a knurled rim, a domed top and a two-colour print."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from anomalib_synth.demo.scene import (
 RADIUS = 96.0
 RIM = 0.84
 _KNURLS = 80
-# The product's name, one letter a string; the fixed part of the print.
+# The product's name, one string per letter: the fixed part of the print.
 _GLYPHS = ("1101100", "0111110", "1111110", "1100101", "0100101", "1110111", "0111011", "1111110")
 
 
@@ -27,9 +27,9 @@ def layout_cap(view: View) -> dict[str, Any]:
     """Draw what differs from cap to cap.
 
     Returns:
-        dict[str, Any]: ``nicks`` (N, 3), angle, half-width (radians) and depth of broken places, none on a good cap;
-        ``registration``, shift of the emblem; ``turn``, rotation; ``code``, the lot code marked on this cap; ``lint``
-        (N, 6), fibres on the mat: end, middle and end point.
+        dict[str, Any]: ``nicks`` (N, 3), angle and half-width in radians and depth in units of broken places, none on a
+        good cap; ``registration``, shift of the emblem in units; ``turn``, rotation in radians; ``code``, the lot code
+        on this cap; ``lint`` (N, 6), end, middle and end points of fibres on the mat, in units.
     """
     rng = np.random.default_rng([view.seed, 2])
     angle, radius = rng.uniform(0, 2 * np.pi, 9), rng.uniform(1.1, 1.75, 9) * RADIUS

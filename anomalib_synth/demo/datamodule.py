@@ -16,27 +16,27 @@ MIN_IMAGE_SIZE = 96
 
 
 class DemoParts(AnomalibDataModule):
-    """Rendered inspection images with held-out defects, to try a detector without downloading a data set.
+    """Rendered inspection images with held-out defects, for trying a detector without downloading a data set.
 
     The first ``prepare_data()`` renders the images with NumPy and writes them as PNG in the layout of MVTec AD; later
-    calls find them. Light, pose, sensor noise and the product itself vary within tolerance. The defects of the test set
-    are made by the renderer, not by this package's generators, and the masks are where the image truly changed.
+    calls reuse them. Light, pose, sensor noise and the product itself vary within tolerance. The defects of the test
+    set are made by the renderer, not by this package's generators, and the masks show where the image really changed.
 
     Args:
         root (Path | str): Folder of the categories. Defaults to ``"datasets/DemoParts"``.
         category (str): ``"brushed_metal"``, ``"woven_fabric"``, ``"printed_cap"``, ``"circuit_board"``, or ``"all"``
             for the four together. Defaults to ``"printed_cap"``.
         image_size (int): Side of the images in pixels, at least 96. Defaults to ``256``.
-        num_train (int): Good training images per category. Defaults to ``64``.
-        num_test_good (int): Good test images per category. Defaults to ``20``.
-        num_test_defect (int): Defective test images per category. Defaults to ``24``.
+        num_train (int): Good training images per category, at least 2. Defaults to ``64``.
+        num_test_good (int): Good test images per category, at least 1. Defaults to ``20``.
+        num_test_defect (int): Defective test images per category, at least 1. Defaults to ``24``.
         train_batch_size (int): Training batch size. Defaults to ``16``.
         eval_batch_size (int): Validation and test batch size. Defaults to ``16``.
         num_workers (int): Workers of each data loader. Defaults to ``0``.
         train_augmentations (Transform | None): Augmentations of training images. Defaults to ``None``.
         val_augmentations (Transform | None): Augmentations of validation images. Defaults to ``None``.
         test_augmentations (Transform | None): Augmentations of test images. Defaults to ``None``.
-        augmentations (Transform | None): Augmentations where no specific ones are given. Defaults to ``None``.
+        augmentations (Transform | None): Augmentations for splits without their own. Defaults to ``None``.
         test_split_mode (TestSplitMode | str): Where test images come from. Defaults to ``from_dir``.
         test_split_ratio (float): As in anomalib's datamodules. Defaults to ``0.2``.
         val_split_mode (ValSplitMode | str): Where validation images come from. The default ``from_train`` holds out
@@ -45,7 +45,7 @@ class DemoParts(AnomalibDataModule):
         seed (int): Seed of the parts and of the splits, at least 0. Defaults to ``0``.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of its range.
 
     Example:
         >>> from anomalib_synth.demo import DemoParts

@@ -1,7 +1,8 @@
 """Held-out defects of the demo parts, made by the render model itself.
 
-Nothing here comes from the generators of this package: a defect changes what is built (a thread, a component, the rim)
-or the surface before it is lit, and the mask is where the finished image differs from the same part without the defect.
+Nothing here uses the generators of this package. A defect changes the construction of the part (a thread, a component,
+the rim) or the surface before it is lit. The mask marks where the finished image differs from that of the same part
+without the defect.
 """
 
 from collections.abc import Callable
@@ -57,15 +58,15 @@ def defective(part: Part, *, index: int) -> tuple[str, np.ndarray, np.ndarray]:
 
     Args:
         part (Part): A good part; it is not changed.
-        index (int): Chooses the kind of defect, in turn. Where a kind cannot be seen on this part (a bridge outside the
-            picture, a scratch along the light), the next one is taken.
+        index (int): Chooses the kind of defect, cyclically. If a kind cannot be seen on this part (a bridge outside the
+            picture, a scratch along the light), the next kind is used.
 
     Returns:
         tuple[str, np.ndarray, np.ndarray]: The defect's name, the noise-free image (H, W, 3) in [0, 1] and the mask
-        (H, W) bool of what truly changed.
+        (H, W) bool of the pixels that changed visibly.
 
     Raises:
-        RuntimeError: If no draw of any kind gives a visible change of sensible area.
+        RuntimeError: If no draw of any kind gives a visible change that covers 0.1 % to 4.5 % of the image.
     """
     choices = DEFECTS[part.kind]
     clean = render(part)
@@ -82,7 +83,7 @@ def defective(part: Part, *, index: int) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def change_mask(clean: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return where two noise-free images of one part differ visibly, slightly closed, without specks."""
+    """Return where two noise-free images of one part differ visibly, (H, W) bool; gaps are closed, specks removed."""
     unit = clean.shape[0] / UNITS
     change = gaussian_filter(np.abs(image - clean).max(axis=2), 0.6 * unit)
     reach = max(1, round(3 * unit))

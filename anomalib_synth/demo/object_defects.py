@@ -1,4 +1,4 @@
-"""Held-out defects of the printed cap and the circuit board; each changes a good part in place, seeded by ``rng``."""
+"""Held-out defects of the printed cap and the circuit board; each changes a good part in place, by draws of ``rng``."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -49,7 +49,7 @@ def ink_splash(part: Part, rng: np.random.Generator) -> None:
 
 
 def scuff(part: Part, rng: np.random.Generator) -> None:
-    """Cap: rubbed against something; a bundle of fine parallel scratches."""
+    """Cap: a bundle of fine parallel scratches, from rubbing against something."""
     at, turn, count = _on_cap(rng, 10, 62), rng.uniform(0, np.pi), int(rng.integers(5, 10))
     along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
     lines = [
@@ -69,12 +69,12 @@ def scuff(part: Part, rng: np.random.Generator) -> None:
 
 
 def missing_component(part: Part, rng: np.random.Generator) -> None:
-    """Board: a two-terminal part was not placed; solder and pads are bare."""
+    """Board: a two-terminal component was not placed; its soldered pads are bare."""
     _pick(part, rng, pins=False).present = False
 
 
 def rotated_component(part: Part, rng: np.random.Generator) -> None:
-    """Board: a two-terminal part sits askew on its pads."""
+    """Board: a two-terminal component sits askew on its pads."""
     chosen = _pick(part, rng, pins=False)
     chosen.skew = np.deg2rad(rng.choice([-1, 1]) * rng.uniform(22, 48))
 
@@ -97,7 +97,7 @@ def open_trace(part: Part, rng: np.random.Generator) -> None:
 
 
 def lifted_pin(part: Part, rng: np.random.Generator) -> None:
-    """Board: a pin of a chip is bent off its pad."""
+    """Board: two pins of a chip with consecutive indices, usually neighbours, are bent off their pads."""
     chip = _pick(part, rng, pins=True)
     first = int(rng.integers(2 * chip.pins - 1))
     chip.lifted = (first, first + 1)

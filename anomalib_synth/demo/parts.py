@@ -1,4 +1,4 @@
-"""The part kinds of the demo and how one part becomes an image."""
+"""The part kinds of the demo, and how a part is rendered to an image."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -30,7 +30,7 @@ class Part:
         kind (str): One of ``PART_KINDS``.
         size (int): Side of the image in pixels.
         view (View): Conditions and seed.
-        layout (dict): Structure the surface is built from: threads, components, grooves.
+        layout (dict): Structure that the surface is built from: threads, components, grooves.
         edits (list): Functions that change the finished surface in place, before it is lit.
     """
 
@@ -41,7 +41,7 @@ class Part:
     edits: list[Callable[[Surface], None]] = field(default_factory=list)
 
     def copy(self) -> "Part":
-        """Return an independent copy."""
+        """Return an independent copy; the functions in ``edits`` are shared."""
         return Part(
             kind=self.kind, size=self.size, view=self.view, layout=deepcopy(self.layout), edits=list(self.edits)
         )

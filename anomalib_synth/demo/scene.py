@@ -1,6 +1,6 @@
-"""Camera, light and drawing primitives of the demo renderer: everything that is the same for all part kinds.
+"""Camera, light and drawing primitives of the demo renderer, shared by all part kinds.
 
-Lengths are in *units* of 1/256 of the image side, so that a scene looks the same at every image size.
+Lengths are in *units*, 1/256 of the image side, so that a scene looks the same at every image size.
 """
 
 from collections.abc import Sequence
@@ -55,10 +55,11 @@ class View:
 
 @dataclass(kw_only=True)
 class Surface:
-    """What the light falls on. Defects edit these fields before shading.
+    """The surface that is lit. Defects edit these fields before shading.
 
     Shape:
-        - ``u``, ``v``, ``height``, ``gloss``, ``ink``: (H, W); ``u``, ``v`` are the part's own coordinates in units.
+        - ``u``, ``v``, ``height``, ``gloss``, ``ink``: (H, W); ``u``, ``v`` are the part's own coordinates and
+          ``height`` is its relief, in units; ``ink`` is coverage in [0, 1].
         - ``albedo``, ``ink_color``: (H, W, 3) linear RGB in [0, 1].
     """
 
@@ -72,7 +73,7 @@ class Surface:
 
 
 def draw_views(count: int, *, seed: int | Sequence[int]) -> list[View]:
-    """Draw conditions by Latin hypercube, so that every group of parts covers the whole range of light and pose.
+    """Draw conditions by Latin hypercube sampling, so that every group of parts covers the range of light and pose.
 
     Args:
         count (int): Number of views, at least 0.
@@ -107,7 +108,7 @@ def _view(row: np.ndarray, seed: int) -> View:
 
 
 def part_coordinates(size: int, view: View, *, turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part's own coordinates of every pixel, in units from its centre. ``turn`` adds to the angle."""
+    """Return every pixel's (u, v) on the part, in units from its centre; ``turn`` (radians) adds to the angle."""
     axis = ((np.arange(size) + 0.5) / size - 0.5) * UNITS
     x, y = np.meshgrid(axis - view.shift[0], axis - view.shift[1])
     cos, sin = np.cos(view.angle + turn) / view.scale, np.sin(view.angle + turn) / view.scale
@@ -115,7 +116,7 @@ def part_coordinates(size: int, view: View, *, turn: float = 0.0) -> tuple[np.nd
 
 
 def grain(rng: np.random.Generator, size: int, *, sigma: tuple[float, float] | float) -> np.ndarray:
-    """Return smoothed white noise of unit deviation; ``sigma`` in units, (across rows, along rows)."""
+    """Return smoothed white noise of deviation 1, (size, size); ``sigma`` in units, (across rows, along rows)."""
     down, along = np.broadcast_to(np.asarray(sigma, dtype=float) * size / UNITS, 2)
     decay = -2 * np.pi**2
     rows, columns = (
@@ -128,13 +129,13 @@ def grain(rng: np.random.Generator, size: int, *, sigma: tuple[float, float] | f
 
 
 def attach(field: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Look a square texture up in the part's coordinates, so that it turns and shifts with the part."""
+    """Sample a square texture in the part's coordinates, so that the texture turns and shifts with the part."""
     scale = field.shape[0] / UNITS
     return map_coordinates(field, [v * scale, u * scale], order=1, mode="grid-wrap")
 
 
 def soft_step(distance: np.ndarray, width: float = 1.0) -> np.ndarray:
-    """Return 1 where ``distance`` < 0 and 0 where it is > 0, with an edge ``width`` units wide."""
+    """Return 1 for negative and 0 for positive ``distance``, with a linear edge ``width`` units wide."""
     return np.clip(0.5 - distance / max(width, 1e-6), 0.0, 1.0)
 
 
@@ -168,14 +169,14 @@ def draw_character(u: np.ndarray, v: np.ndarray, glyph: str, *, half: tuple[floa
 
 
 def random_spot(rng: np.random.Generator, reach: float = 95.0) -> np.ndarray:
-    """Return a place on the part, in units from its centre."""
+    """Return a random point on the part, in units from its centre."""
     return rng.uniform(-reach, reach, 2)
 
 
 def irregular_patch(
     surface: Surface, at: np.ndarray, size: tuple[float, float], seed: int, *, rough: float
 ) -> np.ndarray:
-    """Return an irregular patch in [0, 1] with half-axes ``size`` around ``at``."""
+    """Return the coverage in [0, 1] of an irregular patch with half-axes ``size`` around ``at``, all in units."""
     a, b = (surface.u - at[0]) / size[0], (surface.v - at[1]) / size[1]
     angle, radius = np.arctan2(b, a), np.hypot(a, b)
     rng = np.random.default_rng(seed)
@@ -184,7 +185,7 @@ def irregular_patch(
 
 
 def shade(surface: Surface, view: View) -> np.ndarray:
-    """Light the surface and image it through the lens, before sensor noise.
+    """Light the surface and image it through the lens, without sensor noise.
 
     Args:
         surface (Surface): Geometry and reflectance.
@@ -214,7 +215,7 @@ def shade(surface: Surface, view: View) -> np.ndarray:
 
 
 def expose(image: np.ndarray, view: View) -> np.ndarray:
-    """Add shot and read noise of the sensor and quantise to (H, W, 3) uint8."""
+    """Add the sensor's shot and read noise, and quantise to (H, W, 3) uint8."""
     rng = np.random.default_rng([view.seed, 1])
     deviation = np.sqrt(0.00012 * image + 0.00004)
     noisy = image + deviation * rng.standard_normal(image.shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Held-out defects of brushed metal and woven fabric; each changes a good part in place, seeded by ``rng``."""
+"""Held-out defects of brushed metal and woven fabric; each changes a good part in place, by draws of ``rng``."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -23,7 +23,7 @@ def chatter_mark(part: Part, rng: np.random.Generator) -> None:
 
 
 def cross_scratch(part: Part, rng: np.random.Generator) -> None:
-    """Metal: a scratch at an angle to the brush, ploughed with a burr on both sides."""
+    """Metal: a scratch at an angle to the brush, with a burr on both sides."""
     at, turn, half = random_spot(rng, 80), rng.uniform(0.5, 2.6), rng.uniform(16, 36)
     depth, width, bend = rng.uniform(0.16, 0.34), rng.uniform(0.9, 1.4), rng.uniform(-5, 5)
     step = half * np.array([np.cos(turn), np.sin(turn)])
@@ -54,7 +54,7 @@ def rolled_in_debris(part: Part, rng: np.random.Generator) -> None:
 
 
 def polish_loss(part: Part, rng: np.random.Generator) -> None:
-    """Metal: a patch rubbed dull; the streaks are gone and the surface is matt."""
+    """Metal: a patch was rubbed dull; its streaks are gone and it is matt."""
     at, seed = random_spot(rng, 85), int(rng.integers(2**31))
     size, pale = (rng.uniform(11, 20), rng.uniform(8, 14)), rng.uniform(0.03, 0.1) * rng.choice([-1, 1])
 
@@ -94,7 +94,7 @@ def missing_weft(part: Part, rng: np.random.Generator) -> None:
 
 
 def mispick(part: Part, rng: np.random.Generator) -> None:
-    """Fabric: two neighbouring wefts weave alike over a stretch, a double pick."""
+    """Fabric: two neighbouring wefts weave alike over a stretch (a double pick)."""
     row, column = _cell(part, rng)
     stretch = slice(column - 3, column + int(rng.integers(5, 11)))
     part.layout["over"][row, stretch] = part.layout["over"][row + 1, stretch]
@@ -108,7 +108,7 @@ def floating_thread(part: Part, rng: np.random.Generator) -> None:
 
 
 def knot(part: Part, rng: np.random.Generator) -> None:
-    """Fabric: a yarn was tied; a knot with two tails stands out of the cloth."""
+    """Fabric: a yarn was tied, and a knot with two tails stands out of the cloth."""
     at, radius, turn = random_spot(rng), rng.uniform(4.5, 6.5), rng.uniform(0, np.pi)
     tail = radius * rng.uniform(1.6, 2.6) * np.array([np.cos(turn), np.sin(turn)])
     shade = rng.uniform(0.8, 1.1)

@@ -23,8 +23,8 @@ def layout_metal(view: View) -> dict[str, np.ndarray]:
     """Draw what differs from sheet to sheet.
 
     Returns:
-        dict[str, np.ndarray]: ``grooves`` (N, 5), u, v, half-length, depth and width; ``digits`` (6,) and ``cells``
-        (12, 12) of the part number and the matrix code etched into the sheet at ``place`` (2,).
+        dict[str, np.ndarray]: ``grooves`` (N, 5), u, v, half-length, depth and width in units; ``digits`` (6,) of the
+        part number and ``cells`` (12, 12) of the matrix code, both etched into the sheet at ``place`` (2,).
     """
     rng = np.random.default_rng([view.seed, 2])
     count = int(rng.integers(16, 40))
@@ -38,7 +38,7 @@ def layout_metal(view: View) -> dict[str, np.ndarray]:
 
 
 def metal_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surface:
-    """Render a brushed sheet: streaks and grooves along u, a specular band across them, sometimes an oil sheen."""
+    """Render a brushed sheet: streaks and grooves along u, a specular band across them, and sometimes an oil sheen."""
     rng = np.random.default_rng([view.seed, 3])
     u, v = part_coordinates(size, view)
     coarse, band_at, band_width, sheen, tone, length = view.style
@@ -89,7 +89,7 @@ def layout_fabric(view: View) -> dict[str, np.ndarray]:
     row, column = np.mgrid[:count, :count]
     spread = 0.02 + 0.025 * view.style[0]
     warp, weft = (1 + spread * rng.standard_normal(count) for _ in range(2))
-    for _ in range(int(rng.integers(0, 3))):  # the odd thread of another dye lot is within tolerance
+    for _ in range(int(rng.integers(0, 3))):  # a few threads of another dye lot are within tolerance
         weft[rng.integers(count)] *= rng.uniform(0.9, 1.1)
     tight = 0.8 + 0.12 * view.style[1]
     return {
@@ -129,7 +129,7 @@ def fabric_surface(size: int, view: View, layout: dict[str, np.ndarray]) -> Surf
 
 
 def _thread(offset: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Return the rounded cross-section of a thread whose width is a share of the pitch; 0 beside it."""
+    """Return the rounded cross-section of a thread whose width is a share of the pitch; 0 beside the thread."""
     return np.sqrt(np.clip(1 - (offset / np.maximum(width, 1e-3)) ** 2, 0, None)) * np.minimum(width / 0.5, 1)
 
 

@@ -25,14 +25,14 @@ _PROGRESS_AFTER = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class RenderPlan:
-    """What one category folder holds; the marker file in it repeats this.
+    """What one category folder holds; the folder's marker file records the same values.
 
     Args:
         kind (str): Part kind, the name of the folder.
         image_size (int): Side of the images in pixels.
         num_train (int): Good images in ``train/good``.
         num_test_good (int): Good images in ``test/good``.
-        num_test_defect (int): Defective images in ``test/<defect>``, defects in turn.
+        num_test_defect (int): Defective images in ``test/<defect>``, cycling through the defects.
         seed (int): Seed of all parts.
         version (int): Version of the renderer; images of two versions differ.
     """
@@ -51,17 +51,17 @@ class RenderPlan:
 
 
 def is_rendered(folder: Path, plan: RenderPlan) -> bool:
-    """Tell whether ``folder`` holds exactly this plan.
+    """Return whether ``folder`` holds exactly the images of this plan.
 
     Args:
         folder (Path): Category folder.
         plan (RenderPlan): What is wanted.
 
     Returns:
-        bool: ``True`` if it does, ``False`` if there is nothing.
+        bool: ``True`` if it does, ``False`` if the folder does not exist.
 
     Raises:
-        FileExistsError: If it holds something else, which is never overwritten.
+        FileExistsError: If the folder holds something else, which is never overwritten.
     """
     if not folder.exists():
         return False
@@ -84,7 +84,7 @@ def is_rendered(folder: Path, plan: RenderPlan) -> bool:
 
 
 def render_category(root: Path, plan: RenderPlan) -> Path:
-    """Render a category unless it is there; another process never sees it half done.
+    """Render a category unless it exists; other processes never see it half done.
 
     Args:
         root (Path): Folder of all categories; made if missing.
@@ -108,7 +108,7 @@ def render_category(root: Path, plan: RenderPlan) -> Path:
         try:
             content.rename(folder)
         except OSError:
-            if not is_rendered(folder, plan):  # else another process was faster
+            if not is_rendered(folder, plan):  # otherwise another process was faster
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

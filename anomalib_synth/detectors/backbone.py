@@ -1,4 +1,4 @@
-"""The frozen backbone: any convolutional timm network; its weights are read on first use, never in a constructor."""
+"""The frozen backbone: any convolutional timm network. Its weights are read on first use, never in a constructor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from anomalib_synth.detectors.folding import fold_batch_norms
 from anomalib_synth.models import bundled_backbone
 from anomalib_synth.models.completeness import shorten_state_error
-from anomalib_synth.models.timm_weights import load_network
+from anomalib_synth.models.timm_weights import load_timm_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 class FrozenBackbone(nn.Module):
     """Feature maps of a frozen timm network.
 
-    Built with random weights; :meth:`load_weights` reads the pretrained ones, a checkpoint restores them.
+    The constructor gives it random weights. :meth:`load_weights` reads the pretrained weights; loading a checkpoint
+    also restores them.
 
     Args:
         name: Name of a convolutional timm network, such as ``efficientnet_lite0_bundled`` or ``wide_resnet50_2``.
-        layers: Names of the layers whose outputs are wanted, finest first, as timm's ``feature_info`` has them.
-        weights: Weight file (``.safetensors`` or a state dict) to read in place of timm's; the shapes must fit.
+        layers: Names of the layers whose outputs are returned, finest first, as in timm's ``feature_info``.
+        weights: Weight file (``.safetensors`` or a state dict) to read in place of timm's own; its shapes must match.
 
     Shape:
         - Input: (B, 3, H, W), normalised as the network expects
-        - Output: one (B, C_l, H / s_l, W / s_l) a layer; ``channels`` and ``strides`` hold C_l and s_l
+        - Output: one (B, C_l, H / s_l, W / s_l) per layer; ``channels`` and ``strides`` hold C_l and s_l
 
     Raises:
-        ValueError: If timm does not know the network or it has no such layer.
+        ValueError: If timm does not know the network, a layer is missing or out of order, or the network is not
+            convolutional (does not return maps for images of any size).
     """
 
     def __init__(self, name: str, layers: Sequence[str], *, weights: Path | None = None) -> None:
@@ -51,13 +53,13 @@ class FrozenBackbone(nn.Module):
         self.network = fold_batch_norms(network).requires_grad_(requires_grad=False)
 
     def load_weights(self) -> None:
-        """Read the pretrained weights: of the given file, of an installed package, or of the hub.
+        """Read the pretrained weights from the given file, an installed package, or timm's hub.
 
         Raises:
-            OSError: If they cannot be read; the message says what to do on a machine without a network.
+            OSError: If the weights cannot be read; the message says what to do on a machine without a network.
         """
         try:
-            source = load_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
+            source = load_timm_network(self.name, weights=self.weights, features_only=True, out_indices=self._indices)
         except Exception as error:  # timm and its hub raise many kinds
             reason = shorten_state_error(error)
             msg = (
@@ -71,7 +73,7 @@ class FrozenBackbone(nn.Module):
         self.network.load_state_dict(fold_batch_norms(source.eval()).state_dict())
 
     def train(self, mode: bool = True) -> FrozenBackbone:
-        """Stay in evaluation mode: the statistics of a frozen network must not move."""
+        """Keep the network in evaluation mode: the batch statistics of a frozen network must not change."""
         super().train(mode)
         self.network.eval()
         return self
@@ -83,7 +85,7 @@ class FrozenBackbone(nn.Module):
 
 
 def drop_unused_blocks(network: nn.Module) -> None:
-    """Cut the blocks after the last wanted one, which timm's EfficientNets and MobileNets would still compute."""
+    """Cut the blocks after the last layer used: timm's EfficientNets and MobileNets would still compute them."""
     stem, _, place = network.feature_info.module_name()[-1].partition(".")
     blocks, last = getattr(network, stem, None), place.partition(".")[0]
     if isinstance(blocks, nn.Sequential) and last.isdigit():
@@ -91,7 +93,7 @@ def drop_unused_blocks(network: nn.Module) -> None:
 
 
 def check_any_size(network: nn.Module, name: str) -> None:
-    """Raise a ValueError if a network cannot take images of any size and return maps, as a transformer."""
+    """Raise a ValueError if a network, such as a transformer, does not return maps for images of any size."""
     try:
         with torch.no_grad():
             maps = network(torch.zeros(1, 3, 64, 96))
@@ -107,7 +109,7 @@ def find_layers(name: str, layers: Sequence[str]) -> list[int]:
     """Return timm's output indices of the named layers.
 
     Raises:
-        ValueError: If timm does not know the network, it has no such layer, or the order is wrong.
+        ValueError: If timm does not know the network, the network lacks a layer, or the order is wrong.
     """
     if not timm.is_model(name):
         similar = get_close_matches(name, timm.list_models(), n=5)

@@ -1,4 +1,4 @@
-"""Training batches as a detector sees them: images with defects, the sources behind them, and their masks."""
+"""Training batches as a detector sees them: images with defects, their defect-free sources, and their masks."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def labelled_batches(trainer: Trainer, module: AnomalibModule, limit: int) -> It
 
 
 def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBatch]:
-    """Yield the whole training set once, in its own order, on the device and pre-processed; no callback draws.
+    """Yield the whole training set once, in its own order, on the device and pre-processed; no callback draws defects.
 
-    A dataset that draws by itself still does, and brings the sources. Every process gets all of it. A loader whose data
-    has no length is gone through as it comes. torch's global random state is untouched.
+    A dataset that draws defects itself still does, and supplies the sources. Every process sees the whole set. A loader
+    whose data has no length is read as it is. torch's global random state is untouched.
 
     Args:
         trainer: The trainer, at the start of training.
@@ -59,7 +59,7 @@ def normal_batches(trainer: Trainer, module: AnomalibModule) -> Iterator[ImageBa
 
 
 def count_normal_batches(trainer: Trainer) -> int | None:
-    """Return how many batches :func:`normal_batches` yields, None where nobody knows."""
+    """Return how many batches :func:`normal_batches` yields, None where the data has no length."""
     loader = trainer.train_dataloader
     if hasattr(loader.dataset, "__len__") and loader.batch_size is not None:
         return math.ceil(len(loader.dataset) / loader.batch_size)
@@ -67,16 +67,16 @@ def count_normal_batches(trainer: Trainer) -> int | None:
 
 
 def may_bring_defects(trainer: Trainer) -> bool:
-    """Return whether a training batch of this run can hold a defect; True where nobody knows.
+    """Return whether a training batch of this run can hold a defect; True where that cannot be told.
 
-    A real one, or one that a callback, a dataset or a transform draws.
+    The defect may be real, or drawn by a callback, a dataset or a transform.
     """
     dataset = trainer.train_dataloader.dataset
     if label_writers(trainer) or not hasattr(dataset, "samples"):
         return True
     if hasattr(dataset, "generator") or bool((dataset.samples.label_index == 1).any()):
         return True
-    augmentations = getattr(dataset, "augmentations", None)  # with the model's own resize, which anomalib adds
+    augmentations = getattr(dataset, "augmentations", None)  # anomalib appends the model's own resize
     steps = augmentations.modules() if isinstance(augmentations, nn.Module) else [augmentations]
     return any(not isinstance(step, Resize | Compose | None) for step in steps)
 
@@ -103,7 +103,7 @@ def label_writers(trainer: Trainer) -> list[Callback]:
 
 
 def source_of(batch: ImageBatch) -> torch.Tensor:
-    """Return (B, 3, H, W): what each image was before its defect was drawn.
+    """Return each image as it was before its defect was drawn, (B, 3, H, W).
 
     Raises:
         ValueError: If the batch has defects but no sources.
@@ -122,11 +122,11 @@ def source_of(batch: ImageBatch) -> torch.Tensor:
 
 
 def mask_of(batch: ImageBatch, model: str) -> torch.Tensor:
-    """Return (B, H, W) bool: where the defects are; a batch without any may come without a mask.
+    """Return where the defects are, (B, H, W) bool; a batch without defects needs no mask.
 
     Args:
         batch: A training batch.
-        model: Name of the model, for the error.
+        model: Name of the model, for the error message.
 
     Raises:
         ValueError: If the batch has defects but no masks.
@@ -140,16 +140,16 @@ def mask_of(batch: ImageBatch, model: str) -> torch.Tensor:
 
 
 def marks_of(batch: ImageBatch) -> torch.Tensor | None:
-    """Return (B, H, W) uint8: how real defects are marked (:mod:`anomalib_synth.defects`); None where none are.
+    """Return the marks of real defects (:mod:`anomalib_synth.defects`), (B, H, W) uint8; None if the batch has none.
 
-    What is not certain about them; their ``gt_mask`` holds what is.
+    Marks are the uncertain part of the annotation; ``gt_mask`` holds the certain part.
     """
     marks = getattr(batch, "marks", None)
     return None if marks is None or not bool(marks.any()) else marks.as_subclass(torch.Tensor)
 
 
 def drawn_rows(batch: ImageBatch) -> torch.Tensor:
-    """Return (B,) bool: the rows with a synthetic defect, whose source is a normal image."""
+    """Return the rows with a synthetic defect, whose source is a normal image, as (B,) bool."""
     synthetic = getattr(batch, "synthetic", None)
     if synthetic is not None:
         return synthetic.bool()

@@ -1,4 +1,4 @@
-"""Folds batch normalisation into the convolutions of a frozen network: fewer passes over memory, the same features."""
+"""Folds batch normalisation into the convolutions of a frozen network: the same features in fewer memory passes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _PROBE = (1, 3, 64, 64)
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """Return the network with each normalisation that follows a convolution folded into it.
 
-    Which follows which is seen on a random image. A network whose features the folding would change (a convolution's
-    output is also used elsewhere) comes back as it is; that is tried with random statistics, so it depends on the
-    architecture only, not on the weights.
+    A forward pass on a random image shows which normalisation follows which convolution. If folding would change the
+    features, because a convolution's output is also used elsewhere, the network is returned unfolded. That test uses
+    random batch statistics, so the decision depends on the architecture and not on the weights.
 
     Args:
-        network: In evaluation mode; (1, 3, 64, 64) images in, a list of features out. Not changed.
+        network: Network in evaluation mode that takes (B, 3, H, W) images and returns a list of features; it is not
+            changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -54,7 +55,7 @@ def _fold(network: nn.Module, probe: torch.Tensor) -> nn.Module:
 
 
 def _pairs(network: nn.Module, probe: torch.Tensor) -> list[tuple[str, nn.Conv2d]]:
-    """Return the name of each normalisation whose input a convolution made, and that convolution."""
+    """Return the name of each normalisation whose input comes from a convolution, with that convolution."""
     made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # holding the tensors keeps their ids unique
     pairs = []
 

@@ -1,4 +1,4 @@
-"""Numbers that went wrong: a precision a model cannot compute in, a loss or weights that are not finite."""
+"""Numerical checks: a precision the model cannot compute in, a loss or weights that are not finite."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SHOWN = 3
 
 
 def check_precision(module: AnomalibModule, allowed: Sequence[str], *, reason: str) -> None:
-    """Refuse a trainer of another precision, before anything is computed.
+    """Refuse a trainer whose precision the model does not support, before anything is computed.
 
     Args:
         module: The model, attached to its trainer.
-        allowed: Precisions as Lightning writes them; the first is the remedy.
-        reason: Why others do not serve.
+        allowed: Supported precisions, as Lightning writes them; the error suggests the first.
+        reason: Why the others are refused, for the error message.
 
     Raises:
-        ValueError: If the precision is none of these.
+        ValueError: If the trainer's precision is not among ``allowed``.
     """
     if str(module.trainer.precision) not in allowed:
         msg = (
@@ -35,7 +35,7 @@ def check_precision(module: AnomalibModule, allowed: Sequence[str], *, reason: s
 
 
 def check_loss(loss: torch.Tensor, samples: torch.Tensor, module: AnomalibModule, batch: Batch) -> None:
-    """Stop a training whose loss is not finite, before the step is made: the weights stay those of the step before.
+    """Stop training when the loss is not finite, before the optimiser step, so that the weights stay finite.
 
     Args:
         loss: The loss of the batch.
@@ -44,7 +44,7 @@ def check_loss(loss: torch.Tensor, samples: torch.Tensor, module: AnomalibModule
         batch: The batch.
 
     Raises:
-        ValueError: Naming step and images, and what to try.
+        ValueError: If the loss is not finite; the message names the step and the images, and says what to try.
     """
     if bool(loss.isfinite()):
         return
@@ -54,21 +54,21 @@ def check_loss(loss: torch.Tensor, samples: torch.Tensor, module: AnomalibModule
     images = f", with {len(rows)} of {len(samples)} images" + (f" such as {named}" if named else "")
     msg = (
         f"The loss of {type(module).__name__} is {float(loss.detach())} at step {module.global_step} of epoch "
-        f"{module.current_epoch}{images if rows else ''}. Training stops there: it would only spread. Try a lower "
+        f"{module.current_epoch}{images if rows else ''}. Training stops here to keep the weights finite. Try a lower "
         "`learning_rate`, `trainer.gradient_clip_val: 1`, `trainer.precision: 32-true`, and look at these images."
     )
     raise ValueError(msg)
 
 
 def check_state(module: AnomalibModule, state: Mapping[str, Any]) -> None:
-    """Refuse to save weights that are not finite: nobody could tell the file from that of a good model.
+    """Refuse to save weights that are not finite: the file could not be told from that of a good model.
 
     Args:
         module: The model.
-        state: Its state, as a checkpoint holds it.
+        state: State dict of the model, as in a checkpoint.
 
     Raises:
-        ValueError: Naming the first of them.
+        ValueError: If a weight of the network is not finite; the message names the first.
     """
     odd = [
         name

@@ -24,7 +24,7 @@ class ChannelStatistics:
         self.sums[1:] += count * means.cpu().double()
 
     def mean_and_deviation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return two (C,) float32 tensors; the deviation of a channel that never changes is 1."""
+        """Return mean and deviation, each (C,) float32; a constant channel gets deviation 1."""
         mean = self.sums[1] / self.sums[0]
         deviation = (self.sums[2] / self.sums[0] - mean.square()).clamp_min(0).sqrt()
         deviation[deviation < 1e-6] = 1.0

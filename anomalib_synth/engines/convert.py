@@ -1,4 +1,4 @@
-"""Copies of images, or of masks, that every reader reads the same: what `anomalib-synth convert` reads and writes."""
+"""The parts of `anomalib-synth convert`: copies of images or masks that every reader reads alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _LONGEST = 255  # bytes of a file's name
 
 
 def name_copies(files: dict[str, Path], out: Path) -> dict[str, Path]:
-    """Return the file of each copy; names that differ in their suffix only keep it in the name."""
+    """Return the file of each copy; names that differ only in their suffix keep the suffix in the name.
+
+    Raises:
+        ValueError: If two copies would have one name.
+    """
     stems: dict[str, list[str]] = {}
     for name in files:
         stems.setdefault(str(PurePosixPath(name).with_suffix("")).casefold(), []).append(name)
@@ -48,7 +52,10 @@ def name_png(stem: str) -> str:
 
 
 def read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and levels of each mask, also of those that mark nothing; name what cannot be told."""
+    """Yield name and pixels (H, W) uint8 in {0, 255} of each mask, empty ones included.
+
+    Masks that cannot be read, or whose marked pixels cannot be told, go to ``left_out`` with the reason.
+    """
     for name, path in track(files.items(), "Converting", disable=len(files) < 64):
         try:
             inside = decode_mask(path, "masks")

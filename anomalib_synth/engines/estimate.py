@@ -1,4 +1,4 @@
-"""How long a run will take and what it will need on disk, from a few samples that are drawn and thrown away."""
+"""Estimates the time and the disk space of a run from a few samples that are drawn and thrown away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.engines.plan import PlannedSample, plan_sample
 from anomalib_synth.engines.progress import as_size
 from anomalib_synth.engines.tiles import Tile
-from anomalib_synth.engines.worker import Job, Worker, single_thread
+from anomalib_synth.engines.worker import Job, Worker
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.images import (
     ImageReader,
@@ -25,6 +25,7 @@ from anomalib_synth.images import (
     read_bytes,
     to_tensor,
 )
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.progress import as_duration
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ _PREPARED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class RunEstimate:
-    """What a run is expected to need.
+    """The time and disk space that a run is expected to need.
 
     Args:
         samples: Samples that are still to be drawn.
-        seconds: Time for all of it.
+        seconds: Time for reading the inputs, preparing and drawing.
         sample_seconds: Time for one sample in one worker.
         disk_bytes: Disk space for what is still to be written.
-        free_bytes: Space that is free there.
+        free_bytes: Free space on the disk of the store.
         accepted: Share of the trial samples that passed the checks.
         unreadable: Reason by name of the trial inputs that could not be read.
     """
@@ -87,12 +88,12 @@ def estimate_run(
     max_normals: int,
     workers: int,
 ) -> RunEstimate:
-    """Draw a few samples on inputs spread over the folder, and extrapolate; nothing is written.
+    """Draw eight samples on inputs spread over the folder, and extrapolate; nothing is written.
 
     Args:
         files: File by name.
         generator: Draws the defects.
-        out: Folder the store is or would be in.
+        out: Folder of the store, which need not be there yet.
         num_samples: Samples of the whole run.
         done: Samples the store holds already.
         seed: Seed of the run.
@@ -105,7 +106,7 @@ def estimate_run(
     """
     inputs = _TrialRun(files, reader)
     started = time.perf_counter()
-    with single_thread():
+    with one_thread():
         prepared = PreparedNormals.from_images(inputs)
     prepare_seconds = (time.perf_counter() - started) / len(inputs.normals)
     normals = inputs.normals

@@ -1,4 +1,4 @@
-"""What `anomalib-synth filter` reads, judges and writes."""
+"""The parts of `anomalib-synth filter`: reading normals, judging samples, writing scores."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def scores_by_outcome(judgements: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the similarities of the samples that are kept, and of those that are refused."""
+    """Return the similarities of the samples: ``kept`` and ``refused``."""
     split: dict[str, list[float]] = {"kept": [], "refused": []}
     for judgement in judgements.values():
         split["refused" if judgement["reason"] else "kept"].append(judgement["similarity"])
@@ -65,7 +65,11 @@ def scores_by_outcome(judgements: dict[str, dict[str, Any]]) -> dict[str, list[f
 
 
 def keep_at_random(judgements: dict[str, dict[str, Any]], seed: int) -> None:
-    """Give as many samples as were kept, chosen by their ids, an empty reason, and the others one."""
+    """Keep as many samples as the filter kept, but drawn at random: these get an empty reason, the others get one.
+
+    The draw depends on the seed and the samples' ids alone. It is the control that shows whether the filter's choice
+    matters.
+    """
     count = sum(not judgement["reason"] for judgement in judgements.values())
     order = sorted(judgements, key=lambda sample: hash64(seed, "random_keep", sample))
     for position, sample in enumerate(order):
@@ -74,7 +78,7 @@ def keep_at_random(judgements: dict[str, dict[str, Any]], seed: int) -> None:
 
 
 def write_scores(records: list[Record], judgements: dict[str, dict[str, Any]], out: Path) -> None:
-    """Write a CSV file with a row a sample."""
+    """Write a CSV file with one row per sample."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS)

@@ -1,4 +1,4 @@
-"""A run of `anomalib-synth generate`, once its arguments are checked: reads, prepares, draws, keeps."""
+"""A run of `anomalib-synth generate` once its arguments are checked: it reads, prepares, draws and keeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anomalib_synth.engines.scanning import require_readable, scan
 from anomalib_synth.engines.settings import check_same
 from anomalib_synth.engines.store_lock import lock_store
 from anomalib_synth.engines.tiles import Tile
-from anomalib_synth.engines.worker import Job, single_thread
+from anomalib_synth.engines.worker import Job
 from anomalib_synth.generators.prepared import PreparedNormals, evenly_spread
 from anomalib_synth.images import (
     ImageReader,
@@ -23,6 +23,7 @@ from anomalib_synth.images import (
     allow_large_images,
     to_tensor,
 )
+from anomalib_synth.models.threads import one_thread
 from anomalib_synth.progress import make_progress
 from anomalib_synth.store import SampleStore, describe_costs, measure_costs
 from anomalib_synth.store.verify import put_in_order, set_aside
@@ -43,7 +44,7 @@ class GenerateRun:
     Args:
         listing: The input files.
         reader: How they are read.
-        settings: What the store is made with, as far as known before any image is read.
+        settings: Settings of the store that are known before any image is read.
         num_samples: Number of samples the store is to have.
         workers: Number of processes.
         draw: Runs the tasks: locally or on Ray.
@@ -66,13 +67,13 @@ class GenerateRun:
 
     def into(self, store: SampleStore | None, out: Path) -> str:
         """Draw what the store lacks, making it first if it is new; return what to tell the user."""
-        with make_progress(rate=True) as progress, allow_large_images(), single_thread(), lock_store(out, store):
+        with make_progress(rate=True) as progress, allow_large_images(), one_thread(), lock_store(out, store):
             inputs = self._scan(progress, store)
             inputs.found.reader.white_point.check_same(self.donor_whites, "generator")
             prepared = self._prepare(progress, inputs, store)
             settings = {**self.settings, "normals": inputs.found.summary, "prepare_digest": prepared.digest}
             if store:
-                if inputs.gone:  # what could not be prepared with is named, and the rest goes on
+                if inputs.gone:  # its normals may be prepared without those: they are named, and the run goes on
                     settings["prepare_digest"] = store.settings.get("prepare_digest")
                 check_same(store.settings, settings, str(out))
             else:
@@ -82,7 +83,7 @@ class GenerateRun:
             return self._fill(store, inputs, prepared, progress)
 
     def _scan(self, progress: Any, store: SampleStore | None) -> ResumedInputs:
-        """Read the inputs, and compare them with those of a store that is there."""
+        """Read the inputs, and compare them with those of the store if there is one already."""
         files = self.listing.files
         bar = progress.add_task("Reading the normals", total=len(files))
         found = scan(
@@ -98,7 +99,7 @@ class GenerateRun:
         return inputs
 
     def _prepare(self, progress: Any, inputs: ResumedInputs, store: SampleStore | None) -> PreparedNormals:
-        """Measure the normals; of one that is gone, as the store has it."""
+        """Measure the normals; in place of a normal that is gone, the store's copy is measured if it has one."""
         chosen = evenly_spread(inputs.found.normals, self.settings["max_normals"])
         copies = {record.source: record for record in store.records if record.source in inputs.gone} if store else {}
 
@@ -148,11 +149,11 @@ class GenerateRun:
         if len(todo) < len(missing):
             said.append(f"{len(missing) - len(todo)} samples wait for inputs that cannot be read any more.")
         if todo and inputs.gone and prepared.digest != store.settings.get("prepare_digest"):
-            said.append("The new samples were prepared without them, so they are not those of an uninterrupted run.")
+            said.append("The generator was prepared without them, so the samples differ from an uninterrupted run's.")
         return "\n".join([summarise(store.records, inputs.found.unreadable), *said, costs, f"Store: {store.path}"])
 
     def _set_misfits_aside(self, store: SampleStore, normals: list[Normal]) -> list[str]:
-        """Take rows out of the manifest that are not what the run draws at their place: they were edited."""
+        """Take rows out of the manifest whose source or seed is not the run's at their index: they were edited."""
         misfits = []
         for record in store.records:
             planned = plan_sample(record.index, normals, seed=self.settings["seed"])

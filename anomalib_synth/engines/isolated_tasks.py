@@ -1,4 +1,4 @@
-"""Running many long, independent tasks, each in a fresh process that may die without taking the others with it."""
+"""Runs many long, independent tasks, each in a fresh process that may die without taking the others with it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _GRACE = 3.0  # seconds a process that is asked to stop gets
 
 @dataclass(frozen=True, kw_only=True)
 class IsolatedTask:
-    """A task.
+    """A task that runs in a process of its own.
 
     Args:
-        name: What people call it.
-        payload: What the function takes; plain data.
-        log: File for what it prints.
+        name: Name that is shown to the user.
+        payload: Argument of the function; plain data.
+        log: File that everything it prints goes to.
     """
 
     name: str
@@ -41,13 +41,13 @@ class IsolatedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEvent:
-    """What happened to a task.
+    """An event in the life of a task.
 
     Args:
         kind: ``"started"``, ``"done"`` or ``"failed"``.
         task: The task.
-        row: What the function returned, when it is done.
-        error: Why it failed.
+        row: What the function returned; None unless the task is done.
+        error: Why it failed; empty unless it failed.
     """
 
     kind: Literal["started", "done", "failed"]
@@ -66,8 +66,9 @@ def run_isolated(
 ) -> Generator[TaskEvent, None, None]:
     """Run a function on every task and yield what happens, in the order it happens.
 
-    Every task has a process of its own. One that raises or dies is reported, and the rest go on. One whose machine dies
-    (Ray) is started again on another, with an event. Closing the iterator ends the tasks that run.
+    Every task has a process of its own. A task that raises or dies is reported, and the rest go on. On Ray, a task
+    whose machine dies is started again on another one, and yields a second ``started``. Closing the iterator ends the
+    tasks that run.
 
     Args:
         function: Takes a payload and returns a row; importable by its name. It sees one GPU only, as number 0.
@@ -122,7 +123,7 @@ def _run_locally(
             process.terminate()
         for _, process, _ in running.values():
             process.join(timeout=_GRACE)
-            if process.is_alive():  # Lightning takes the signal and looks at it between batches only
+            if process.is_alive():  # Lightning catches the signal, and acts on it only between batches
                 process.kill()
                 process.join()
 
@@ -150,7 +151,7 @@ def _receive(receiver: Connection, task: IsolatedTask, process: Any) -> TaskEven
 
 
 def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender: Connection) -> None:
-    """Run one task in a fresh process: it leaves Ctrl-C to the parent, and does not outlive it."""
+    """Run one task in a fresh process, which leaves Ctrl-C to its parent and ends with it."""
     _show_one_gpu(device)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -161,7 +162,7 @@ def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender:
 
 
 def _show_one_gpu(device: int) -> None:
-    """Hide all GPUs but one from this process: models that ask for one device would all take the first."""
+    """Hide all GPUs but one from this process; otherwise every model that asks for one device takes the first."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
@@ -170,7 +171,7 @@ def _show_one_gpu(device: int) -> None:
 
 
 def _try(function: Run, payload: dict[str, Any], log: str) -> tuple[bool, Any]:
-    """Return the row, or the error in one line; all that is printed, and the traceback, go to the log."""
+    """Return True and the row, or False and the error in one line; output and traceback go to the log."""
     _redirect(Path(log))
     try:
         return True, function(payload)
@@ -184,7 +185,7 @@ def _try(function: Run, payload: dict[str, Any], log: str) -> tuple[bool, Any]:
 
 
 def _redirect(log: Path) -> None:
-    """Send this process's output to a file, also what libraries write past Python."""
+    """Send this process's output to a file, including what libraries write without Python."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""The inputs a store was begun with, and what became of them when a run goes on."""
+"""The inputs a store was begun with, compared with those that are there when a run goes on."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ResumedInputs:
     """The inputs of a run that goes on.
 
     Args:
-        found: Those the store was begun with, in their order: which image a sample has follows from it.
-        gone: Reason by name of those that could be read then and cannot now; their samples wait until they can.
-        regained: Names of those that could not be read then and can now; they stay left out of this store.
+        found: The inputs the store was begun with, in the order that decides which image each sample is drawn on.
+        gone: Reason by name of inputs that could be read then and cannot now; their samples wait until they can.
+        regained: Names of inputs that could not be read then and can now; they stay left out of this store.
     """
 
     found: Scan
@@ -39,7 +39,7 @@ class ResumedInputs:
 
     @property
     def notes(self) -> list[str]:
-        """What to tell the user, a line each."""
+        """Lines for the user about inputs that are gone or regained."""
         said = [
             f"Cannot be read any more, so its samples that are missing wait: {name} ({reason}). "
             "Put it back and run the same command again."
@@ -62,7 +62,7 @@ def write_inputs(folder: Path, found: Scan) -> None:
 
 
 def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) -> ResumedInputs:
-    """Compare the inputs with those that a store was begun with.
+    """Compare the inputs of a run with those that its store was begun with.
 
     Args:
         store: The store.
@@ -70,10 +70,10 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) ->
         files: File by name, as they are now.
 
     Raises:
-        ValueError: If a file has other content than then, or there are files that were not there then; they are named.
+        ValueError: If a file has changed or was not there then; the message names up to five of them.
     """
     kept = _read_inputs(store)
-    if kept is None:  # not written by an older version, or damaged: only whether all is as it was can be told
+    if kept is None:  # an older version wrote no list, or it is damaged: only the digest can be compared
         if found.digest == store.settings.get("normals", {}).get("digest"):
             write_inputs(store.path, found)
         return ResumedInputs(found=found)
@@ -117,7 +117,7 @@ def resume_inputs(store: SampleStore, found: Scan, files: Mapping[str, Path]) ->
 
 
 def _read_inputs(store: SampleStore) -> dict[str, tuple[str, str]] | None:
-    """Return content and reason by name, None unless they are those of the store's settings."""
+    """Return content and reason by name, None where the list does not match the store's settings."""
     update = read_log(store.path / _FILE, INPUT)
     kept = {row["name"]: (row["content"], row["reason"]) for _, row in update.rows}
     digest = blake2b(digest_size=16)

@@ -1,4 +1,4 @@
-"""Drawing on this machine: in this process, or in a pool of fresh ones."""
+"""Draws on this machine: in this process, or in a pool of fresh ones."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _result(task: Sequence[PlannedSample], future: Future[list[Record]]) -> list
 
 
 def _start_worker(job: bytes) -> None:
-    """Set up a fresh process: it leaves Ctrl-C to the parent, and does not outlive it."""
+    """Set up a fresh process, which leaves Ctrl-C to its parent and ends with it."""
     global _worker  # noqa: PLW0603  (a pool's tasks share nothing but the module)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Which source and which seed a sample has: a function of its index and nothing else."""
+"""The source and the seed of a sample: a function of its index, the list of normals and the run's seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PlannedSample:
 
 
 def plan_sample(index: int, normals: Sequence[Normal], *, seed: int) -> PlannedSample:
-    """Return the plan of one sample: the normals in their order, again and again, each time with another seed."""
+    """Return the plan of one sample: samples go through the normals in order, again and again, with new seeds."""
     repeat, position = divmod(index, len(normals))
     normal = normals[position]
     return PlannedSample(index=index, normal=normal, seed=hash64(seed, repeat, normal.name))
@@ -50,6 +50,6 @@ def plan_tasks(
 
 
 def missing_indices(done: Iterable[int], num_samples: int) -> Iterator[int]:
-    """Yield the indices below ``num_samples`` that are not done: the rest of a run, and what a repair took out."""
+    """Yield the indices below ``num_samples`` that are not done: those never drawn, and those a repair took out."""
     present = set(done)
     return (index for index in range(num_samples) if index not in present)

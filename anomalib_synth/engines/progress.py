@@ -1,4 +1,4 @@
-"""What a run says while it works and when it is done."""
+"""What a run prints when it is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 8
 
 
 def summarise(records: Iterable[Record], quarantined: dict[str, str]) -> str:
-    """Say how many samples passed their checks, why the others did not, and which inputs could not be read."""
+    """Return lines on how many samples passed their checks, why others did not, and which inputs were unreadable."""
     count, accepted, seconds = 0, 0, 0.0
     reasons: Counter[str] = Counter()
     for record in records:

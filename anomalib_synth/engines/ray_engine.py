@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPTS = 3  # times a task is drawn that dies with its actor
+_ATTEMPTS = 3  # for a task whose actors die or whose rows are lost
 
 
 class RayWorker:
-    """What each actor runs.
+    """The class of each Ray actor.
 
     Args:
         job: The job's bytes.
@@ -44,8 +44,8 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
     """Draw tasks on Ray actors of one CPU each; yield their rows in the order of the tasks.
 
     The actors write into the store's folder and read the normals themselves: on several machines both must be on a
-    file system that all of them mount at the same path. When a machine or an actor dies, the others draw what it had
-    in hand; the samples are the same, as a sample depends on its seed alone.
+    file system that all of them mount at the same path. When a machine or an actor dies, the others draw the tasks it
+    had; the samples are the same, as they depend on the plan alone.
 
     Args:
         job: What to draw with.
@@ -54,7 +54,7 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
 
     Raises:
         ValueError: If Ray is not installed, or the cluster is out of reach or has fewer CPUs than ``workers``.
-        WorkerDiedError: If no actor is left, or three died over one task.
+        WorkerDiedError: If no actor is left, or a task was lost three times.
     """
     ray = import_ray()
     ours = not ray.is_initialized()
@@ -79,7 +79,7 @@ def run_on_ray(job: Job, tasks: Iterable[Sequence[PlannedSample]], *, workers: i
 
 
 class _Actors:
-    """The actors of a run, as long as they live."""
+    """The actors of a run that are alive, and the tasks they have."""
 
     def __init__(self, ray: Any, job: Job, workers: int) -> None:
         self.ray = ray
@@ -96,7 +96,7 @@ class _Actors:
         return reference, number
 
     def result(self, task: Sequence[PlannedSample], reference: Any, number: int) -> list[Record]:
-        """Return the rows of a task; what died with its actor or machine is drawn by another.
+        """Return the rows of a task; if its actor or machine died, another actor draws it.
 
         Raises:
             WorkerDiedError: If no actor is left, or the task was lost three times.
@@ -127,13 +127,13 @@ class _Actors:
             self.ray.kill(actor)
 
     def _bury(self, number: int) -> None:
-        """Count an actor as dead; tasks it still has come back as lost, each when its turn comes."""
+        """Count an actor as dead; each task it still has turns out lost when its result is asked for."""
         actor = self.alive.pop(number, None)
         if actor is not None:
-            self.ray.kill(actor)  # out of reach is not dead, and two must not write one file
+            self.ray.kill(actor)  # it may be out of reach and not dead, and two actors must not write one file
 
     def _least_busy(self) -> int:
-        """Forget the tasks that are done, and return the actor with the fewest others: machines differ in speed."""
+        """Forget the tasks that are done, and return the actor with the fewest left: machines differ in speed."""
         if self.busy:
             done, _ = self.ray.wait(list(self.busy), num_returns=len(self.busy), timeout=0, fetch_local=False)
             for reference in done:

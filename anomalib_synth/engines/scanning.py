@@ -1,4 +1,4 @@
-"""Finding the normals of a run: every file read once, the unreadable ones with a reason."""
+"""Finds the normals of a run: every file is read once, and unreadable ones get a reason."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.images import (
     ImageReader,
     Listing,
@@ -48,7 +49,7 @@ class Scan:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the settings of a store say of the inputs."""
+        """What is kept of the inputs in the settings of a store."""
         return {
             "files": len(self.normals) + len(self.unreadable),
             "digest": self.digest,
@@ -91,14 +92,14 @@ def scan(
     foreign: dict[str, str] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Scan:
-    """Read every file; decode it too, to know now what cannot be used and what is white.
+    """Read and decode every file, to find those that cannot be used, and the white point.
 
     Args:
         files: File by name.
-        reader: Size of the images; and the white point, where it is known before.
+        reader: Size of the images, and the white point where the user gave one.
         workers: Number of threads.
-        known: The summary of an earlier scan of the same files: nothing is decoded then, and whether they are the
-            same files shows in the digest.
+        known: The summary of an earlier scan of the same files. With it nothing is decoded; the digest shows whether
+            the files are still the same.
         foreign: Reason by name of the images whose format is not read.
         advance: Called after each file.
     """
@@ -112,7 +113,7 @@ def scan(
                 return content, "", None
             brightness = measure_image(data)
             if brightness is None:
-                reader.decode(data)  # those of more bits once white is known
+                reader.decode(data)  # images of more than 8 bits follow below, once white is known
         except UnreadableImageError as error:
             return content, str(error), None
         return content, "", brightness
@@ -137,7 +138,7 @@ def scan(
                     deep.append((normals[-1], brightness))
             advance()
     reader = replace(reader, white_point=_choose_white(reader.white_point, known, [found for _, found in deep]))
-    for normal, _ in deep:  # only now is it known what is white
+    for normal, _ in deep:  # white is known only now
         try:
             reader.decode(read_bytes(normal.path))
         except UnreadableImageError as error:
@@ -151,7 +152,7 @@ def scan(
 
 
 def _choose_white(given: WhitePoint, known: dict[str, Any] | None, deep: list[Brightness]) -> WhitePoint:
-    """Return the white point that the user gave, or the earlier scan found, or that of the images."""
+    """Return the white point: the user's, else that of the earlier scan, else that of the images."""
     found = WhitePoint.from_dict(known.get("white_point") or {}) if known else WhitePoint.find(deep)
     if given == WhitePoint():
         return found
@@ -160,7 +161,11 @@ def _choose_white(given: WhitePoint, known: dict[str, Any] | None, deep: list[Br
 
 
 def require_readable(found: Scan) -> None:
-    """Refuse inputs of which none can be read."""
+    """Refuse inputs of which none can be read.
+
+    Raises:
+        ValueError: If there is none; the message has the reasons of the first three.
+    """
     if not found.normals:
         examples = "; ".join(f"{name!r}: {reason}" for name, reason in list(found.unreadable.items())[:3])
         msg = f"`normals` must hold a readable image, none of the {len(found.unreadable)} is: {examples}."
@@ -171,7 +176,6 @@ def _build_datamodule(config: Path) -> Any:
     """Build the datamodule that a YAML file describes."""
     import yaml
     from anomalib.data import AnomalibDataModule
-    from jsonargparse import ArgumentError, ArgumentParser
 
     try:
         described = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -183,20 +187,14 @@ def _build_datamodule(config: Path) -> Any:
     if not isinstance(described, dict) or "class_path" not in described:
         msg = f"`datamodule` must be a YAML file with `class_path` and `init_args` of a datamodule, {config} has none."
         raise ValueError(msg)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--data", type=AnomalibDataModule)
-    try:
-        return parser.instantiate_classes(parser.parse_object({"data": described})).data
-    except ArgumentError as error:
-        msg = f"`datamodule` {str(config)!r} does not describe an anomalib datamodule: {error}"
-        raise ValueError(msg) from error
+    return build_object(AnomalibDataModule, described, f"`datamodule` {str(config)!r}")
 
 
 def list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Listing:
     """Return the input files by name.
 
     Raises:
-        ValueError: If not one of the two is given, or the store would lie among the normals.
+        ValueError: If neither or both of ``normals`` and ``datamodule`` are given, or ``out`` lies within ``normals``.
     """
     if (normals is None) == (datamodule is None):
         given = "neither" if normals is None else "both"

@@ -1,4 +1,4 @@
-"""What a store was made with, and how another run differs from it."""
+"""The settings that a store was made with, compared with those of another run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_same(kept: dict[str, Any], wanted: dict[str, Any], store: str) -> None
     """Refuse to go on with settings other than the store's; only the keys of ``wanted`` are compared.
 
     Raises:
-        ValueError: Naming every setting that differs, what the store has and what was asked for.
+        ValueError: If any differs; the message names up to five, each with the store's value and the one asked for.
     """
     before, after = _flatten({key: kept.get(key, _MISSING) for key in wanted}), _flatten(as_plain(wanted))
     differing = [

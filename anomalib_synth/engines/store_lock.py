@@ -1,4 +1,4 @@
-"""Taking a store for a run: its own, nobody else's, and without what a killed run left half-written."""
+"""Locks a store for one run, and clears away what a killed run left half-written."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def find_store(out: Path, settings: dict[str, Any], *, resume: bool) -> SampleSt
 
 @contextmanager
 def lock_store(out: Path, store: SampleStore | None) -> Iterator[None]:
-    """Be the only run that writes to a store, or that makes one; clear away what a killed one left half-written.
+    """Be the only run that writes to a store or makes it, and clear away what a killed run left half-written.
 
     Args:
         out: Folder of the store.
         store: The store, None when it is still to be made.
 
     Raises:
-        StoreError: If another run writes there.
+        StoreError: If another run is writing to the store, or has just made it.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (store or SampleStore(out)).writing():
@@ -65,5 +65,5 @@ def lock_store(out: Path, store: SampleStore | None) -> Iterator[None]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a run that was killed before it had made the store left this file."""
+    """Return whether a file is one that a run writes before it makes the store."""
     return path.name in {".lock", "normals.jsonl"} or path.name.startswith((".store.json.", ".normals.jsonl."))

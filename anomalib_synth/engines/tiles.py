@@ -1,4 +1,4 @@
-"""Images too large for memory: a defect is drawn in a tile of them, at native size, and put back."""
+"""Images too large for memory: a defect is drawn in a tile of the image, at native size, and put back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tile:
 
     @classmethod
     def choose(cls, pixels: np.ndarray, seed: int) -> Tile:
-        """Choose a tile of an image (H, W, C): all of it, up to 33 megapixels, else a square at a place by the seed."""
+        """Choose a tile of an image (H, W, C): all of it up to 2**25 pixels, else 2048 x 2048 placed by the seed."""
         height, width = pixels.shape[:2]
         if height * width <= MAX_NATIVE_PIXELS:
             return cls(0, 0, height, width)
@@ -53,5 +53,5 @@ class Tile:
         return whole
 
     def share_of(self, pixels: np.ndarray) -> float:
-        """Return which share of the image's pixels the tile has."""
+        """Return the share of the image's pixels that lie in the tile, in (0, 1]."""
         return self.height * self.width / (pixels.shape[0] * pixels.shape[1])

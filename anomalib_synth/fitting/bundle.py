@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_synth._version import __version__
+from anomalib_synth.encoders.text import OpenClipTextEncoder
 from anomalib_synth.fitting.dual_encoder import GOOD_CAPTIONS, score_retrieval, train_dual_encoder
 from anomalib_synth.fitting.normals import hash_images, split_normals
 from anomalib_synth.fitting.settings import FitSettings
@@ -21,7 +22,6 @@ from anomalib_synth.fitting.training import Schedule, mark_time
 from anomalib_synth.fitting.vocabulary import find_vocabulary
 from anomalib_synth.fitting.warm_start import warm_start
 from anomalib_synth.fitting.windows import WindowSampler
-from anomalib_synth.generators.encoders import OpenClipTextEncoder
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.models.bundle import Bundle, save_bundle
 from anomalib_synth.models.captions import CaptionVocabulary
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _VOCABULARY_WINDOWS = 4096
 _GOOD = GOOD_CAPTIONS[0]
-_TIMED_STEPS = 5  # the first warms up, the last measures the held-out loss
+_TIMED_STEPS = 5  # the first is a warm-up, the last includes the held-out loss
 
 
 def fit_bundle(
@@ -54,20 +54,21 @@ def fit_bundle(
 ) -> Bundle:
     """Train tokenizer, token transformer and dual encoder, and write them as a bundle.
 
-    A run that was stopped goes on from ``out/.fit`` and ends with the same weights.
+    An interrupted run resumes from ``out/.fit`` and ends with the same weights.
 
     Args:
-        normals: Images (3, H, W) uint8; at least two.
-        generator: Draws the captioned defects: the physical families, and real ones.
+        normals: Images (3, H, W) uint8; at least two, none smaller than a window.
+        generator: Draws the captioned defects, of the physical families and of real defects.
         out: Folder of the bundle.
-        settings: How long and how large.
-        inputs: Name and licence of everything that was trained on, for the card.
-        start: Bundle to begin with: its tokenizer stays, what else it has is trained on. It must be as large as the
-            settings say, and is named in the card.
-        advance: Told stage, steps made, steps in all, and the state in words.
+        settings: Length of the training and sizes of the models. Defaults to ``FitSettings()``.
+        inputs: Name and licence of everything trained on, for the card.
+        start: Bundle to start from: its tokenizer is kept, its other models are trained further. Its sizes must equal
+            those of the settings. The card records its digest.
+        advance: Called with the stage, the steps done, the steps in total, and the state in words.
 
     Raises:
-        ValueError: If there are fewer than two normals, or one is smaller than a window.
+        ValueError: If there are fewer than two normals, one is smaller than a window, ``start`` has other sizes, faiss
+            is not installed, or a loss is not finite.
     """
     settings = settings or FitSettings()
     if len(normals) < 2:
@@ -153,7 +154,7 @@ def fit_bundle(
 
 
 def estimate_minutes(normals: Sequence[torch.Tensor], generator: AnomalyGenerator, settings: FitSettings) -> float:
-    """Return about how many minutes :func:`fit_bundle` takes, from three steps of each training."""
+    """Estimate how many minutes :func:`fit_bundle` takes, from three timed steps of each training."""
     sampler = WindowSampler(normals, generator, size=settings.window, frame=settings.frame, seed=settings.seed)
     vocabulary = CaptionVocabulary.from_captions([_GOOD, *sampler.draw(0, 64).captions])
     tower = None if settings.text_encoder is None else OpenClipTextEncoder(settings.text_encoder)
@@ -193,7 +194,7 @@ def _make_token_model(
 
 
 class _seeded:  # noqa: N801
-    """Initialise weights by a seed and leave the global random state as it was."""
+    """Context in which weights are initialised from a seed; restores torch's global random state."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -1,4 +1,4 @@
-"""Byte pairs for CLIP's tokenizer, learned from the few words of captions."""
+"""Learns byte pairs for CLIP's tokenizer from the few words of captions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORD_END = "</w>"
 
 
 def split_pieces(text: str) -> list[str]:
-    """Return the pieces that CLIP's tokenizer cuts a text into before it looks for byte pairs, written in its letters.
+    """Return the pieces into which CLIP's tokenizer cuts a text before byte-pair encoding, in its byte alphabet.
 
     Example:
         >>> split_pieces("A colour-split misprint, 2 mm")
@@ -30,16 +30,17 @@ def split_pieces(text: str) -> list[str]:
 
 
 def learn_byte_pairs(texts: Iterable[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Learn byte pairs until every word of some texts is one token (arXiv 1508.07909, algorithm 1), by tokenizers.
+    """Learn byte pairs with ``tokenizers`` until every word is one token (arXiv 1508.07909, algorithm 1).
 
-    Each word counts once. Words that are not among them are spelled by the pieces and letters that are, so any text can
-    be written.
+    Each distinct word counts once. Other words are spelled with the learned pieces and single letters, so any text can
+    be encoded.
 
     Args:
         texts: The texts.
 
     Returns:
-        Index by token, and the merges in their order: ``vocab.json`` and ``merges.txt`` of CLIP's tokenizer.
+        The index of each token, and the merges in order: the content of ``vocab.json`` and ``merges.txt`` of CLIP's
+        tokenizer.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -48,9 +49,9 @@ def learn_byte_pairs(texts: Iterable[str]) -> tuple[dict[str, int], list[tuple[s
     alphabet = [*letters, *(letter + _WORD_END for letter in letters)]
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_WORD_END))
     trainer = trainers.BpeTrainer(
-        vocab_size=len(alphabet) + sum(map(len, words)),  # no fewer than all merges
+        vocab_size=len(alphabet) + sum(map(len, words)),  # room for all merges
         min_frequency=1,
-        special_tokens=alphabet,  # given an order, so that ties are broken alike in every process
+        special_tokens=alphabet,  # in a fixed order, so that ties break alike in every process
         end_of_word_suffix=_WORD_END,
         show_progress=False,
     )
@@ -62,12 +63,12 @@ def learn_byte_pairs(texts: Iterable[str]) -> tuple[dict[str, int], list[tuple[s
 
 
 def make_clip_tokenizer(texts: Iterable[str], folder: Path, *, length: int) -> Any:
-    """Write CLIP's tokenizer with the byte pairs of some texts, and return it.
+    """Write a CLIP tokenizer with the byte pairs of the given texts, and return it.
 
     Args:
         texts: The texts.
         folder: Where to write ``vocab.json`` and ``merges.txt``.
-        length: Most tokens of a text, with the one before and the one after it.
+        length: Most tokens of a text, start and end token included.
     """
     from transformers import CLIPTokenizer
 

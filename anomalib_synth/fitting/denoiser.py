@@ -1,4 +1,4 @@
-"""Trains the denoiser of an image-to-image pipeline, and the encoder that reads its instructions."""
+"""Trains the denoiser of an image-to-image pipeline together with the encoder of its instructions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TEXT_LENGTH = 24
 _NORM_EPS = 0.1
-_COPY = 0.05  # of a latent's size on the way through the UNet
+_COPY = 0.05  # factor on the latents that the initial UNet passes through
 _MASK_WEIGHT = 9.0
 _MATRIX_RATE = 20.0
 
@@ -37,17 +37,17 @@ class Denoiser(nn.Module):
         self.unet, self.text_encoder = unet, text_encoder
 
     def forward(self, noisy: torch.Tensor, seen: torch.Tensor, words: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return the velocity of noisy latents (B, C, h, h), given the image's latents and the words (B, L)."""
+        """Return the velocity of noisy latents, given the image's latents, (B, C, h, h) each, and the words (B, L)."""
         return self.unet(torch.cat([noisy, seen], 1), t, self.text_encoder(words)[0], return_dict=False)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserData:
-    """Latents of pairs.
+    """Latents and words of pairs.
 
     Shape:
-        - ``source``, ``image``: (N, C, h, h), not scaled; ``weight``: (N, 1, h, h), of the squared error
-        - ``words``, ``no_words``: (N, L) and (1, L) int64
+        - ``source``, ``image``: (N, C, h, h), not scaled; ``weight``: (N, 1, h, h), weight of the squared error
+        - ``words``: (N, L) int64; ``no_words``: (1, L) int64, the empty caption
     """
 
     source: torch.Tensor
@@ -60,14 +60,14 @@ class DenoiserData:
 def make_denoiser(
     vocabulary_size: int, *, scale: float = 1.0, width: int = 64, text_width: int = 64, seed: int = 0
 ) -> Denoiser:
-    """Return a ``UNet2DConditionModel`` of 8 channels and a ``CLIPTextModel``, with random weights.
+    """Return a ``UNet2DConditionModel`` (8 channels in, 4 out) and a ``CLIPTextModel``, with random weights.
 
-    The UNet begins as one that returns the image's latents with a minus, whatever else it sees: where there is much
-    noise, that is the velocity that leads back to the image.
+    The UNet is initialised to return the negative of the image's latents, whatever its other inputs are. At high noise,
+    that is the velocity that leads back to the image.
 
     Args:
         vocabulary_size: Tokens of the tokenizer.
-        scale: What latents are multiplied by before noise is added; those of the image come without.
+        scale: Factor on the latents before noise is added; the image's latents enter the UNet unscaled.
         width: Channels of the UNet at the resolution of the latents.
         text_width: Width of the text encoder.
         seed: Seed of the weights.
@@ -109,9 +109,10 @@ def make_denoiser(
 
 @torch.no_grad()
 def _begin_as_copy(unet: nn.Module, scale: float) -> None:
-    """Lead the image's latents through the UNet: with both signs, as silu(a) - silu(-a) = a, and small against eps.
+    """Initialise the UNet to pass the image's latents through, negated and multiplied by ``scale``.
 
-    Both signs are in one group of the last normalisation, whose mean so is 0.
+    Each latent passes with both signs, because silu(a) - silu(-a) = a. Both signs are in one group of the last
+    normalisation, so its mean is 0; the values are small compared with its epsilon, so its factor is nearly constant.
     """
     last, channels = unet.up_blocks[-1].resnets[-1], unet.config.out_channels
     skipped = last.conv_shortcut.weight.shape[1] - unet.conv_in.weight.shape[0]
@@ -130,7 +131,7 @@ def _begin_as_copy(unet: nn.Module, scale: float) -> None:
 
 
 def make_scheduler() -> Any:
-    """Return the noise schedule of Stable Diffusion with v-prediction (arXiv 2202.00512), run by DPM-Solver++."""
+    """Return Stable Diffusion's noise schedule with v-prediction (arXiv 2202.00512), as a DPM-Solver++ scheduler."""
     return import_diffusers().DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -156,24 +157,25 @@ def train_denoiser(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train UNet and text encoder to take noise off the latents of windows with defects.
+    """Train UNet and text encoder to remove noise from the latents of windows with defects.
 
-    Much noise is drawn more often than little, and the weights are moved by Muon: after 200 steps, captions lower the
-    error at held-out windows with much noise by 8 to 17 % against other captions, with AdamW by 0.2 %.
+    High noise levels are drawn more often than low ones, and Muon updates the matrices. After 200 steps, the right
+    caption lowers the error on held-out windows at high noise by 8 to 17 % relative to a wrong caption; with AdamW, by
+    0.2 %.
 
     Args:
-        denoiser: Both, whose state the steps change.
-        scheduler: With the schedule of the noise.
-        data: Latents to learn from.
-        held_out: Latents of normals that are not trained on.
-        schedule: How long and how fast.
-        scale: What latents are multiplied by before noise is added.
-        no_text: Share of pairs whose caption is withheld; what is to come out is the window as it was.
-        no_image: Share of pairs whose caption and image are withheld.
-        batch_size: Pairs a step.
-        seed: Seed of rows, noise and what is withheld.
-        checkpoint: See :func:`anomalib_synth.fitting.training.train`, as for ``advance``.
-        advance: Told of the progress.
+        denoiser: UNet and text encoder, trained in place.
+        scheduler: Scheduler with the noise schedule, such as that of :func:`make_scheduler`.
+        data: Latents to train on.
+        held_out: Latents of pairs on held-out normals.
+        schedule: Number of steps and learning rate.
+        scale: Factor on the latents before noise is added.
+        no_text: Share of pairs trained without their caption; their target is the window before the defect.
+        no_image: Share of pairs trained without caption and image; their target is also the window before the defect.
+        batch_size: Pairs per step.
+        seed: Seed of the drawn pairs, the noise, and which inputs are withheld.
+        checkpoint: See :func:`anomalib_synth.fitting.training.train`.
+        advance: See :func:`anomalib_synth.fitting.training.train`.
     """
 
     def measure(part: DenoiserData, rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -184,11 +186,11 @@ def train_denoiser(
         clean = torch.where(mute.view(-1, 1, 1, 1), source, part.image[rows]) * scale
         noise = torch.randn(clean.shape, generator=rng)
         levels = scheduler.config.num_train_timesteps
-        # much noise more often: there the words decide
+        # high noise more often: there the words matter most
         t = (torch.rand(len(rows), generator=rng).sqrt() * levels).long().clamp(max=levels - 1)
         words = torch.where(mute[:, None], part.no_words, part.words[rows])
         alpha = scheduler.alphas_cumprod[t].sqrt().view(-1, 1, 1, 1)
-        sigma = (1 - alpha**2).sqrt()  # not by `add_noise`, whose levels follow the steps of the last call of some
+        sigma = (1 - alpha**2).sqrt()  # `add_noise` of some schedulers depends on their last call
         shown = denoiser(alpha * clean + sigma * noise, source.masked_fill(blind, 0.0), words, t)
         wanted = alpha * noise - sigma * clean
         weight = part.weight[rows]
@@ -215,7 +217,7 @@ def train_denoiser(
 
 
 def make_optimizer(denoiser: Denoiser) -> Optimizers:
-    """Return Muon for the matrices inside, AdamW for embeddings, ends, and what leads the image through."""
+    """Return Muon for the inner matrices, AdamW for embeddings, first and last layers, the shortcut and vectors."""
     unet, embeddings = denoiser.unet, [m for m in denoiser.modules() if isinstance(m, nn.Embedding)]
     ends = [unet.conv_in, unet.conv_out, unet.up_blocks[-1].resnets[-1].conv_shortcut, *embeddings]
     left_out = {id(parameter) for end in ends for parameter in end.parameters()}
@@ -229,7 +231,7 @@ def make_optimizer(denoiser: Denoiser) -> Optimizers:
 
 
 def prepare_data(autoencoder: nn.Module, tokenizer: Any, pairs: EditPairs) -> DenoiserData:
-    """Return latents, weights and words of pairs; what a defect covers counts ten times."""
+    """Return latents, weights and words of pairs; latents that a defect touches weigh ten times as much."""
     texts = [INSTRUCTION.format(caption) for caption in pairs.captions]
     read = partial(tokenizer, padding="max_length", truncation=True, max_length=TEXT_LENGTH, return_tensors="pt")
     source = encode(autoencoder, pairs.source)

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     Advance = Callable[[str, int, int, str], None]
 
 WINDOW = 64
-SAMPLED_WINDOW = 128  # a defect is drawn in it, and the window is cut around the defect
-DEFECT_SIZE = (0.08, 0.4)  # as a share of it: what an edit's window has room for
+SAMPLED_WINDOW = 128  # a defect is drawn in this one, and the window is cut around the defect
+DEFECT_SIZE = (0.08, 0.4)  # as shares of it, so that the defect fits into the cut window
 _BATCH = 16
 _HELD_OUT_PAIRS = 128
 _TIMED_STEPS = 4
@@ -65,29 +65,30 @@ def fit_pipeline(
     inputs: dict[str, str],
     advance: Advance = lambda stage, step, steps, text: None,
 ) -> dict[str, Any]:
-    """Train an image-to-image pipeline that follows instructions, as InstructPix2Pix (arXiv 2211.09800) does.
+    """Train an image-to-image pipeline that follows instructions, like InstructPix2Pix (arXiv 2211.09800).
 
     A denoiser learns p(window after | window before, instruction) in the latents of a small autoencoder, from
-    rule-based defects. We differ from the paper in size (some 5 million weights, windows of 64 pixels), and in what is
-    learned where the caption is withheld: the window as it was. So an edit without instruction is none, and the text's
-    guidance scales what an instruction changes. The text encoder has the format of CLIP's and is trained along.
+    rule-based defects. We differ from the paper in size (about 5 million weights, windows of 64 pixels) and in the
+    target of pairs whose caption is withheld: it is the window before the defect. So an edit without an instruction
+    changes nothing, and the guidance of the text scales what an instruction changes. The text encoder has the format of
+    CLIP's and is trained with the denoiser.
 
     The folder is an ordinary ``StableDiffusionInstructPix2PixPipeline``, written by ``save_pretrained``, with a card in
-    ``anomalib_synth.json``. A run that was stopped goes on from ``out/.fit`` and ends with the same weights.
+    ``anomalib_synth.json``. An interrupted run resumes from ``out/.fit`` and ends with the same weights.
 
     Args:
         normals: Images (3, H, W) uint8, each at least 128 pixels high and wide; at least two.
         generator: Draws the captioned defects.
         out: Folder of the pipeline.
-        settings: How long and how large.
-        inputs: Name and licence of everything that was trained on, for the card.
-        advance: Told stage, steps made, steps in all, and the state in words.
+        settings: Length of the training and sizes of the models. Defaults to ``DiffusionFitSettings()``.
+        inputs: Name and licence of everything trained on, for the card.
+        advance: Called with the stage, the steps done, the steps in total, and the state in words.
 
     Returns:
         The card.
 
     Raises:
-        ValueError: If there are fewer than two normals, or one is too small.
+        ValueError: If there are fewer than two normals, one is too small, or a loss is not finite.
         ImportError: If diffusers or transformers is not installed.
     """
     settings = settings or DiffusionFitSettings()
@@ -175,7 +176,7 @@ def fit_pipeline(
 def estimate_minutes(
     normals: Sequence[torch.Tensor], generator: AnomalyGenerator, settings: DiffusionFitSettings
 ) -> float:
-    """Return about how many minutes :func:`fit_pipeline` takes, from a few steps of each training."""
+    """Estimate how many minutes :func:`fit_pipeline` takes, from a few timed steps of each training."""
     import_diffusers()
     sampler = WindowSampler(normals, generator, size=SAMPLED_WINDOW, seed=settings.seed)
     draw_pairs(sampler, 1, size=WINDOW)
@@ -200,7 +201,7 @@ def estimate_minutes(
     ):
         marks: list[float] = []
         run(advance=partial(mark_time, marks))
-        seconds += 1.1 * steps * (marks[-2] - marks[0]) / (len(marks) - 2)  # a tenth for the held-out loss
+        seconds += 1.1 * steps * (marks[-2] - marks[0]) / (len(marks) - 2)  # 10 % more for the held-out loss
     return seconds / 60
 
 

@@ -38,7 +38,7 @@ class WindowViews:
 
     Shape:
         - ``images``: (N, 3, 64, 64) in [0, 1]; ``masks``: (N, 1, 64, 64) in [0, 1]
-        - ``captions``: N strings; ``tokens``: (N, L), their words
+        - ``captions``: N strings; ``tokens``: (N, L) int64, indices of their words
     """
 
     images: torch.Tensor
@@ -60,30 +60,31 @@ def train_dual_encoder(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train a dual encoder by the symmetric contrastive loss of CLIP (arXiv 2103.00020, figure 3).
+    """Train a dual encoder with CLIP's symmetric contrastive loss (arXiv 2103.00020, figure 3).
 
-    A step sees every drawn defect twice, as the whole window and as the window around its mask that the score looks at,
-    and one window in eight without its defect, captioned as good. We differ from CLIP: captions of defects repeat, so
-    all images of one caption are positives of each other (as in supervised contrastive learning, arXiv 2004.11362);
-    the tower is also told where the defects are, which it must find before it can name them, and its kernels are moved
-    by Muon: so 900 steps recognise 48 % of 13 families on new normals, with AdamW and no places 28 %. A few words are
-    read as unknown, so that the index of unknown words means nothing in particular.
+    A step sees every drawn defect twice: as the whole window, and cropped around its mask as the quality score sees it.
+    One view in eight is shown without its defect and captioned as good. We differ from CLIP in three ways. Captions of
+    defects repeat, so all images of one caption are positives of each other (as in supervised contrastive learning,
+    arXiv 2004.11362). The image tower is also trained on where the defects are, because it must find a defect before it
+    can name it. And Muon updates its kernels. With the last two, 900 steps gave 48 % accuracy over 13 families on new
+    normals; with AdamW and without locations, 28 %. A few words are replaced by the unknown word, so that its embedding
+    stays neutral.
 
     Args:
-        encoder: The encoder, whose state the steps change.
-        vocabulary: Of the captions; it has the words of at least one of ``GOOD_CAPTIONS``.
+        encoder: The encoder, trained in place.
+        vocabulary: Vocabulary of the captions; must contain the words of at least one of ``GOOD_CAPTIONS``.
         sampler: Draws the captioned defects.
         steps: Steps at most, >= 1.
-        batch_size: Images a step, >= 4.
-        learning_rate: Highest rate.
-        seed: Seed of what is unknown and of the choice of good windows.
-        held_out: Draws defects on normals that are not trained on, to stop at the best state; None takes ``sampler``'s
-            normals with defects that no step draws.
-        checkpoint: See :func:`anomalib_synth.fitting.training.train`, as for ``advance``.
-        advance: Told of the progress.
+        batch_size: Images per step, >= 4.
+        learning_rate: Peak learning rate.
+        seed: Seed of the choice of unknown words and of good windows.
+        held_out: Draws defects on held-out normals, for the loss that selects the best state; None uses ``sampler``'s
+            normals with defects that no training step draws.
+        checkpoint: See :func:`anomalib_synth.fitting.training.train`.
+        advance: See :func:`anomalib_synth.fitting.training.train`.
 
     Raises:
-        ValueError: If the vocabulary has no words for good windows.
+        ValueError: If the vocabulary has no words for good windows, or a loss is not finite.
     """
     good = find_good_captions(vocabulary)
 
@@ -128,7 +129,7 @@ def make_optimizer(encoder: DualEncoder) -> Optimizers:
 
 
 def find_good_captions(vocabulary: CaptionVocabulary) -> list[str]:
-    """Return the captions of windows without defect that a vocabulary has the words of.
+    """Return those captions of defect-free windows whose words are in a vocabulary.
 
     Raises:
         ValueError: If there is none.
@@ -146,7 +147,7 @@ def find_good_captions(vocabulary: CaptionVocabulary) -> list[str]:
 def make_views(
     batch: WindowBatch, good: Sequence[str], vocabulary: CaptionVocabulary, length: int, rng: RandomStream
 ) -> WindowViews:
-    """Return what a step looks at: each defect whole and cropped, one view in eight before the defect was drawn."""
+    """Return a step's views: each defect whole and cropped, one view in eight taken before the defect was drawn."""
     images, masks, captions = [], [], []
     for row, caption in enumerate(batch.captions):
         is_good = rng.unit() < 2 * _GOOD_SHARE
@@ -167,14 +168,14 @@ def make_views(
 
 
 def measure(encoder: DualEncoder, views: WindowViews) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the symmetric contrastive loss in nats, less its least possible value, and the loss of the places."""
+    """Return the symmetric contrastive loss in nats, minus its smallest possible value, and the location loss."""
     vectors, places = encoder.look(views.images)
     logits = encoder.logit_scale * vectors @ encoder.encode_text(views.tokens).T
     same = torch.tensor([[one == other for other in views.captions] for one in views.captions], dtype=logits.dtype)
     target = same / same.sum(1, keepdim=True)
     least = -(target * target.clamp_min(1e-12).log()).sum(1).mean()
     contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2 - least
-    # by any overlap, or thin scratches vanish
+    # more than a slight overlap counts, so that thin scratches do not vanish
     covered = F.max_pool2d(views.masks, views.masks.shape[-1] // places.shape[-1]) > 0.1
     return contrast, _PLACE_WEIGHT * F.binary_cross_entropy_with_logits(places, covered.to(places.dtype))
 
@@ -183,20 +184,21 @@ def measure(encoder: DualEncoder, views: WindowViews) -> tuple[torch.Tensor, tor
 def score_retrieval(
     encoder: DualEncoder, vocabulary: CaptionVocabulary, batches: Iterable[WindowBatch], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Measure what an encoder recognises in windows that no training saw.
+    """Measure what an encoder recognises in windows that it was not trained on.
 
     Args:
         encoder: The encoder.
-        vocabulary: Of the captions it was trained on.
-        batches: Windows of normals that were not trained on.
+        vocabulary: Vocabulary of the captions that the encoder was trained on.
+        batches: Windows of held-out normals.
         seed: Seed of the shuffled captions.
 
     Returns:
-        Plain data. ``accuracy``: share of windows whose family's mean caption is the nearest, mean over the families,
-        with ``accuracy_by_family`` and its ``chance``. ``caption_auroc``: probability that a window's own caption
-        scores above the caption of another window (equal captions aside), compared over all windows.
-        ``defect_auroc``: probability that a defect's caption scores a window with the defect above the same place
-        without. ``whole`` and ``window``: the two AUROCs by either view alone.
+        Plain data, values in [0, 1]. ``accuracy``: share of windows for which the mean caption of their own family is
+        the nearest, averaged over families, with ``accuracy_by_family`` and the level of ``chance``; ``windows``: their
+        number. ``caption_auroc``: probability that a window scores higher with its own caption than a window does with
+        the caption of another (equal captions excluded). ``defect_auroc``: probability that windows with a defect score
+        higher with its caption than the same windows without the defect. ``whole`` and ``window``: the two AUROCs for
+        each view alone.
     """
     encoder.eval()
     listed = list(batches)
@@ -236,13 +238,13 @@ def score_retrieval(
 
 
 def auroc(above: torch.Tensor, below: torch.Tensor) -> float:
-    """Return the probability that a value of the first list is above one of the second, ties counting half."""
+    """Return the probability that a value of the first list exceeds one of the second; ties count half."""
     difference = above[:, None] - below[None]
     return float((difference > 0).double().mean() + (difference == 0).double().mean() / 2)
 
 
 def _encode_views(encoder: DualEncoder, batches: list[WindowBatch], name: str) -> dict[str, torch.Tensor]:
-    """Return the vectors of all windows, whole and cropped around their masks."""
+    """Return the vectors of all windows, of the whole window and of the crop around the mask."""
     whole, window = [], []
     for batch in batches:
         pairs = list(zip(getattr(batch, name), batch.mask, strict=True))

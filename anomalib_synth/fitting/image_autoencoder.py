@@ -24,7 +24,7 @@ _CROP = 32
 
 
 def make_autoencoder(width: int, *, seed: int = 0) -> nn.Module:
-    """Return an ``AutoencoderKL`` with random weights, ``width`` channels at full size, a latent for 4 x 4 pixels."""
+    """Return an ``AutoencoderKL`` with random weights, ``width`` channels at full size and 4 x 4 pixels per latent."""
     diffusers = import_diffusers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -51,7 +51,7 @@ def train_autoencoder(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train encoder and decoder on crops: mean absolute error, edges included, and a little of Kullback and Leibler."""
+    """Train encoder and decoder on crops: mean absolute error of values and slopes, and a small KL term."""
     side = pairs.source.shape[-1]
 
     def measure(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -85,13 +85,13 @@ def train_autoencoder(
 
 @torch.no_grad()
 def encode(autoencoder: nn.Module, windows: torch.Tensor) -> torch.Tensor:
-    """Return the latents of 8-bit windows, not scaled: (N, 3, S, S) -> (N, C, h, h)."""
+    """Return the unscaled latents of uint8 windows: (N, 3, S, S) -> (N, C, h, h)."""
     return torch.cat([autoencoder.encode(_to_unit(part) * 2 - 1).latent_dist.mode() for part in windows.split(32)])
 
 
 @torch.no_grad()
 def measure_reconstruction(autoencoder: nn.Module, pairs: EditPairs) -> float:
-    """Return the PSNR in dB of windows with defects that no training saw."""
+    """Return the reconstruction PSNR in dB on windows with defects; pass pairs that were not trained on."""
     latents = encode(autoencoder, pairs.image)
     shown = torch.cat([autoencoder.decode(part).sample for part in latents.split(32)])
     return psnr(shown * 0.5 + 0.5, _to_unit(pairs.image))

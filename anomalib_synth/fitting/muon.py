@@ -14,17 +14,17 @@ _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves every kernel by its momentum, orthogonalised, so that rare directions count as much as frequent ones.
+    """Updates every kernel by its orthogonalised momentum, so that rare directions count as much as frequent ones.
 
     After Jordan et al., "Muon" (2024), see also arXiv 2502.16982. A small convnet that has to find faint defects on
-    strong textures got twice as far in 200 steps as with AdamW. ``torch.optim.Muon`` takes matrices only, and
-    not every torch we support has it.
+    strong textures made twice the progress in 200 steps that it made with AdamW. ``torch.optim.Muon`` takes matrices
+    only, and not every torch version we support has it.
 
     Args:
-        parameters: Kernels (o, i, h, w), or matrices.
-        lr: Length of a step, relative to an orthogonal matrix.
-        momentum: In [0, 1).
-        weight_decay: Share of the rate by which kernels shrink.
+        parameters: Kernels (o, i, h, w) or matrices, or parameter groups of them.
+        lr: Factor on the orthogonalised update, > 0.
+        momentum: Momentum of the gradient average, in [0, 1).
+        weight_decay: Decay per step, as a share of ``lr``.
     """
 
     def __init__(
@@ -66,31 +66,31 @@ class Optimizers:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all."""
+        """The parameter groups of all optimisers."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, *, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
-        """Make one step with each."""
+        """Make one step with each optimiser."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all."""
+        """Return the states of all optimisers."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the states of all."""
+        """Restore the states of all optimisers."""
         for part, each in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(each)
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about the nearest matrix (r, c) whose singular values are 1, by five Newton-Schulz iterations."""
+    """Return approximately the nearest matrix (r, c) with singular values 1, by five Newton-Schulz iterations."""
     a, b, c = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)

@@ -1,4 +1,4 @@
-"""The normals of a fit: which of them are held out, and a digest of all."""
+"""The normals of a fit: splits off the held-out ones and computes a digest of all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def split_normals(
     normals: Sequence[torch.Tensor], *, held_out: float, seed: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return what is trained on and the share that is held out, chosen by the seed; at least one image each."""
+    """Return the normals to train on and the held-out ones, chosen by the seed; at least one image each."""
     order = sorted(range(len(normals)), key=lambda index: hash64(seed, "split", index))
     count = min(len(normals) - 1, max(1, round(held_out * len(normals))))
     return [normals[index] for index in order[count:]], [normals[index] for index in order[:count]]
 
 
 def hash_images(images: Sequence[torch.Tensor]) -> str:
-    """Return a digest of images, which does not depend on their order."""
+    """Return a digest of images that does not depend on their order."""
     digests = sorted(
         blake2b(image.numpy().tobytes(), digest_size=16, key=str(tuple(image.shape)).encode()).digest()
         for image in images

@@ -17,10 +17,10 @@ _CHUNK = 32
 
 @dataclass(frozen=True, kw_only=True)
 class EditPairs:
-    """N windows with a defect in their middle, kept in 8 bits.
+    """N windows with a defect near their centre, before and after, as uint8.
 
     Shape:
-        - ``source``, ``image``: (N, 3, S, S) uint8, before and after
+        - ``source``, ``image``: (N, 3, S, S) uint8, before and after the defect
         - ``mask``: (N, 1, S, S) bool, never empty
         - ``captions``: N strings
     """
@@ -43,17 +43,17 @@ def draw_pairs(
     first_step: int = 0,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> EditPairs:
-    """Draw pairs; the same for the same sampler, count and first step.
+    """Draw pairs; the same sampler, count and first step give the same pairs.
 
-    The sampler's windows are larger than what is kept: it is cut out around the defect, as the window of an edit is cut
-    around where it shall be. An editor without a mask so learns to draw in the middle.
+    The sampler's windows are larger than the pairs, which are cut out around the defect, as the window of an edit is
+    cut around the place of the edit. So an editor without a mask learns to draw in the middle.
 
     Args:
         sampler: Draws the captioned defects, on windows of at least ``size``.
         count: Number of pairs, >= 1.
-        size: Side S of what is kept, in pixels.
-        first_step: Step of the sampler to begin with.
-        advance: Told the number of pairs drawn.
+        size: Side S of the pairs, in pixels.
+        first_step: First step of the sampler to draw.
+        advance: Called with the number of pairs drawn so far and an empty text.
     """
     kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str]] = []
     step = first_step
@@ -72,7 +72,7 @@ def draw_pairs(
 
 
 def _middle(mask: torch.Tensor, size: int) -> tuple[slice, slice]:
-    """Return the square of a side around the middle of a mask (h, w), inside the window."""
+    """Return the square of side ``size`` around the middle of a mask (h, w), moved inside the window."""
     cut = []
     for axis, length in enumerate(mask.shape):
         covered = mask.any(1 - axis).nonzero()

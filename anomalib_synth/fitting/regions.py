@@ -1,4 +1,4 @@
-"""Regions that a defect is learned in: its own outline, or any shape that shows a part of it."""
+"""Regions in which a defect is learned: its own outline, or another shape that shows a part of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LEAST = 6
 
 
 def vary_regions(batch: WindowBatch, seed: int, *, share: float = 0.5) -> WindowBatch:
-    """Give a share of the windows another region than the outline of their defect.
+    """Replace the defect's outline by another region in a share of the windows.
 
-    A model that only ever sees outlines learns the type of a defect from them, and not from the text. So some regions
-    are round or square, wherever the defect is, and hold what of it lies inside; outside of them it is taken away.
+    A model that only sees outlines learns the type of a defect from the outline, not from the text. So some regions are
+    ellipses or rectangles placed over the defect: the part of the defect inside the region stays, the rest is removed.
 
     Args:
-        batch: Windows with defects; nothing in it is changed.
+        batch: Windows with defects; not changed in place.
         seed: Seed of the draw.
         share: Share of the windows that get another region, in [0, 1].
     """
@@ -43,7 +43,7 @@ def vary_regions(batch: WindowBatch, seed: int, *, share: float = 0.5) -> Window
 
 
 def _draw_region(rng: RandomStream, outline: torch.Tensor) -> torch.Tensor | None:
-    """Return a region (h, w) over an outline, better one that is half full of it, None if there is too little of it."""
+    """Return a region (h, w) over an outline, if possible half filled by it; None if each holds too little of it."""
     inside = outline.nonzero()
     best, most = None, 0.0
     for _ in range(_TRIES):
@@ -54,13 +54,13 @@ def _draw_region(rng: RandomStream, outline: torch.Tensor) -> torch.Tensor | Non
             continue
         if held / float(region.sum()) > most:
             best, most = region, held / float(region.sum())
-        if most >= _WANTED or rng.unit() < 0.2:  # sometimes any will do
+        if most >= _WANTED or rng.unit() < 0.2:  # sometimes take the best so far
             break
     return best
 
 
 def _draw_shape(rng: RandomStream, size: torch.Size, y: float, x: float) -> torch.Tensor:
-    """Return an ellipse or a rectangle around a place, turned by any angle."""
+    """Return an ellipse or a rectangle around a point, at a random angle."""
     low, high = (math.log(radius) for radius in _RADII)
     long = math.exp(rng.uniform(low, high))
     short = max(long * rng.uniform(0.35, 1.0), 3.0)

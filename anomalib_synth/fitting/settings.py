@@ -1,4 +1,4 @@
-"""How long local models are trained, and how large they are."""
+"""Settings of the fits: how long local models are trained, and how large they are."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ class FitSettings:
     """How long to train, and how large.
 
     Args:
-        window: Side in pixels of the windows that are learned from, a multiple of 64.
-        frame: Side in pixels, at most, of the piece of an image that a defect is drawn on, >= ``window``: the size that
-            captions speak of is a share of it.
+        window: Side in pixels of the training windows, a multiple of 64.
+        frame: Largest side in pixels of the piece of an image on which a defect is drawn, >= ``window``; sizes in
+            captions are relative to this piece.
         autoencoder_steps: Steps of the autoencoder at most, >= 1.
         token_steps: Steps of the token transformer at most, >= 1.
-        dual_steps: Steps of the dual encoder, >= 1.
-        width: Channels inside the autoencoder.
-        dim: Width of the token transformer.
-        depth: Its layers.
-        codebook_size: Tokens a scale.
-        text_encoder: ``open_clip:MODEL:PRETRAINED`` has the token model read texts by a pretrained text tower, whose
-            weights must be there when it draws, too; None by an encoder of its own, which knows the captions' words.
+        dual_steps: Steps of the dual encoder at most, >= 1.
+        width: Channels inside the autoencoder, >= 1.
+        dim: Width of the token transformer, a multiple of 16.
+        depth: Layers of the token transformer, >= 1.
+        codebook_size: Tokens per scale, >= 1.
+        text_encoder: ``open_clip:MODEL:PRETRAINED`` lets the token model read texts with a pretrained text tower, whose
+            weights must also be available when it draws. None gives the model its own embeddings of the captions'
+            words.
         held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
         seed: Seed of everything.
+
+    Raises:
+        ValueError: If a value other than ``dim`` is out of its range; ``dim`` is checked when the model is made.
     """
 
     window: int = 64
@@ -61,14 +65,14 @@ class DiffusionFitSettings:
     """How long to train a pipeline, and how large.
 
     Args:
-        pairs: Windows with a defect to learn from, >= 64.
+        pairs: Number of windows with a defect to train on, >= 64.
         autoencoder_steps: Steps of the autoencoder at most, >= 1.
         diffusion_steps: Steps of denoiser and text encoder at most, >= 1.
         autoencoder_width: Channels of the autoencoder at full resolution, a multiple of 8.
         width: Channels of the denoiser at the resolution of the latents, a multiple of 8.
         text_width: Width of the text encoder, a multiple of 8.
-        no_text: Share of pairs whose caption is withheld, in [0, 1).
-        no_image: Share of pairs whose caption and image are withheld, in [0, 1); with ``no_text`` below 1.
+        no_text: Share of pairs trained without their caption, in [0, 1).
+        no_image: Share of pairs trained without caption and image, in [0, 1); the sum with ``no_text`` must be below 1.
         held_out: Share of the normals that is not trained on, in (0, 1); at least one image.
         seed: Seed of everything.
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What to predict, and from what: queries of all scales with the tokens that were there.
+    """Inputs and targets of a step: the queries of all scales, with the true tokens of the coarser ones.
 
     Shape:
         - ``z``: (B, C, g, g), of the source with the mask's inside hidden; ``mask``: (B, 1, S, S)
-        - ``words``: (B, L), or (B, E) by a pretrained encoder
-        - ``gates``, ``latents``: one entry a predicted scale, (B, h, h) bool and (B, C, g, g)
+        - ``words``: (B, L) int64, or (B, E) float from a pretrained encoder
+        - ``gates``, ``latents``: one entry per predicted scale, (B, h, h) bool and (B, C, g, g)
         - ``targets``: (N,) int64, in the order of the joined queries
     """
 
@@ -58,19 +58,19 @@ def train_token_model(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train a token transformer with the tokens of real (rendered) defects as what comes before.
+    """Train a token transformer with teacher forcing: its inputs are the tokens of rendered defects.
 
     Args:
         model: The transformer.
-        tokenizer: A fitted tokenizer; it stays as it is.
-        reader: Of the captions.
+        tokenizer: A fitted tokenizer; its weights are not changed.
+        reader: Reader of the captions.
         sampler: Draws the captioned defects.
-        held_out: Draws them on normals that are not trained on.
-        schedule: How long and how fast.
-        batch_size: Windows a step.
-        no_text: Share of windows whose caption is withheld, for guidance (arXiv 2207.12598).
-        checkpoint: See :func:`anomalib_synth.fitting.training.train`, as for ``advance``.
-        advance: Told of the progress.
+        held_out: Draws captioned defects on held-out normals.
+        schedule: Number of steps and learning rate.
+        batch_size: Windows per step.
+        no_text: Share of windows trained without their caption, for guidance (arXiv 2207.12598).
+        checkpoint: See :func:`anomalib_synth.fitting.training.train`.
+        advance: See :func:`anomalib_synth.fitting.training.train`.
     """
     tokenizer.requires_grad_(False).eval()
     length = model.caption_length
@@ -100,7 +100,11 @@ def train_token_model(
 def prepare_batch(
     tokenizer: WindowTokenizer, batch: WindowBatch, reader: CaptionReader, frozen: int, length: int
 ) -> TokenBatch:
-    """Write a batch in tokens as an edit would: the source's, its inside hidden, but the defect's in the mask."""
+    """Encode a batch as in an edit.
+
+    Inside the mask, the tokens are the defect's; elsewhere they are those of the source with the mask filled from
+    around.
+    """
     z = tokenizer.encode(fill_from_around(batch.source, batch.mask))
     wanted = tokenizer.encode(batch.image)
     source, _ = tokenizer.tokenize(z)
@@ -126,9 +130,9 @@ def prepare_batch(
 
 
 def measure(model: TokenTransformer, tokenizer: WindowTokenizer, batch: TokenBatch) -> torch.Tensor:
-    """Return the mean cross-entropy of a batch's tokens, in nats: the mean of the scales' means.
+    """Return the mean cross-entropy of a batch's tokens, in nats, averaged over the means of the scales.
 
-    The coarse tokens are few, and the ones that tell what a defect is.
+    The mean of means gives the few coarse tokens more weight: they say most about the kind of defect.
     """
     context = model.look(batch.z, F.max_pool2d(batch.mask, tokenizer.patch // model.mask_cells))
     parts = [

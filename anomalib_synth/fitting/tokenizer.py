@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from anomalib_synth.fitting.training import Schedule, TrainingResult, train
 from anomalib_synth.installation import install_extras
+from anomalib_synth.models.threads import one_faiss_thread
 from anomalib_synth.models.tokenizer import pool
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from anomalib_synth.fitting.windows import WindowSampler
     from anomalib_synth.models.tokenizer import WindowTokenizer
 
-HELD_OUT_STEP = 2**40  # steps beyond any training: windows that no step draws
+HELD_OUT_STEP = 2**40  # beyond the steps of any training, so that no step draws these windows
 
 
 def train_autoencoder(
@@ -31,7 +32,7 @@ def train_autoencoder(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train encoder and decoder to give windows back, with and without defects: mean absolute error, edges included."""
+    """Train encoder and decoder to reconstruct windows: mean absolute error of values and slopes."""
     fixed = _draw(held_out, HELD_OUT_STEP, 64)
 
     def measure(images: torch.Tensor) -> torch.Tensor:
@@ -58,10 +59,10 @@ def fit_codebooks(
     seed: int = 0,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> None:
-    """Fit the codebooks by k-means (faiss), scale after scale, on what the scales before left over.
+    """Fit the codebooks by k-means (faiss), scale by scale, each on the residual of the scales before it.
 
     Raises:
-        ValueError: If faiss is not installed.
+        ValueError: If faiss is not installed, or ``windows`` gives too few points for ``codebook_size`` clusters.
     """
     try:
         import faiss
@@ -73,13 +74,11 @@ def fit_codebooks(
     z = torch.cat(batches)
     f = torch.zeros_like(z)
     _, size, channels = tokenizer.codebooks.shape
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # sums in one order
-    try:
+    with one_faiss_thread():
         for scale, stride in enumerate(tokenizer.strides):
             points = pool(z - f, stride).permute(0, 2, 3, 1).reshape(-1, channels)
             if len(points) < size:
-                msg = f"`windows` must give at least {size} points a scale, got {len(points)}. Draw more windows."
+                msg = f"`windows` must give at least {size} points per scale, got {len(points)}. Draw more windows."
                 raise ValueError(msg)
             kmeans = faiss.Kmeans(
                 channels, size, niter=iterations, seed=seed, max_points_per_centroid=128, min_points_per_centroid=1
@@ -90,15 +89,13 @@ def fit_codebooks(
                 rows = slice(start, start + 64)
                 f[rows] += tokenizer.embed(tokenizer.quantize(z[rows] - f[rows], scale), scale)
             advance(scale + 1, f"scale {scale + 1} of {len(tokenizer.strides)}")
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 @torch.no_grad()
 def measure_reconstruction(
     tokenizer: WindowTokenizer, sampler: WindowSampler, *, windows: int = 256
 ) -> dict[str, float]:
-    """Return the PSNR in dB of windows that no training saw, by the latents and by the tokens alone."""
+    """Return the PSNR in dB of windows not trained on, reconstructed from the latents and from the tokens."""
     images = _draw(sampler, HELD_OUT_STEP, windows)
     z = tokenizer.encode(images)
     _, f = tokenizer.tokenize(z)
@@ -111,7 +108,7 @@ def psnr(shown: torch.Tensor, images: torch.Tensor) -> float:
 
 
 def slopes(images: torch.Tensor) -> torch.Tensor:
-    """Return the differences of neighbours, to the right and below, as one vector."""
+    """Return the differences of horizontal and of vertical neighbours, as one vector."""
     return torch.cat([images.diff(dim=-1).flatten(), images.diff(dim=-2).flatten()])
 
 

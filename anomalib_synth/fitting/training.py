@@ -1,4 +1,4 @@
-"""The loop that all local models are trained in: deterministic, resumable, stopped when it no longer helps."""
+"""The training loop of all local models: deterministic, resumable, with early stopping."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Schedule:
     Args:
         steps: Steps at most, >= 1.
         learning_rate: Rate after the warm-up; it falls to 0 along half a cosine.
-        warmup: Share of the steps in which the rate rises.
-        check_every: Steps between two looks at the held-out loss, >= 1.
-        patience: Looks without a better held-out loss after which training stops, >= 1.
+        warmup: Share of the steps during which the rate rises linearly, in [0, 1].
+        check_every: Steps between two measurements of the held-out loss, >= 1.
+        patience: Number of measurements without improvement after which training stops, >= 1.
     """
 
     steps: int
@@ -40,7 +40,7 @@ class Schedule:
     patience: int = 5
 
     def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, from 0."""
+        """Return the learning rate of a step, counted from 0."""
         rise = max(1, round(self.warmup * self.steps))
         if step < rise:
             return self.learning_rate * (step + 1) / rise
@@ -50,21 +50,21 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a training came to: steps made, the best held-out loss, and the held-out losses by step."""
+    """Result of a training: steps done, best held-out loss, and the held-out losses by step."""
 
     steps: int
     best: float
     history: list[tuple[int, float]]
 
 
-def list_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+def trained_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Return the parameters that are trained."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def make_adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return AdamW for all parameters."""
-    return torch.optim.AdamW(list_parameters(model), betas=(0.9, 0.98), weight_decay=0.01)
+    return torch.optim.AdamW(trained_parameters(model), betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def train(
@@ -77,21 +77,26 @@ def train(
     checkpoint: Path | None = None,
     advance: Callable[[int, str], None] = lambda step, text: None,
 ) -> TrainingResult:
-    """Train a model; it ends with the weights that had the best held-out loss.
+    """Train a model in place and leave it with the weights of the best held-out loss.
 
-    Every step depends on its number alone, so a run that goes on from its checkpoint ends with the same weights, bit
-    for bit, as one that was not interrupted (on one machine, with the same number of threads).
+    Every step depends only on its number, so a run resumed from its checkpoint ends with the same weights, bit for bit,
+    as an uninterrupted one (on one machine, with the same number of threads).
 
     Args:
-        model: The model; parameters that need no gradient stay.
-        schedule: How long and how fast.
+        model: The model; parameters without ``requires_grad`` are not changed.
+        schedule: Number of steps and learning rate.
         loss_at: Returns the loss of a step.
-        held_out_loss: Returns the loss on data that is not trained on; called without gradients.
-        make_optimizer: Returns the optimiser of the model; the rate of a group is multiplied by its ``rate``, if any.
-        checkpoint: Where to keep the state every half minute, between two steps; None keeps none. Nobody removes it.
-        advance: Told the number of steps made and the state in words.
+        held_out_loss: Returns the loss on held-out data; called without gradients.
+        make_optimizer: Returns the optimiser of the model; the learning rate of a parameter group is multiplied by the
+            group's ``rate``, if it has one.
+        checkpoint: File to which the state is saved every 30 seconds and at the end; it is not deleted. None saves
+            nothing.
+        advance: Called after each step with the number of steps done and the state in words.
+
+    Raises:
+        ValueError: If a loss is not finite, or ``checkpoint`` exists but cannot be read.
     """
-    parameters = list_parameters(model)
+    parameters = trained_parameters(model)
     optimizer = make_optimizer(model)
     step, best, since, history, best_state = 0, math.inf, 0, [], _copy(model)
     if checkpoint is not None and checkpoint.is_file():
@@ -143,19 +148,19 @@ def train(
 
 
 def _read_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer | Optimizers) -> dict:
-    """Restore model and optimiser, and return the rest of what a run that was stopped left behind."""
+    """Restore model and optimiser from the checkpoint of an interrupted run, and return its content."""
     try:
         kept = torch.load(path, weights_only=True)
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         missing = {"step", "best", "since", "best_state", "history"} - set(kept)
-    except Exception as error:  # torch raises many kinds for a file that is damaged
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         missing, reason = {"everything"}, error
     else:
         reason = KeyError(*missing)
     if missing:
         msg = (
-            f"{str(path)!r} must hold the state of a fit that was stopped, and cannot be read "
+            f"{str(path)!r} must hold the state of an interrupted fit, but cannot be read "
             f"({type(reason).__name__}). Delete the file to start that part anew."
         )
         raise ValueError(msg) from reason
@@ -167,6 +172,6 @@ def _copy(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def mark_time(marks: list[float], step: int, text: str) -> None:
-    """Add the time to a list: an ``advance`` that measures how long steps take."""
+    """Append the time to a list: an ``advance`` that measures how long steps take."""
     del step, text
     marks.append(time.monotonic())

@@ -1,4 +1,4 @@
-"""Every word that captions use: what a bundle has to know."""
+"""Collects the words that captions use, for the vocabulary of a bundle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STRENGTHS = (0.3, 0.6, 0.9)
 def find_vocabulary(
     sampler: WindowSampler, *, windows: int = _WINDOWS, advance: Callable[[int, str], None] = lambda step, text: None
 ) -> CaptionVocabulary:
-    """Return the words of several thousand windows' captions, and all that the physical families have at any size."""
+    """Return the words of the captions of ``windows`` drawn windows and of the physical families at many sizes."""
     captions = [*GOOD_CAPTIONS, *caption_families()]
     for step in range(0, windows, 64):
         captions += sampler.draw(HELD_OUT_STEP + step, 64).captions
@@ -35,7 +35,7 @@ def find_vocabulary(
 
 
 def caption_families() -> Iterator[str]:
-    """Yield captions of all physical families, of defects of any size on images of any size."""
+    """Yield captions of all physical families, for defects and images of many sizes."""
     for family in map(REGISTRY.__getitem__, PHYSICAL):
         for number in range(_DRAWS):
             rng = RandomStream(hash64("caption", family.name, number))

@@ -1,4 +1,4 @@
-"""Begins a training with the weights of a bundle, whose captions may have had other words."""
+"""Starts a training from the weights of a bundle, whose vocabulary may differ."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def warm_start(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionVocabulary) -> None:
-    """Give models the weights of a bundle's; a word that is new to it begins as the unknown one.
+    """Load a bundle's weights into new models; words new to the bundle start with the embedding of the unknown word.
 
     Args:
         start: The bundle.
-        models: New models by the name they have in it.
-        vocabulary: The words of the new models.
+        models: New models, by their names in the bundle.
+        vocabulary: Vocabulary of the new models.
 
     Raises:
-        ValueError: If a model of the bundle is larger or smaller.
+        ValueError: If a model of the bundle has other sizes than the new one.
     """
     old = {word: index for index, word in enumerate(start.vocabulary.words, start=UNKNOWN + 1)}
     for name, model in models.items():
         known = (start.token_model() if name == "token_model" else start.dual_encoder()).state_dict()
         own = model.state_dict()
         for key in (f"{part}.weight" for part, module in model.named_modules() if isinstance(module, nn.Embedding)):
-            if len(own[key]) != len(vocabulary):  # of scales
+            if len(own[key]) != len(vocabulary):  # the embedding of scales, not of words
                 continue
             taken = [old.get(word, UNKNOWN) for word in vocabulary.words]
             known[key] = known[key][[*range(UNKNOWN + 1), *taken]]
@@ -49,7 +49,7 @@ def warm_start(start: Bundle, models: dict[str, nn.Module], vocabulary: CaptionV
 
 
 def _see_mask_in_cells(weight: torch.Tensor, channels: int, latents: int) -> torch.Tensor:
-    """Return a first kernel for a mask in many cells, of one for a mask in one: each cell counts for its share."""
+    """Convert the first kernel to a mask with another number of cells: each cell gets an equal share of the weight."""
     z, mask = weight.split([latents, weight.shape[1] - latents], 1)
     cells = channels - latents
     return torch.cat([z, mask.mean(1, keepdim=True).expand(-1, cells, -1, -1) * (mask.shape[1] / cells)], 1)

@@ -1,4 +1,4 @@
-"""Windows of normals with captioned defects: what the local models learn from."""
+"""Windows of normals with captioned defects, on which the local models are trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WindowBatch:
     """Windows of one size, each with one defect.
 
     Shape:
-        - ``source``, ``image``: (B, C, S, S) float32 in [0, 1], before and after
+        - ``source``, ``image``: (B, 3, S, S) float32 in [0, 1], before and after the defect
         - ``mask``: (B, 1, S, S) float32 in {0, 1}, never empty
         - ``captions``, ``families``: B strings
     """
@@ -33,18 +33,18 @@ class WindowBatch:
 
 
 class WindowSampler:
-    """Draws training windows; the same for the same seed and step, whatever was drawn before.
+    """Draws training windows; seed and step alone determine them.
 
     Args:
         normals: Images (3, H, W), uint8 or float in [0, 1], each at least ``size`` high and wide.
         generator: Draws the captioned defects onto the windows.
         size: Side of a window in pixels.
-        frame: Side in pixels, at most, of the piece of an image that a defect is drawn on, before a window with it is
-            cut: a defect's size, and what its caption says of it, are shares of that. None draws on the window.
+        frame: Largest side in pixels of the piece of an image on which a defect is drawn, before a window around it is
+            cut; the defect's size, also in its caption, is relative to this piece. None draws on the window itself.
         seed: Seed of all draws.
 
     Raises:
-        ValueError: If there is no image, or one is smaller than a window or has not 3 channels.
+        ValueError: If there is no image, or one is smaller than a window or does not have 3 channels.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class WindowSampler:
         self.seed = seed
 
     def draw_sources(self, step: int, count: int) -> torch.Tensor:
-        """Draw windows without defects, turned and mirrored at random: (count, 3, S, S)."""
+        """Draw windows without defects, randomly turned and mirrored: (count, 3, S, S) in [0, 1]."""
         return torch.stack([self._cut(step, number, self.size) for number in range(count)])
 
     def _cut(self, step: int, number: int, largest: int) -> torch.Tensor:
-        """Cut a square out of a normal, at most of a side and of the image's, in steps of a window's."""
+        """Cut a random square from a normal; its side is a multiple of a window's, at most ``largest``."""
         rng = RandomStream(hash64(self.seed, "window", step, number))
         image = self.normals[rng.choice(range(len(self.normals)))]
         side = min(largest, min(image.shape[1:]) // self.size * self.size)
@@ -88,7 +88,7 @@ class WindowSampler:
         return _to_unit(window.flip(2) if rng.unit() < 0.5 else window)
 
     def draw(self, step: int, count: int) -> WindowBatch:
-        """Draw windows with defects; at most ``count``, as those that fail the generator's checks are left out."""
+        """Draw at most ``count`` windows with defects; draws that fail the generator's checks are left out."""
         sources = [self._cut(step, number, self.frame) for number in range(count)]
         drawn: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, str]] = {}
         for side in sorted({len(source[0]) for source in sources}):
@@ -111,14 +111,14 @@ class WindowSampler:
         )
 
     def _place(self, mask: torch.Tensor, rng: RandomStream) -> tuple[slice, slice, slice]:
-        """Return a window with a pixel of a mask (h, w) in it, anywhere."""
+        """Return a random window that contains at least one pixel of a mask (h, w)."""
         inside = mask.nonzero()
         pixel = inside[int(rng.unit() * len(inside))].tolist()
         starts = []
         for at, low, high, length in zip(
             pixel, inside.amin(0).tolist(), inside.amax(0).tolist(), mask.shape, strict=True
         ):
-            # all of the defect where a window holds it
+            # contain the whole defect if it fits into a window
             first, last = (high + 1 - self.size, low) if high - low < self.size else (at + 1 - self.size, at)
             first, last = max(first, 0), min(last, length - self.size)
             starts.append(first + int(rng.unit() * (last - first + 1)))

@@ -1,4 +1,4 @@
-"""Blending a patch into an image."""
+"""Blends a patch into an image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ def blend_poisson(source: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
     """Clone a patch into an image seamlessly (Pérez et al., "Poisson Image Editing", SIGGRAPH 2003, eq. 4).
 
     Solves ``laplace(f) = laplace(patch)`` on the interior of a rectangle, with ``f = source`` on its outermost ring of
-    pixels, for the five-point Laplacian. On a rectangle the sine transform diagonalises that operator, so the solution
-    is direct: four small matrix products per channel, not an iteration. Images are solved one by one in float64 and
-    rounded to multiples of 2**-20: a batched product may sum in another order for another batch size.
+    pixels, for the five-point Laplacian. On a rectangle, the sine transform diagonalises that operator, so four small
+    matrix products per channel give the solution without iterating. Images are solved one by one in float64 and rounded
+    to multiples of 2**-20, because a batched product may sum in an order that depends on the batch size.
 
     Args:
-        source: (N, C, h, w) what is around the patch, h, w >= 3.
-        patch: (N, C, h, w) what gives the gradients.
+        source: (N, C, h, w) the image around the patch; h, w >= 3.
+        patch: (N, C, h, w) the patch, which supplies the gradients.
 
     Returns:
-        (N, C, h, w), the source on the outermost ring. Values may leave [0, 1].
+        (N, C, h, w), equal to the source on the outermost ring. Values may leave [0, 1].
 
     Raises:
         ValueError: If the shapes differ or a side is under 3 pixels.
@@ -37,22 +37,23 @@ def blend_poisson(source: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
 def clone_gradients(
     source: torch.Tensor, patch: torch.Tensor, region: torch.Tensor, *, keep_stronger: bool = False
 ) -> torch.Tensor:
-    """Clone what a patch shows in a region of any shape into an image (Pérez et al. 2003, eq. 3 and 12).
+    """Clone the content of a patch in a region of any shape into an image (Pérez et al. 2003, eq. 3 and 12).
 
-    The result has, in the sense of least squares, the patch's differences between neighbours where one of the two lies
-    in the region, and the source's elsewhere. Differs from the paper: nothing is fixed on the region's boundary, where
-    a fixed pixel would draw its noise into the region; the result has the source's mean around the region instead. So
-    a region may reach the border of the window. The cosine transform diagonalises the system: the solution is direct.
+    In the least-squares sense, differences between neighbouring pixels are the patch's if one of the two lies in the
+    region, and the source's elsewhere. Unlike in the paper, no pixel on the region's boundary is fixed, because a fixed
+    pixel would spread its noise into the region; instead, the result keeps the source's mean outside the region. So a
+    region may reach the border of the window. The cosine transform diagonalises the system, so the solution is direct.
     Images are solved one by one in float64, on the CPU, and rounded to multiples of 2**-20.
 
     Args:
-        source: (N, C, h, w) what is around the region.
-        patch: (N, C, h, w) what the region is to show.
+        source: (N, C, h, w) the image around the region.
+        patch: (N, C, h, w) the content for the region.
         region: (N, 1, h, w) bool.
-        keep_stronger: Take the source's difference where it is the larger one, so that its texture shows through.
+        keep_stronger: Keep the source's difference where it is the larger one, so that the source's texture shows
+            through.
 
     Returns:
-        (N, C, h, w) float32, about the source outside the region. Values may leave [0, 1].
+        (N, C, h, w), in the source's type, close to the source outside the region. Values may leave [0, 1].
 
     Raises:
         ValueError: If the shapes differ.
@@ -66,7 +67,7 @@ def clone_gradients(
 
 
 def _mismatch(source: torch.Tensor, patch: torch.Tensor, region: torch.Tensor, keep_stronger: bool) -> torch.Tensor:
-    """Return what to add to the source (C, h, w): the field whose differences are those of patch minus source."""
+    """Return the field to add to the source (C, h, w); its differences are those of patch minus source."""
     first, second = source.double().cpu(), patch.double().cpu()
     inside = region.cpu()
     load = torch.zeros_like(first)

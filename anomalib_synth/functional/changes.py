@@ -1,4 +1,4 @@
-"""Where an edit changed a window: more than the same editor changes without being asked to."""
+"""Finds where an edit changed a window more than the same editor does without an instruction."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ _SMALLEST = 12  # pixels of a part of the mask
 def find_change(
     change: torch.Tensor, null: torch.Tensor, *, quantiles: tuple[float, float] = (0.9, 0.99), radius: int = 1
 ) -> tuple[torch.Tensor, float]:
-    """Return where a change exceeds what a null edit, one without instruction, changes by itself.
+    """Return where a change exceeds that of a null edit, which is an edit without instruction.
 
-    Both are smoothed. The mask is where the change is above the lower threshold, in those connected parts that
-    somewhere reach a quarter more than the upper one; thresholds are quantiles of the null edit's change. Gaps of a
-    pixel are closed, holes filled, and specks left out.
+    Both changes are smoothed. The thresholds are quantiles of the null edit's change, each at least two grey levels
+    (2/255). The mask consists of the connected parts above the lower threshold that somewhere exceed 1.25 times the
+    upper one. Gaps of one pixel are closed, holes are filled, and parts under 12 pixels are dropped.
 
     Args:
-        change: (3, S, S), of the edit.
-        null: (3, S, S), of the null edit.
-        quantiles: Shares of the null edit's pixels that are below the thresholds, in [0, 1]; the lower threshold is at
-            least two grey levels.
+        change: (3, S, S) change by the edit.
+        null: (3, S, S) change by the null edit.
+        quantiles: Shares of the null edit's pixels below the lower and the upper threshold, in [0, 1].
         radius: Radius of the smoothing in pixels.
 
     Returns:
@@ -45,12 +44,12 @@ def find_change(
 
 
 def fade_border(side: int, closed: tuple[bool, bool, bool, bool], *, width: int = 6) -> torch.Tensor:
-    """Return a weight (1, side, side) that falls to the sides of a window beyond which the image goes on.
+    """Return a weight (1, side, side) in [0, 1] that falls towards those sides of a window where the image continues.
 
     Args:
         side: Side of the window in pixels.
-        closed: For top, bottom, left and right, whether the image goes on there.
-        width: Pixels over which it falls.
+        closed: Whether the image continues beyond the top, bottom, left and right side.
+        width: Pixels over which the weight falls.
     """
     place = torch.arange(side)
     ramp = ((place + 0.5) / width).clamp(max=1)

@@ -1,7 +1,7 @@
-"""Tones and colours of pasted patches and foreign textures: kornia's enhancements and colour spaces, our parameters.
+"""Tones and colours of pasted patches and foreign textures, by kornia's enhancements with our parameters.
 
-A texture is an image of indices into a palette, so kornia is asked for 256 colours, always as many: an image costs one
-look-up however many steps there are, and a power has the same bits whatever the image's size.
+A texture is an image of indices into a palette, so kornia only computes the 256 colours of the palette. An image costs
+one look-up, whatever the number of steps, and a power has the same bits at every image size.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def jitter(
         image: (N, C, h, w) in [0, 1].
         gain: (N, 1, 1, 1) factor of contrast.
         offset: (N, 1, 1, 1) brightness to add, in image units.
-        chroma: Factor of saturation times the cosine of the angle by which hues turn, and times its sine, each
-            (N, 1, 1, 1).
+        chroma: Two (N, 1, 1, 1): the saturation factor times the cosine, and times the sine, of the angle by which hues
+            turn.
 
     Returns:
         (N, C, h, w); values may leave [0, 1].
     """
     if image.shape[1] != 3:
         return adjust_brightness(adjust_contrast(image, gain, clip_output=False), offset, clip_output=False)
-    if image.device.type != "cpu" and len(image) > 1:  # kornia convolves there, which may depend on the batch size
+    if image.device.type != "cpu" and len(image) > 1:  # here kornia convolves, which may depend on the batch size
         knobs = zip(image, gain, offset, *chroma, strict=True)
         return torch.cat([jitter(i[None], g[None], o[None], (a[None], b[None])) for i, g, o, a, b in knobs])
     luminance, u, v = rgb_to_yuv(image).split(1, dim=1)
@@ -44,7 +44,7 @@ def jitter(
 
 
 def jitter_palette(palette: torch.Tensor, steps: list[Step]) -> torch.Tensor:
-    """Change the colours of a palette (3, K) step by step; values stay in [0, 1]."""
+    """Apply steps in turn to the colours of a palette (3, K); values stay in [0, 1]."""
     colours = palette[None, :, None]
     for step in steps:
         colours = step(colours)
@@ -52,13 +52,13 @@ def jitter_palette(palette: torch.Tensor, steps: list[Step]) -> torch.Tensor:
 
 
 def look_up(palette: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return an image of indices (h, w) in the colours of a palette (C, K): (C, h, w)."""
+    """Look up an image of indices (h, w) in a palette (C, K) and return the colours (C, h, w)."""
     places = index.flatten().int()
     return torch.stack([colours.index_select(0, places) for colours in palette]).view(len(palette), *index.shape)
 
 
 def equalise_palette(palette: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return the palette (3, K) with which an image of indices (h, w) has equalised histograms."""
+    """Return the palette (3, K) that equalises the histogram of each channel of an image of indices (h, w)."""
     equalised = equalize(look_up(palette, index)[None])[0]
     result = palette.clone()
     result[:, index.flatten().long()] = equalised.flatten(1)
@@ -71,7 +71,7 @@ def change_gamma(gamma: list[float]) -> Step:
 
 
 def change_brightness(gain: float, offset: float) -> Step:
-    """Return a step that multiplies, and adds in image units."""
+    """Return a step that multiplies by ``gain`` and adds ``offset`` in image units."""
     return lambda colours: adjust_brightness(adjust_contrast(colours, gain), offset)
 
 
@@ -82,10 +82,10 @@ def change_chroma(saturation: float, hue: float) -> Step:
 
 
 def change_solarisation(threshold: float) -> Step:
-    """Return a step that inverts what is brighter than a threshold in [0, 1]."""
+    """Return a step that inverts values above a threshold in [0, 1]."""
     return partial(solarize, thresholds=threshold)
 
 
 def change_depth(bits: int) -> Step:
-    """Return a step that keeps the upper bits of eight."""
+    """Return a step that keeps the ``bits`` highest of eight bits."""
     return partial(posterize, bits=bits)

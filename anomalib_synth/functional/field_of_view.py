@@ -1,4 +1,4 @@
-"""What of a mask a model sees after its own transform: nothing that is cropped away, all that is only made smaller."""
+"""The part of a mask that a model sees after its transform: crops remove parts, resizing loses nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torchvision.tv_tensors import Image, Mask, wrap
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BENT = 0.05  # of half an image: how far pixels may lie from where an affine transform has them
-_WHOLE = (Grayscale, Normalize, Pad, Resize, ToDtype)  # what they are given is all there afterwards
+_BENT = 0.05  # largest deviation from an affine transform, in halves of the image side
+_WHOLE = (Grayscale, Normalize, Pad, Resize, ToDtype)  # transforms that keep the whole image
 
 
 class CoverageMask(Mask):
-    """A mask that torchvision's transforms make smaller by any overlap: a pixel is set if anything in its area was.
+    """A mask that torchvision's transforms shrink by any overlap: a pixel is set if any pixel in its area was set.
 
-    torchvision picks every n-th pixel of a plain mask, so a scratch thinner than that falls apart or vanishes, and its
-    image would keep the label without a pixel to show for it. All other transforms treat it as a plain mask.
+    torchvision picks every n-th pixel of a plain mask, so a thinner scratch breaks up or vanishes, and the image would
+    keep its label without a mask. Warps, where they would lose the whole mask, are applied to a mask one pixel thicker.
+    All other transforms treat this class as a plain mask.
 
     Example:
         >>> from torchvision.transforms.v2 import Resize
@@ -50,12 +51,12 @@ def _resize_crop(
 
 
 def _keep_warped(name: str) -> None:
-    """Register a kernel that warps the mask made one pixel thicker where the warp would lose all of it."""
+    """Register a kernel that, if the warp loses a mask completely, warps it again one pixel thicker."""
     warp = getattr(tvf, f"{name}_mask")
 
     @tvf.register_kernel(name, CoverageMask)
     def _warp(mask: CoverageMask, *args: Any, interpolation: Any = None, **kwargs: Any) -> CoverageMask:
-        del interpolation  # masks have the nearest pixel only
+        del interpolation  # masks use the nearest pixel only
         plain = mask.as_subclass(torch.Tensor)
         warped = warp(plain, *args, **kwargs)
         lost = ~(warped > 0).flatten(-2).any(-1)[..., None, None] & (plain > 0).flatten(-2).any(-1)[..., None, None]
@@ -71,7 +72,7 @@ for _name in ("affine", "elastic", "perspective", "rotate"):
 
 
 def cover(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize a mask: by any overlap where it gets smaller, by the nearest pixel where it gets larger.
+    """Resize a mask: by any overlap along a side that shrinks, by the nearest pixel along one that grows.
 
     Shape:
         - mask: (..., H, W), any dtype; returns (..., *size) of the same dtype
@@ -86,14 +87,14 @@ def cover(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def see_masks(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
-    """Return masks as a model sees them after its transform; torch's global random state stays as it is.
+    """Return masks as a model sees them after its transform; torch's global random state is restored.
 
-    A random transform that follows at once draws the same, so the masks are what it is going to leave.
+    A random transform that is called next draws the same numbers, so the result shows what it will leave of the masks.
 
     Args:
-        masks: The masks.
-        transform: The transform of the model's pre-processor, called with an image and a mask as anomalib does; None
-            where the model has none.
+        masks: The masks; non-zero is defective.
+        transform: The transform of the model's pre-processor, called with an image and a mask as in anomalib; None if
+            the model has none.
 
     Shape:
         - masks: (B, H, W); returns (B, H', W') bool
@@ -108,9 +109,9 @@ def see_masks(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
 
 
 def see_marks(marks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
-    """Return marks of several values as a model sees them after its transform, as :func:`see_masks` does for masks.
+    """Return marks of several values as a model sees them after its transform, like :func:`see_masks` for masks.
 
-    Where they get smaller, a pixel has the largest value in its area: of what is certain nothing is lost.
+    Where marks shrink, a pixel gets the largest value in its area, so no certain mark is lost.
 
     Shape:
         - marks: (B, H, W) uint8; returns (B, H', W') uint8
@@ -124,30 +125,30 @@ def see_marks(marks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
 
 
 def in_view(masks: torch.Tensor, transform: Callable | None) -> torch.Tensor:
-    """Return whether any pixel of each mask is left after the model's transform: (B, H, W) to (B,) bool."""
+    """Return whether any pixel of each mask remains after the model's transform: (B, H, W) -> (B,) bool."""
     return see_masks(masks, transform).flatten(1).any(1)
 
 
 def sees_all(transform: Callable | None) -> bool:
-    """Return whether a transform is known to leave no part of an image out."""
+    """Return whether a transform is known to keep the whole image; False if unknown."""
     if isinstance(transform, Compose):
         return all(sees_all(step) for step in transform.transforms)
     return transform is None or type(transform) in _WHOLE
 
 
 def find_view(prepare: Callable[[torch.Tensor], torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-    """Return where the pixels of an image are in what a model is shown of it.
+    """Return the affine map from an image to the view that a model gets of it.
 
-    A ramp along each side is sent through the model's own transform, with a black and a white image, by which what that
-    does to brightness is taken out again.
+    A brightness ramp along each side is sent through the model's transform, together with a black and a white image,
+    which serve to undo the transform's effect on brightness.
 
     Args:
         prepare: The transform, from an image (1, 3, H, W) in [0, 1].
         size: Height and width of the image.
 
     Returns:
-        (2, 3) float32, as :func:`torch.nn.functional.affine_grid` takes it: from x, y in the image to x, y in the view,
-        both from -1 to 1. What lies beyond is not seen.
+        (2, 3) float32 in the form of :func:`torch.nn.functional.affine_grid`: from x, y in the image to x, y in the
+        view, both in [-1, 1]. Points mapped outside that range are not seen.
 
     Raises:
         ValueError: If the transform does more than move, scale, turn and crop.
@@ -169,7 +170,7 @@ def find_view(prepare: Callable[[torch.Tensor], torch.Tensor], size: tuple[int, 
     fit = torch.linalg.lstsq(view, image).solution
     errors = (view @ fit - image).abs().amax(1)
     inner = errors <= errors.mean()
-    fit = torch.linalg.lstsq(view[inner], image[inner]).solution  # without the border, where a ramp is cut off
+    fit = torch.linalg.lstsq(view[inner], image[inner]).solution  # without the border, where the ramp is cut off
     whole = torch.cat([fit.T, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
     if not bool(torch.isfinite(whole).all()) or (view[inner] @ fit - image[inner]).abs().max() > _BENT:
         msg = "`detector` must move, scale, turn or crop its images, but its transform bends them. Give `normals`."

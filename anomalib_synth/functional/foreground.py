@@ -1,27 +1,29 @@
-"""Where the part is: an object on a plain background, told from its own border; no per-class rule."""
+"""Finds the part: an object on a plain background, which is estimated from the image's border; no per-class rules."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.functional.masks import box_blur, exact_mean
+
 GRID = 64
 
 
 def to_grid(image: torch.Tensor) -> torch.Tensor:
-    """Average an image down to at most GRID x GRID cells: (N, C, H, W) -> (N, C, h, w) float32."""
+    """Average images down to at most 64 x 64 cells: (N, C, H, W) -> (N, C, h, w) float32."""
     height, width = image.shape[-2:]
     return F.adaptive_avg_pool2d(image.float(), (min(GRID, height), min(GRID, width)))
 
 
 def fit_background(grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit the background as a quadratic surface to the better half of the border ring: plain, but unevenly lit.
+    """Fit the background as a quadratic surface, for uneven light, to the better-fitting half of the border ring.
 
     Args:
         grid: (N, C, h, w) image on the coarse grid.
 
     Returns:
-        The surface (N, C, h, w), and how far 85 % of the ring is from it at most (N,), in image units.
+        The surface (N, C, h, w), and the 85th percentile of the ring's distance from it (N,), in image units.
     """
     n, c, h, w = grid.shape
     y, x = torch.meshgrid(
@@ -49,13 +51,14 @@ def distance_to_background(grid: torch.Tensor) -> torch.Tensor:
 
 
 def segment_part(distance: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Segment what differs from the background, with its holes filled.
+    """Segment what differs from the background, and fill its holes.
 
-    Background is what is connected to the border through cells that look like it; all the rest is the part. So a
-    bright logo, or a hole through the part that shows the background, does not count as background.
+    Background is every cell that is connected to the border through cells that look like background; all the rest is
+    the part. So a hole through the part that shows the background, or a logo in its colour, does not count as
+    background.
 
     Args:
-        distance: (N, 1, h, w) of :func:`distance_to_background`.
+        distance: (N, 1, h, w), the result of :func:`distance_to_background`.
         threshold: Least distance of the part, in image units.
 
     Returns:
@@ -74,8 +77,33 @@ def segment_part(distance: torch.Tensor, threshold: float) -> torch.Tensor:
     return ~reached
 
 
+def refine_part(image: torch.Tensor, cells: torch.Tensor, threshold: float, cell: int) -> torch.Tensor:
+    """Leave the pixels that look like the background out of the cells at the part's edge.
+
+    Args:
+        image: (N, C, h, w) windows.
+        cells: (N, 1, h, w) in {0, 1}, the part in cells.
+        threshold: Least distance of the part from the background around it, in image units.
+        cell: Side of a cell in pixels.
+
+    Returns:
+        (N, 1, h, w) in {0, 1}, a subset of ``cells``.
+    """
+    refined = cells.clone()
+    for n in range(len(image)):
+        outside = 1 - cells[n : n + 1]
+        if not bool(outside.any()) or bool(outside.all()):
+            continue
+        window = image[n : n + 1]
+        background = torch.stack([exact_mean(plane, outside[:, 0]) for plane in window.unbind(1)], dim=1)
+        off = box_blur((window - background[:, :, None, None]).abs().amax(1, keepdim=True))
+        edge = box_blur(outside, cell) > 0
+        refined[n : n + 1] *= (~edge | (off > threshold)).float()
+    return refined
+
+
 def _least_squares(ring_basis: torch.Tensor, ring: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """Fit (K, 6) basis values to (C, K) colours; return the surface (C, h, w), rounded to multiples of 2**-16."""
+    """Fit (K, 6) basis values to (C, K) colours and return the surface (C, h, w), rounded to multiples of 2**-16."""
     ridge = 1e-6 * torch.eye(6, dtype=torch.float64, device=ring.device)
     weights = torch.linalg.solve(ring_basis.T @ ring_basis + ridge, ring_basis.T @ ring.T)
     return ((basis @ weights).permute(2, 0, 1) * 2.0**16).round() * 2.0**-16

@@ -1,4 +1,4 @@
-"""The two ends of every defect kernel: the window it sees, and the layer it paints."""
+"""Input and output of every defect kernel: the window it sees, and the layer it paints."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Windows of N images, all of one size, each around the place where a defect goes.
+    """Windows of N images, all of one size, each around the place of a defect.
 
-    A kernel computes on the window alone, so a defect costs what its own area costs, not what the image costs.
+    A kernel computes on the window alone, so the cost depends on the defect's size, not on the image's.
 
     Shape:
         - ``image``: (N, C, h, w) float32 in [0, 1]
         - ``x``: (N, 1, 1, w), ``y``: (N, 1, h, 1): pixel coordinates relative to the defect's centre, ascending
         - ``foreground``: (N, 1, h, w) float32 in {0, 1}
         - ``background``: (N, C, 1, 1) typical colour behind the part
-        - ``donor``: (N, C, h, w) the same place or another one of another normal image, for families that ask for it
-        - ``texture``: (N, C, h, w) a foreign texture, for families that ask for it
+        - ``donor``: (N, C, h, w) the same or another place of another normal image, for families that need it
+        - ``texture``: (N, C, h, w) a foreign texture, for families that need it
     """
 
     image: torch.Tensor
@@ -39,11 +39,11 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What a kernel paints: the full-strength target, and how much of it covers each pixel.
+    """What a kernel paints: the target at full strength, and its coverage of each pixel.
 
     Shape:
         - ``target``: (N, C, h, w) float32; values outside [0, 1] are clipped on compositing
-        - ``alpha``: (N, 1, h, w) float32 in [0, 1], 0 outside the defect, soft where a real defect's edge is
+        - ``alpha``: (N, 1, h, w) float32 in [0, 1], 0 outside the defect, soft where a real defect has a soft edge
     """
 
     target: torch.Tensor

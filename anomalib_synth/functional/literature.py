@@ -1,4 +1,4 @@
-"""Kernels of the literature's augmentations. Pure functions of a window and parameters (each (N, 1, 1, 1))."""
+"""Kernels of augmentations from the literature: pure functions of a window and parameters, each (N, 1, 1, 1)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def noise(window: Window, params: Params) -> Layer:
 
 
 def cut_paste(window: Window, params: Params) -> Layer:
-    """Paste a rectangle of another place or image, its colours jittered (CutPaste, Li et al. 2021).
+    """Paste a rectangle from another place or image, with jittered colours (CutPaste, Li et al. 2021).
 
     Params:
         cos, sin: direction; half_u, half_v: pixels; gain: factor of contrast; offset: image units; chroma_along,
@@ -47,16 +47,16 @@ def cut_paste(window: Window, params: Params) -> Layer:
 
 
 def cut_paste_scar(window: Window, params: Params) -> Layer:
-    """Paste a thin rectangle that is turned, with what it shows, by up to 45 degrees (CutPaste, Li et al. 2021).
+    """Paste a thin rectangle, turned with its content by up to 45 degrees (CutPaste, Li et al. 2021).
 
     Params:
-        Those of :func:`cut_paste`, and turn_cos, turn_sin: by what the content is turned.
+        Those of :func:`cut_paste`, and turn_cos, turn_sin: angle by which the content is turned.
     """
     return _paste(window, params, turn(cast("torch.Tensor", window.donor), params["turn_cos"], params["turn_sin"]))
 
 
 def cut_out(window: Window, params: Params) -> Layer:
-    """Fill a rectangle with one colour (CutOut, DeVries & Taylor 2017; there always zero).
+    """Fill a rectangle with one colour (CutOut, DeVries & Taylor 2017, where the colour is always zero).
 
     Params:
         half_u, half_v: pixels; red, green, blue: colour in [0, 1].
@@ -79,7 +79,7 @@ def natural_synthetic_anomaly(window: Window, params: Params) -> Layer:
     """Clone a rescaled rectangle of another normal seamlessly (NSA, Schlüter et al. 2022).
 
     Params:
-        half_u, half_v: pixels, whole numbers; scale: size of the patch relative to where it came from.
+        half_u, half_v: pixels, whole numbers; scale: size of the pasted patch relative to its size in the donor.
     """
     target = window.image.clone()
     alpha = torch.zeros_like(window.image[:, :1])
@@ -106,13 +106,13 @@ def natural_synthetic_anomaly(window: Window, params: Params) -> Layer:
 def perlin_texture(window: Window, params: Params) -> Layer:
     """Blend a foreign texture where rotated Perlin noise exceeds a threshold (DRAEM, Zavrtanik et al. 2021, eq. 2).
 
-    DeSTSeg (Zhang et al. 2023) is the same with a wider range of opacity. Differs from the papers: the noise fills a
-    window of half or three quarters of the image, placed on the part, not the whole image; and where no folder is
-    given the texture is procedural.
+    DeSTSeg (Zhang et al. 2023) is the same with a wider range of opacity. We differ from the papers: the noise fills a
+    window of half or three quarters of the image, placed on the part, and not the whole image; and without a texture
+    folder the texture is procedural.
 
     Params:
-        cos, sin: rotation; cell_x, cell_y: lattice spacing in pixels; threshold: of the noise; opacity: share of the
-        texture, (0, 1]; noise: seed.
+        cos, sin: rotation; cell_x, cell_y: lattice spacing in pixels; threshold: smallest noise value inside; opacity:
+        share of the texture, (0, 1]; noise: seed.
     """
     return Layer(target=window.texture, alpha=_perlin_mask(window, params) * params["opacity"])
 
@@ -121,7 +121,8 @@ def memseg(window: Window, params: Params) -> Layer:
     """Blend a texture, or the image's own shuffled grid, on the part only (MemSeg, Yang et al. 2023, eq. 1-4).
 
     Params:
-        Those of :func:`perlin_texture`, and structural: 1 takes the image's own 4 x 8 blocks in another order.
+        Those of :func:`perlin_texture`, and structural: 1 uses the image's own blocks (8 across, 4 down) in another
+        order, 0 the texture.
     """
     seeds, foreign_texture = params["noise"].flatten(), cast("torch.Tensor", window.texture)
     foreign = [
@@ -135,8 +136,8 @@ def memseg(window: Window, params: Params) -> Layer:
 def realnet_blend(window: Window, params: Params) -> Layer:
     """Blend a perturbed normal into the part along a Perlin mask (RealNet, Zhang et al. 2024, eq. 6).
 
-    RealNet perturbs normals by a diffusion model whose variance is raised. Without a model the perturbation is drawn:
-    a stretched contrast, a smooth colour drift and grain on another normal.
+    RealNet perturbs normals with a diffusion model of raised variance. We need no model: the perturbation is a
+    stretched contrast, a smooth colour drift and grain on another normal.
 
     Params:
         Those of :func:`perlin_texture`, and contrast: factor; drift: image units; grain: image units.
@@ -157,7 +158,8 @@ def fractal(window: Window, params: Params) -> Layer:
     """Paint a Julia set, coloured by escape time (after FractalAD, Xia et al. 2023, which pastes fractal pictures).
 
     Params:
-        cos, sin: direction; radius: pixels; real, imaginary: the constant of z -> z**2 + c; red, green, blue: colour.
+        cos, sin: direction; radius: pixels; real, imaginary: parts of the constant c of z -> z**2 + c; red, green,
+        blue: colour in [0, 1].
     """
     u, v = window.rotated(params["cos"], params["sin"])
     a, b = u * (1.4 / params["radius"]), v * (1.4 / params["radius"])
@@ -176,7 +178,7 @@ def fractal(window: Window, params: Params) -> Layer:
 
 
 def _paste(window: Window, params: Params, donor: torch.Tensor) -> Layer:
-    """Paste a rectangle of a donor, its colours jittered."""
+    """Paste a rectangle of a donor with jittered colours."""
     u, v = window.rotated(params["cos"], params["sin"])
     return Layer(
         target=jitter(donor, params["gain"], params["offset"], (params["chroma_along"], params["chroma_across"])),
@@ -185,11 +187,11 @@ def _paste(window: Window, params: Params, donor: torch.Tensor) -> Layer:
 
 
 def _perlin_mask(window: Window, params: Params) -> torch.Tensor:
-    """Return 1.0 where Perlin noise, rotated about the window's centre, exceeds the threshold.
+    """Return 1.0 where Perlin noise, rotated about the window's centre, exceeds the threshold, else 0.0.
 
-    The noise is computed on every other pixel; rotating it interpolates anyway, as in DRAEM's code. Towards the
-    window's edges the threshold rises, so that no region is cut off straight. The coordinates are written in place:
-    kornia's remap gives the same bits, but copies them twice (768 x 768: 11 ms against 3.5).
+    The noise is computed on every other pixel, because the rotation interpolates anyway, as in DRAEM's code. The
+    threshold rises towards the window's edges, so that no region is cut off in a straight line. The coordinates are
+    written in place: kornia's remap gives the same bits but copies them twice (11 ms instead of 3.5 at 768 x 768).
     """
     field = perlin_noise(
         params["noise"].flatten(),
@@ -211,7 +213,7 @@ def _perlin_mask(window: Window, params: Params) -> torch.Tensor:
 
 
 def _shuffle_blocks(image: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
-    """Put the blocks of an 8 x 4 grid in another order; a remainder at the right and bottom stays."""
+    """Reorder the blocks of a grid, 8 across and 4 down; a remainder at the right and bottom stays."""
     across, down = _SHUFFLE_GRID
     h, w = image.shape[-2:]
     bh, bw = h // down, w // across

@@ -1,8 +1,8 @@
 """Procedural noise fields: pure functions of coordinates and a seed.
 
 Lattice values come from an integer hash, and every float operation on pixels is one that IEEE 754 rounds exactly
-(+, -, *, /, sqrt, floor, comparisons). So a field does not depend on the batch it was computed in, on the number of
-threads, or on where a vector unit starts and ends, which library calls such as ``exp`` or a convolution cannot promise.
+(+, -, *, /, sqrt, floor, comparisons). So a field does not depend on its batch, on the number of threads, or on the
+alignment of vector units. Library calls such as ``exp`` or a convolution do not guarantee that.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def hash_uniform(seed: torch.Tensor, row: torch.Tensor, column: torch.Tensor) ->
 
 
 def white_noise(seed: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return independent uniform noise in [0, 1), one value a pixel.
+    """Return independent uniform noise in [0, 1), one value per pixel.
 
-    Rows and columns are hashed apart, so that a pixel costs nine operations on 32-bit integers (which wrap around).
+    Rows and columns are hashed separately, so a pixel costs nine operations on 32-bit integers (with wrap-around).
 
     Args:
         seed: (N,) seeds.
@@ -82,7 +82,7 @@ def value_noise(seed: torch.Tensor, x: torch.Tensor, y: torch.Tensor, cell: torc
 def fractal_noise(
     seed: torch.Tensor, x: torch.Tensor, y: torch.Tensor, cell: torch.Tensor, *, octaves: int = 3
 ) -> torch.Tensor:
-    """Return a sum of value-noise octaves, each of half the spacing and half the amplitude of the one before.
+    """Return a sum of value-noise octaves, each with half the spacing and half the amplitude of the one before.
 
     Returns:
         (N, 1, h, w) float32 in [0, 1), mean 0.5. Arguments are those of :func:`value_noise`.
@@ -102,7 +102,7 @@ def perlin_noise(
     """Return Perlin gradient noise with the quintic fade (Perlin, "Improving Noise", SIGGRAPH 2002).
 
     Gradients point in one of 32 evenly spaced directions. The sum over the four corners is separated into one pass
-    along the lattice rows and one across them, so that the cost of a pixel is four row look-ups.
+    along the lattice rows and one across them, so a pixel costs four row look-ups.
 
     Args:
         seed: (N,) seeds.
@@ -112,7 +112,7 @@ def perlin_noise(
         cell_y: (N,) lattice spacing along y, > 0.
 
     Returns:
-        (N, 1, h, w) float32, scaled by sqrt(2) to reach about [-1, 1] as DRAEM's is.
+        (N, 1, h, w) float32, scaled by sqrt(2) like DRAEM's, in about [-1, 1].
     """
     column, tx = _cells(x.flatten(1), cell_x)
     row, ty = _cells(y.flatten(1), cell_y)
@@ -134,7 +134,7 @@ def perlin_noise(
 
 
 def noise_along(seed: torch.Tensor, u: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
-    """Return smooth one-dimensional value noise of any coordinate field, such as the position along a curve.
+    """Return smooth one-dimensional value noise over a coordinate field, such as the position along a curve.
 
     Args:
         seed: (N,) seeds.
@@ -167,7 +167,7 @@ def _cells(coordinate: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, 
 def _lattice(
     seed: torch.Tensor, row: torch.Tensor, column: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Hash the lattice that covers the cells; return it (N, R, K) with the rows' and columns' indices into it."""
+    """Return the hashed lattice (N, R, K) that covers the cells, and the indices of rows and columns into it."""
     first_row, first_column = row[:, :1], column[:, :1]
     row_index, column_index = (row - first_row).long(), (column - first_column).long()
     rows = torch.arange(int(row_index.max()) + 2, device=row.device).view(1, -1, 1)
@@ -179,13 +179,13 @@ def _lattice(
 
 
 def _columns(lattice: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Look the columns ``index`` and ``index + 1`` up: (N, R, K), (N, w) -> two (N, R, w)."""
+    """Look up the columns ``index`` and ``index + 1``: (N, R, K), (N, w) -> two (N, R, w)."""
     index = index.unsqueeze(1).expand(-1, lattice.shape[1], -1)
     return lattice.gather(2, index), lattice.gather(2, index + 1)
 
 
 def _rows(values: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Look the rows ``index`` and ``index + 1`` up: (N, R, w), (N, h) -> two (N, h, w)."""
+    """Look up the rows ``index`` and ``index + 1``: (N, R, w), (N, h) -> two (N, h, w)."""
     n, r, w = values.shape
     flat = (index + torch.arange(n, device=index.device).view(-1, 1) * r).flatten()
     table = values.reshape(n * r, w)

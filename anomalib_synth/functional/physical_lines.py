@@ -1,4 +1,4 @@
-"""Kernels of thin physical defects. Pure functions of a window and parameters (each (N, 1, 1, 1))."""
+"""Kernels of thin physical defects: pure functions of a window and parameters, each (N, 1, 1, 1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from anomalib_synth.functional.layers import Layer, Window
 from anomalib_synth.functional.masks import smoothstep, soft_wave
 from anomalib_synth.functional.noise import hash_uniform, noise_along
-from anomalib_synth.functional.shading import Params, colour, over, shade
+from anomalib_synth.functional.shading import Params, colour, over, shade, shade_over
 from anomalib_synth.functional.strokes import jagged, links, stroke_distance
 from anomalib_synth.functional.warping import displace
 
@@ -17,11 +17,11 @@ _SCRATCH_NODES, _TRUNK_NODES, _BRANCH_NODES, _FIBRE_NODES = 25, 49, 17, 33
 
 
 def scratch(window: Window, params: Params) -> Layer:
-    """Grooves that a hard particle cut: pressure varies along them, and the material thrown up catches the light.
+    """Scratches by a hard particle: grooves of varying pressure, with a raised rim that catches the light.
 
     Params:
         cos, sin: direction; length: pixels; width: of the whole bundle, pixels; lines: grooves in it, 1 to 5;
-        bend: sagitta as a share of the length; wobble: pixels; skip: how easily it lifts off, [0, 1];
+        bend: sagitta as a share of the length; wobble: pixels; skip: how easily the particle lifts off, [0, 1];
         depth: tone of the groove, [-1, 1]; burr: tone of the rim, [0, 1]; light_x, light_y: towards the light, unit;
         noise: seed.
     """
@@ -48,20 +48,22 @@ def scratch(window: Window, params: Params) -> Layer:
     reach = torch.full_like(params["width"], 0.7)
     groove = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
     away = 0.7 + 0.4 * single
+    if not bool((flat["burr"] > 0).any()):
+        return shade_over(window.image, (params["depth"], groove))
     x, y = x - flat["light_x"] * away, y - flat["light_y"] * away
     half = torch.where(flat["burr"] > 0, half - 0.1, -torch.ones_like(half))
     rim = smoothstep(stroke_distance(window, x, y, half, reach), 0.6, -0.6)
-    return over((shade(window.image, params["burr"]), rim), (shade(window.image, params["depth"]), groove))
+    return shade_over(window.image, (params["burr"], rim), (params["depth"], groove))
 
 
 def crack(window: Window, params: Params) -> Layer:
-    """A fracture: a self-affine line that tapers towards its ends, with finer branches; little light leaves it.
+    """A crack: a dark self-affine line that tapers towards its ends, with finer branches.
 
     Params:
         cos, sin: direction; length, width: pixels; jag: height of the zigzag as a share of the length;
-        tone: [-1, 1]; noise: seed; middle_x, middle_y: middle of the whole crack from the trunk's, pixels;
-        for each branch b of 0 to 4 - from_b: where it leaves the trunk, [0, 1]; cos_b, sin_b: direction
-        relative to the trunk's; length_b: pixels, 0 for none.
+        tone: of the gap, [-1, 1]; noise: seed; middle_x, middle_y: middle of the whole crack relative to the trunk's,
+        pixels; for each branch b of 0 to 4 - from_b: where the branch leaves the trunk, [0, 1]; cos_b, sin_b: direction
+        relative to the trunk's; length_b: pixels, 0 for no branch.
     """
     flat = {name: value.view(-1, 1) for name, value in params.items()}
     seed, length, width = flat["noise"], flat["length"], flat["width"]
@@ -89,7 +91,7 @@ def crack(window: Window, params: Params) -> Layer:
     distance = stroke_distance(window, x, y, half, reach)
     gap = smoothstep(distance, 0.6, -0.6)
     edge = 0.3 * smoothstep(distance, reach, -0.3)
-    return over((shade(window.image, 0.6 * params["tone"]), edge), (shade(window.image, params["tone"]), gap))
+    return shade_over(window.image, (0.6 * params["tone"], edge), (params["tone"], gap))
 
 
 def fibre(window: Window, params: Params) -> Layer:
@@ -117,7 +119,7 @@ def fibre(window: Window, params: Params) -> Layer:
     distance = stroke_distance(window, x, y, half, torch.full_like(blur, 0.7))
     body = smoothstep(distance, 0.6, -0.6)
     sheen = smoothstep(distance, -0.1 * params["width"], -0.5 * params["width"]) * params["sheen"]
-    sheen = sheen * smoothstep(params["width"], 2.0, 4.0)  # a thinner one would only alias
+    sheen = sheen * smoothstep(params["width"], 2.0, 4.0)  # on a thinner fibre the sheen would alias
     aside_x, aside_y = params["shadow_x"].view(-1, 1, 1), params["shadow_y"].view(-1, 1, 1)
     shadow = smoothstep(stroke_distance(window, x + aside_x, y + aside_y, half, blur), blur, -0.5 * blur)
     paint = shade(colour(params, window.image), sheen)
@@ -125,12 +127,12 @@ def fibre(window: Window, params: Params) -> Layer:
 
 
 def thread_pull(window: Window, params: Params) -> Layer:
-    """A pulled thread: it lies tight and proud, the weave around it is drawn in and puckers across it.
+    """A pulled thread: the thread is tight and raised; the weave around it is drawn in and puckers.
 
     Params:
-        cos, sin: direction; length, width: pixels, of the thread; reach: pixels on either side that are drawn in;
-        pull: share of the distance drawn in, [0, 0.8]; pucker: tone of the folds, [0, 0.5]; pitch: pixels between
-        folds; tone: of the thread, [-1, 1]; wobble: pixels; noise: seed.
+        cos, sin: direction; length, width: of the thread, pixels; reach: width of the drawn-in strip on either side,
+        pixels; pull: share of the distance by which it is drawn in, [0, 0.8]; pucker: tone of the folds, [0, 0.5];
+        pitch: distance of the folds, pixels; tone: of the thread, [-1, 1]; wobble: pixels; noise: seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     seed, cell = params["noise"].flatten(), params["length"].flatten() / 4

@@ -1,4 +1,4 @@
-"""Kernels of defects of the part itself: missing, broken, misplaced material or print. Pure functions."""
+"""Kernels of missing, broken or misplaced material or print: pure functions of a window and parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHIFTED, GHOSTED, SPLIT, MISSING = 0, 1, 2, 3
 
 
 def hole(window: Window, params: Params) -> Layer:
-    """A hole: a crisp edge, a dark or see-through floor, a shadow below the near wall, light on the far wall.
+    """A hole: a crisp edge, a dark floor or the background, a shadow at the near wall, light on the far wall.
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; rough: irregularity of the edge, [0, 1]; light_u, light_v:
@@ -45,9 +45,9 @@ def hole(window: Window, params: Params) -> Layer:
 
 
 def chip(window: Window, params: Params) -> Layer:
-    """An edge break: a jagged bite that shows what is behind the part, bordered by a rough fracture surface.
+    """A chip: a jagged bite that shows the background behind the part, bordered by a rough fracture surface.
 
-    Where the part looks like the background, as on an image that the part fills, the bite is dark instead.
+    If the part looks like the background, for example because it fills the image, the bite is dark instead.
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; rough: jaggedness, [0, 1]; bite: radius of the bite relative
@@ -78,12 +78,12 @@ def chip(window: Window, params: Params) -> Layer:
 
 
 def misprint(window: Window, params: Params) -> Layer:
-    """A misprint: content shifted, doubled, split into its colour planes, or missing in streaks.
+    """A misprint: the content is shifted, doubled, split into colour planes, or missing in streaks.
 
     Params:
         half_u, half_v: pixels; kind: 0 shifted, 1 ghosted, 2 colour planes split (ghosted on a grey image),
-        3 missing; ink: tone of too little or too much ink, [-1, 1]; shift_x, shift_y: whole pixels; streak: pixels;
-        cos, sin: direction of the streaks; noise: seed.
+        3 missing; ink: tone from too much (< 0) or too little (> 0) ink, [-1, 1]; shift_x, shift_y: whole pixels;
+        streak: pixels; cos, sin: direction of the streaks; noise: seed.
     """
     image, kind = window.image, params["kind"]
     grey = image.shape[1] == 1
@@ -104,15 +104,16 @@ def misprint(window: Window, params: Params) -> Layer:
 
 
 def deformation(window: Window, params: Params) -> Layer:
-    """A smooth local warp: the surface bulges, is pinched, swirled, wavy or crumpled, and fades into its surroundings.
+    """A smooth local warp: a bulge, pinch, swirl, wave or crumple that fades into its surroundings.
 
-    The swirl turns by ``2 atan(twist m)``: cosine and sine are then rational in ``m``, and exactly rounded.
+    The swirl turns by ``2 atan(twist m)``, with m the warp's weight in [0, 1]; then cosine and sine are rational in m
+    and need exactly rounded operations only.
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; bulge: magnification at the centre, < 0 pinches, [-0.8, 0.8];
         twist: tangent of half the angle at the centre; wave: amplitude, pixels; pitch: wave length, pixels;
         elastic: largest displacement by an elastic field, pixels; field: number of the field;
-        relief: tone of the shading that comes with it, [-1, 1]; light_u, light_v: towards the light, unit.
+        relief: tone of the shading of the warp, [-1, 1]; light_u, light_v: towards the light, unit.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     a, b = u / params["radius_u"], v / params["radius_v"]

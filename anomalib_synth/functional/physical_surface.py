@@ -1,4 +1,4 @@
-"""Kernels of defects of the surface: relief, films, rust, char. Pure functions of a window and parameters."""
+"""Kernels of surface defects (relief, films, rust, char): pure functions of a window and parameters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def dent(window: Window, params: Params) -> Layer:
 
     Params:
         cos, sin: direction of the long axis; radius_u, radius_v: pixels; offset_u, offset_v: centre of the second
-        hollow, pixels; second: its depth relative to the first, [0, 1]; light_u, light_v: towards the light, unit;
-        contrast: tone of the steepest place, [0, 1]; gloss: tone of the glint, [0, 1].
+        hollow, pixels; second: depth of the second hollow relative to the first, [0, 1]; light_u, light_v: towards the
+        light, unit; contrast: tone of the steepest place, [0, 1]; gloss: tone of the glint, [0, 1].
     """
     u, v = window.rotated(params["cos"], params["sin"])
     light = params["light_u"], params["light_v"]
@@ -26,7 +26,7 @@ def dent(window: Window, params: Params) -> Layer:
     height, slope = bump(u, v, (radius_u, radius_v), light)
     aside = bump(u - params["offset_u"], v - params["offset_v"], (0.6 * radius_u, 0.6 * radius_v), light)
     height, slope = height + params["second"] * aside[0], slope + params["second"] * aside[1]
-    lit = slope * torch.minimum(radius_u, radius_v) * 0.58  # a hollow is minus the bump: it faces the light beyond
+    lit = slope * torch.minimum(radius_u, radius_v) * 0.58  # a hollow is a negative bump: its far side faces the light
     glint = params["gloss"] * smoothstep(lit, 0.45, 1.25)
     tone = params["contrast"] * (lit - 0.15 * height)
     alpha = smoothstep(height, 0.0, 0.02)
@@ -38,8 +38,8 @@ def bubble(window: Window, params: Params) -> Layer:
 
     Params:
         light_x, light_y: towards the light, unit; contrast: tone of the sides, [0, 1]; gloss: tone of the highlight,
-        [0, 1]; foot: tone of the ring, [0, 1]; for each bubble b of 0 to 2 - x_b, y_b: centre, pixels;
-        radius_b: pixels, 0 for none.
+        [0, 1]; foot: tone of the ring, [0, 1]; for each bubble b of 0 to 2 - x_b, y_b: centre, pixels; radius_b:
+        pixels, 0 for no bubble.
     """
     tone = torch.zeros_like(window.image[:, :1])
     spot = torch.zeros_like(tone)
@@ -66,8 +66,8 @@ def stain(window: Window, params: Params) -> Layer:
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; rough: irregularity of the outline, [0, 1]; red, green, blue:
-        colour in [0, 1]; body: opacity of the film, rim: of what dried at its edge, [0, 1]; covering: 0 for a dye
-        that filters light, 1 for a pigment that hides the surface; noise: seed.
+        colour in [0, 1]; body: opacity of the film, [0, 1]; rim: opacity of its dried edge, [0, 1]; covering: 0 for a
+        dye that filters light, 1 for a pigment that hides the surface; noise: seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     radius = torch.minimum(params["radius_u"], params["radius_v"]).flatten()
@@ -85,11 +85,12 @@ def stain(window: Window, params: Params) -> Layer:
 
 
 def corrosion(window: Window, params: Params) -> Layer:
-    """Rust or pitting: patches where multi-octave noise passes a threshold, darkest in the pits, stained around.
+    """Rust or pitting: patches where multi-octave noise exceeds a threshold, with dark pits and stained surroundings.
 
     Params:
-        cos, sin: direction; radius_u, radius_v: pixels; grain: size of a patch, pixels; cover: [0, 1], how much is
-        eaten; red, green, blue: colour of the fresh product; pits: darkness of the pits, [0, 1]; noise: seed.
+        cos, sin: direction; radius_u, radius_v: pixels; grain: size of a patch, pixels; cover: how much of the surface
+        is corroded, [0, 1]; red, green, blue: colour of the rust in [0, 1]; pits: darkness of the pits, [0, 1]; noise:
+        seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     seed, grain = params["noise"].flatten(), params["grain"].flatten()
@@ -111,11 +112,11 @@ def corrosion(window: Window, params: Params) -> Layer:
 
 
 def burn(window: Window, params: Params) -> Layer:
-    """A burn: a charred, flaking centre in a halo that the heat browned, fading outwards.
+    """A burn: a charred, flaking centre in a browned halo that fades outwards.
 
     Params:
-        cos, sin: direction; radius_u, radius_v: pixels, of the halo; core: radius of the char relative to it, [0, 1];
-        halo: opacity, [0, 1]; red, green, blue: colour that the halo filters to; noise: seed.
+        cos, sin: direction; radius_u, radius_v: pixels, of the halo; core: radius of the char relative to the halo's,
+        [0, 1]; halo: opacity, [0, 1]; red, green, blue: colour filter of the halo in [0, 1]; noise: seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     radius = torch.minimum(params["radius_u"], params["radius_v"]).flatten()

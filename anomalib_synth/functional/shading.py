@@ -1,4 +1,4 @@
-"""Colours, coats and light on windows: what the physical kernels share. Exactly rounded operations only."""
+"""Colours, coats and light, shared by the physical kernels; exactly rounded operations only."""
 
 from __future__ import annotations
 
@@ -11,24 +11,42 @@ Params = dict[str, torch.Tensor]
 
 
 def shade(image: torch.Tensor, tone: torch.Tensor) -> torch.Tensor:
-    """Brighten or darken relative to what there is: 1 makes white, 0 changes nothing, -1 makes black.
+    """Brighten or darken an image: tone 1 gives white, 0 changes nothing, -1 gives black.
 
     Args:
         image: (N, C, h, w) in [0, 1].
         tone: (N, 1, h, w) or (N, 1, 1, 1), clipped to [-1, 1].
     """
-    tone = tone.clamp(-1, 1)
-    return image + tone.clamp(min=0) * (1 - image) + tone.clamp(max=0) * image
+    up, down = tone.clamp(0, 1), tone.clamp(-1, 0)
+    return image * (1 - up + down) + up
+
+
+def shade_over(image: torch.Tensor, *coats: tuple[torch.Tensor, torch.Tensor]) -> Layer:
+    """Lay shades of an image over one another, the lowest first: :func:`over` with :func:`shade`, on single planes.
+
+    Args:
+        image: (N, C, h, w) in [0, 1].
+        coats: Pairs of tone, as for :func:`shade`, and coverage (N, 1, h, w) in [0, 1].
+    """
+    kept = added = alpha = torch.zeros_like(image[:, :1])
+    for tone, cover in coats:
+        up, down = tone.clamp(0, 1), tone.clamp(-1, 0)
+        left = 1 - cover
+        kept = cover * (1 - up + down) + kept * left
+        added = cover * up + added * left
+        alpha = cover + alpha * left
+    share = 1 / alpha.clamp_min(1e-6)
+    return Layer(target=image * (kept * share) + added * share, alpha=alpha.clamp(0, 1))
 
 
 def colour(params: Params, image: torch.Tensor) -> torch.Tensor:
-    """Return the colour ``red, green, blue`` as (N, C, 1, 1): its luminance (Rec. 601) on a grey image."""
+    """Return the colour ``red, green, blue`` as (N, C, 1, 1); for grey images, its luminance (Rec. 601)."""
     rgb = torch.cat([params["red"], params["green"], params["blue"]], dim=1)
     return rgb_to_grayscale(rgb) if image.shape[1] == 1 else rgb
 
 
 def over(*coats: tuple[torch.Tensor, torch.Tensor]) -> Layer:
-    """Lay coats over one another, the lowest first (Porter & Duff, "Compositing Digital Images", 1984).
+    """Composite coats by the "over" operator, the lowest first (Porter & Duff, "Compositing Digital Images", 1984).
 
     Args:
         coats: Pairs of colour (N, C, h, w), or broadcastable to it, and coverage (N, 1, h, w) in [0, 1].
@@ -48,12 +66,12 @@ def bump(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the height of a smooth bump, and its slope towards the light.
 
-    The height is ``(1 - s)^3`` with ``s = (u / radius_u)^2 + (v / radius_v)^2``, 0 for ``s >= 1``: no crease, not
-    in the shading either.
+    The height is ``(1 - s)^3`` with ``s = (u / radius_u)^2 + (v / radius_v)^2``, and 0 for ``s >= 1``, so that neither
+    the surface nor its shading has a crease.
 
     Args:
-        u: (N, 1, h, w) coordinate from the centre, in pixels.
-        v: (N, 1, h, w) the other one.
+        u: (N, 1, h, w) first coordinate from the centre, in pixels.
+        v: (N, 1, h, w) second coordinate.
         radius: Radii along u and v in pixels, (N, 1, 1, 1) each.
         light: Components along u and v of the unit vector towards the light, in the plane of the surface.
 

@@ -1,4 +1,4 @@
-"""Thin curves as polylines: their cost is that of their length, not of the window's area."""
+"""Thin curves as polylines: the cost depends on their length, not on the window's area."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ def stroke_distance(
 ) -> torch.Tensor:
     """Return the signed distance to the nearest of many short strokes of varying width.
 
-    Each stroke writes the distances of the few pixels around it, and the least one wins: a minimum does not depend on
-    the order, unlike a sum.
+    Each stroke writes the distances of the few pixels around it, and a pixel keeps the smallest. Unlike a sum, a
+    minimum does not depend on the order.
 
     Args:
         window: The windows.
-        x: (N, S, 2) where each of the S strokes begins and ends, in the window's coordinates.
-        y: (N, S, 2) likewise.
-        half_width: (N, S, 2) half the width there, in pixels. Strokes with an end at -1 or below are left out.
+        x: (N, S, 2) x of both ends of each of the S strokes, in the window's coordinates.
+        y: (N, S, 2) y of both ends.
+        half_width: (N, S, 2) half the width at both ends, in pixels. Strokes with a value of -1 or less at an end are
+            left out.
         reach: (N, 1, 1, 1) distance beyond which the exact value does not matter, in pixels, > 0.
 
     Returns:
-        (N, 1, h, w) pixels, negative inside, at most ``reach``.
+        (N, 1, h, w) distances in pixels, negative inside, at most ``reach``.
     """
     n, _, h, w = window.image.shape
     reach = reach.view(-1, 1, 1, 1)
@@ -57,21 +58,22 @@ def stroke_distance(
 
 
 def links(*curves: torch.Tensor) -> torch.Tensor:
-    """Cut curves of nodes into strokes: (N, K) each -> (N, sum of (K - 1), 2)."""
+    """Cut curves given by nodes into strokes: (N, K) each -> (N, sum of (K - 1), 2)."""
     return torch.cat([torch.stack([curve[:, :-1], curve[:, 1:]], dim=2) for curve in curves], dim=1)
 
 
 def jagged(seed: torch.Tensor, nodes: int, *, roughness: float = 0.9, finest: int = 1) -> torch.Tensor:
-    """Return a self-affine line over evenly spaced nodes: octaves of straight pieces between random heights.
+    """Return a self-affine line at evenly spaced nodes: a sum of octaves of straight pieces between random heights.
 
     Args:
         seed: (N,) seeds.
         nodes: Number of nodes.
-        roughness: Amplitude of half the spacing relative to the spacing's, as a power of two with this exponent.
-        finest: Spacing in nodes of the finest octave; larger leaves the line smoother.
+        roughness: Each octave of half the spacing has 2**-``roughness`` times the amplitude; larger values give
+            smoother lines.
+        finest: Spacing in nodes of the finest octave, >= 1; larger values give smoother lines.
 
     Returns:
-        (N, nodes) about in [-1, 1].
+        (N, nodes) float32, in about [-1, 1].
     """
     cells = [(nodes - 1) // 2]
     while cells[-1] // 2 >= finest:

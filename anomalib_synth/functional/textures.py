@@ -1,4 +1,4 @@
-"""Procedural textures, for those who have no folder of textures."""
+"""Procedural textures, for use without a folder of textures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from anomalib_synth.functional.noise import fractal_noise, hash_uniform, white_n
 
 
 def procedural_texture(seed: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Render a texture of stripes, clouds and grain: levels, and a palette that fades from one colour to another.
+    """Render a texture of stripes, clouds and grain, as levels and a palette that fades from one colour to another.
 
-    Some are left sharp, some are blurred: by a Gaussian, like lacquer, or along a direction, like brushed metal.
+    Some textures stay sharp, others are blurred: by a Gaussian, like lacquer, or along a direction, like brushed metal.
 
     Args:
         seed: Seed of the texture.
@@ -37,7 +37,7 @@ def procedural_texture(seed: int, side: int) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _soften(level: torch.Tensor, seed: int) -> torch.Tensor:
-    """Blur the levels (1, 1, h, w) of a texture, or leave them: always one, a convolution may depend on the batch."""
+    """Blur the levels (1, 1, h, w) of a texture, or not; one by one, because a convolution may depend on the batch."""
     way, strength, angle = hash_uniform(torch.tensor(seed), torch.tensor(2), torch.arange(3)).tolist()
     size, sigma = 5 + 2 * int(3 * strength), 0.5 + 1.5 * strength
     if way < 0.4:

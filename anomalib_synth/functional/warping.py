@@ -1,8 +1,8 @@
-"""Resampling of a window at displaced places: kornia's remap, with coordinates that only exact operations made.
+"""Resamples windows at displaced positions: kornia's remap, with coordinates from exactly rounded operations only.
 
-kornia's matrix warps are left out: the inverse of a matrix and the product with it may come out in other last bits for
-another batch size. Its ``elastic_transform2d`` is too, because it blurs a field as large as the window, which is five
-times as slow at 256 x 256; the fields here are blurred once, at one size, and looked up.
+kornia's matrix warps are not used, because the last bits of a matrix inverse or product may depend on the batch size.
+Nor is its ``elastic_transform2d``: it blurs a field as large as the window, which is five times as slow at 256 x 256.
+The fields here are blurred once, at one size, and then looked up.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FIELD_SIDE, _FIELD_SMOOTHING = 96, 6.0
 def sample_at(
     image: torch.Tensor, column: torch.Tensor, row: torch.Tensor, *, padding_mode: str = "border"
 ) -> torch.Tensor:
-    """Look an image up at fractional pixel positions, bilinearly.
+    """Sample images at fractional pixel positions, bilinearly.
 
     Args:
         image: (N, C, H, W) windows.
         column: (N, 1, h, w) columns, 0 at the centre of the first one.
         row: (N, 1, h, w) rows, 0 at the centre of the first one.
-        padding_mode: What lies outside: the ``"border"``'s colour, or the image's ``"reflection"``.
+        padding_mode: Values outside the image: ``"border"`` repeats the border, ``"reflection"`` mirrors the image.
 
     Returns:
         (N, C, h, w) float32.
@@ -45,7 +45,7 @@ def sample_at(
 
 
 def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    """Move the content of each pixel: ``output(x, y) = image(x + dx, y + dy)``.
+    """Move the content of images: ``output(x, y) = image(x + dx, y + dy)``.
 
     Args:
         image: (N, C, h, w) windows.
@@ -57,12 +57,12 @@ def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.T
 
 
 def turn(image: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn what a window shows about its centre; what lies outside is its reflection.
+    """Turn the content of a window about its centre; values outside the window are mirrored.
 
     Args:
         image: (N, C, h, w) windows.
         cos: (N, 1, 1, 1) of the angle, from x towards y.
-        sin: (N, 1, 1, 1).
+        sin: (N, 1, 1, 1) of the same angle.
     """
     columns, rows = pixel_grid(image)
     middle_x, middle_y = (image.shape[-1] - 1) / 2, (image.shape[-2] - 1) / 2
@@ -83,7 +83,7 @@ def shift_planes(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> tor
 
     Args:
         image: (N, C, h, w) windows.
-        dx: (N, C, 1, 1) whole pixels: ``output(x) = image(x + dx)``.
+        dx: (N, C, 1, 1) whole pixels; ``output(x) = image(x + dx)``.
         dy: (N, C, 1, 1) whole pixels.
     """
     h, w = image.shape[-2:]
@@ -94,12 +94,12 @@ def shift_planes(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> tor
 
 
 def elastic_field(which: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return an elastic field (Simard et al. 2003): white noise, blurred by a Gaussian, as a displacement.
+    """Return the displacement of an elastic field (Simard et al. 2003): white noise blurred by a Gaussian.
 
     Args:
-        which: (N, 1, 1, 1) number of the field, a whole number below :data:`ELASTIC_FIELDS`.
-        a: (N, 1, h, w) where to look it up, in [-1, 1] from one side to the other.
-        b: (N, 1, h, w) likewise, across.
+        which: (N, 1, 1, 1) index of the field, a whole number in [0, 16).
+        a: (N, 1, h, w) horizontal position in the field, in [-1, 1] from side to side.
+        b: (N, 1, h, w) vertical position in the field, in [-1, 1].
 
     Returns:
         (N, 2, h, w) float32 in [-1, 1]: along x and along y.
@@ -111,7 +111,7 @@ def elastic_field(which: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torc
 
 @lru_cache(maxsize=1)
 def _elastic_fields() -> torch.Tensor:
-    """Render the fields (16, 2, 96, 96), all of them at once: always the same call, so always the same bits."""
+    """Render the fields (16, 2, 96, 96) in one call, which is always the same and so gives the same bits."""
     seeds = torch.arange(2 * ELASTIC_FIELDS)
     place = torch.arange(_FIELD_SIDE, dtype=torch.float32).expand(len(seeds), 1, 1, -1)
     noise = white_noise(seeds, place, place.transpose(2, 3))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, get_args
 
 import torch
 
+from anomalib_synth.encoders.text import load_backend
 from anomalib_synth.functional.masks import soften_inside
-from anomalib_synth.generators.encoders import load_backend
 from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts, say_contrast
 from anomalib_synth.generators.proposing import ProposingGenerator
+from anomalib_synth.generators.region_folder import RegionFolder
 from anomalib_synth.generators.regions import clip_to_region, fill_region, read_region
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.windows import choose_prompt, draw_region
@@ -58,7 +59,8 @@ class AutoregressiveGenerator(ProposingGenerator):
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
             where.
         region: Mask image (white: here) of the region that every defect is drawn into, for parts that are always in the
-            same place; ``masks`` of a call come before it. None draws outlines.
+            same place; or a folder of masks, one an image, see :class:`.region_folder.RegionFolder`: an image that has
+            none comes back unchanged. ``masks`` of a call come before it. None draws outlines.
         shape: What shape a defect has in a region that is given: that of the ``"region"``, or the ``"family"``'s that
             the text names, cut to the region.
         bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
@@ -116,7 +118,19 @@ class AutoregressiveGenerator(ProposingGenerator):
     @property
     def files(self) -> list[Path]:
         """The files that samples depend on beside the images: masks of the part and of the region."""
-        return [*super().files, *([] if self.region is None else [self.region])]
+        if self.region is None:
+            return super().files
+        return [*super().files, *([self.region] if self.regions is None else self.regions.files)]
+
+    @cached_property
+    def regions(self) -> RegionFolder | None:
+        """The folder of regions, listed on first use; None where there is one region for all, or none."""
+        return RegionFolder(self.region) if self.region is not None and self.region.is_dir() else None
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether a call must name its images: where there is a region for each."""
+        return self.regions is not None
 
     @cached_property
     def weights(self) -> Weights:
@@ -152,13 +166,27 @@ class AutoregressiveGenerator(ProposingGenerator):
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
         """Draw into the region of the call, else the generator's; where it is empty nothing is drawn."""
         if condition.masks is None and self.region is not None:
-            region = read_region(self.region, (images.shape[-2], images.shape[-1]))
-            condition = replace(condition, masks=region.expand(len(images), -1, -1, -1))
+            condition = replace(condition, masks=self._read_regions(images, condition))
         sample = super().draw(images, seeds, condition)
         if condition.masks is not None:
             for row in (~(condition.masks > 0).flatten(1).any(1)).nonzero().flatten().tolist():
                 sample.reason[row] = "the region is empty"
+                if self.regions is not None and condition.names and self.regions.find(condition.names[row]) is None:
+                    sample.reason[row] = f"there is no region for {PurePath(condition.names[row]).name!r}"
         return sample
+
+    def _read_regions(self, images: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """Return the region of each image (B, 1, H, W): its own, or the one for all."""
+        size = images.shape[-2], images.shape[-1]
+        if self.regions is None:
+            return read_region(cast("Path", self.region), size).expand(len(images), -1, -1, -1)
+        if condition.names is None:
+            msg = (
+                f"`names` must be given where `region` is a folder ({str(self.region)!r}), got none. Call with "
+                "`names=`, one an image, such as its path; or give one mask as `region`, or `masks=`."
+            )
+            raise ValueError(msg)
+        return self.regions.read(condition.names, size)
 
     def propose(
         self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition

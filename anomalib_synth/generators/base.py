@@ -13,13 +13,13 @@ from anomalib_synth._version import __version__
 from anomalib_synth.generators.condition import USERS, Condition
 from anomalib_synth.generators.parameters import list_parameters, read_arguments, to_plain
 from anomalib_synth.generators.prepared import PreparedNormals
-from anomalib_synth.generators.seeding import derive_seeds
+from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.generators.validation import check_images
 from anomalib_synth.images import WhitePoint, digest_images
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePath
     from typing import Self
 
     from anomalib_synth.sample import AnomalySample
@@ -80,6 +80,7 @@ class AnomalyGenerator(ABC):
         prompts: Sequence[str] | None = None,
         prompts_to: Sequence[str] | None = None,
         mix: float = 0.0,
+        names: Sequence[str] | None = None,
     ) -> AnomalySample:
         """Draw one defect onto each image.
 
@@ -87,10 +88,12 @@ class AnomalyGenerator(ABC):
             images: (B, C, H, W) float in [0, 1], C = 1 or 3, before any normalisation.
             seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
             masks: (B, 1, H, W), optional: the region a defect should lie in (non-zero), in place of the
-                foreground. It clips nothing: at least ``SampleChecks.min_foreground`` of a defect lies in it.
+                foreground. At least ``SampleChecks.min_foreground`` of a defect lies in it; what is drawn by rules is
+                cut off at it, unless it breaks edges.
             prompts: B texts, optional: what to draw.
             prompts_to: B texts to move to; needs ``prompts``.
             mix: How far to move, in [0, 1].
+            names: B names of the images, such as their paths: what a folder of regions knows them by.
 
         Returns:
             The sample; rows that failed every draw are the source, with a reason.
@@ -106,7 +109,7 @@ class AnomalyGenerator(ABC):
             )
             raise ValueError(msg)
         images = images.detach().as_subclass(torch.Tensor)
-        condition = Condition.check(images, masks=masks, prompts=prompts, prompts_to=prompts_to, mix=mix)
+        condition = Condition.check(images, masks=masks, prompts=prompts, prompts_to=prompts_to, mix=mix, names=names)
         if not self.can_use(condition):
             raise ValueError(self._refuse(condition))
         seed_list = self._seed_list(seeds, len(images))
@@ -138,6 +141,15 @@ class AnomalyGenerator(ABC):
         if module.startswith(f"{_PACKAGE}."):
             module = _PACKAGE
         return {"class_path": f"{module}.{type(self).__qualname__}", "init_args": self.init_args}
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether a call must name its images, as there is a region for each."""
+        return any(part.needs_names for part in self.walk() if part is not self)
+
+    def name_images(self, paths: Sequence[str | PurePath]) -> dict[str, Any]:
+        """Return the argument of a call that names its images, where one is needed."""
+        return {"names": [image_key(path) for path in paths]} if self.needs_names else {}
 
     @property
     def files(self) -> list[Path]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_synth.functional.masks import box_blur, exact_mean
+from anomalib_synth.quality.teaching import rate_teaching
 
 _LEVEL = 1 / 255
 _MEASURED = ("area", "visibility", "agreement", "foreground")
@@ -17,9 +18,11 @@ class CheckResult:
     """The outcome of the checks for N windows.
 
     Shape:
-        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32; ``measured``: N times ``area`` (share of the
+        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32, how much a detector can learn from it
+        (:func:`anomalib_synth.quality.teaching.rate_teaching`); ``measured``: N times ``area`` (share of the
         image's pixels), ``visibility`` (mean change in the mask over the noise of normals), ``agreement`` (share of the
-        intended area that changed) and ``foreground`` (share of the mask on the part); ``reason``: N strings, ``""``
+        intended area on the part that changed) and ``foreground`` (share of the intended area on the part);
+        ``reason``: N strings, ``""``
         where the window passed.
     """
 
@@ -36,8 +39,8 @@ class SampleChecks:
     Args:
         min_visibility: Least mean change inside the mask, as a multiple of the local noise of normals (mean absolute
             high-pass response) plus two grey levels.
-        min_agreement: Least share, in [0, 1], of the area a defect was meant to cover that changed visibly.
-        min_foreground: Least share, in [0, 1], of the mask that lies on the part.
+        min_agreement: Least share, in [0, 1], of the area a defect was meant to cover on the part that changed visibly.
+        min_foreground: Least share, in [0, 1], of the area a defect was meant to cover that lies on the part.
         area: Least and largest share of the image's pixels in the mask, 0 <= min < max <= 1.
 
     Raises:
@@ -93,13 +96,13 @@ class SampleChecks:
         level = (0.5 * self.min_visibility * floor).clamp_min(_LEVEL).view(-1, 1, 1, 1)
         inside = support & (box_blur(change) >= level) & (change > 0)
         mask = inside.float()
-        counted = torch.stack([inside, support, inside & (foreground > 0)]).flatten(2).sum(2, dtype=torch.int32)
+        counted = torch.stack([inside, support, support & (foreground > 0)]).flatten(2).sum(2, dtype=torch.int32)
         pixels, meant, on_part = counted.float().unbind(0)
         area = pixels / image_pixels
         visibility = exact_mean(change, mask, count=pixels) / floor
-        agreement = pixels / meant.clamp_min(1)
-        on_part = on_part / pixels.clamp_min(1)
-        quality = agreement.clamp(max=1) * (visibility / (visibility + 1))
+        agreement = (pixels / torch.where(on_part > 0, on_part, meant).clamp_min(1)).clamp(max=1)
+        on_part = on_part / meant.clamp_min(1)
+        quality = rate_teaching(visibility, agreement, on_part)
         columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
         measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]
         return CheckResult(

@@ -30,12 +30,14 @@ class Condition:
         prompts: B texts, what to draw.
         prompts_to: B texts to move to from ``prompts``.
         mix: How far to move, in [0, 1].
+        names: Names of the B images, for a generator with a folder of regions; others do not ask.
     """
 
     masks: torch.Tensor | None = None
     prompts: Sequence[str] | None = None
     prompts_to: Sequence[str] | None = None
     mix: float = 0.0
+    names: Sequence[str] | None = None
 
     @classmethod
     def check(
@@ -46,6 +48,7 @@ class Condition:
         prompts: Sequence[str] | None = None,
         prompts_to: Sequence[str] | None = None,
         mix: float = 0.0,
+        names: Sequence[str] | None = None,
     ) -> Condition:
         """Return what a call asks for, checked against its images (B, C, H, W).
 
@@ -55,13 +58,14 @@ class Condition:
         check_masks(masks, images)
         texts = check_texts("prompts", prompts, len(images))
         texts_to = check_texts("prompts_to", prompts_to, len(images))
+        named = check_texts("names", names, len(images))
         if not 0 <= mix <= 1 or (mix and texts_to is None) or (texts_to is not None and texts is None):
             msg = (
                 "`mix` must be in [0, 1] and 0 without `prompts_to`, and `prompts_to` needs `prompts`; got "
                 f"{mix} with `prompts_to` {prompts_to!r} and `prompts` {prompts!r}."
             )
             raise ValueError(msg)
-        return cls(masks=masks, prompts=texts, prompts_to=texts_to, mix=float(mix))
+        return cls(masks=masks, prompts=texts, prompts_to=texts_to, mix=float(mix), names=named)
 
     @property
     def asked(self) -> frozenset[str]:
@@ -75,15 +79,17 @@ class Condition:
             prompts=None if self.prompts is None else [self.prompts[row] for row in rows],
             prompts_to=None if self.prompts_to is None else [self.prompts_to[row] for row in rows],
             mix=self.mix,
+            names=None if self.names is None else [self.names[row] for row in rows],
         )
 
     def to_arguments(self) -> dict[str, Any]:
         """Return what is asked for as the arguments of a call, those that are None left out."""
         arguments = {name: getattr(self, name) for name in USERS if name in self.asked}
+        arguments |= {} if self.names is None else {"names": self.names}
         return arguments | ({"mix": self.mix} if self.mix else {})
 
     def describe(self, row: int) -> dict[str, Any]:
         """Return the texts that are asked for in a row, and how they mix, as plain data for its provenance."""
-        texts = {"prompt": self.prompts, "prompt_to": self.prompts_to}
+        texts = {"prompt": self.prompts, "prompt_to": self.prompts_to, "name": self.names}
         found: dict[str, Any] = {name: given[row] for name, given in texts.items() if given is not None}
         return found | ({"mix": self.mix} if self.mix else {})

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _MARGIN_SHARE = 16  # of the image's shorter side; components nearer than half of it are one defect
 _KINDS = {"box": "a box", "scribble": "a line", "point": "a click"}
-_REMEDY = "Mark it with `anomalib-synth review --images FOLDER`, or let a detector outline it: `anomalib-synth learn`."
+_REMEDY = (
+    "Mark it with `anomalib-synth review --images FOLDER`; with `--detector DIR` the page proposes the outline that a "
+    "trained detector sees."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +95,10 @@ class DefectFolder:
         if self.skip_unmarked and any(defect.kind == "mask" for defect in found):
             return [defect for defect in found if defect.kind == "mask"]
         if self.masks is None and all(defect.kind == "image" for defect in found):
+            where = "the images" if isinstance(self.defects, list) else f"{str(self.defects)!r}"
             msg = (
-                f"`{self.argument}` must be given: there is no folder `ground_truth` beside `defects` "
-                f"{str(self.defects)!r}, nor any mark of {str(found[0].image)!r}. Masks say which pixels are the "
+                f"`{self.argument}` must be given: there is no folder `ground_truth` beside `defects`, "
+                f"{where}, nor any mark of {str(found[0].image)!r}. Masks say which pixels are the "
                 f"defect: non-zero where it is. {_REMEDY}"
             )
             raise ValueError(msg)

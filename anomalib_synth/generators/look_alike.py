@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.condition import Condition
     from anomalib_synth.images import WhitePoint
 
+_PACKAGED = "packaged"
+
 
 class _Pasted(RealDefectGenerator):
     """Pastes the donors."""
@@ -54,8 +56,8 @@ class LookAlikeGenerator(ProposingGenerator):
         defects: Images with defects, or a folder of them, as for :class:`RealDefectGenerator`; one will do.
         marks: Where the defects are outlined, as its ``masks``; None looks beside the images.
         weights: Folder of a bundle made by ``anomalib-synth fit``, best with ``--defects``, so that it knows their
-            types as words; or of a Janus model. As ``bundle`` of :class:`AutoregressiveGenerator`, but None pastes
-            only.
+            types as words; or of a Janus model. ``"packaged"`` is the small general bundle that comes with the package,
+            and None pastes only.
         text_encoder: See :class:`AutoregressiveGenerator`.
         edited: Share of the samples that are drawn anew where there are ``weights``, in [0, 1].
         variation: Smallest and largest variation v, 0 <= min <= max <= 1.
@@ -120,7 +122,8 @@ class LookAlikeGenerator(ProposingGenerator):
         self.white_point = white_point
         self.blend, self.strength, self.scale = blend, self.pasted.strength, self.pasted.scale
         self.turn, self.mirror = turn, mirror
-        self.editor = None if weights is None else AutoregressiveGenerator(bundle=weights, text_encoder=text_encoder)
+        bundle = None if str(weights) == _PACKAGED else weights
+        self.editor = None if weights is None else AutoregressiveGenerator(bundle=bundle, text_encoder=text_encoder)
 
     @property
     def files(self) -> list[Path]:

@@ -17,6 +17,7 @@ from anomalib_synth.functional.foreground import (
     to_grid,
 )
 from anomalib_synth.functional.masks import box_blur
+from anomalib_synth.generators.families.palette import Palette, measure_palette
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NOISE_GRID = 16
 _MAX_STATISTICS = 256
+_MAX_COLOURED = 32
+_SURE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class PreparedNormals:
         noise: (16, 16) mean absolute high-pass response of the normals, in image units.
         foreground: How to find the part.
         background: (C,) typical colour of the border, in image units.
+        palette: The product's colours; None where it has one channel.
     """
 
     digest: str
@@ -73,6 +77,7 @@ class PreparedNormals:
     noise: torch.Tensor
     foreground: ForegroundModel
     background: torch.Tensor
+    palette: Palette | None = None
 
     @classmethod
     def from_images(cls, normals: Iterable[torch.Tensor], *, max_donor_bytes: int = 128 * 2**20) -> PreparedNormals:
@@ -103,7 +108,8 @@ class PreparedNormals:
         if not hashes:
             msg = "`normals` must hold at least one image, got none. Check the folder or the training split."
             raise ValueError(msg)
-        foreground, background = _fit_foreground([grids[key] for key in sorted(grids)])
+        kept_grids = [grids[key] for key in sorted(grids)]
+        foreground, background = _fit_foreground(kept_grids)
         return cls(
             digest=blake2b(b"".join(sorted(hashes)), digest_size=16).hexdigest(),
             count=len(hashes),
@@ -111,6 +117,7 @@ class PreparedNormals:
             noise=(noise.double() / (len(hashes) * 2.0**20)).float(),
             foreground=foreground,
             background=background,
+            palette=_measure_colours(kept_grids),
         )
 
 
@@ -166,6 +173,17 @@ def _stack(images: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(resized)
 
 
+def _measure_areas(distances: list[torch.Tensor], threshold: float) -> torch.Tensor:
+    """Return the share of each normal that is the part, at a threshold."""
+    return torch.tensor([float(segment_part(one, threshold).float().mean()) for one in distances])
+
+
+def _measure_colours(grids: list[torch.Tensor]) -> Palette | None:
+    """Measure the product's colours on the cells of all grids; grids of few cells keep their shape."""
+    flat = torch.cat([grid.flatten(2) for grid in evenly_spread(grids, _MAX_COLOURED)], dim=2)
+    return measure_palette(flat.unsqueeze(2))
+
+
 def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.Tensor]:
     """Decide from the normals whether there is an object on a plain background, and with which threshold."""
     statistics = [fit_background(grid) for grid in grids]
@@ -188,7 +206,10 @@ def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.T
     if contrast < max(0.12, 4 * spread):
         return rejected(f"too little contrast between border and rest ({contrast:.3f})")
     threshold = max(0.5 * split, 2.5 * spread, 0.03)
-    areas = torch.tensor([float(segment_part(one, threshold).float().mean()) for one in distances])
+    areas = _measure_areas(distances, threshold)
+    without_shadow = _measure_areas(distances, max(split, threshold))
+    if without_shadow.median() >= _SURE * areas.median():  # what little is only half as different is a soft shadow
+        threshold, areas = max(split, threshold), without_shadow
     area = float(areas.median())
     if not 0.03 <= area <= 0.97:
         return rejected(f"the part would take {area:.0%} of the image")

@@ -60,7 +60,7 @@ def fill_region(
     box = slice(top, int(rows.max()) + 1), slice(left, int(columns.max()) + 1)
     wanted = max(stop.stop - stop.start for stop in box)
     family, params = min(draws, key=lambda draw: abs(max(draw[1]["extent_y"], draw[1]["extent_x"]) - wanted))
-    caption = family.caption(params)
+    caption = family.describe(params)
     caption = drop_colours(caption) if has_no_colour(image) else caption
     named = prompt is None or family_of(prompt) is not None
     support = region[box][None, None]

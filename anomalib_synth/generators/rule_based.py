@@ -10,9 +10,11 @@ import torch
 from torch.nn import functional as F
 
 from anomalib_synth.functional.colour import find_grey, take_colour_out
+from anomalib_synth.functional.foreground import refine_part
 from anomalib_synth.functional.layers import Window
 from anomalib_synth.generators.families import REGISTRY, Family, Frame
 from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
+from anomalib_synth.generators.families.palette import measure_palettes
 from anomalib_synth.generators.families.registry import import_modules, load_installed_families, own_modules
 from anomalib_synth.generators.placement import place_centre, window_side
 from anomalib_synth.generators.proposal import Proposal, crop, crop_grid
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators.checks import SampleChecks
     from anomalib_synth.generators.condition import Condition
+    from anomalib_synth.generators.families.palette import Palette
     from anomalib_synth.generators.prepared import PreparedNormals
 
-_CHUNK_PIXELS = (2**16, 2**25)  # a CPU is fastest while a group's tensors stay in its cache, a GPU when they fill it
+_CHUNK_PIXELS = (2**17, 2**25)  # a CPU is fastest while a group's tensors stay in its cache, a GPU when they fill it
 
 
 class RuleBasedGenerator(ProposingGenerator):
@@ -44,7 +47,8 @@ class RuleBasedGenerator(ProposingGenerator):
     Args:
         families: Names, or names with weights (need not sum to 1); None takes all, evenly.
         strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the family's full effect.
-        size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1.
+        size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1; drawn
+            log-uniformly. What is thin is up to three times as long, at most as long as the image.
         texture_dir: Folder with texture images (DTD or any) for the families that blend foreign textures; None
             renders procedural ones. Read on first use, never downloaded.
         checks: Limits a sample must keep.
@@ -68,7 +72,7 @@ class RuleBasedGenerator(ProposingGenerator):
         families: Sequence[str] | Mapping[str, float] | None = None,
         *,
         strength: tuple[float, float] = (0.3, 1.0),
-        size: tuple[float, float] = (0.04, 0.25),
+        size: tuple[float, float] = (0.03, 0.33),
         texture_dir: str | Path | None = None,
         checks: SampleChecks | None = None,
         foreground: str | Path | None = "auto",
@@ -113,13 +117,14 @@ class RuleBasedGenerator(ProposingGenerator):
         super().use_prepared(prepared)
         self._donors = None
 
-    def make_params(self, seed: int, height: int, width: int) -> tuple[Family, Params]:
+    def make_params(self, seed: int, height: int, width: int, palette: Palette | None = None) -> tuple[Family, Params]:
         """Draw the family and the parameters of one sample.
 
         Args:
             seed: Seed of the draw.
             height: Height of the image in pixels.
             width: Width of the image in pixels.
+            palette: The product's colours; None takes those of the prepared normals, and without any, all colours.
 
         Returns:
             The family, and its parameters with ``strength`` and the numbers that place the defect, all plain floats.
@@ -136,7 +141,9 @@ class RuleBasedGenerator(ProposingGenerator):
             "donor_x": rng.unit(),
             "texture": rng.noise_seed(),
         }
-        return family, params | family.draw(rng, Frame(height=height, width=width, size=self.size))
+        palette = palette or (self.prepared.palette if self.prepared else None)
+        frame = Frame(height=height, width=width, size=self.size, palette=palette)
+        return family, params | family.draw(rng, frame)
 
     def propose(
         self, images: torch.Tensor, rows: list[int], seeds: list[int], part: torch.Tensor | None, condition: Condition
@@ -145,9 +152,10 @@ class RuleBasedGenerator(ProposingGenerator):
         height, width = images.shape[-2:]
         cells = None if part is None else part.cpu().numpy()[:, 0]
         grey = find_grey(images)
+        palettes = measure_palettes(images) if self.prepared is None else [None] * len(images)
         groups: dict[tuple[str, int, int], list[tuple[int, Params]]] = defaultdict(list)
         for row, seed in zip(rows, seeds, strict=True):
-            family, params = self.make_params(seed, height, width)
+            family, params = self.make_params(seed, height, width, palettes[row])
             h, w = _locate(family, params, None if cells is None else cells[row], height, width)
             groups[family.name, h, w].append((row, params))
         for (name, h, w), members in groups.items():
@@ -210,21 +218,38 @@ class RuleBasedGenerator(ProposingGenerator):
             texture=self._cut_textures(image, listed) if family.needs == "texture" else None,
         )
         layer = family.render(window, params)
+        alpha = layer.alpha * params["strength"]
+        if part is not None and family.place == "inside":
+            alpha = alpha * self._find_inside(window, part, (height, width))
         grey = [grey_images[row] for row in rows]
         return Proposal(
             rows=rows,
             top=top,
             left=left,
             target=take_colour_out(layer.target, grey) if any(grey) else layer.target,
-            alpha=layer.alpha * params["strength"],
+            alpha=alpha,
             support=layer.alpha > 0.05,
             families=[family.name] * len(rows),
             captions=[
-                f"{drop_colours(family.caption(p)) if grey[n] else family.caption(p)}, {contrast_word(p['strength'])}"
+                f"{drop_colours(family.caption(p)) if grey[n] else family.describe(p)}, {contrast_word(p['strength'])}"
                 for n, p in enumerate(listed)
             ],
             params=listed,
         )
+
+    def _find_inside(self, window: Window, part: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return the part in a window, (N, 1, h, w) in {0, 1}; cells at its edge are told pixel by pixel, if they can.
+
+        Args:
+            window: The window; its foreground is the part's cells.
+            part: (B, 1, gh, gw) bool, the cells.
+            size: Height and width of the image.
+        """
+        threshold = self.prepared.foreground.threshold if self.prepared else None
+        cell = max(-(-size[0] // part.shape[-2]), -(-size[1] // part.shape[-1]))
+        if threshold is None or cell == 1:
+            return window.foreground
+        return refine_part(window.image, window.foreground, threshold, cell)
 
     def _background(self, images: torch.Tensor) -> torch.Tensor:
         """Return the colour behind the part, (1, C, 1, 1); mid-grey when unprepared."""

@@ -1,14 +1,15 @@
-"""A generator whose samples are scored by how well they show what their captions say."""
+"""A generator whose samples are worth less where they do not show what their captions say."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomalib_synth.generators.encoders import load_encoder
+from anomalib_synth.encoders.image_text import find_unknown, load_encoder
 from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.quality import ImageTextEncoder, ImageTextScorer
 
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.condition import Condition
     from anomalib_synth.sample import AnomalySample
 
+_FULL = 0.75  # of right captions on rendered parts, half score more by the package's encoder
+
 
 class ScoredGenerator(WrappingGenerator):
-    """Draws with another generator and replaces the quality of its samples by an image-text score.
+    """Draws with another generator and lowers the quality of samples that do not show what their captions say.
 
-    The quality-aware weighting of QARAD (arXiv 2508.03539) weights samples by this score; see
-    :class:`anomalib_synth.quality.ImageTextScorer`. Nothing else of a sample changes. Rows without a defect keep
-    quality 1. Provenance names this generator, and has the score as ``measured["image_text"]`` and the quality by the
-    generator's own checks as ``measured["checks"]``.
+    The quality-aware weighting of QARAD (arXiv 2508.03539) weights samples by the similarity of image and caption; see
+    :class:`anomalib_synth.quality.ImageTextScorer`. That says whether a sample is what it claims to be, not whether it
+    can be seen, so the generator's own quality is multiplied by it: by ``min(1, score / 0.75)``, as right captions have
+    about that score and more of it says little. Nothing else of a sample changes. Rows without a defect keep quality 1.
+
+    A caption with words the encoder was not trained on has no score that means anything: its sample keeps its quality,
+    and the words are named in a warning, once.
+
+    Provenance names this generator, and has the quality by the generator's own checks as ``measured["checks"]`` and,
+    where the caption is known, the score as ``measured["image_text"]``.
 
     Args:
         generator: Draws the samples.
@@ -61,6 +70,7 @@ class ScoredGenerator(WrappingGenerator):
         self.generator = generator
         self.encoder = None if encoder is None else str(encoder)
         self.share_of_window = share_of_window
+        self._reported: set[str] = set()
 
     @property
     def wrapped(self) -> list[AnomalyGenerator]:
@@ -79,14 +89,44 @@ class ScoredGenerator(WrappingGenerator):
         return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest() if parts[0] else parts[1]
 
     def score(self, sample: AnomalySample) -> AnomalySample:
-        """Return a sample with its quality replaced, for samples that were drawn otherwise, such as with prompts."""
-        scores = self._scorer(sample.image, sample.mask, sample.caption)
-        listed = zip(sample.provenance, sample.accepted.tolist(), sample.quality.tolist(), scores.tolist(), strict=True)
-        provenance = [
-            replace(record, measured={**record.measured, "checks": before, "image_text": score}) if accepted else record
-            for record, accepted, before, score in listed
-        ]
-        return replace(sample, quality=scores, provenance=provenance)
+        """Return a sample with its quality lowered, for samples that were drawn otherwise, such as with prompts."""
+        agreement = self._rate(sample)
+        quality, provenance = sample.quality.clone(), list(sample.provenance)
+        for row, (record, before) in enumerate(zip(sample.provenance, sample.quality.tolist(), strict=True)):
+            if not bool(sample.accepted[row]):
+                continue
+            measured = {**record.measured, "checks": before}
+            if row in agreement:
+                measured["image_text"] = agreement[row]
+                quality[row] = before * min(1.0, agreement[row] / _FULL)
+            provenance[row] = replace(record, measured=measured)
+        return replace(sample, quality=quality, provenance=provenance)
+
+    def _rate(self, sample: AnomalySample) -> dict[int, float]:
+        """Return the image-text score of each row with a defect whose caption the encoder knows."""
+        rows, unknown = [], set()
+        for row in sample.accepted.nonzero().flatten().tolist():
+            words = find_unknown(self._loaded[0], sample.caption[row])
+            unknown |= set(words)
+            if not words:
+                rows.append(row)
+        self._report(unknown)
+        if not rows:
+            return {}
+        captions = [sample.caption[row] for row in rows]
+        scores = self._scorer(sample.image[rows], sample.mask[rows], captions)
+        return dict(zip(rows, scores.tolist(), strict=True))
+
+    def _report(self, unknown: set[str]) -> None:
+        new = unknown - self._reported
+        if new:
+            self._reported |= new
+            msg = (
+                f"ScoredGenerator leaves captions with these words unscored, as its encoder does not know them: "
+                f"{', '.join(sorted(new))}. Their samples keep the quality of their generator. `anomalib-synth fit` "
+                "trains an encoder on the captions of your own defects; `open_clip:MODEL:WEIGHTS` knows more words."
+            )
+            warnings.warn(msg, stacklevel=2)
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
         """Draw, and score what was drawn; see :meth:`AnomalyGenerator.draw`."""

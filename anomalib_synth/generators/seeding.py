@@ -55,6 +55,18 @@ def image_key(path: str | PurePath) -> str:
     return "/".join(PurePath(path).parts[-3:])
 
 
+def gets_defect(seed: int, probability: float) -> bool:
+    """Return whether an image gets a defect, with a probability.
+
+    The seed of its draw alone decides, so that the seed of a sample's provenance says it again, whatever drew it.
+
+    Args:
+        seed: Seed of the image's draw.
+        probability: The probability, in [0, 1].
+    """
+    return RandomStream(hash64(seed, "chosen")).unit() < probability
+
+
 class RandomStream:
     """A stream of numbers drawn from one seed, as Python floats.
 
@@ -65,7 +77,7 @@ class RandomStream:
         seed: Seed of the stream.
 
     Example:
-        >>> Draws(7).uniform(2.0, 3.0) == Draws(7).uniform(2.0, 3.0)
+        >>> RandomStream(7).uniform(2.0, 3.0) == RandomStream(7).uniform(2.0, 3.0)
         True
     """
 
@@ -86,6 +98,10 @@ class RandomStream:
     def skewed(self, low: float, high: float) -> float:
         """Draw from [low, high) with density falling towards ``high``: most defects are small."""
         return low + (high - low) * self.unit() ** 2
+
+    def log_uniform(self, low: float, high: float) -> float:
+        """Draw from [low, high), 0 < low <= high, each doubling of it as likely as the next."""
+        return low * (high / low) ** self.unit()
 
     def integer(self, low: int, high: int) -> int:
         """Draw an integer from [low, high], both included."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from anomalib_synth.sample import AnomalySample
 
 _TOLERANCE = 1e-3
 
@@ -54,6 +58,29 @@ def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
     if masks is not None and (not isinstance(masks, torch.Tensor) or tuple(masks.shape) != expected):
         msg = f"`masks` must have shape {expected}, like the images, got {tuple(getattr(masks, 'shape', ()))}."
         raise ValueError(msg)
+
+
+def check_drawn_on(
+    sample: AnomalySample, images: torch.Tensor, generator: object, names: Sequence[object], remedy: str
+) -> None:
+    """Refuse samples of other images than those the generator was given, as a store of pairs gives them.
+
+    Args:
+        sample: What the generator gave; what it rejected shows nothing and is not looked at.
+        images: What it was given, (B, C, H, W).
+        generator: The generator, for the message.
+        names: What the images are called, one each.
+        remedy: What to do, a sentence.
+
+    Raises:
+        ValueError: Naming the first of them.
+    """
+    if sample.source is images:
+        return
+    for row in sample.accepted.nonzero().flatten().tolist():
+        if not torch.equal(sample.source[row].to(images.device), images[row]):
+            msg = f"`generator` {type(generator).__name__} gave a sample of another image than {names[row]}. {remedy}"
+            raise ValueError(msg)
 
 
 def check_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str] | None:

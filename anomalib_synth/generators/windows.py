@@ -55,7 +55,7 @@ def draw_region(
     cells = None if part is None else part[row, 0].cpu().numpy()
     family, params = find_shape(shapes, prompt, seed, height, width)
     if prompt is None:
-        prompt = f"{family.caption(params)}, high contrast"
+        prompt = f"{family.describe(params)}, high contrast"
     else:
         cells = restrict_to_position(prompt, cells)
     return clip_shape(shapes.propose_one(images, row, family, params, part, cells=cells)), prompt
@@ -71,7 +71,7 @@ def find_shape(
     draws = draw_shapes(shapes, prompt, seed, height, width)
     if prompt is not None and (size := wanted_size(prompt)):
         draws = sorted(draws, key=_extent, reverse=size > 0)[: -(-len(draws) // 3)]
-    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].caption(d[1])))
+    return draws[0] if prompt is None else max(draws, key=lambda d: likeness(prompt, d[0].describe(d[1])))
 
 
 def draw_shapes(

@@ -1,1 +1,1 @@
-"""The only room that names private parts of anomalib, Lightning and PyTorch; all other rooms call its functions."""
+"""The only room that uses private names of anomalib, Lightning and PyTorch; all other rooms call its functions."""

@@ -1,7 +1,7 @@
-"""Where anomalib's models take anomalies from.
+"""Finds and replaces the augmenters from which anomalib's models take anomalies.
 
-Touches ``Draem.augmenter``, ``Dsr.perlin_generator`` and ``Glass.model.augmentor`` of anomalib 2.7, which are called
-with normal images and return defective images and their masks, and the argument ``supervised`` of ``Supersimplenet``.
+Relies on ``Draem.augmenter``, ``Dsr.perlin_generator`` and ``Glass.model.augmentor`` of anomalib 2.7, which take normal
+images and return defective images and their masks, and on ``Supersimplenet.supervised``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class AnomalyInput:
     """How a model takes anomalies.
 
     Args:
-        kind: ``"slot"``: it calls an augmenter on normal images, which can be swapped. ``"labels"``: it learns from
-            the labels and masks of the batch.
-        slot: Dotted path of the augmenter in the model, for a slot.
+        kind: ``"slot"``: the model calls an augmenter on normal images, and the augmenter can be swapped. ``"labels"``:
+            the model learns from the labels and masks of the batch.
+        slot: Dotted path of the augmenter in the model; empty for ``"labels"``.
     """
 
     kind: Literal["slot", "labels"]
@@ -40,7 +40,7 @@ def find_anomaly_input(model: AnomalibModule) -> AnomalyInput:
     """Return how a model takes anomalies.
 
     Raises:
-        ValueError: If it cannot learn from anomalies; the message says what to use instead.
+        ValueError: If the model cannot learn from anomalies; the message says what to use instead.
     """
     from anomalib.models import Supersimplenet, UniNet
 
@@ -59,14 +59,14 @@ def find_anomaly_input(model: AnomalibModule) -> AnomalyInput:
     msg = (
         f"SynthesisCallback cannot be used with {type(model).__name__}: this model does not learn from anomalies. "
         "Use `anomalib_synth.data.SyntheticDataModule` to give it a synthetic validation set for its threshold, or "
-        "train Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, or a model of your own with the class "
-        "attribute `learns_from_labels = True`."
+        "train DiscriminativePadim, RealNet, Draem, Dsr, Glass, Supersimplenet (supervised: true), UniNet, or a model "
+        "of your own with the class attribute `learns_from_labels = True`."
     )
     raise ValueError(msg)
 
 
 def _slot_path(model: AnomalibModule) -> str:
-    """Return the dotted path of the model's augmenter, "" if it has none."""
+    """Return the dotted path of the model's augmenter, "" if the model has none."""
     from anomalib.models import Draem, Dsr, Glass
 
     if isinstance(model, Draem):
@@ -77,15 +77,15 @@ def _slot_path(model: AnomalibModule) -> str:
 
 
 def draws_by_itself(model: AnomalibModule) -> bool:
-    """Return whether the model trains on what its own augmenter draws, of which no quality is known."""
+    """Return whether the model trains on samples of its own augmenter, whose quality is not known."""
     slot = _slot_path(model)
     return bool(slot) and not isinstance(model.get_submodule(slot), AugmenterSlot)
 
 
 class AugmenterSlot(nn.Module):
-    """Stands where a model's augmenter stood: normal images in, defective images and masks out.
+    """Replaces a model's augmenter: takes normal images, returns defective images and masks.
 
-    A module without parameters or buffers, so checkpoints do not change.
+    It has no parameters or buffers, so checkpoints do not change.
 
     Args:
         draw: Draws a sample for a batch of images in [0, 1].
@@ -102,7 +102,7 @@ class AugmenterSlot(nn.Module):
 
 
 class SlotSwap(ModuleSwap):
-    """Puts an :class:`AugmenterSlot` into a model, and puts back what was there.
+    """Puts an :class:`AugmenterSlot` into a model, and can restore the original augmenter.
 
     Args:
         model: The model.

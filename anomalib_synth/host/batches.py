@@ -1,7 +1,7 @@
-"""Fields of anomalib's batches.
+"""Sets fields of anomalib's batches.
 
-Relies on the descriptors of ``anomalib.data.dataclasses`` 2.7, which check what a field is set to and keep it in the
-batch's own dictionary under the field's name.
+Relies on the descriptors of ``anomalib.data.dataclasses`` in anomalib 2.7, which check a field's new value and store it
+in the batch's ``__dict__`` under the field's name.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def set_unchecked(batch: ImageBatch, name: str, value: torch.Tensor) -> None:
-    """Set a field past anomalib's check, which would replace a tensor's type by its own.
+    """Set a field without anomalib's check, which would convert the tensor to its own type.
 
     Args:
         batch: The batch, changed in place.
         name: Name of the field.
-        value: A value that the check would take.
+        value: A value that would pass the check.
     """
     vars(batch)[name] = value

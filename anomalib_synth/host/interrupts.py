@@ -1,6 +1,6 @@
-"""Ctrl-C while Lightning runs.
+"""Handles Ctrl-C while Lightning runs.
 
-Lightning 2.6 ends the process with status 1 when its trainer is interrupted, and has further interrupts ignored.
+When its trainer is interrupted, Lightning 2.6 ends the process with status 1 and ignores further interrupts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def passing_interrupts() -> Iterator[None]:
-    """Pass Ctrl-C on as it came, so that a command ends as it says, and hear the next one too.
+    """Pass Ctrl-C on as a KeyboardInterrupt, so that the command decides how it ends, and keep listening.
 
-    One that a library swallowed on the way, as in a callback from C, is raised at the end.
+    An interrupt that a library swallowed, for example in a callback from C, is raised at the end.
 
     Raises:
-        KeyboardInterrupt: In place of the SystemExit that Lightning makes of it.
+        KeyboardInterrupt: On Ctrl-C, in place of the SystemExit that Lightning raises.
     """
     before = signal.getsignal(signal.SIGINT)
     heard: list[int] = []

@@ -1,6 +1,6 @@
-"""Loaders that are gone through besides the training.
+"""Copies of data loaders, for iterating besides training.
 
-Touches ``DataLoader._iterator`` of PyTorch 2, where a loader with persistent workers keeps its only iterator.
+Relies on ``DataLoader._iterator`` of PyTorch 2, where a loader with persistent workers keeps its only iterator.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def fresh_loader(loader: DataLoader) -> DataLoader:
-    """Return a loader of its own: persistent workers would reset the iterator that the first epoch is to use."""
+    """Return a copy with its own iterator: persistent workers would reset the one that the first epoch is to use."""
     loader = copy.copy(loader)
     loader._iterator = None
     return loader

@@ -1,8 +1,8 @@
-"""Where anomalib's models keep their losses, and what GLASS decides its own by.
+"""Finds the losses of anomalib's models, and the parts by which GLASS selects the patches of its loss.
 
-Touches, of anomalib 2.7, ``Draem.loss`` and ``sspcab_loss``, ``Dsr.third_stage_loss``, ``Supersimplenet.loss``,
-``UniNet.model.loss`` and ``bce_loss``, and of ``Glass.model`` the ``focal_loss`` with the parts that select its
-patches.
+Relies on these parts of anomalib 2.7: ``Draem.loss`` and ``sspcab_loss``, ``Dsr.third_stage_loss``,
+``Supersimplenet.loss``, ``UniNet.model.loss`` and ``bce_loss``, and the ``focal_loss`` of ``Glass.model`` with the
+parts that select its patches.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class LossSite:
 
     Args:
         path: Dotted path of the loss module in the model.
-        kind: Which function of :mod:`anomalib_synth.losses.per_sample` splits it; ``"patches"`` is GLASS' loss, whose
-            rows are patches, see :func:`glass_parts`.
+        kind: Which function of :mod:`anomalib_synth.losses.per_sample` splits the loss into samples; ``"patches"`` is
+            GLASS' loss, whose rows are patches, see :func:`glass_parts`.
         copies: How many times the model repeats the batch before the loss.
     """
 
@@ -33,10 +33,10 @@ class LossSite:
 
 
 def find_losses(model: AnomalibModule) -> list[LossSite]:
-    """Return where a model keeps the losses that can be weighted sample by sample.
+    """Return where a model keeps those of its losses that can be weighted per sample.
 
     Raises:
-        ValueError: If they are not known, or something else has taken their place; the message says what to do.
+        ValueError: If the model's losses are not known, or were replaced by another class; the message says what to do.
     """
     from anomalib.models import Draem, Dsr, Glass, Supersimplenet, UniNet
     from anomalib.models.image.draem.loss import DraemLoss
@@ -85,7 +85,7 @@ def _check_loss(model: AnomalibModule, site: LossSite, known: type[nn.Module]) -
 
 
 def glass_parts(model: Glass) -> dict[str, Any]:
-    """Return what decides which patches GLASS' loss sees: the arguments of ``anomalib_synth.losses.GlassPatches``."""
+    """Return the parts that select the patches of GLASS' loss: arguments of ``anomalib_synth.losses.GlassPatches``."""
     network = model.model
     return {
         "scorer": network.discriminator,

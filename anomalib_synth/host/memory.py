@@ -1,7 +1,7 @@
-"""How near images come to what PatchCore remembers.
+"""Reads how near images come to PatchCore's memory bank.
 
-Touches ``Patchcore.model.anomaly_map_generator`` of anomalib 2.7, which is given the distances of
-the patches first.
+Relies on ``Patchcore.model.anomaly_map_generator`` of anomalib 2.7, whose first argument is the distances of the
+patches.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watch_memory(model: AnomalibModule, tell: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Be told how near each image of a batch comes to PatchCore's memory, (B,): the least distance of its patches.
+    """Report the smallest distance of each image's patches to PatchCore's memory bank, (B,) per batch, to ``tell``.
 
-    An image that the memory was made of comes as near as rounding. Other models tell nothing.
+    For an image in the memory bank, that distance is zero up to rounding. Other models report nothing.
     """
     from anomalib.models import Patchcore
 

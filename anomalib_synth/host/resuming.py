@@ -1,6 +1,6 @@
-"""Resuming at an epoch's end exactly as if there had been no interruption: where Lightning's fit loop needs help.
+"""Helps Lightning's fit loop resume from an epoch's end exactly as if there had been no interruption.
 
-Touches ``_restarting`` and ``_resuming_from_checkpoint`` of ``FitLoop`` in Lightning 2.6;
+Relies on ``_restarting`` and ``_resuming_from_checkpoint`` of ``FitLoop`` in Lightning 2.6;
 ``tests/integration/test_resume.py`` fails when they change.
 """
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def complete_last_epoch(trainer: Trainer) -> None:
-    """Count the epoch at whose end the checkpoint was saved as completed. Call it in ``on_train_start``.
+    """Mark the epoch at whose end the checkpoint was saved as completed; to be called in ``on_train_start``.
 
-    With ``max_steps`` set, the loop enters that epoch again, and where it does not validate in it, trains one batch
-    more; with ``max_epochs`` alone it does what is done here.
+    With ``max_steps`` set, the loop would enter that epoch again and, if the epoch has no validation, train one batch
+    too many. With ``max_epochs`` alone, the loop itself does what this function does.
     """
     loop = trainer.fit_loop
     if loop.restarted_on_epoch_end:
@@ -27,11 +27,11 @@ def complete_last_epoch(trainer: Trainer) -> None:
 
 
 def renew_first_iterator(trainer: Trainer) -> None:
-    """Have the first epoch of a resumed run make its iterator anew. Call it in ``on_train_epoch_start``.
+    """Let the first epoch of a resumed run make a new iterator; to be called in ``on_train_epoch_start``.
 
-    A resumed run makes that iterator before training starts, from other random numbers; a run that was not interrupted
-    makes it after the hooks of the epoch's start, some of which draw too (GLASS goes through the data in its own). So
-    does the loop once it no longer believes to be resuming.
+    A resumed run makes that iterator before training starts, with other random numbers. An uninterrupted run makes it
+    after the hooks at the epoch's start, some of which draw random numbers too (GLASS iterates over the data in its
+    hook). Once the loop no longer counts as resuming, it makes the iterator at that later point as well.
     """
     if trainer.fit_loop.is_resuming:
         trainer.fit_loop._resuming_from_checkpoint = False

@@ -1,4 +1,4 @@
-"""Modules put in the place of a model's own, and back."""
+"""Swaps modules of a model, and restores them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class ModuleSwap:
-    """Puts a module into a model, and puts back what was there.
+    """Replaces a module of a model, and can restore the original.
 
     Args:
         model: The model.
         path: Dotted path of the module in the model.
-        replace: Makes the new module from the one that is there.
+        replace: Makes the new module from the original one.
     """
 
     def __init__(self, model: AnomalibModule, path: str, replace: Callable[[nn.Module], nn.Module]) -> None:

@@ -1,6 +1,7 @@
-"""OpenVINO tells its makers over the network that it was imported, and that its converter was used.
+"""Keeps OpenVINO's telemetry off: it reports imports and conversions over the network.
 
-openvino_telemetry 2025.2 does so unless its user has declined, or it runs in CI, which it tells by the variable ``CI``.
+openvino_telemetry 2025.2 does so unless the user has declined, or the environment variable ``CI`` says that it runs in
+CI.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _VARIABLE = "CI"
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """Keep OpenVINO off the network, where it is imported or converts a model."""
+    """Keep OpenVINO off the network within this context, while it is imported or converts a model."""
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = "true"
     try:
@@ -31,10 +32,10 @@ def without_telemetry() -> Iterator[None]:
 
 
 def import_openvino() -> Any:
-    """Return OpenVINO; nobody is told.
+    """Import OpenVINO without telemetry and return the module.
 
     Raises:
-        ImportError: If it is not installed.
+        ImportError: If OpenVINO is not installed.
     """
     with without_telemetry():
         return importlib.import_module("openvino")

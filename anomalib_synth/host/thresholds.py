@@ -1,9 +1,10 @@
 """The thresholds of anomalib's post-processor, and where a checkpoint keeps them.
 
-anomalib 2.7 labels an image by ``(score - threshold) / (max - min) + 0.5 > 1 - sensitivity``, with the threshold and
-the range as buffers of ``PostProcessor`` and the sensitivity as its attribute; without normalisation, or without a
-range, by ``score > 1 - sensitivity``, whatever the threshold. A checkpoint holds the buffers twice: in ``state_dict``,
-and, as the post-processor is a Lightning callback too, in ``callbacks``, which is restored last and wins.
+anomalib 2.7 labels an image anomalous if ``(score - threshold) / (max - min) + 0.5 > 1 - sensitivity``. Threshold and
+range are buffers of ``PostProcessor``, the sensitivity is its attribute. Without normalisation, or without a range, the
+rule is ``score > 1 - sensitivity``, whatever the threshold. A checkpoint holds the buffers twice: in ``state_dict``
+and, because the post-processor is also a Lightning callback, in ``callbacks``, which is restored last and so takes
+precedence.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _PREFIX = "post_processor."
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A threshold on raw scores, and the range of scores seen, which normalisation takes where it has none yet.
+    """A threshold on raw scores, and the range of scores seen, which normalisation uses if it has no range yet.
 
     Args:
-        threshold: What is above it is anomalous.
+        threshold: Raw scores above this value are anomalous.
         low: Smallest raw score seen.
         high: Largest raw score seen.
     """
@@ -40,10 +41,10 @@ class Level:
 
 
 def check_post_processor(model: AnomalibModule) -> None:
-    """Refuse a model that has no threshold to write.
+    """Refuse a model without a post-processor that can store a threshold.
 
     Raises:
-        ValueError: If its post-processor is off, or not one of anomalib's.
+        ValueError: If the model's post-processor is off or not one of anomalib's.
     """
     from anomalib.post_processing import PostProcessor
 
@@ -57,23 +58,23 @@ def check_post_processor(model: AnomalibModule) -> None:
 
 
 def give_raw_scores(model: AnomalibModule) -> None:
-    """Switch normalisation and labels off, in this object only, so that predictions are the model's raw scores."""
+    """Switch normalisation and labels off in this object, so that predictions are the model's raw scores."""
     model.post_processor.enable_normalization = False
     model.post_processor.enable_thresholding = False
 
 
 def has_pixel_threshold(checkpoint: dict[str, Any]) -> bool:
-    """Return whether masks are made with a threshold; anomalib's MEBin, told by its settings, finds one an image."""
+    """Return whether masks use one threshold; anomalib's MEBin, known by its settings, finds one per image."""
     return "min_interval_len" not in (checkpoint.get(_CONFIG) or {})
 
 
 def post_processor_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a checkpoint, plain data, with the sensitivities and what the post-processor does."""
+    """Return the part of a checkpoint with the post-processor's settings (plain data), such as sensitivities."""
     return {_CONFIG: dict(checkpoint[_CONFIG])} if checkpoint.get(_CONFIG) else {}
 
 
 def find_image_threshold(checkpoint: dict[str, Any]) -> float | None:
-    """Return the raw image score above which a checkpoint that was read calls an image anomalous, None if none is."""
+    """Return the raw image score above which a loaded checkpoint calls an image anomalous, None if there is none."""
     config = checkpoint.get(_CONFIG) or {}
     sensitivity = config.get("image_sensitivity", 0.5)
     for state, prefix in _states(checkpoint):
@@ -87,10 +88,10 @@ def find_image_threshold(checkpoint: dict[str, Any]) -> float | None:
 
 
 def read_image_threshold(checkpoint: dict[str, Any]) -> float:
-    """Return the raw image score above which a checkpoint that was read calls an image anomalous.
+    """Return the raw image score above which a loaded checkpoint calls an image anomalous.
 
     Raises:
-        ValueError: If it has no threshold.
+        ValueError: If the checkpoint has no threshold.
     """
     threshold = find_image_threshold(checkpoint)
     if threshold is None:
@@ -103,10 +104,10 @@ def read_image_threshold(checkpoint: dict[str, Any]) -> float:
 
 
 def read_normalised_threshold(checkpoint: dict[str, Any]) -> float:
-    """Return the score, as predictions give it, above which a checkpoint that was read calls an image anomalous.
+    """Return the score, on the scale of predictions, above which a loaded checkpoint calls an image anomalous.
 
     Raises:
-        ValueError: If it does not label images.
+        ValueError: If the checkpoint does not label images.
     """
     config = checkpoint.get(_CONFIG) or {}
     if not config.get("enable_thresholding", True):
@@ -119,7 +120,7 @@ def read_normalised_threshold(checkpoint: dict[str, Any]) -> float:
 
 
 def read_model_thresholds(model: AnomalibModule) -> dict[str, Any]:
-    """Return the part of a checkpoint with the thresholds of a model that is whole."""
+    """Return the part of a checkpoint with the thresholds, from a model in memory."""
     post = model.post_processor
     return {
         "state_dict": {f"{_PREFIX}{name}": value for name, value in post.state_dict().items()},
@@ -128,29 +129,30 @@ def read_model_thresholds(model: AnomalibModule) -> dict[str, Any]:
 
 
 def lower_pixel_threshold(model: AnomalibModule, limit: float) -> None:
-    """Lower the threshold of a model's anomaly maps to a limit, where it has one that is higher.
+    """Lower the threshold of a model's anomaly maps to a limit, if it is higher.
 
     Args:
         model: A model whose validation has just ended.
-        limit: The largest threshold wanted, on raw maps.
+        limit: Largest threshold allowed, on raw maps.
     """
     threshold = getattr(model.post_processor, "_pixel_threshold", None)
-    if threshold is not None:  # NaN, where none was computed, stays
+    if threshold is not None:  # NaN stays: no threshold was computed
         threshold.clamp_(max=limit)
 
 
 def write_thresholds(checkpoint: dict[str, Any], *, image: Level, pixel: Level | None) -> list[str]:
-    """Write thresholds into a checkpoint that was read, in place, so that prediction labels by them.
+    """Write thresholds into a loaded checkpoint, in place, so that predictions are labelled by them.
 
-    Sensitivities become neutral: they shift the threshold. Normalised scores stay as they are but for that shift.
+    With normalisation, sensitivities are set to 0.5, because other values would shift the threshold; normalised scores
+    change only by the shift of the threshold. Without normalisation, they are set to one minus the threshold.
 
     Args:
-        checkpoint: The checkpoint, as read from its file.
+        checkpoint: The checkpoint, as loaded from its file.
         image: Threshold of the image scores.
         pixel: Threshold of the anomaly maps; None leaves it as it is.
 
     Returns:
-        What else was changed, in words.
+        Notes on what else was changed, one sentence each.
 
     Raises:
         ValueError: If the checkpoint has no post-processor of anomalib.
@@ -186,7 +188,7 @@ def write_thresholds(checkpoint: dict[str, Any], *, image: Level, pixel: Level |
 
 
 def _states(checkpoint: dict[str, Any]) -> Iterator[tuple[MutableMapping[str, Any], str]]:
-    """Yield every place that holds the buffers, with the prefix of their names there."""
+    """Yield every dictionary that holds the buffers, with the prefix of their names in it."""
     if f"{_PREFIX}_image_threshold" in checkpoint.get("state_dict", {}):
         yield checkpoint["state_dict"], _PREFIX
         for state in checkpoint.get("callbacks", {}).values():
@@ -203,7 +205,7 @@ def _write(state: MutableMapping[str, Any], prefix: str, kind: str, level: Level
 
 
 def _sensitivity_for(threshold: float) -> float:
-    """Return the sensitivity for which anomalib's ``1.0 - sensitivity``, in float32, is the threshold or just above."""
+    """Return the sensitivity for which anomalib's float32 ``1.0 - sensitivity`` is the threshold or just above it."""
     sensitivity = np.float32(1.0 - threshold)
     while np.float32(1.0) - sensitivity < np.float32(threshold):
         sensitivity = np.nextafter(sensitivity, np.float32(-np.inf))

@@ -32,6 +32,7 @@ class ImageFolder:
         image_size: Size to resize to, None keeps each one's own.
         white_point: White of files of more than 8 bits; by default it is found in them.
         description: What the progress bar says.
+        quiet_below: Number of files from which it is shown.
 
     Attributes:
         left_out: Reason by name of the files that could not be read, once they were asked for.
@@ -44,17 +45,19 @@ class ImageFolder:
         image_size: ImageSize | None = None,
         white_point: WhitePoint | None = None,
         description: str = "Reading",
+        quiet_below: int = _QUIET,
     ) -> None:
         self.files = dict(files)
         self.left_out: dict[str, str] = {}
         self._description = description
+        self._quiet_below = quiet_below
         if white_point is None or white_point == WhitePoint():
             white_point = find_white_point(self.files.values())
         self.reader = ImageReader(image_size, white_point)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the name and the image (H, W, 3) uint8 of each readable file."""
-        shown = track(self.files.items(), self._description, disable=len(self.files) < _QUIET)
+        shown = track(self.files.items(), self._description, disable=len(self.files) < self._quiet_below)
         for name, path in shown:
             try:
                 with allow_large_images():

@@ -1,1 +1,1 @@
-"""Teaches a trained DiscriminativePadim what it missed, in seconds: from features that are kept."""
+"""Teaches a trained DiscriminativePadim the defects that it missed, in seconds, from features that are kept."""

@@ -1,4 +1,4 @@
-"""What a detector says before it learned and after, and what it lost by that."""
+"""The changes in a detector's scores by learning, and the defects that it lost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorScores:
-    """What a detector says at one moment.
+    """The scores of a detector at one moment.
 
     Args:
-        threshold: Of image scores; what is above it alarms.
-        scores: One for each of the examples that are compared.
+        threshold: Threshold of raw image scores; an example above it alarms.
+        scores: The scores of the examples that are compared, in their order.
     """
 
     threshold: float
@@ -32,20 +32,20 @@ class DetectorScores:
         return [score.image > self.threshold for score in self.scores]
 
     def margin(self, place: int) -> float:
-        """Return how far an example is above the threshold; below, if it is negative."""
+        """Return how far the score of an example is above the threshold; negative below it."""
         return self.scores[place].image - self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningChanges:
-    """Two readings of the same examples.
+    """The scores of the same examples before and after learning.
 
     Args:
         examples: The examples.
-        before: The reading before.
-        after: The reading after.
-        new: Digests of those that were learned now.
-        rate: Target share of false alarms of the new threshold.
+        before: Scores and threshold before.
+        after: Scores and threshold after.
+        new: Digests of the examples that were learned now.
+        rate: Target false-alarm rate of the new threshold, in (0, 1).
     """
 
     examples: Sequence[Example]
@@ -63,7 +63,11 @@ class LearningChanges:
         ]
 
     def false_alarms(self, measured: frozenset[bytes]) -> tuple[Proportion, Proportion]:
-        """Return the share of held-out good images that alarm, before and after; of those that set no threshold."""
+        """Return the share of held-out good images that alarm, before and after.
+
+        Args:
+            measured: Digests of the held-out good images that set no threshold.
+        """
         places = [place for place, example in enumerate(self.examples) if example.key in measured]
         before, after = (
             Proportion(sum(reading.alarms()[place] for place in places), len(places))
@@ -93,7 +97,7 @@ class LearningChanges:
         return [example for example, before, after in pairs if example.role in defects and before and not after]
 
     def again(self) -> list[Example]:
-        """Return the good images that were learned earlier, did not alarm before and do now."""
+        """Return the learned false alarms that did not alarm before this training and do now."""
         pairs = zip(self.examples, self.before.alarms(), self.after.alarms(), strict=True)
         return [example for example, before, after in pairs if example.role == "false_alarm" and after and not before]
 
@@ -139,6 +143,11 @@ def print_changes(changes: LearningChanges, measured: frozenset[bytes]) -> None:
         f"False alarms on {after.of} held-out good images: {_share(before)} before, {_share(after)} after; the new "
         f"threshold is set on others, for at most {changes.rate:.1%}."
     )
+    if before.low > changes.rate:
+        console.print(
+            "Before, it alarmed for more good images than that: its threshold was too low, or not calibrated. What is "
+            "lost below may be the price of fewer false alarms; `false_alarm_rate` sets how many there may be."
+        )
     table = Table(title="Recall of drawn defects", title_justify="left", box=SIMPLE_HEAD)
     for column in ("family", "of", "before", "after", ""):
         table.add_column(column, justify="left" if column == "family" else "right")

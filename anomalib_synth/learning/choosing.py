@@ -1,4 +1,4 @@
-"""Which look-alikes are kept: those that a detector misses most, of all defects and places."""
+"""Chooses the look-alikes that are kept: those a detector misses most, spread over defects and places."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from anomalib_synth.learning.missed_samples import ScoredSample, TrainedDetector
     from anomalib_synth.store import Record, SampleStore
 
-_MOST = 1.5  # times its even share that one defect, or one place, may have
+_MOST = 1.5  # largest multiple of its even share that one defect, or one place, gets
 
 
 def choose_missed(scored: Sequence[ScoredSample], count: int) -> list[ScoredSample]:
     """Return the samples with the lowest scores, spread over the defects and over the image.
 
-    In the order of their scores, a defect gets at most half as much again as its even share, and so does a place within
-    it; what is left over after that is filled with the lowest scores of the rest.
+    Samples are taken in the order of their scores, and those out of the detector's view are left out. A defect gets at
+    most half as much again as its even share, and so does a place within a defect. If there is room after that, the
+    lowest scores of the rest fill it.
 
     Args:
         scored: The candidates.
-        count: How many to return; all where there are not so many.
+        count: Number of samples to return; all, if there are fewer.
     """
     ordered = sorted((each for each in scored if each.in_view), key=lambda each: (each.score, each.record.id))
     places: dict[Any, set[tuple[int, int]]] = defaultdict(set)
@@ -47,12 +48,12 @@ def choose_missed(scored: Sequence[ScoredSample], count: int) -> list[ScoredSamp
 def judge(
     scored: Sequence[ScoredSample], chosen: Sequence[ScoredSample], others: Sequence[Record], detector: TrainedDetector
 ) -> dict[str, dict[str, Any]]:
-    """Return what the store keeps of each sample, by id: the detector's score, and why it is left out, "" if it is not.
+    """Return the judgement on each sample, by id: its score, and the reason why it is left out, "" if it is kept.
 
     Args:
-        scored: Samples the detector has looked at.
-        chosen: Those to keep.
-        others: Samples of the store that are left out as they are.
+        scored: Samples the detector has scored.
+        chosen: The samples to keep.
+        others: Samples of the store that were not scored and are left out.
         detector: The detector.
     """
     kept = {each.record.id for each in chosen}
@@ -78,11 +79,11 @@ def judge(
 def keep_missed(
     store: SampleStore, scored: Sequence[ScoredSample], others: Sequence[Record], detector: TrainedDetector, count: int
 ) -> list[ScoredSample]:
-    """Write into a store which of its samples are kept, as a filter does; return those.
+    """Write into a store which of its samples are kept, as a filter does, and return the kept ones.
 
     Args:
         store: The store.
-        scored: Samples the detector has looked at.
+        scored: Samples the detector has scored.
         others: The other samples of the store.
         detector: The detector.
         count: How many to keep.

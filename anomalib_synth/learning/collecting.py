@@ -1,4 +1,4 @@
-"""Collects what a detector is taught from, by the configuration it was trained with: what takes longest, done once."""
+"""Collects the examples a detector is taught from, by its training configuration: the slow part, done once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision.tv_tensors import Image
 
-from anomalib_synth.calibration.training_run import instantiate, read_config
+from anomalib_synth.calibration.training_run import read_config
 from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
 from anomalib_synth.data.held_out import normal_rows
 from anomalib_synth.data.normals import model_resize
@@ -19,6 +19,7 @@ from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.seeding import derive_seeds, image_key
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.images import check_host_agrees, digest_images, list_images, read_tensor
 
 if TYPE_CHECKING:
@@ -31,22 +32,22 @@ if TYPE_CHECKING:
     from anomalib_synth.learning.example_memory import ExampleMemory
     from anomalib_synth.learning.examples import Example, Role
 
-_DRAWN, _PROBES = 400, 144
+_DRAWN, _PROBES = 400, 144  # defects drawn on training normals, and on held-out good images
 _MAX_NORMALS = 256  # to prepare the generator with
 _TRIES = 3
 
 
 @dataclass
 class TeachingData:
-    """What a run's configuration says there is to be taught from.
+    """The data of a run that its detector can be taught from.
 
     Args:
-        normals: Images it was trained on.
-        good: Good images it was not trained on.
-        generator: What drew its defects.
+        normals: Normals that the detector was trained on.
+        good: Good images that it was not trained on.
+        generator: The generator of its defects.
         defects: Real defects that were in its batches.
-        known: Digests of the images it was trained on, and of the good ones it was not.
-        datamodule: The run's data.
+        known: Digests of ``normals`` and ``good``.
+        datamodule: The run's datamodule, set up.
     """
 
     normals: list[Path]
@@ -58,7 +59,7 @@ class TeachingData:
 
 
 def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path | None) -> TeachingData:
-    """Read a run's configuration.
+    """Build a run's datamodule and callbacks from its configuration, and list their images.
 
     Args:
         config: The configuration of `anomalib train`.
@@ -66,17 +67,17 @@ def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path 
         normals: Folder of good images that were held out, None for the validation set of the run.
 
     Raises:
-        ValueError: If it names no images, others than the detector was trained on, or none are held out.
+        ValueError: If the images are not those that the detector was trained on, or no good image was held out.
     """
     from anomalib.data import AnomalibDataModule
     from lightning.pytorch import Callback
 
     content = read_config(config)
-    datamodule = instantiate(AnomalibDataModule, "data", content.get("data"))
+    datamodule = build_object(AnomalibDataModule, content.get("data"), "The configuration's `data`")
     datamodule.prepare_data()
     datamodule.setup()
     callbacks = [
-        instantiate(Callback, "callbacks", section)
+        build_object(Callback, section, "The configuration's `callbacks`")
         for section in _ours((content.get("trainer") or {}).get("callbacks"))
     ]
     trained = [Path(path) for path in sorted(set(normal_rows(datamodule.train_data).image_path))]
@@ -117,13 +118,13 @@ def collect(
     seed: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Fill a memory; what is in it already is not computed again.
+    """Fill a memory; examples that it has already are not computed again.
 
     Args:
         memory: The memory.
         module: The detector.
-        teaching: What there is.
-        seed: Seed of what is drawn.
+        teaching: The data to teach from.
+        seed: Seed of the defects that are drawn.
         advance: Called with a number of images when they are done.
     """
     read = TrainingReader(module)
@@ -155,15 +156,16 @@ def draw(
     *,
     advance: Callable[[int], None],
 ) -> Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, Path]]:
-    """Yield image, source (3, H, W), mask (H, W) uint8 in {0, 1} family and file of defects drawn on files, in turn.
+    """Yield image and source (3, H, W), mask (H, W) uint8 in {0, 1}, family and file of defects drawn on files in turn.
 
-    Those that fail their checks are left out, so they may be fewer than ``count``.
+    A defect that fails its checks three times is left out, so there may be fewer than ``count``.
     """
     for repeat in range(count):
         path = files[repeat % len(files)]
         source = read(path)
         for attempt in range(_TRIES):
-            sample = generator(source[None], seeds=derive_seeds(seed, attempt, [image_key(path)], repeat))
+            seeds = derive_seeds(seed, attempt, [image_key(path)], repeat)
+            sample = generator(source[None], seeds=seeds, **generator.name_images([path]))
             if bool(sample.accepted[0]):
                 mask = (sample.mask[0, 0] > 0).to(torch.uint8)
                 yield sample.image[0], sample.source[0], mask, sample.provenance[0].family, path
@@ -223,7 +225,7 @@ def _held_out(datamodule: AnomalibDataModule) -> list[Path]:
 
 
 def _distinct(files: Sequence[Path], known: set[str]) -> dict[str, Path]:
-    """Return files by their digests, of which no two show the same, and none what is known."""
+    """Return one file by digest for each image, without those whose digest is known."""
     contents: dict[str, Path] = {}
     for content, path in zip(digest_images(files), files, strict=True):
         if content not in known:

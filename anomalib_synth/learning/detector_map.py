@@ -1,4 +1,4 @@
-"""Where a trained detector sees a defect, as the page on which defects are marked proposes it."""
+"""The map of a trained detector, from which the marking page proposes outlines."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class DetectorMap:
         """Return the map (H, W) float32 in [0, 1] of an image (H, W, 3) uint8, 0 where the detector does not look.
 
         Raises:
-            ValueError: If the detector gives no map, or its transform bends the image.
+            ValueError: If the detector gives no map, or its transform does more than move, scale, turn and crop.
         """
         found = self._module(to_tensor(image)[None]).anomaly_map
         if found is None:

@@ -11,7 +11,7 @@ import torch
 from torchvision.tv_tensors import Image
 
 from anomalib_synth.defects import DEFECT
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures, digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures, digest_values
 from anomalib_synth.detectors.discriminative_padim.targets import make_targets
 from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures
 from anomalib_synth.functional.field_of_view import CoverageMask
@@ -34,11 +34,11 @@ class ExampleMemory:
     """Examples of a detector, with features that were computed once.
 
     Args:
-        folder: Where it is kept; one of another detector is thrown away.
+        folder: Folder of the memory; the memory of another detector there is deleted.
         module: The detector, trained.
 
     Attributes:
-        features: Gives what the heads see of an example.
+        features: Gives the features of an example as the heads see them.
     """
 
     def __init__(self, folder: Path, module: DiscriminativePadim) -> None:
@@ -54,7 +54,7 @@ class ExampleMemory:
         self._read_examples()
 
     def _read_examples(self) -> None:
-        """Read the examples whose features are there; of damaged lines nothing stays, so that they are made again."""
+        """Read the examples whose features are there; damaged lines are dropped, so that they are made again."""
         lines = self._lines.read_bytes().split(b"\n")[:-1] if self._lines.exists() else []
         kept = []
         for line in lines:
@@ -80,11 +80,11 @@ class ExampleMemory:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that belongs to it was collected."""
+        """Whether everything that belongs to the memory was collected."""
         return (self._folder / "complete").exists()
 
     def mark_complete(self) -> None:
-        """Say that all was collected."""
+        """Note on disk that everything was collected."""
         write_whole(self._folder / "complete", b"")
 
     def of(self, *roles: Role) -> list[Example]:
@@ -108,26 +108,28 @@ class ExampleMemory:
         drawn_on: str = "",
         keep: bool = True,
     ) -> Example:
-        """Add an image as the datamodule would hand it out, and return its example; one that is known stays as it was.
+        """Add an image as the datamodule would hand it out, and return its example.
+
+        A known example stays as it was, except a ``defect`` whose marks have changed.
 
         Args:
-            role: What it is.
-            name: What it is called.
+            role: Role of the example, see :class:`.examples.Example`.
+            name: Name of the example in tables.
             image: (3, H, W) in [0, 1].
             marks: (H, W) uint8, see :mod:`anomalib_synth.defects`; None for a good image.
             source: (3, H, W), the training normal it was drawn on.
             certain: Whether a mask says where the defect is.
             drawn_on: File of the held-out image that a probe was drawn on.
-            keep: Whether to keep the example; False keeps nothing but its features.
+            keep: Whether to keep the example; with False only its features are kept.
         """
         seen, seen_marks = self.look(image, marks)
-        key = digest_pixels(seen)
+        key = digest_values(seen)
         self.features.raw(seen, key)
         targets: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
         if seen_marks is not None:
             mask = (seen_marks == DEFECT)[None]
             targets = pack_targets([make_targets(mask, seen_marks[None], grid) for grid in self._grids])
-        behind = None if source is None else digest_pixels(self.look(source)[0])
+        behind = None if source is None else digest_values(self.look(source)[0])
         example = Example(
             role=role, name=name, key=key, behind=behind, targets=targets, certain=certain, drawn_on=drawn_on
         )  # fmt: skip
@@ -140,12 +142,12 @@ class ExampleMemory:
         return example
 
     def forget(self, role: Role, keys: set[bytes]) -> None:
-        """Take examples out of this object; what is on disk stays until the memory is made anew."""
+        """Take examples out of this object; on disk they stay until the memory is made again."""
         for key in keys:
             self._examples[role].pop(key, None)
 
     def look(self, image: torch.Tensor, marks: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return an image and its marks as the model sees them, after its own transform."""
+        """Return an image (3, h, w) and its marks (h, w) as the model sees them, after its own transform."""
         transform = None if self._module.pre_processor is None else self._module.pre_processor.transform
         device = self._model.size.device
         image = Image(image[None].to(device))

@@ -1,4 +1,4 @@
-"""What a detector can be taught from: images as its heads see them, and what is known of their cells."""
+"""The examples that a detector is taught from: images as its heads see them, and the targets of their cells."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ class Example:
     """One image.
 
     Args:
-        role: ``normal``: the detector was trained on it; ``drawn``: a defect drawn on one of those;
-            ``trained_defect``: a real one it was trained with; ``defect``: a real one that was learned;
-            ``false_alarm``: good, and learned as such; ``good``: held out; ``probe``: a defect drawn on one of those.
-        name: What it is called in tables: its file, or the kind of defect.
+        role: ``normal``: a good image the detector was trained on; ``drawn``: a defect drawn on such an image;
+            ``trained_defect``: a real defect it was trained with; ``defect``: a real defect that was learned;
+            ``false_alarm``: a good image that was learned; ``good``: a good image that was held out; ``probe``: a
+            defect drawn on a held-out image.
+        name: Name in tables: its file, or the family of a drawn defect.
         key: Digest of its pixels, as the model sees them.
         behind: Digest of the training normal it was drawn on; None for none.
-        targets: What is known of its cells, one pair a scale: the share of each that is defective, and its box.
+        targets: Targets of its cells, one pair per scale: the defective share of each cell, and the number of its box.
         certain: Whether a mask says where the defect is.
         drawn_on: File of the held-out image that a probe was drawn on.
 
     Shape:
-        - ``targets``: (h, w) uint8 each; a share of 1 is 255
+        - ``targets``: (h, w) uint8 each; 255 stands for a share of 1
     """
 
     role: Role
@@ -48,7 +49,7 @@ class Example:
     drawn_on: str = ""
 
     def to_request(self) -> Request:
-        """Return what to ask of the kept features."""
+        """Return the request for its kept features."""
         return Request(None, self.key, None, self.behind)
 
     def to_line(self) -> bytes:
@@ -66,10 +67,10 @@ class Example:
 
     @classmethod
     def from_line(cls, line: str, grids: Sequence[tuple[int, int]]) -> Example:
-        """Return what a line says, its cells on these grids.
+        """Return the example of a line, with its cells on these grids.
 
         Raises:
-            ValueError: If it says something else.
+            ValueError: If the line is damaged, or its cells are of other grids.
         """
         row: dict[str, Any] = json.loads(line)
         try:
@@ -96,7 +97,7 @@ class Example:
 
 
 def stack_targets(examples: Sequence[Example], grids: Sequence[tuple[int, int]]) -> list[Targets]:
-    """Return what is known of the cells of some examples, one a scale; of those without targets, that they are good."""
+    """Return the targets of examples as one batch per scale; all cells of an example without targets are good."""
     stacked = []
     for level, grid in enumerate(grids):
         none = np.zeros(grid, dtype=np.uint8)
@@ -107,7 +108,7 @@ def stack_targets(examples: Sequence[Example], grids: Sequence[tuple[int, int]])
 
 
 def pack_targets(targets: Sequence[Targets]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Return what is known of one image's cells as it is kept; a cell that is touched stays so."""
+    """Return the targets of one image as uint8; shares are rounded up, so that a touched cell stays touched."""
     return tuple(
         (
             (each.cover[0, 0].cpu() * 255).ceil().clamp(max=255).to(torch.uint8).numpy(),

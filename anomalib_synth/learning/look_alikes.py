@@ -1,4 +1,4 @@
-"""What `anomalib-synth look_alikes` says of the samples it drew and kept."""
+"""The table that `anomalib-synth look_alikes` prints of the samples it drew and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trained detector says of a store's samples."""
+"""The scores of a trained detector on the samples of a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anomalib_synth.store import Record, SampleStore
 
 _BATCH = 16
-_PLACES = 3  # cells along a side of the image
+_PLACES = 3  # cells along each side of the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class ScoredSample:
     Args:
         record: Its row.
         score: Raw image score.
-        place: Cell of the image that the middle of its mask lies in.
-        in_view: Whether the detector's own transform leaves anything of it.
+        place: Row and column, each 0 to 2, of the image's cell in which the middle of its mask lies.
+        in_view: Whether the detector's own transform leaves anything of its mask.
     """
 
     record: Record
@@ -44,20 +44,20 @@ class ScoredSample:
 
     @property
     def defect(self) -> tuple[str, float, float]:
-        """Which real defect it is a look-alike of: type, image and region."""
+        """The real defect that it is a look-alike of: type, image and region."""
         params = self.record.params
         return self.record.family, params.get("image", 0.0), params.get("region", 0.0)
 
 
 class TrainedDetector:
-    """A detector as its folder has it now, and its scores by the loop that `anomalib predict` runs.
+    """The current version of a detector, scored through the loop that `anomalib predict` runs.
 
     Args:
         folder: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint.
-        accelerator: Device: auto, cpu, gpu.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Attributes:
-        threshold: Raw image score above which it calls an image anomalous, None without one.
+        threshold: Raw image score above which it calls an image anomalous, None if it has no threshold.
 
     Raises:
         ValueError: If it holds no detector of anomalib.
@@ -78,11 +78,11 @@ class TrainedDetector:
         return digest_file(self._folder.current)
 
     def finds(self, score: float) -> bool:
-        """Return whether it calls an image with a score anomalous; without a threshold it calls none so."""
+        """Return whether a raw score is above the threshold; always False without a threshold."""
         return self.threshold is not None and score > self.threshold
 
     def score(self, items: Iterable[Item]) -> None:
-        """Write its scores into the rows of images."""
+        """Score images, and write the scores into their rows."""
         score_items(
             self._model, self._folder.current, items,
             inference=self._inference, batch_size=_BATCH, accelerator=self._accelerator,
@@ -90,7 +90,7 @@ class TrainedDetector:
 
 
 def score_samples(store: SampleStore, records: Sequence[Record], detector: TrainedDetector) -> list[ScoredSample]:
-    """Return what a detector says of samples of a store that were drawn.
+    """Return a detector's scores of samples of a store; each sample has an image.
 
     Raises:
         StoreError: If a file of the store is damaged.

@@ -1,4 +1,4 @@
-"""What a detector says of examples, from their kept features."""
+"""The scores of a detector on examples, from their kept features."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def score_examples(
     *,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[Score]:
-    """Return what the detector says, with its heads as they are."""
+    """Return the scores of examples by the detector's current heads, in their order."""
     model.branches.eval()
     scores: list[Score] = []
     count = len(memory.normals())

@@ -1,4 +1,4 @@
-"""A detector that is being taught: its memory, what it says of it, and the version that comes of it."""
+"""A detector that is being taught: its memory, its scores on the memory, and the new version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anomalib_synth.calibration.device import choose_device
 from anomalib_synth.calibration.held_out import CALIBRATION
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
-from anomalib_synth.defects import list_defects
+from anomalib_synth.defects import is_store, list_defects
 from anomalib_synth.detectors.discriminative_padim import DiscriminativePadim
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.host.thresholds import (
@@ -23,6 +23,7 @@ from anomalib_synth.learning.changes import DetectorScores, LearningChanges
 from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_teaching_data
 from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.scoring import score_examples
+from anomalib_synth.learning.stored import list_kept
 from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class TaughtDetector:
 
     Args:
         folder: The folder.
-        accelerator: Device: auto, cpu, gpu.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
         seed: Seed of the order, of the drawn defects and of the halves of the held-out images.
 
     Raises:
@@ -69,6 +70,7 @@ class TaughtDetector:
         self._missed: list[RealDefect] = []
         self._false_alarms: list[Path] = []
         self._digests: list[str] = []  # of both
+        self._shown: dict[str, str] = {}  # files of the real defects that look-alikes among them show, by digest
 
     @property
     def calibrated_rate(self) -> float | None:
@@ -77,7 +79,7 @@ class TaughtDetector:
 
     @property
     def forgotten(self) -> int:
-        """Number of images of versions up to the current one that the memory has lost."""
+        """Number of images learned up to the current version that the memory has lost."""
         return len(self._learned()) - len(self.earlier())
 
     @property
@@ -86,7 +88,7 @@ class TaughtDetector:
         return frozenset(example.key for example in self._halves[1])
 
     def collect(self, normals: Path | None, progress: Progress) -> None:
-        """Fill the memory, the first time."""
+        """Fill the memory, unless that was done before."""
         self._teaching = find_teaching_data(self._folder.config, self._module, normals)
         task = progress.add_task("Looking at what it was taught from", total=count_work(self._teaching))
         there = {example.name for example in self._memory.of("good")}
@@ -105,13 +107,18 @@ class TaughtDetector:
         """List the images to learn, before anything that takes long.
 
         Raises:
-            ValueError: If there are none, one cannot be read, or a mark is none.
+            ValueError: If a folder is missing or holds no image, or an image or a mark cannot be read.
         """
         for argument, place in (("missed", missed), ("false_alarms", false_alarms), ("marks", marks)):
             if place is not None and not place.exists():
                 msg = f"`{argument}` must be a file or a folder, got {str(place)!r}, which is not there."
                 raise ValueError(msg)
-        if missed is not None:
+        if missed is not None and is_store(missed):
+            if marks is not None:
+                msg = f"`marks` must be left out, got {str(marks)!r}: `missed` is a store, which has its own masks."
+                raise ValueError(msg)
+            self._missed, self._shown = list_kept(missed)
+        elif missed is not None:
             self._missed = list_defects([missed] if missed.is_file() else missed, marks=marks, name="missed")
         if false_alarms is not None:
             is_file = false_alarms.is_file()
@@ -126,7 +133,8 @@ class TaughtDetector:
         """Return the examples of the images to learn.
 
         Raises:
-            ValueError: If the detector knows one of the defects as good.
+            ValueError: If the run trained on one of the defects as good or tests on an image to learn, or an image is
+                to be learned both as a defect and as good.
         """
         missed = [defect.image for defect in self._missed]
         self._digests = [*digest_images(missed), *digest_images(self._false_alarms)]
@@ -140,7 +148,7 @@ class TaughtDetector:
         ]
 
     def forget_measured(self, new: Sequence[Example]) -> list[Example]:
-        """Take what is to be learned out of what is measured on; return what that was."""
+        """Take the images that are learned out of the held-out good images, and return those that were taken out."""
         learned = {example.key for example in [*new, *self.earlier()]}
         found = [example for example in self._memory.of("good") if example.key in learned]
         self._memory.forget("good", {example.key for example in found})
@@ -148,10 +156,12 @@ class TaughtDetector:
         return found
 
     def choose_rate(self, wanted: float | None) -> float:
-        """Return the false-alarm rate to set the threshold for: the one asked for, or calibrated, or what there is for.
+        """Return the false-alarm rate to set the threshold for.
+
+        It is the one asked for, else the calibrated one or 5 %, but no less than the held-out images allow.
 
         Raises:
-            ValueError: If the rate that was asked for takes more held-out images than there are.
+            ValueError: If the rate that was asked for needs more held-out images than there are.
         """
         count = len(self._halves[0])
         least = 1 / (count + 1)
@@ -167,7 +177,14 @@ class TaughtDetector:
         return wanted
 
     def learn(self, new: Sequence[Example], *, rate: float, steps: int, progress: Progress) -> LearningChanges:
-        """Train the heads, set the threshold, and compare."""
+        """Train the heads, set the threshold, and compare the detector before and after.
+
+        Args:
+            new: Examples to learn now.
+            rate: Target false-alarm rate in (0, 1).
+            steps: Number of training steps.
+            progress: Shows how far it is.
+        """
         network, memory = self._module.model, self._memory
         defects = [*memory.of("trained_defect"), *self._together("defect", new)]
         alarms = self._together("false_alarm", new)
@@ -208,7 +225,7 @@ class TaughtDetector:
 
     def save(self, changes: LearningChanges) -> Version:
         """Write the new version."""
-        remember_learned(self._checkpoint, self._digests)
+        remember_learned(self._checkpoint, [*self._digests, *self._shown])
         own = {
             LEARNED: self._checkpoint[LEARNED],
             CALIBRATION: {"target_false_alarm_rate": changes.rate, "by": "learn"},
@@ -224,12 +241,12 @@ class TaughtDetector:
         self._halves = (good[::2], good[1::2])
 
     def earlier(self) -> list[Example]:
-        """Return what versions up to the current one have learned; what an image was said to be last counts."""
+        """Return the examples learned up to the current version; of an image learned twice, the last role counts."""
         learned = self._learned()
         return [each for each in self._memory.of("defect", "false_alarm") if learned.get(each.key) == each.role]
 
     def _learned(self) -> dict[bytes, Role]:
-        """Return what each image was said to be last, by versions up to the current one."""
+        """Return the last role of each image learned up to the current version, by digest."""
         rows = [row for version in self._folder.versions for row in version.about["learned"]]
         return {bytes.fromhex(row["key"]): row["role"] for row in rows}
 
@@ -239,10 +256,10 @@ class TaughtDetector:
         return [example for example in [*earlier, *new] if example.role == role]
 
     def _check_new(self, missed: Sequence[Path]) -> None:
-        """Refuse defects that the run shows as good or is tested on, and images that are to be both.
+        """Refuse defects that the run shows as good or tests on, and images that are named as both.
 
         Raises:
-            ValueError: Naming them.
+            ValueError: If there are any; the message names them.
         """
         count = len(missed)
         both = [str(file) for file, each in zip(missed, self._digests, strict=False) if each in self._digests[count:]]
@@ -251,12 +268,14 @@ class TaughtDetector:
             msg = f"`missed` and `false_alarms` must not hold the same image, got {names}. Leave it in one of them."
             raise ValueError(msg)
         known = self._teaching.known
-        shown = [str(file) for file, content in zip(missed, self._digests, strict=False) if content in known]
+        contents = [*zip(self._digests, map(str, missed), strict=False), *self._shown.items()]
+        shown = [file for content, file in contents if content in known]
         if shown:
             msg = (
                 f"`missed` must not hold images that the detector knows as good, got {len(shown)}: "
                 f"{', '.join(shown[:3])}. Take them out of one of the two."
             )
             raise ValueError(msg)
-        check_not_held_out(self._teaching.datamodule, missed, "missed", splits=("val", "test"))
+        for images in (missed, self._shown):
+            check_not_held_out(self._teaching.datamodule, images, "missed", splits=("val", "test"))
         check_not_held_out(self._teaching.datamodule, self._false_alarms, "false_alarms", splits=("test",))

@@ -1,4 +1,4 @@
-"""Trains the heads from kept features: no image is read, so a step costs what the heads cost."""
+"""Trains the heads from kept features: no image is read and no backbone runs, so a step is fast."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class HeadTrainingSettings:
     Args:
         steps: Number of steps.
         learning_rate: Largest learning rate of AdamW, in one cycle.
-        batch: Images a step, half of them good.
-        share: Share of the defective half that is real, where there are real defects with masks. Others count a
-            quarter: what they teach is right less often.
+        batch: Images per step, half of them good.
+        share: Share of real defects in the defective half, in [0, 1], where there are real defects with masks. A defect
+            without a mask counts a quarter, as what it teaches is right less often.
         pasted: Share of the real defects that are pasted on good images, where there are such examples, in [0, 1).
         seed: Seed of the order.
-        looks_from: Share of the steps from which defects without a mask are looked for; 0 for heads that know defects.
+        looks_from: Share of the steps after which defects without a mask are looked for; 0 for heads that know defects.
     """
 
     steps: int
@@ -57,16 +57,17 @@ def train_heads(
     false_alarms: Sequence[Example] = (),
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train the heads as they are on from what is in the memory, and put the score on its new scale.
+    """Train the heads further, from the features in the memory, and put the score on its new scale.
 
-    Good images are training normals, every fourth of them a false alarm; defective ones are drawn, and a share of them
-    real. Normals that are held out of the heads' training stay so, with what was drawn on them.
+    Good images are training normals, of which up to every fourth is a false alarm. Defective images are drawn defects
+    and a share of real ones. Normals that were held out of the heads' training stay out, and so do defects drawn on
+    them.
 
     Args:
         model: The network.
         memory: Normals and drawn defects, with their features.
         reference: The normals that the score is measured by.
-        settings: How.
+        settings: How the heads are trained.
         defects: Real defects.
         false_alarms: Good images that alarmed.
         advance: Called after each step.
@@ -83,8 +84,8 @@ def train_heads(
     weights, certain = weigh(defects, settings.pasted)
     real = settings.share * half * certain if defects and drawn else half if defects else 0.0
     alarms = min(half / 4, len(false_alarms))
-    model.branches.train()
-    for step in range(settings.steps):
+    plan: list[tuple[list[Example], list[int]]] = []
+    for _ in range(settings.steps):
         counts = [_round(each, generator) for each in (real, alarms)]
         rows = [
             *_draw(good, half - counts[1], generator),
@@ -92,9 +93,12 @@ def train_heads(
             *_draw(drawn, half - counts[0], generator),
             *_draw(defects, counts[0], generator, weights),
         ]
-        views = memory.features.views([row.to_request() for row in rows], count=len(keys))
+        plan.append((rows, mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))))
+    model.branches.train()
+    for step, (rows, axes) in enumerate(plan):
+        ahead = (row.to_request() for later, _ in plan[step + 1 :] for row in later)
+        views = memory.features.views([row.to_request() for row in rows], count=len(keys), ahead=ahead)
         targets = [each.to(model.size.device) for each in stack_targets(rows, memory.grids)]
-        axes = mirrored_axes(int(torch.randint(2**31, (1,), generator=generator)))
         looks = step >= settings.looks_from * settings.steps
         loss = head_losses(model.branches, views, targets, axes=axes, looks=looks).mean()
         optimizer.zero_grad()
@@ -108,7 +112,12 @@ def train_heads(
 
 
 def weigh(defects: Sequence[Example], pasted: float) -> tuple[torch.Tensor, float]:
-    """Return how often each real defect comes, up to a factor, and the share of the rows for them that they take."""
+    """Return the sampling weight of each real defect, up to a factor, and the share of their rows that they fill.
+
+    Args:
+        defects: The real defects.
+        pasted: Share of them that are pasted on good images, in [0, 1).
+    """
     on_good = torch.tensor([example.behind is not None for example in defects], dtype=torch.bool)
     weights = torch.tensor([1.0 if example.certain else _UNCERTAIN for example in defects])
     photographs = weights[~on_good]

@@ -1,4 +1,4 @@
-"""The versions of a detector: what was learned when, what its heads were, and the way back."""
+"""The versions of a detector: what each has learned, its heads, and the way back."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Version:
 class DetectorFolder:
     """A detector with its versions: a folder of `anomalib train` or `anomalib-synth calibrate`.
 
-    ``learned/`` in it holds the versions (their heads, scales and thresholds, some 300 KB each) and the memory;
-    ``learned/detector.ckpt`` is the current one, as `anomalib predict --ckpt_path` takes it. What was there before is
-    not changed.
+    Its subfolder ``learned/`` holds the versions (their heads, scales and thresholds, some 300 KB each) and the memory;
+    ``learned/detector.ckpt`` is the current version, as `anomalib predict --ckpt_path` takes it. Files that were there
+    before are not changed.
 
     Args:
         folder: The folder, or a checkpoint.
@@ -74,12 +74,12 @@ class DetectorFolder:
 
     @property
     def current(self) -> Path:
-        """The checkpoint of the current version: the base, until something was learned."""
+        """The checkpoint of the current version; before anything is learned, that of the base."""
         path = self.folder / _FOLDER / _CURRENT
         return path if path.exists() else self.base
 
     def read_current(self) -> dict[str, Any]:
-        """Return the checkpoint of the current version; one that a killed writer left behind is made again.
+        """Return the checkpoint of the current version; it is rebuilt if a killed writer left another one.
 
         Raises:
             ValueError: If it cannot be read.
@@ -104,19 +104,19 @@ class DetectorFolder:
 
     @property
     def versions(self) -> list[Version]:
-        """The versions that the current one builds on, oldest first, and itself; 1 is the base."""
+        """The versions that the current one builds on, and the current one, oldest first; 1 is the base."""
         return [
             Version(1, {"learned": []}),
             *(Version(n, self._read(f"{n:04d}.json")) for n in self._read_history()["versions"]),
         ]
 
     def save(self, state: dict[str, torch.Tensor], checkpoint: dict[str, Any], about: dict[str, Any]) -> Version:
-        """Make what was learned the current version, whole or not at all.
+        """Write a new version and make it the current one, whole or not at all.
 
         Args:
             state: The model's state.
             checkpoint: The whole checkpoint, with that state and the thresholds.
-            about: What was learned and measured.
+            about: What was learned and measured, as plain data.
         """
         history = self._read_history()
         number = history["last"] + 1
@@ -133,7 +133,7 @@ class DetectorFolder:
             The version that is current now.
 
         Raises:
-            ValueError: If there is none before.
+            ValueError: If the current version is the first one.
         """
         history = self._read_history()
         if not history["versions"]:
@@ -144,7 +144,7 @@ class DetectorFolder:
         return self.versions[-1]
 
     def _rebuild(self, versions: list[int]) -> dict[str, Any]:
-        """Return the checkpoint of the last of some versions, from what was kept of it."""
+        """Return the checkpoint of the last of some versions, from the base and the parts that were kept."""
         checkpoint = read_checkpoint(self.base)
         if not versions:
             return checkpoint
@@ -209,15 +209,19 @@ def put_state(checkpoint: dict[str, Any], state: dict[str, torch.Tensor]) -> Non
 
 
 def has_learned(folder: Path) -> bool:
-    """Return whether `learn` has written versions of the detector in a folder, or to that folder."""
+    """Return whether `learn` has written versions of the detector of a folder, or the folder is where it wrote them."""
     place = folder.parent if folder.name == _FOLDER else folder
     return (place / _FOLDER / "history.json").is_file()
 
 
 def set_learned_aside(folder: Path) -> Path | None:
-    """Move away what was learned, before another detector takes the base's place; return where it is, None for nothing.
+    """Rename the folder with what was learned, before another detector takes the base's place; return its new path.
 
-    It belongs to that base alone. With the old checkpoint back in place, it works again under its own name.
+    What was learned belongs to that base alone. To use it again, put the old checkpoint back and give the folder its
+    old name.
+
+    Returns:
+        The new path, None if nothing was learned.
     """
     if not has_learned(folder):
         return None
@@ -228,10 +232,10 @@ def set_learned_aside(folder: Path) -> Path | None:
 
 
 def find_base(folder: Path) -> Path:
-    """Return the checkpoint of a detector: the calibrated one, or the only one that its training left.
+    """Return the checkpoint of a detector: the calibrated one, else the only one that its training left.
 
     Raises:
-        ValueError: If there is none, or several.
+        ValueError: If the folder holds no checkpoint, or several and none is calibrated.
     """
     if folder.is_file():
         return folder

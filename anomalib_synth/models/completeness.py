@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds its whole model: what it lacks would be random, and nobody would see it."""
+"""Checks that a checkpoint holds its whole model: missing weights would silently stay random."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 _SHOWN = 4
 _ALLOWANCE = 10**8
-# computed, not learned: older files have them, newer libraries do not ask for them
+# computed buffers, not weights: older files hold them, newer libraries do not expect them
 _COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|num_batches_tracked|relative_position_index)$")
 
 
 def describe_misfit(
     *, missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[Any] = ()
 ) -> str:
-    """Return what does not fit between a checkpoint and its model, ``""`` if all does.
+    """Describe what does not fit between a checkpoint and its model; ``""`` if everything fits.
 
     Args:
-        missing: Names of tensors the model has and the checkpoint has not.
-        unexpected: Names of those the checkpoint has and the model has not; computed ones are left out.
-        misshapen: Names of those whose shapes differ, or tuples of name, shape in the checkpoint, shape in the model.
+        missing: Names of tensors that the model has and the checkpoint lacks.
+        unexpected: Names of tensors that the checkpoint has and the model lacks; computed buffers are ignored.
+        misshapen: Names of tensors whose shapes differ, or tuples of name, shape in the checkpoint, shape in the model.
 
     Example:
         >>> describe_misfit(missing=["b", "a"], unexpected=["text.position_ids"])
@@ -40,16 +40,16 @@ def describe_misfit(
 
 
 def check_complete(component: str, path: Path | str, info: Mapping[str, Any], *, remedy: str) -> None:
-    """Refuse a model that diffusers or transformers loaded in part.
+    """Refuse a model that diffusers or transformers loaded only in part.
 
     Args:
         component: Name of the component, for the error.
         path: Where its files are.
-        info: What ``from_pretrained(..., output_loading_info=True)`` says.
+        info: The loading information of ``from_pretrained(..., output_loading_info=True)``.
         remedy: What to do, for the error.
 
     Raises:
-        ValueError: Naming what is missing, unexpected or of another shape.
+        ValueError: If a weight is missing, unexpected or of another shape; the message names them.
     """
     misfit = describe_misfit(
         missing=info["missing_keys"], unexpected=info["unexpected_keys"], misshapen=info["mismatched_keys"]
@@ -62,19 +62,19 @@ def check_complete(component: str, path: Path | str, info: Mapping[str, Any], *,
 
 
 def check_room(component: str, folder: Path, needed: int, *, remedy: str) -> None:
-    """Refuse a configuration that asks for far more numbers than its files have bytes, before any memory is taken.
+    """Refuse a configuration with far more weights than its files have bytes, before memory is allocated.
 
     Args:
         component: Name of the component, for the error.
         folder: Folder with its ``*.safetensors``.
-        needed: Numbers the model has.
+        needed: Number of weights of the configured model.
         remedy: What to do, for the error.
 
     Raises:
-        ValueError: If the files are smaller, or there are none.
+        ValueError: If ``needed`` exceeds the bytes of the files by more than 10^8, also where there are no files.
     """
     held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    if needed > held + _ALLOWANCE:  # a few tensors that are missing are for `check_complete` to name
+    if needed > held + _ALLOWANCE:  # `check_complete` names single missing tensors
         msg = (
             f"`{component}` in {str(folder)!r} must hold the {needed} weights its config.json asks for, in "
             f"*.safetensors; got {held} bytes of them. {remedy}"
@@ -83,7 +83,7 @@ def check_room(component: str, folder: Path, needed: int, *, remedy: str) -> Non
 
 
 def shorten_state_error(error: Exception) -> str:
-    """Return what torch says when a state dict does not fit, with a few names of each kind."""
+    """Return torch's message about a state dict that does not fit, with only a few names of each kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     short = []
     for line in lines[: 2 * _SHOWN]:

@@ -1,4 +1,4 @@
-"""The JSON beside weights: read within bounds, and nothing in it may name a hub, fetch or run code."""
+"""Reads the JSON files beside weights within bounds, and refuses entries that would fetch files or run code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_BYTES = 64 * 2**20
 _LARGEST = 10**7
 _MOST_LAYERS = 1024
 _COUNTS = re.compile(r"(^|_)(num_)?(layers|blocks|depths?|heads|stages|experts)(_|$)")
-# what transformers, diffusers, timm and open_clip follow to a repository, or to code
+# keys that transformers, diffusers, timm and open_clip follow to a repository or to code
 _FOLLOWED = {"auto_map", "custom_generate", "custom_pipeline", "custom_pipelines", "hf_model_name", "trust_remote_code"}
 _IMPLEMENTATION = re.compile(r"^_?(attn|experts)_implementation(_internal)?$")
 _HUB = re.compile(r"^hf[-_]hub:", re.IGNORECASE)
@@ -26,12 +26,12 @@ def read_json_object(path: Path, *, what: str, remedy: str, finite: bool = True)
 
     Args:
         path: The file.
-        what: What it belongs to, for the error: "bundle".
+        what: What the file belongs to, for the error, such as "bundle".
         remedy: What to do, for the error.
-        finite: Whether to refuse NaN and Infinity, which are no JSON; diffusers writes the latter.
+        finite: Whether to refuse NaN and Infinity, which are not valid JSON; diffusers writes the latter.
 
     Raises:
-        ValueError: If it cannot be read, is too large, or holds no object.
+        ValueError: If the file cannot be read, is larger than 64 MiB, or does not hold an object.
     """
     try:
         size = path.stat().st_size
@@ -50,10 +50,10 @@ def read_json_object(path: Path, *, what: str, remedy: str, finite: bool = True)
 
 
 def read_config(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
-    """Return the configuration of a model that somebody else may have written, checked by :func:`check_config`.
+    """Return the configuration of a model from an untrusted source, checked by :func:`check_config`.
 
     Raises:
-        ValueError: If it cannot be read, names what would be fetched or run, or has a size beyond all bounds.
+        ValueError: If the file cannot be read, or :func:`check_config` refuses an entry.
     """
     config = read_json_object(path, what=what, remedy=remedy, finite=False)
     check_config(config, path=path, what=what, remedy=remedy)
@@ -61,20 +61,21 @@ def read_config(path: Path, *, what: str, remedy: str) -> dict[str, Any]:
 
 
 def check_config(config: Any, *, path: Path, what: str, remedy: str, sizes: bool = True) -> None:
-    """Refuse a configuration that names a hub or code, or a size beyond all bounds.
+    """Refuse a configuration that names a hub or code, or contains an absurd size.
 
-    The libraries would follow such a name: they fetch a repository, or import and run code that lies beside the
-    weights. Only what a user asked for by name may do that.
+    The libraries would follow such a name: they would fetch a repository, or import and run code from beside the
+    weights. Only a name that the user gives may cause that. Sizes must be at most 10^7, counts of layers, heads and the
+    like at most 1024.
 
     Args:
-        config: Plain data, as JSON gives it.
-        path: Where it stands, for the error.
+        config: Plain data, as parsed from JSON.
+        path: File of the configuration, for the error.
         what: What it belongs to, for the error.
         remedy: What to do, for the error.
-        sizes: Whether its numbers are sizes of a model; those of tokenizers are not.
+        sizes: Whether to check numbers as sizes of a model; numbers of tokenizers are not such sizes.
 
     Raises:
-        ValueError: Naming the entry.
+        ValueError: If an entry breaks a rule; the message names it.
     """
     for place, key, value in _entries(config):
         rule = _broken_rule(key, value, sizes=sizes)
@@ -85,7 +86,7 @@ def check_config(config: Any, *, path: Path, what: str, remedy: str, sizes: bool
 
 
 def _broken_rule(key: str, value: Any, *, sizes: bool) -> str:
-    """Return the rule an entry breaks, ``""`` if it breaks none."""
+    """Return the rule that an entry breaks, ``""`` if it breaks none."""
     rules = {
         "must not name a repository or code of its own": key in _FOLLOWED and value not in (None, False, "", {}, []),
         "must not have weights fetched": key == "use_pretrained_backbone" and value is True,
@@ -114,5 +115,5 @@ def _entries(config: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _refuse_constant(name: str) -> float:
-    msg = f"{name} is no number of JSON"
+    msg = f"{name} is not a number in JSON"
     raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Edits of windows by pre-trained text-guided image-to-image pipelines of diffusers, as they are."""
+"""Edits windows with pretrained text-guided image-to-image pipelines of diffusers, used unchanged."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.installation import install_extras, install_package
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.pipeline_components import (
@@ -46,17 +47,18 @@ class DiffusionSettings:
 
     Args:
         num_inference_steps: Steps of denoising, >= 1.
-        guidance_scale: Weight of the instruction, >= 1; None takes what the card of a pipeline by ``anomalib-synth fit
-            --diffusion`` recommends, and 7.5 for others.
-        image_guidance_scale: Weight of the image, >= 1; None likewise, and 1.5 for others.
+        guidance_scale: Weight of the instruction, >= 1; None takes the value that the card of a pipeline made by
+            ``anomalib-synth fit --diffusion`` recommends, and 7.5 for other pipelines.
+        image_guidance_scale: Weight of the image, >= 1; None takes the card's value, and 1.5 for other pipelines.
         scheduler: Class of diffusers in place of the pipeline's own scheduler, such as ``DPMSolverMultistepScheduler``,
-            or ``LCMScheduler`` for weights that were made for few steps; None keeps the pipeline's.
-        instruction: What the pipeline is told; ``{}`` stands for the prompt.
-        resolution: Side in pixels that smaller windows are enlarged to; None takes the pipeline's own.
-        batch_size: Windows an evaluation, >= 1. Batches are filled up, so that they always have this size.
+            or ``LCMScheduler`` for weights distilled for few steps; None keeps the pipeline's.
+        instruction: Template of the text that the pipeline gets; ``{}`` stands for the prompt and must occur once.
+        resolution: Side in pixels to which smaller windows are enlarged, >= 1; None takes the pipeline's own.
+        batch_size: Windows per call of the pipeline, >= 1. Batches are padded to exactly this size.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
-        device: Such as ``cuda``; None runs where the images are.
-        offload: ``model`` or ``sequential`` keeps parts in the memory of the CPU until they are needed; None does not.
+        device: Device to run on, such as ``cuda``; None uses the device of the images.
+        offload: ``model`` or ``sequential`` keeps parts in CPU memory until they are needed; None keeps all on the
+            device.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -90,20 +92,20 @@ class DiffusionSettings:
 
 
 class DiffusionEditor:
-    """A text-guided image-to-image pipeline of diffusers, used as it is.
+    """A text-guided image-to-image pipeline of diffusers, used unchanged.
 
-    Any pipeline with the call of ``StableDiffusionInstructPix2PixPipeline`` (arXiv 2211.09800) serves: its sibling for
-    SDXL, one trained by ``anomalib-synth fit --diffusion``, or an inpainting one, which is also told the region.
-    Nothing is loaded before it is needed. Weights are read from safetensors alone, code of a repository is never run,
-    and the safety checker is left out: it judges photographs, and blackens what it takes offence at.
+    Any pipeline that is called like ``StableDiffusionInstructPix2PixPipeline`` (arXiv 2211.09800) works: its SDXL
+    version, one trained by ``anomalib-synth fit --diffusion``, or an inpainting pipeline, which also gets the region.
+    Nothing is loaded before it is needed. Weights are read from safetensors only, code from a repository is never run,
+    and the safety checker is left out: it replaces images it objects to by black ones.
 
-    A sample's noise comes from its own generator on the CPU, and batches always have one size, so that no bit depends
-    on what else is edited. Windows go in and out as float tensors: nothing is rounded to 8 bits.
+    Each sample's noise comes from its own random generator on the CPU, and batches always have the same size, so a
+    result does not depend on what else is edited. Windows go in and out as float tensors: nothing is rounded to 8 bits.
 
     Args:
-        pipeline: Folder in the format of diffusers' ``save_pretrained``, or id of a repository of the Hugging Face hub,
-            whose copy in the cache is used where there is one.
-        settings: How it is run. Defaults to ``DiffusionSettings()``.
+        pipeline: Folder in the format of diffusers' ``save_pretrained``, or id of a repository on the Hugging Face hub;
+            a copy in the hub's cache is preferred to fetching.
+        settings: How the pipeline is run. Defaults to ``DiffusionSettings()``.
     """
 
     def __init__(self, pipeline: str | Path, settings: DiffusionSettings | None = None) -> None:
@@ -113,21 +115,21 @@ class DiffusionEditor:
 
     @cached_property
     def directory(self) -> Path:
-        """The folder of the pipeline; of a repository, the snapshot in the cache, fetched if it is not there.
+        """The folder of the pipeline; for a repository, its snapshot in the cache, fetched if missing.
 
         Raises:
-            ValueError: If there is none and none can be fetched.
+            ValueError: If the folder holds no pipeline and none can be fetched.
         """
         folder = Path(self.pipeline)
         if (folder / INDEX).is_file():
             return folder
         if folder.exists() or folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in {"..", "~"}:
-            msg = f"`pipeline` {self.pipeline!r} is no pipeline of diffusers: it has no {INDEX}. {_remedies('')}"
+            msg = f"`pipeline` {self.pipeline!r} is not a diffusers pipeline: it has no {INDEX}. {_remedies('')}"
             raise ValueError(msg)
         fetch = import_diffusers().DiffusionPipeline.download
         try:
             return Path(fetch(self.pipeline, use_safetensors=True, local_files_only=True))
-        except Exception:  # not in the cache: diffusers and the hub's libraries raise many kinds
+        except Exception:  # not in the cache; the libraries raise many kinds of errors
             try:
                 return Path(fetch(self.pipeline, use_safetensors=True))
             except Exception as error:
@@ -139,13 +141,13 @@ class DiffusionEditor:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """What ``anomalib-synth fit`` says of a pipeline it trained; empty for others."""
+        """The card that ``anomalib-synth fit`` writes for a pipeline it trained; empty for other pipelines."""
         file = self.directory / CARD
         return read_card(file) if file.is_file() else {}
 
     @cached_property
     def weights_hash(self) -> str:
-        """Digest of the pipeline's files; of a repository, its id and commit."""
+        """Digest of the pipeline's files; for a repository, its id and commit."""
         folder = self.directory
         if folder != Path(self.pipeline):
             return f"{self.pipeline}@{folder.name}"
@@ -162,11 +164,11 @@ class DiffusionEditor:
 
     @cached_property
     def pipe(self) -> Any:
-        """The pipeline of diffusers, loaded.
+        """The loaded pipeline of diffusers.
 
         Raises:
             ImportError: If diffusers or transformers is not installed.
-            ValueError: If its files are missing or do not fit, or it is called otherwise.
+            ValueError: If its files are missing or do not fit, or it is not called with an image and a prompt.
         """
         diffusers = import_diffusers()
         kind = find_pipeline_class(self._index, diffusers, pipeline=self.pipeline)
@@ -185,7 +187,7 @@ class DiffusionEditor:
                     **load_models(self.directory, self._index, dtype=dtype),
                 )
             check_tokenizers(pipe.components, self.directory)
-        except Exception as error:  # diffusers, transformers and safetensors raise many kinds for files that do not fit
+        except Exception as error:  # the libraries raise many kinds of errors for files that do not fit
             msg = f"diffusers cannot load the pipeline in {str(self.directory)!r}: {error} {_remedies(self.pipeline)}"
             raise ValueError(msg) from error
         if (self._index.get("safety_checker") or [None])[0] is not None:
@@ -197,14 +199,14 @@ class DiffusionEditor:
 
     @cached_property
     def guidance(self) -> dict[str, float]:
-        """The weights of instruction and image, as they are used."""
+        """The guidance scales of instruction and image that are used."""
         asked = {name: getattr(self.settings, name) for name in _GUIDANCE}
         known = _GUIDANCE | self.card.get("recommended", {})
         return {name: known[name] if value is None else value for name, value in asked.items()}
 
     @cached_property
     def resolution(self) -> int:
-        """Side in pixels that smaller windows are enlarged to."""
+        """Side in pixels to which smaller windows are enlarged."""
         if self.settings.resolution is not None:
             return self._fit(self.settings.resolution)
         size = getattr(self._denoiser.config, "sample_size", None)
@@ -214,7 +216,7 @@ class DiffusionEditor:
         return self._fit(size * self.pipe.vae_scale_factor)
 
     def find_unknown(self, text: str) -> list[str]:
-        """Return the words that a pipeline of ``anomalib-synth fit`` never saw; none for others."""
+        """Return the words that a pipeline of ``anomalib-synth fit`` never saw; for other pipelines, none."""
         words = self.card.get("words")
         return [] if words is None else CaptionVocabulary(words).find_unknown(text)
 
@@ -227,43 +229,41 @@ class DiffusionEditor:
         seeds: Sequence[int],
         masks: Sequence[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
-        """Return what edits change in windows.
+        """Edit windows and return the changes.
 
-        A window below the pipeline's resolution is enlarged to it, and the change is made smaller again, so that what
-        is not changed stays as sharp as it was.
+        A window smaller than the pipeline's resolution is enlarged for the edit, and only the change is scaled back, so
+        unchanged parts of the window stay as sharp as they were.
 
         Args:
-            windows: N windows (3, S, S) in [0, 1], of any sides.
-            prompts: N prompts; the empty one is no instruction.
+            windows: N windows (3, S, S) in [0, 1]; S may differ between windows.
+            prompts: N prompts; an empty one means no instruction.
             seeds: N seeds of the noise.
-            masks: N regions (1, S, S) in {0, 1}, for pipelines that take one.
+            masks: N regions (1, S, S) in {0, 1}, for pipelines that take a mask; others ignore them.
 
         Returns:
-            N changes (3, S, S) in [-1, 1], float32, on the windows' device: the edited window less the window.
+            N changes (3, S, S), float32 in about [-1, 1], on the windows' device: edited window minus window.
 
         Raises:
-            ValueError: If the pipeline cannot be loaded, or draws what is not finite.
+            ValueError: If the pipeline cannot be loaded, or returns values that are not finite.
         """
         changes: list[torch.Tensor | None] = [None] * len(windows)
         sides = [max(self.resolution, self._fit(window.shape[-1])) for window in windows]
         for side in sorted(set(sides)):
             rows = [row for row, own in enumerate(sides) if own == side]
-            for start in range(0, len(rows), self.settings.batch_size):
-                part = rows[start : start + self.settings.batch_size]
-                filled = part + part[-1:] * (self.settings.batch_size - len(part))
+            for filled, count in fill_chunks(rows, self.settings.batch_size):
                 shown = torch.stack([_resize(windows[row], side).clamp(0, 1) for row in filled])
                 regions = None
                 if masks is not None:
                     regions = torch.stack([_resize(masks[row].float(), side).round() for row in filled])
                 edited = self._run(shown, [prompts[row] for row in filled], [seeds[row] for row in filled], regions)
-                for row, change in zip(part, edited - shown, strict=False):
+                for row, change in zip(filled[:count], edited - shown, strict=False):
                     changes[row] = _resize(change, windows[row].shape[-1])
         return changes
 
     def _run(
         self, images: torch.Tensor, prompts: list[str], seeds: list[int], regions: torch.Tensor | None
     ) -> torch.Tensor:
-        """Call the pipeline on one full batch of its own size: (B, 3, R, R) in [0, 1] -> the same."""
+        """Call the pipeline on one full batch: (B, 3, R, R) in [0, 1] -> edited images of the same shape and range."""
         pipe = self._place(torch.device(self.settings.device or images.device))
         takes = inspect.signature(pipe.__call__).parameters
         options = {"height": images.shape[-2], "width": images.shape[-1], "mask_image": regions, **self.guidance}
@@ -277,7 +277,7 @@ class DiffusionEditor:
         ).images
         edited = edited.to(images.device, torch.float32)
         if not edited.isfinite().all():
-            msg = f"{self.pipeline!r} drew values that are not finite in {self.settings.dtype}. Use another `dtype`."
+            msg = f"{self.pipeline!r} gave values that are not finite in {self.settings.dtype}. Use another `dtype`."
             raise ValueError(msg)
         return edited.clamp(0, 1)
 
@@ -306,7 +306,7 @@ class DiffusionEditor:
         return getattr(self.pipe, "unet", None) or self.pipe.transformer
 
     def _fit(self, side: int) -> int:
-        """Return the next side that the pipeline can edit: a multiple of what its parts halve."""
+        """Return the next larger side that the pipeline can edit: a multiple of its total down-sampling factor."""
         halved = len(getattr(self._denoiser.config, "block_out_channels", (1, 1))) - 1
         step = self.pipe.vae_scale_factor * 2**halved
         return -(-side // step) * step
@@ -316,7 +316,7 @@ def import_diffusers() -> ModuleType:
     """Return diffusers.
 
     Raises:
-        ImportError: If it, or transformers, is not installed.
+        ImportError: If diffusers or transformers is not installed.
     """
     try:
         import diffusers
@@ -338,7 +338,7 @@ def _find_scheduler(name: str) -> Any:
 
 
 def _remedies(name: str) -> str:
-    """Return what one can do where a pipeline is missing."""
+    """Return what the user can do if a pipeline is missing."""
     name = name or "REPOSITORY"
     return (
         "Either (1) name a folder in diffusers' format: `pipeline: /path/to/pipeline` (on a machine with network, "
@@ -358,7 +358,7 @@ def _resize(image: torch.Tensor, side: int) -> torch.Tensor:
 
 @contextmanager
 def quiet(diffusers: ModuleType) -> Iterator[None]:
-    """Show no bars while parts are read or written, and not that newer versions call arguments otherwise."""
+    """Hide progress bars and FutureWarnings while parts are read or written."""
     import transformers
 
     modules = [diffusers.utils.logging, transformers.utils.logging]

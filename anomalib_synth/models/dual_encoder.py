@@ -1,4 +1,4 @@
-"""A small image-text dual encoder: windows and captions as vectors that can be compared."""
+"""A small image-text dual encoder: turns windows and captions into vectors that can be compared."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ _GROUPS = 8
 
 
 class DualEncoder(nn.Module):
-    """Encodes image windows and captions into one space, where a window lies next to its caption.
+    """Encodes image windows and captions into one space, in which a window is close to its caption.
 
-    As in CLIP (arXiv 2103.00020): two towers, unit vectors, a learned logit scale of at most 100. We differ in size and
-    therefore in parts, since it is trained within minutes on a product's own normals and ships with the package: a
-    small convnet in place of a ViT, its features averaged where they look like a defect *and* maximised over the
-    window, so that a defect of few pixels is not averaged away; normalisation by groups of channels, so that a result
-    never depends on the batch; whole words in place of byte pairs, one transformer layer, and the mean of the words in
-    place of an end token.
+    As in CLIP (arXiv 2103.00020): two towers, unit vectors, a learned logit scale of at most 100. The model is trained
+    within minutes on a product's own normals and ships with the package, so it is much smaller than CLIP. It differs in
+    these parts: a small convnet in place of a ViT; its features are averaged with attention to places that look like a
+    defect *and* maximised over the window, so that a defect of few pixels is not averaged away; group normalisation, so
+    that a result never depends on the batch; whole words in place of byte pairs; one transformer layer; and the mean
+    over the words in place of an end token.
 
     Args:
         vocabulary_size: Number of word indices, padding and unknown words included.
         dim: Length D of the vectors, and width of the text tower; a multiple of 4.
-        width: Channels of the first convolution, a multiple of 8; later ones have twice and three times as many.
-        caption_length: Words of a caption L that are read.
+        width: Channels of the first convolution, a multiple of 8; the later stages have two and three times as many.
+        caption_length: Number L of words of a caption that are read.
 
     Shape:
         - images: (B, 3, S, S) float32 in [0, 1], S a multiple of 8; trained at S = 64
         - tokens: (B, L) int64, 0 is padding
-        - result: (B, D) float32, unit rows
+        - result: (B, D) float32, rows of unit length
+
+    Raises:
+        ValueError: If ``dim`` or ``width`` is not such a multiple.
 
     Example:
         >>> encoder = DualEncoder(vocabulary_size=50)
@@ -61,7 +64,7 @@ class DualEncoder(nn.Module):
         return self.look(images)[0]
 
     def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the vectors of images, and the logits (B, 1, S / 8, S / 8) of where they look like a defect."""
+        """Return the vectors of images, and logits (B, 1, S / 8, S / 8) that say where they look like a defect."""
         features, places = self.image_tower(images * 2 - 1)
         return F.normalize(features, dim=1), places
 
@@ -71,12 +74,12 @@ class DualEncoder(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """What cosines are multiplied by to become logits."""
+        """Factor that turns cosines into logits, at most 100."""
         return self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
 
 class ImageTower(nn.Module):
-    """A convnet with three resolutions: (B, 3, S, S) in [-1, 1] -> (B, dim), and logits of places."""
+    """A convnet with three resolutions: (B, 3, S, S) in [-1, 1] -> (B, dim), and logits (B, 1, S / 8, S / 8)."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -94,7 +97,7 @@ class ImageTower(nn.Module):
         self.head = nn.Linear(6 * width, dim)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the features of what is at the places looked at and of what is most striking, and the places."""
+        """Return features pooled by attention and by maximum, and the logits that the attention comes from."""
         features = self.layers(x)
         places = self.place(features)
         attended = (features * places.flatten(2).softmax(2).view_as(places)).sum((2, 3))
@@ -115,12 +118,12 @@ class TextTower(nn.Module):
         self.head = nn.Linear(dim, dim)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return the features of captions; padding is not looked at."""
+        """Return the features of captions; padding is ignored."""
         is_word = tokens != PADDING
         x = self.words(tokens) + self.places[: tokens.shape[1]]
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         logits = (q @ k.mT) * q.shape[-1] ** -0.5
-        # a finite value, so that a caption without words gives numbers
+        # a finite value, so that a caption without words does not give NaN
         attention = logits.masked_fill(~is_word[:, None, None], -1e4).softmax(-1)
         x = x + self.mix((attention @ v).transpose(1, 2).flatten(2))
         x = self.norm(x + self.mlp(self.norm_mlp(x)))
@@ -136,7 +139,7 @@ class _Down(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """One convolution beside an identity."""
+    """A residual block of one convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

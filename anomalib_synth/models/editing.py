@@ -26,9 +26,9 @@ class Sampling:
 
     Args:
         guidance: Weight g of the text, >= 0: ``l = l(null) + g (l(text) - l(null))``; 1 is the model as it is.
-        temperature: Logits are divided by it, > 0.
-        top_k: Only the k likeliest tokens are drawn; 0 for all.
-        top_p: Only the likeliest tokens that together have this probability are drawn, in (0, 1].
+        temperature: Divisor of the logits, > 0.
+        top_k: Draw only from the k likeliest tokens; 0 for all.
+        top_p: Draw only from the likeliest tokens that together have this probability, in (0, 1].
 
     Raises:
         ValueError: If a value is out of its range.
@@ -52,7 +52,7 @@ class Sampling:
                 raise ValueError(msg)
 
     def choose(self, logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Draw a token a row, by the Gumbel-max trick: (N, V) logits, (N, V) noise uniform in (0, 1) -> (N,)."""
+        """Draw one token per row by the Gumbel-max trick: (N, V) logits, (N, V) uniform noise in (0, 1) -> (N,)."""
         logits = logits / self.temperature
         if 0 < self.top_k < logits.shape[1]:
             least = logits.topk(self.top_k, dim=1).values[:, -1:]
@@ -66,18 +66,18 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What an edit starts from, in place of nothing: a window that shows it in the mask.
+    """What an edit starts from: a window that already shows a defect inside the mask.
 
     Args:
         image: (1, 3, S, S) in [0, 1].
-        variation: Share v of the tokens that are drawn anew, the finest first, in [0, 1].
+        variation: Share v of the scales whose tokens are redrawn, the finest first, in [0, 1].
     """
 
     image: torch.Tensor
     variation: float
 
     def share(self, scale: int, backend: TokenBackend) -> float:
-        """Return the share of a scale's tokens that are drawn anew."""
+        """Return the share of a scale's tokens that are redrawn, in [0, 1]."""
         finer = backend.num_scales - 1 - scale
         return min(max(self.variation * (backend.num_scales - backend.frozen_scales) - finer, 0.0), 1.0)
 
@@ -87,9 +87,9 @@ class Edit:
     """An edited window.
 
     Shape:
-        - ``image``: (1, 3, S, S), ``x + D(f) - D(f_source)``, not yet composited: outside the mask it differs by what
-          the decoder leaks
-        - ``tokens``, ``source``: tokens of every scale, (1, h, h), after and before
+        - ``image``: (1, 3, S, S), ``x + D(f) - D(f_source)``, not yet composited: outside the mask it differs from the
+          source by the decoder's leakage
+        - ``tokens``, ``source``: tokens of every scale, (1, h, h), after and before the edit
         - ``leakage``: mean absolute difference outside the mask, in image units
     """
 
@@ -100,7 +100,7 @@ class Edit:
 
 
 class TokenBackend(Protocol):
-    """What an edit needs of a pair of tokenizer and token model."""
+    """What an edit needs from a pair of tokenizer and token model."""
 
     num_scales: int
     frozen_scales: int
@@ -112,39 +112,39 @@ class TokenBackend(Protocol):
         """Return the words of a text that the models never saw."""
 
     def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """Return a window (1, 3, S, S) as the models may see it, given what is hidden (1, 1, S, S)."""
+        """Return the window (1, 3, S, S) that the models may see, given the hidden region (1, 1, S, S)."""
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return latents and the tokens of every scale, (1, h, h), of a window (1, 3, S, S)."""
 
     def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return the tokens of a scale, (1, h, h), that come nearest to what the latents lack."""
+        """Return the tokens of a scale, (1, h, h), nearest to the residual that the latents still lack."""
 
     def groups(self, mask: torch.Tensor, scale: int) -> Sequence[torch.Tensor]:
-        """Return which tokens of a scale touch a mask (1, 1, S, S): gates (1, h, h), drawn one after another."""
+        """Return the tokens of a scale that touch a mask (1, 1, S, S), as gates (1, h, h) that are drawn in turn."""
 
     def embed(self, tokens: torch.Tensor, scale: int) -> torch.Tensor:
         """Return what tokens of a scale add to the latents."""
 
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> Any:
-        """Look at a window and read the texts, once an edit; the first text is no text."""
+        """Encode the window and the texts, once per edit; the first text is empty, for guidance."""
 
     def logits(self, begun: Any, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return the logits of a scale's gated tokens for each text, (T, N, V), given the tokens drawn so far."""
+        """Return the logits of a scale's gated tokens for each of T texts, (T, N, V), given the tokens drawn so far."""
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
-        """Return the windows of latents, (B, 3, R, R): of the window's size, or of the models' own."""
+        """Decode latents to windows (B, 3, R, R), at the window's size or the models' own resolution."""
 
 
 class Weights(Protocol):
-    """A place that models come from."""
+    """A source of models, such as a bundle."""
 
     @property
     def weights_hash(self) -> str:
         """Digest of the weights."""
 
     def backend(self) -> TokenBackend:
-        """Return the models, loaded."""
+        """Load the models and return them."""
 
 
 class LocalBackend:
@@ -153,7 +153,7 @@ class LocalBackend:
     Args:
         tokenizer: A fitted tokenizer.
         model: A token transformer trained with it.
-        reader: Of the captions it was trained on.
+        reader: Reader of the captions that the transformer was trained on.
     """
 
     def __init__(self, tokenizer: WindowTokenizer, model: TokenTransformer, reader: CaptionReader) -> None:
@@ -171,11 +171,11 @@ class LocalBackend:
         return self
 
     def groups(self, mask: torch.Tensor, scale: int) -> list[torch.Tensor]:
-        """Return the tokens that touch a mask, all of a scale at once."""
+        """Return the tokens of a scale that touch a mask, as a single group."""
         return [self.gate(mask, scale)]
 
     def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the window with what is hidden filled from around; as it is for models that learned from all of it."""
+        """Return the window with the hidden part filled from around; unchanged for models trained on whole windows."""
         return fill_from_around(image, hidden) if self.model.context_only else image
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -184,7 +184,7 @@ class LocalBackend:
         return z, self.tokenizer.tokenize(z)[0]
 
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _LocalEdit:
-        """Look at the window and read the texts."""
+        """Encode the window and the texts."""
         context = self.model.look(z, F.max_pool2d(mask, self.tokenizer.patch // self.model.mask_cells))
         words = self.reader.encode(texts, length=self.model.caption_length).to(z.device)
         return _LocalEdit(context.expand(len(texts), -1, -1, -1), self.model.read(words), [])
@@ -193,7 +193,7 @@ class LocalBackend:
         self, begun: _LocalEdit, f: torch.Tensor, drawn: torch.Tensor, gate: torch.Tensor, scale: int
     ) -> torch.Tensor:
         """Return the logits of a scale for each text."""
-        del drawn  # tokens of one scale are drawn at once
+        del drawn  # all tokens of a scale are drawn at once
         count = len(begun.context)
         begun.asked.append(
             Queries.at(
@@ -215,15 +215,15 @@ class _LocalEdit:
 
 
 class _TemplateTokens:
-    """The tokens of a template, and which of them stay."""
+    """The tokens of a template, and the draw of which of them stay."""
 
     def __init__(self, backend: TokenBackend, template: Template, seed: int) -> None:
         self._backend, self._template = backend, template
         self._z, _ = backend.encode(template.image)
-        self._rng = torch.Generator().manual_seed(seed ^ 1)  # not the draws' own, which are the same whatever stays
+        self._rng = torch.Generator().manual_seed(seed ^ 1)  # its own stream, so that the other draws do not change
 
     def keep(self, f: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return which tokens of a scale stay, (1, h, h) bool, and all of them, given the latents before."""
+        """Return which tokens of a scale stay, (1, h, h) bool, and the template's tokens, given the latents so far."""
         own = self._backend.quantize(self._z - f, scale)
         stays = torch.rand(own.shape, generator=self._rng) >= self._template.share(scale, self._backend)
         return stays.to(own.device), own
@@ -246,7 +246,7 @@ def edit_window(
 ) -> Edit:
     """Draw what the prompt says into the mask, scale by scale.
 
-    For each scale k, with the mask's tokens m_k by any overlap::
+    For each scale k, where m_k marks the tokens that overlap the mask at all::
 
         l_k  = l_k(null) + g (l_k(text) - l_k(null))
         r_k  ~ top-k / top-p softmax(l_k / T)
@@ -254,34 +254,34 @@ def edit_window(
         f    = f + enlarge(embed(r*_k))
         x'   = x + D(f) - D(f_source)
 
-    The first scales stay the source's. A model that draws token by token takes the line of r_k for each token in turn,
-    given those before; one with a resolution of its own gives a change that is resized to the window. Two prompts are
-    mixed in their logits, with the same noise.
+    The first (frozen) scales keep the source's tokens. A model that draws token by token evaluates the line of r_k for
+    each token in turn, given the tokens before it. If a model has its own resolution, its change is resized to the
+    window. Two prompts are mixed by interpolating their logits, with the same noise.
 
-    The logits come from the text and what is around the mask alone: models that were trained so see the window with
-    its inside hidden, and their f in l_k starts from the tokens of that. ``strength`` is how far the latents move from
-    the source, which is kept at 0, to what was drawn, before decoding.
+    For models trained with hidden insides, the logits depend only on the text and on what surrounds the mask: these
+    models see the window with its inside hidden, and the f they get for l_k is built from the tokens of that window.
+    ``strength`` interpolates the latents before decoding, from the source (0) to the drawn tokens (1).
 
-    With a template t the draw starts from what that shows in the mask, and of each scale only a share is drawn::
+    With a template t, the draw starts from what t shows in the mask, and only a share of each scale is redrawn::
 
         t_k  = nearest(E(t) - f)
         s_k  = clip(v (K - k0) - (K - 1 - k), 0, 1)     # v the variation, k0 the first scale that is drawn
         r*_k = m_k (u_k < s_k ? r_k : t_k) + (1 - m_k) r_k(source),   u_k uniform, one a token
 
-    so that v = 0 gives the template through the tokenizer, and v = 1 the edit without one.
+    so v = 0 gives the template as the tokenizer reproduces it, and v = 1 gives the edit without a template.
 
     Args:
         backend: The models.
         image: (1, 3, S, S) in [0, 1].
         mask: (1, 1, S, S) in {0, 1}.
         prompt: What to draw.
-        hidden: (1, 1, S, S) in {0, 1}, what the models may not see; None is the mask.
+        hidden: (1, 1, S, S) in {0, 1}, what the models may not see; None means the mask.
         seed: Seed of the draw.
         sampling: How tokens are drawn.
-        strength: In [0, 1]; 0 gives the source back.
-        prompt_to: A second prompt.
+        strength: How far the edit goes, in [0, 1]; 0 returns the source.
+        prompt_to: A second prompt to mix with the first.
         mix: Share of the second prompt, in [0, 1].
-        template: What the draw starts from; None draws everything.
+        template: What the draw starts from; None draws all tokens.
     """
     z, source = backend.encode(image)
     f_source = sum(backend.embed(tokens, scale) for scale, tokens in enumerate(source))
@@ -293,7 +293,7 @@ def edit_window(
     begun = backend.begin(shown, mask, texts)
     rng = torch.Generator().manual_seed(seed)
     start = None if template is None else _TemplateTokens(backend, template, seed)
-    f, known, tokens = torch.zeros_like(z), torch.zeros_like(z), []  # what is drawn, and what of it the models know
+    f, known, tokens = torch.zeros_like(z), torch.zeros_like(z), []  # the drawn latents, and those the models are shown
     for scale, (kept, around) in enumerate(zip(source, seen, strict=True)):
         drawn, gated = kept, torch.zeros_like(kept, dtype=torch.bool)
         stays, own = start.keep(f, scale) if start else (None, kept)
@@ -309,7 +309,7 @@ def edit_window(
         tokens.append(drawn)
         f = f + backend.embed(drawn, scale)
         known = known + backend.embed(torch.where(gated, drawn, around), scale)
-    # both through the decoder, so that what it loses is lost twice and cancels
+    # decode both, so that the decoder's losses cancel
     edited, same = backend.decode(torch.cat([torch.lerp(f_source, f, strength), f_source])).chunk(2)
     change = edited - same
     if change.shape != image.shape:

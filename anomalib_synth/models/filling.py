@@ -9,16 +9,16 @@ _NOTHING = 0.5
 
 
 def fill_from_around(images: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Replace hidden pixels by a smooth continuation of those around them, by pulling and pushing through a pyramid.
+    """Replace hidden pixels by a smooth continuation of the visible ones, by pull-push on an image pyramid.
 
-    What is hidden has no influence at all: not one bit of the result depends on it.
+    The hidden pixels have no influence on the result.
 
     Args:
         images: (B, C, h, w) in [0, 1].
         hidden: (B, 1, h, w), non-zero where pixels are hidden.
 
     Returns:
-        (B, C, h, w); mid-grey where everything is hidden.
+        (B, C, h, w); mid-grey if the whole image is hidden.
     """
     hole = hidden > 0
     seen = (~hole).to(images.dtype)

@@ -1,4 +1,4 @@
-"""Janus of transformers (arXiv 2501.17811) as the models of a local edit: pretrained, text-conditional, next-token."""
+"""Janus (arXiv 2501.17811, from transformers) for local edits: a pretrained text-conditional next-token model."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _logger = logging.getLogger(__name__)
 
 
 class JanusCheckpoint:
-    """A folder with a Janus model in the format of transformers; loaded when it is asked for.
+    """A folder with a Janus model in the format of transformers; the model is loaded when it is requested.
 
     It holds ``config.json``, ``*.safetensors`` and the files of the processor, as ``save_pretrained`` of transformers
     writes them. Nothing is downloaded: on a machine with network, ``hf download deepseek-community/Janus-Pro-1B
-    --local-dir FOLDER`` fetches one.
+    --local-dir FOLDER`` fetches the files.
 
     Args:
         path: The folder.
 
     Raises:
-        ValueError: If the folder holds no Janus model.
+        ValueError: If the folder holds no Janus model, or, when it is used, no safetensors.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -62,7 +62,7 @@ class JanusCheckpoint:
         return digest.hexdigest()
 
     def backend(self) -> JanusBackend:
-        """Return the models, loaded from the folder.
+        """Load the models from the folder and return them.
 
         Raises:
             ImportError: If transformers is not installed.
@@ -77,20 +77,19 @@ class JanusCheckpoint:
             processor = transformers.JanusProcessor.from_pretrained(
                 self.path, local_files_only=True, trust_remote_code=False
             )
-        except (
-            Exception
-        ) as error:  # transformers, tokenizers and safetensors raise many kinds for files that do not fit
+        except Exception as error:  # the libraries raise many kinds of errors for files that do not fit
             msg = f"transformers cannot load the Janus model in {str(self.path)!r}: {error}"
             raise ValueError(msg) from error
         return JanusBackend(model.eval().requires_grad_(False), processor)
 
 
 class JanusBackend:
-    """Next-token image model as a :class:`~anomalib_synth.models.editing.TokenBackend`.
+    """Janus, a next-token image model, as a :class:`~anomalib_synth.models.editing.TokenBackend`.
 
-    A window is enlarged to the model's own resolution (384 pixels) and written in one scale of tokens (24 x 24). The
-    masked ones are drawn one by one in raster order, each given the text and all tokens before it, the source's where
-    nothing is drawn. So, unlike the local model, it sees what is above and to the left, not what is below.
+    A window is resized to the model's resolution (384 pixels for Janus-Pro) and encoded in one scale of tokens (24 x
+    24). The tokens in the mask are drawn one by one in raster order. Each is given the text and all tokens before it:
+    drawn ones inside the mask, the source's outside. So, unlike the local model, Janus sees what is above and to the
+    left of a token, but not what is below.
 
     Args:
         model: ``JanusForConditionalGeneration``.
@@ -112,12 +111,12 @@ class JanusBackend:
         return self
 
     def find_unknown(self, text: str) -> list[str]:
-        """Return the words it cannot read: none, as its tokens spell any."""
+        """Return the words that the model cannot read: none, since its tokens can spell any word."""
         del text
         return []
 
     def hide(self, image: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the window as it is: no token sees the source's in the mask, as those before it are drawn by then."""
+        """Return the window unchanged: a token only sees earlier ones, and in the mask those are drawn already."""
         del hidden
         return image
 
@@ -131,7 +130,7 @@ class JanusBackend:
     def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
         """Return the nearest tokens: (1, C, g, g) -> (1, g, g)."""
         del scale
-        # the codebook is on the unit sphere; the quantiser of transformers leaves that out where it encodes
+        # the codebook is on the unit sphere, which the quantiser of transformers ignores when it encodes
         near = torch.einsum("bchw,vc->bvhw", F.normalize(residual, dim=1), F.normalize(self._codebook, dim=1))
         return near.argmax(1)
 
@@ -148,7 +147,7 @@ class JanusBackend:
         return F.normalize(self._codebook[tokens], dim=-1).permute(0, 3, 1, 2)
 
     def begin(self, z: torch.Tensor, mask: torch.Tensor, texts: Sequence[str]) -> _JanusEdit:
-        """Read the texts; the first is no text, whose words are padding, as the model was trained for guidance."""
+        """Encode the texts; the first is empty: its words become padding, as in the model's training for guidance."""
         del mask
         asked = [self._instruct(text) for text in texts[1:]]
         read = self.processor(
@@ -189,7 +188,7 @@ class JanusBackend:
         return self.model.model.generation_head(states[:, -1:])
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
-        """Return the windows of latents, at the model's resolution."""
+        """Decode latents to windows at the model's resolution."""
         return self.vq.decoder(self.vq.post_quant_conv(f.to(self.model.dtype))).float() * 0.5 + 0.5
 
     @property
@@ -197,7 +196,7 @@ class JanusBackend:
         return self.vq.quantize.embedding.weight.float()
 
     def _instruct(self, text: str) -> str:
-        """Return the text as the model wants to be asked."""
+        """Return the text in the model's prompt format."""
         text = _TEMPLATE.format(text)
         if not self.processor.chat_template:
             return text
@@ -207,7 +206,7 @@ class JanusBackend:
 
 @dataclass(kw_only=True)
 class _JanusEdit:
-    """How far the model has read: what it has not seen yet, what it may look at, what it knows."""
+    """State of an edit: embeddings not yet read, the attention mask, the key-value cache, and the tokens read."""
 
     pending: torch.Tensor
     attention: torch.Tensor

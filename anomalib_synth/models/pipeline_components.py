@@ -1,4 +1,4 @@
-"""Components of a pipeline of diffusers: only classes of diffusers and transformers, each loaded whole or refused."""
+"""Components of a diffusers pipeline: only classes of diffusers and transformers, each loaded completely or refused."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _REMEDY = "Fetch the pipeline again from where it is published, or fit it again.
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Return what ``model_index.json`` says of a pipeline, checked before a library follows it.
+    """Return the content of a pipeline's ``model_index.json``, checked before a library uses it.
 
     Raises:
-        ValueError: If it cannot be read, or names a class or module of its own.
+        ValueError: If the file cannot be read, names code or a hub, or has a component whose name is not an identifier.
     """
     index = read_config(folder / INDEX, what="pipeline", remedy=_REMEDY)
     for name in index:
-        if not name.isidentifier():  # it becomes part of a path
+        if not name.isidentifier():  # the name becomes part of a path
             msg = f"{str(folder / INDEX)!r} of the pipeline must name its components by a word, got {name!r}. {_REMEDY}"
             raise ValueError(msg)
     return index
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Return what ``anomalib-synth fit`` says of a pipeline it trained.
+    """Return the card that ``anomalib-synth fit`` wrote for a pipeline it trained.
 
     Raises:
-        ValueError: If it cannot be read, or what is used of it is of another type.
+        ValueError: If the file cannot be read, or ``recommended`` or ``words`` has a wrong type or value.
     """
     card = read_json_object(path, what="pipeline", remedy=_REMEDY)
     recommended, words = card.get("recommended", {}), card.get("words", [])
@@ -61,7 +61,7 @@ def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipe
     """Return the class of a pipeline.
 
     Raises:
-        ValueError: If it is none of diffusers', or is called otherwise than with an image and a prompt.
+        ValueError: If the class is not one of diffusers', or its call does not take a prompt, an image and a generator.
     """
     kind = _find_class(diffusers, index.get("_class_name"), (diffusers.DiffusionPipeline,))
     if kind is None:
@@ -81,18 +81,18 @@ def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipe
 
 
 def load_models(folder: Path, index: Mapping[str, Any], *, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the networks of a pipeline by the name of their component; tokenizers and schedulers are only checked.
+    """Return the networks of a pipeline by component name; tokenizers and schedulers are only checked.
 
-    ``from_pretrained`` of both libraries fills what a file lacks with random numbers and says so in a log; what it can
-    tell about missing keys (``output_loading_info``) is asked of every network here.
+    ``from_pretrained`` of both libraries fills missing weights with random numbers and only logs that. Here, its list
+    of missing keys (``output_loading_info``) is checked for every network.
 
     Args:
         folder: The pipeline's folder.
-        index: Of :func:`read_index`.
-        dtype: Of the weights.
+        index: Content of the index, from :func:`read_index`.
+        dtype: Data type of the loaded weights.
 
     Raises:
-        ValueError: If a component is of a foreign class, is missing, or does not hold its whole network.
+        ValueError: If a component has a foreign class, is missing, or does not hold its whole network.
     """
     components = {
         name: _find_component(folder, name, entry) for name, entry in index.items() if _is_component(name, entry)
@@ -106,10 +106,10 @@ def load_models(folder: Path, index: Mapping[str, Any], *, dtype: torch.dtype) -
 
 
 def check_tokenizers(components: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a tokenizer whose tokens its text encoder has no row for.
+    """Refuse a tokenizer that has more tokens than its text encoder has embeddings.
 
     Raises:
-        ValueError: Naming both.
+        ValueError: If there is such a tokenizer.
     """
     for name, tokenizer in components.items():
         encoder = components.get(name.replace("tokenizer", "text_encoder"))
@@ -129,7 +129,7 @@ def _is_component(name: str, entry: Any) -> bool:
 
 
 def _find_component(folder: Path, name: str, entry: list[Any]) -> type:
-    """Return the class of a component, which must be one that diffusers or transformers export."""
+    """Return the class of a component, which diffusers or transformers must export."""
     import diffusers
     import transformers
 

@@ -1,4 +1,4 @@
-"""Networks in the folders of diffusers and transformers: loaded whole, by a class the caller chose, or refused."""
+"""Networks in folders of diffusers and transformers: loaded completely, by a class the caller chose, or refused."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from anomalib_synth.models.config_files import check_config, read_config, read_j
 if TYPE_CHECKING:
     from pathlib import Path
 
-_WORDS = {"tokenizer.json", "vocab.json", "added_tokens.json"}  # may hold any
+_WORDS = {"tokenizer.json", "vocab.json", "added_tokens.json"}  # may hold any word
 
 
 def load_network(component: str, path: Path, cls: Any, dtype: torch.dtype | str, *, remedy: str) -> Any:
     """Return a network with all of its weights.
 
-    ``from_pretrained`` of both libraries fills what a file lacks with random numbers and says so in a log; what it
-    tells of missing keys (``output_loading_info``) is asked here.
+    ``from_pretrained`` of both libraries fills missing weights with random numbers and only logs that. Here, its list
+    of missing keys (``output_loading_info``) is checked.
 
     Args:
-        component: Its name, for the error.
-        path: Its folder, whose files :func:`check_files` has seen.
-        cls: Class of diffusers or transformers.
-        dtype: Of the weights.
+        component: Name of the network, for the error.
+        path: Folder of the network; call :func:`check_files` on it first.
+        cls: Class to load, of diffusers or transformers.
+        dtype: Data type of the loaded weights.
         remedy: What to do, for the error.
 
     Raises:
@@ -42,7 +42,7 @@ def load_network(component: str, path: Path, cls: Any, dtype: torch.dtype | str,
         needed = _count_weights(path, cls)
         check_room(component, path, needed, remedy=remedy)
         model, info = cls.from_pretrained(path, ignore_mismatched_sizes=True, **options)
-    except Exception as error:  # both libraries raise many kinds for files that do not fit
+    except Exception as error:  # both libraries raise many kinds of errors for files that do not fit
         msg = f"`{component}` in {str(path)!r} cannot be loaded as {cls.__name__}: {error} {remedy}"
         raise ValueError(msg) from error
     check_complete(component, path, info, remedy=remedy)
@@ -50,7 +50,7 @@ def load_network(component: str, path: Path, cls: Any, dtype: torch.dtype | str,
 
 
 def check_files(folder: Path, *, what: str, remedy: str) -> None:
-    """Refuse JSON that names a hub or code, shards outside of their folder, and adapters of a model elsewhere.
+    """Refuse JSON that names a hub or code, shards outside their folder, and adapters to a model elsewhere.
 
     Args:
         folder: Folder of one network, tokenizer or scheduler.
@@ -58,9 +58,9 @@ def check_files(folder: Path, *, what: str, remedy: str) -> None:
         remedy: What to do, for the error.
 
     Raises:
-        ValueError: Naming file and entry.
+        ValueError: If a file breaks one of these rules; the message names file and entry.
     """
-    if (folder / "adapter_config.json").exists():  # names the repository of the model under it
+    if (folder / "adapter_config.json").exists():  # it names the repository of the base model
         msg = (
             f"{str(folder)!r} must hold a whole model, got an adapter to one that lies elsewhere. Merge the two first."
         )
@@ -76,7 +76,7 @@ def check_files(folder: Path, *, what: str, remedy: str) -> None:
 
 
 def _check_shards(path: Path, *, what: str, remedy: str) -> None:
-    """Refuse an index of shards that names files outside of its folder."""
+    """Refuse an index of shards that names files outside its folder."""
     shards = read_json_object(path, what=what, remedy=remedy).get("weight_map")
     names = {str(name) for name in shards.values()} if isinstance(shards, dict) else {str(shards)}
     for name in sorted(names):
@@ -86,7 +86,7 @@ def _check_shards(path: Path, *, what: str, remedy: str) -> None:
 
 
 def _count_weights(path: Path, cls: Any) -> int:
-    """Return how many numbers a network has, without memory for any."""
+    """Return the number of weights of a network, without allocating them."""
     if not (path / "config.json").is_file():
         msg = "it has no config.json."
         raise ValueError(msg)

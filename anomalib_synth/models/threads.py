@@ -1,4 +1,4 @@
-"""One thread at a time for computations whose last bits depend on the number of threads."""
+"""Runs computations on one thread if their last bits would depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _turn = threading.RLock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: with more, sums of products may come out in another order.
+    """Compute on one thread: with several, products may be summed in another order.
 
-    The number of threads is the whole process's, so those who ask for one take turns: another would give it back while
-    this one computes.
+    The number of threads is a setting of the whole process, so callers take turns: otherwise one caller would reset it
+    while another still computes.
     """
     with _turn:
         threads = torch.get_num_threads()
@@ -31,8 +31,21 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+@contextmanager
+def one_faiss_thread() -> Iterator[None]:
+    """Have faiss, which counts threads of its own, compute on one: sums in one order."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def _renew() -> None:
-    """Make the lock anew in a forked process, where the thread that held it does not exist."""
+    """Replace the lock in a forked process, where the thread that held it does not exist."""
     global _turn  # noqa: PLW0603
     _turn = threading.RLock()
 

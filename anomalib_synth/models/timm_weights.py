@@ -1,4 +1,4 @@
-"""Networks of timm with all of their weights: what a file lacks, timm leaves random and says so in a log."""
+"""Loads timm networks with all of their weights: timm leaves missing weights random and only logs that."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 LOCAL_DIR = "local-dir:"
 _REMEDY = "Give the file of the network that is named, as timm publishes it: no prefix, no other network."
 _FORBIDDEN_ARGUMENTS = ("pretrained", "checkpoint_path", "cache_dir", "scriptable", "exportable", "features_only")
-_HEADS = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.")  # features need none
+_HEADS = ("fc.", "head.", "head_dist.", "classifier.", "last_linear.")  # features do not need these
 
 
-def load_network(name: str, *, weights: Path | None = None, **options: Any) -> nn.Module:
-    """Return a pretrained network of timm, of which every weight was read.
+def load_timm_network(name: str, *, weights: Path | None = None, **options: Any) -> nn.Module:
+    """Return a pretrained timm network after checking that every weight was read.
 
     Args:
-        name: A name of timm, or ``local-dir:FOLDER``.
-        weights: Weight file to read in place of timm's.
+        name: Name of a timm network, or ``local-dir:FOLDER``.
+        weights: Weight file to read in place of timm's own.
         options: Further arguments of ``timm.create_model``.
 
     Raises:
-        ValueError: If the weights are not those of the whole network, or a folder's config.json names others.
-        OSError: If they cannot be read.
+        ValueError: If the weights are not those of the whole network, or a folder's config.json is refused.
+        OSError: If the weights cannot be read.
     """
     import timm
 
@@ -45,10 +45,10 @@ def load_network(name: str, *, weights: Path | None = None, **options: Any) -> n
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder for ``local-dir:`` whose config.json names other weights, or how to fetch some.
+    """Refuse a folder for ``local-dir:`` whose config.json names other weights or how to fetch them.
 
     Raises:
-        ValueError: Naming the entry.
+        ValueError: If an entry is refused; the message names it.
     """
     import timm
 
@@ -80,9 +80,9 @@ def _find_file(folder: Path) -> Path:
 
 
 def _check_values(name: str, file: Path, state: dict[str, torch.Tensor], options: dict[str, Any]) -> nn.Module:
-    """Read a state dict twice, the second time with other values: what stays the same was not read.
+    """Load a state dict twice, the second time with other values: a weight that stays the same was not read.
 
-    Names alone do not tell: timm renames what older files hold.
+    Comparing names is not enough, because timm renames the weights of older files.
     """
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         msg = f"{str(file)!r} must hold a state dict of {name!r}, names and tensors. {_REMEDY}"
@@ -104,7 +104,7 @@ def _check_values(name: str, file: Path, state: dict[str, torch.Tensor], options
 
 
 def _find_unexpected(name: str, state: dict[str, torch.Tensor]) -> list[str]:
-    """Return what a file holds beyond the network, for files with timm's own names."""
+    """Return the tensors that a file holds beyond the network, if it uses timm's own names."""
     with torch.device("meta"):
         full = _create(name, None, {}).state_dict()
     body = {key for key in full if not key.startswith(_HEADS)}
@@ -114,7 +114,7 @@ def _find_unexpected(name: str, state: dict[str, torch.Tensor]) -> list[str]:
 
 
 def _check_seeds(name: str, options: dict[str, Any]) -> nn.Module:
-    """Read timm's own weights over those of two seeds: what stays different was not read."""
+    """Load timm's own weights into networks of two seeds: a weight that still differs was not read."""
     network, again = (_create(name, {}, options, seed=seed) for seed in range(2))
     second = again.state_dict()
     random = [key for key, value in network.state_dict().items() if not torch.equal(value, second[key])]
@@ -127,7 +127,7 @@ def _check_seeds(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _create(name: str, overlay: dict[str, Any] | None, options: dict[str, Any], *, seed: int = 0) -> nn.Module:
-    """Return the network; with an overlay of timm's ``pretrained_cfg``, with the weights that it names."""
+    """Return the network; with an overlay of timm's ``pretrained_cfg``, with the weights that the overlay names."""
     import timm
 
     with torch.random.fork_rng(devices=[]):

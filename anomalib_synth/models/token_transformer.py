@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Queries:
-    """The tokens to predict, of all windows of a batch in one list.
+    """The tokens to predict, of all windows of a batch, in one list.
 
     Shape:
-        - ``features``: (N, C) what the latents hold so far at each token
-        - ``context``: (N, D) what surrounds it; ``window``, ``scale``: (N,) int64; ``place``: (N, 2) centre in latents
+        - ``features``: (N, C) latents so far, pooled at each token
+        - ``context``: (N, D) context at each token; ``window``, ``scale``: (N,) int64 indices; ``place``: (N, 2) row
+          and column of the token's centre, in latents
     """
 
     features: torch.Tensor
@@ -38,9 +39,9 @@ class Queries:
         Args:
             gate: (B, h, h) bool, the tokens to predict.
             f: (B, C, g, g) the latents before this scale.
-            context: (B, D, g, g) of :meth:`TokenTransformer.look`.
+            context: (B, D, g, g), the result of :meth:`TokenTransformer.look`.
             scale: Index of the scale.
-            stride: Side of its tokens in latents.
+            stride: Side of the scale's tokens, in latents.
         """
         window, row, column = gate.nonzero(as_tuple=True)
         return cls(
@@ -61,31 +62,35 @@ class Queries:
 class TokenTransformer(nn.Module):
     """Next-scale prediction (VAR, arXiv 2404.02905, section 3) of the tokens inside a mask.
 
-    A convolutional net looks at the source's latents and the mask, on all sides; with ``context_only`` what is inside
-    the mask has been hidden from it. Every token to be predicted attends to those of its own and of coarser
-    scales and to the words of the text. Tokens outside the mask are the source's, so they are neither predicted nor
-    computed: the cost goes with the mask's area. We differ from VAR in that, and in rotary positions (arXiv 2104.09864)
-    in latents, so that windows of any size can be served.
+    A convolutional net encodes the source's latents and the mask; with ``context_only``, the source comes with the
+    inside of the mask hidden. Every token to predict attends to the tokens of its own and of coarser scales, and to the
+    words of the text. Tokens outside the mask are the source's and are neither predicted nor computed, so the cost
+    grows with the mask's area. This differs from VAR, as do the rotary positions (arXiv 2104.09864) in units of
+    latents, which allow windows of any size.
 
     Args:
         channels: Channels C of the latents.
-        codebook_size: Tokens V a scale.
+        codebook_size: Number V of tokens per scale.
         num_scales: Number of scales K.
-        frozen_scales: Coarse scales that stay the source's, in [0, K): the structure.
+        frozen_scales: Number of coarse scales that keep the source's tokens, and so its structure, in [0, K).
         vocabulary_size: Number of word indices.
-        caption_length: Words L of a text.
-        text_channels: Length E of a text's vector by a pretrained encoder, which then takes the place of the words.
-        mask_cells: Cells along a latent's side in which the mask is seen: with several, where in it a thin line is.
-        context_only: Whether it is trained on sources whose inside is hidden
-            (:func:`anomalib_synth.models.filling.fill_from_around`), and so wants them hidden when it draws.
+        caption_length: Number L of words of a text.
+        text_channels: Length E of a text's vector if a pretrained encoder reads the texts; None for words.
+        mask_cells: Cells per side of a latent in which the mask is given; several show where a thin line lies in the
+            latent.
+        context_only: Whether the model is trained on sources with the inside of the mask hidden
+            (:func:`anomalib_synth.models.filling.fill_from_around`), and so needs it hidden when it draws.
         dim: Width D, a multiple of 4 x ``heads``.
-        depth: Layers.
-        heads: Attention heads.
+        depth: Number of transformer layers.
+        heads: Attention heads per layer.
 
     Shape:
         - ``z``: (B, C, g, g); ``mask``: (B, 1, g x ``mask_cells``, g x ``mask_cells``)
         - ``words``: (B, L) int64, or (B, E) float
-        - logits: (N, V), one row a query
+        - logits: (N, V), one row per query
+
+    Raises:
+        ValueError: If ``frozen_scales`` or ``dim`` is out of its range.
     """
 
     def __init__(
@@ -134,17 +139,17 @@ class TokenTransformer(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(dim, codebook_size) for _ in range(num_scales - frozen_scales))
 
     def look(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return what surrounds every latent, (B, D, g, g), from the source's latents and the mask."""
+        """Return the context of every latent, (B, D, g, g), from the source's latents and the mask."""
         return self.context(torch.cat([z, F.pixel_unshuffle(mask, self.mask_cells)], 1))
 
     def read(self, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the text's features and which of them are padding; a row of padding is no text.
+        """Return the text's features and which of them are padding; a row of padding only means no text.
 
         Args:
             words: (B, L) int64; with ``text_channels`` (B, E) float.
 
         Returns:
-            (B, 1 + L, D) and (B, 1 + L) bool; with ``text_channels`` L is 1.
+            Features (B, 1 + L, D), and (B, 1 + L) bool, True for padding; with ``text_channels``, L is 1.
         """
         if self.text_channels:
             words = words[:, None]
@@ -157,12 +162,12 @@ class TokenTransformer(nn.Module):
     def forward(
         self, queries: Queries, text: tuple[torch.Tensor, torch.Tensor], *, last_scale: int | None = None
     ) -> torch.Tensor:
-        """Return the logits of queries, ordered from coarse to fine within their window.
+        """Return the logits of queries, which must be ordered from coarse to fine within each window.
 
         Args:
             queries: The tokens to predict.
-            text: Of :meth:`read`, one row a window.
-            last_scale: Return the rows of this scale only.
+            text: The result of :meth:`read`, one row per window.
+            last_scale: If set, return the rows of this scale only.
         """
         x_ND = self.features(queries.features) + queries.context + self.scales(queries.scale)  # noqa: N806
         pack = Packing(queries.window, queries.scale)
@@ -180,7 +185,7 @@ class TokenTransformer(nn.Module):
 
 
 class ContextNet(nn.Module):
-    """Dilated convolutions: each place sees 22 latents to every side."""
+    """Dilated convolutions: each position sees 22 latents in every direction."""
 
     def __init__(self, channels: int, dim: int, width: int = 64) -> None:
         super().__init__()
@@ -197,7 +202,7 @@ class ContextNet(nn.Module):
 
 
 class Packing:
-    """Between one list of tokens, where no work is wasted, and a padded table of them, which attention needs."""
+    """Converts between a list of tokens, which wastes no work, and the padded table that attention needs."""
 
     def __init__(self, window: torch.Tensor, scale: torch.Tensor) -> None:
         order = torch.argsort(window, stable=True)
@@ -209,7 +214,7 @@ class Packing:
         self.shape = (len(counts), int(counts.max()))
         scales = self.spread(scale + 1)  # 0 where there is no token
         self.sees = (scales[:, None, :] <= scales[:, :, None]) & (scales[:, None, :] > 0)
-        self.sees |= torch.eye(self.shape[1], dtype=torch.bool, device=window.device)  # a row of nothing would be NaN
+        self.sees |= torch.eye(self.shape[1], dtype=torch.bool, device=window.device)  # an empty row would give NaN
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """(N, ...) -> (B, T, ...), zeros where a window has fewer tokens."""
@@ -260,7 +265,7 @@ class TransformerLayer(nn.Module):
 
 
 def rotation(place: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosines and sines of rotary positions in two dimensions: (B, T, 2) -> two of (B, 1, T, head_dim / 2)."""
+    """Return cosines and sines of two-dimensional rotary positions: (B, T, 2) -> twice (B, 1, T, head_dim / 2)."""
     quarter = head_dim // 4
     frequency = 0.5 * 32.0 ** -(torch.arange(quarter, device=place.device) / max(quarter - 1, 1))
     angle = (place[..., None] * frequency).flatten(-2)[:, None]
@@ -268,7 +273,7 @@ def rotation(place: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Te
 
 
 def rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn pairs of features by the angles of their positions."""
+    """Rotate pairs of features by the angles of their positions."""
     cos, sin = turn
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

@@ -1,4 +1,4 @@
-"""Discrete tokens of an image window: a small autoencoder, and residual codebooks from coarse to fine."""
+"""Turns image windows into discrete tokens: a small autoencoder with residual codebooks, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WINDOW_STEP = 64
 
 
 class TokenizerBlock(nn.Module):
-    """Two 3 x 3 convolutions beside an identity, without normalisation: what it computes is local."""
+    """Residual block of two 3 x 3 convolutions without normalisation, so that its output is local."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,20 +30,20 @@ class TokenizerBlock(nn.Module):
 class WindowTokenizer(nn.Module):
     """Turns windows into tokens at several scales, and back.
 
-    A latent map z at 1/``patch`` of the resolution is written as a sum of residuals: for scale k, what is still missing
+    A latent map z at 1/``patch`` of the resolution is written as a sum of residuals. At scale k, the remaining residual
     is averaged over cells of ``strides[k]`` x ``strides[k]`` latents, replaced by the nearest vector of codebook k,
-    enlarged and subtracted, as in VAR (arXiv 2404.02905, algorithms 1 and 2). We differ: strides instead of sizes, so
-    that a token covers the same number of pixels in windows of any size; the finest scale several times, which is
-    residual quantisation (arXiv 2107.03312); codebooks by k-means on the latents of the trained autoencoder, without a
-    commitment loss; no convolution after enlarging.
+    enlarged, and subtracted, as in VAR (arXiv 2404.02905, algorithms 1 and 2). We differ from VAR: scales are given by
+    strides, not sizes, so a token covers the same number of pixels in windows of any size; the finest scale is
+    repeated, which is residual quantisation (arXiv 2107.03312); codebooks come from k-means on the latents of the
+    trained autoencoder, without a commitment loss; there is no convolution after enlarging.
 
     Args:
         channels: Channels C of the latent map.
         width: Channels inside the autoencoder.
         depth: Residual blocks in the encoder; the decoder has one more.
-        patch: Side in pixels of what one latent covers.
-        strides: Side in latents of a token of each scale, coarse to fine.
-        codebook_size: Vectors V a scale.
+        patch: Side in pixels of the square that one latent covers.
+        strides: Side of a token in latents for each scale, coarse to fine.
+        codebook_size: Number V of codebook vectors per scale.
 
     Shape:
         - images: (B, 3, S, S) in [0, 1], S a multiple of 64
@@ -87,22 +87,22 @@ class WindowTokenizer(nn.Module):
         return self.encoder(images * 2 - 1)
 
     def decode(self, f: torch.Tensor) -> torch.Tensor:
-        """Return the windows of latents, not clipped."""
+        """Decode latents to windows; values are not clipped to [0, 1]."""
         return self.decoder(f) * 0.5 + 0.5
 
     def quantize(self, residual: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return the tokens of one scale that come nearest to what is missing: (B, C, g, g) -> (B, h, h)."""
+        """Return the tokens of one scale nearest to a residual: (B, C, g, g) -> (B, h, h)."""
         book = self.codebooks[scale]
         pooled = pool(residual, self.strides[scale]).permute(0, 2, 3, 1)
-        # |a - b|^2 without |a|^2, which is the same for all b
+        # |a - b|^2 without |a|^2, which is equal for all b
         return (book.square().sum(1) - 2 * pooled @ book.T).argmin(-1)
 
     def embed(self, r: torch.Tensor, scale: int) -> torch.Tensor:
-        """Return what tokens of one scale add to the latents: (B, h, h) -> (B, C, g, g)."""
+        """Return what the tokens of one scale add to the latents: (B, h, h) -> (B, C, g, g)."""
         return enlarge(self.codebooks[scale][r].permute(0, 3, 1, 2), self.strides[scale])
 
     def tokenize(self, z: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the tokens of all scales, and the latents f they stand for."""
+        """Return the tokens of all scales, and the latents f that they encode."""
         f, tokens = torch.zeros_like(z), []
         for scale in range(len(self.strides)):
             tokens.append(self.quantize(z - f, scale))
@@ -121,5 +121,5 @@ def pool(latents: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def enlarge(values: torch.Tensor, stride: int) -> torch.Tensor:
-    """Spread the values of a scale over the latents, bilinearly."""
+    """Enlarge the values of a scale to all latents, bilinearly."""
     return values if stride == 1 else F.interpolate(values, scale_factor=stride, mode="bilinear", align_corners=False)

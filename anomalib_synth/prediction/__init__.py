@@ -1,1 +1,1 @@
-"""Judges images by a detector: score, threshold, verdict and the place of what it found."""
+"""Judges images by a trained detector: score, threshold, verdict, and where the most anomalous region is."""

@@ -1,4 +1,4 @@
-"""A detector that is a model of anomalib: a checkpoint, or what its torch export pickled."""
+"""Detectors that are anomalib models in Python: built from a checkpoint, or unpickled from a torch export."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ def open_checkpoint(path: Path, *, model: str | None, tiler: dict[str, Any] | No
     Args:
         path: The checkpoint.
         model: Class path or configuration of the model, None to look for it beside the checkpoint.
-        tiler: Settings of anomalib's tiler, None to look for them in the configuration.
-        accelerator: Device: auto, cpu, gpu.
+        tiler: Settings of anomalib's tiler, ``{}`` for no tiler, None to look for them in the configuration.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Raises:
-        ValueError: If it cannot be read, has no threshold, or was calibrated with what is not known here.
+        ValueError: If the checkpoint cannot be read or has no threshold, or was calibrated with another tiler,
+            precision or callbacks than are given or found here.
     """
     loaded = read_checkpoint(path)
     calibration = loaded.get(CALIBRATION) or {}
@@ -59,9 +60,9 @@ def open_checkpoint(path: Path, *, model: str | None, tiler: dict[str, Any] | No
     expected = calibration.get("inference")
     if isinstance(expected, str) and expected != inference.describe():
         msg = (
-            f"`detector` {str(path)!r} must be run as it was calibrated ({expected or 'as it is'}), but what is known "
-            f"here says otherwise ({inference.describe() or 'as it is'}). Give the training configuration as `model`, "
-            "or the tiler's settings as `tiler`, {} for none."
+            f"`detector` {str(path)!r} must be run as it was calibrated ({expected or 'as it is'}), but the settings "
+            f"found here differ ({inference.describe() or 'as it is'}). Give the training configuration as `model`, "
+            "or the tiler's settings as `tiler`, {} for no tiler."
         )
         raise ValueError(msg)
     return ModelDetector(
@@ -76,10 +77,10 @@ def open_checkpoint(path: Path, *, model: str | None, tiler: dict[str, Any] | No
 
 
 def open_torch_export(path: Path, *, trust: bool, accelerator: str) -> ModelDetector:
-    """Return the detector of anomalib's torch export, if its file is trusted: it is a pickle, which may run any code.
+    """Return the detector of anomalib's torch export, if the file is trusted: a pickle may run any code.
 
     Raises:
-        ValueError: If it is not trusted, or no such export.
+        ValueError: If the file is not trusted, holds no model of anomalib, or the model has no threshold.
     """
     if not trust:
         msg = (
@@ -102,7 +103,7 @@ def open_torch_export(path: Path, *, trust: bool, accelerator: str) -> ModelDete
 
 
 def _find_class(name: object) -> str | None:
-    """Return the class path of the model that was calibrated, None if it is of another package."""
+    """Return the class path of a model by the name of its class, None if it is of another package."""
     for module in ("anomalib.models", "anomalib_synth.models"):
         if isinstance(name, str) and hasattr(importlib.import_module(module), name):
             return f"{module}.{name}"
@@ -114,15 +115,15 @@ class ModelDetector:
 
     Args:
         network: The model.
-        path: Where it was read from.
+        path: The file it was read from.
         kind: See :class:`DetectorInfo`.
-        checkpoint: The checkpoint to restore it from, None where it is whole.
-        loaded: What that holds.
-        inference: What else the run changed about predictions.
-        accelerator: Device: auto, cpu, gpu.
+        checkpoint: Checkpoint that its weights are restored from, None where the model has them already.
+        loaded: Content of the checkpoint, None without one.
+        inference: The tiler, callbacks and precision that the training run used.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Raises:
-        ValueError: If it has no threshold.
+        ValueError: If the model has no threshold, or the device is unknown or not there.
     """
 
     def __init__(
@@ -157,11 +158,11 @@ class ModelDetector:
         )
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
-        """Resize an image, where that is the first thing the model's transform does."""
+        """Resize an image (3, H, W) if the model's transform begins with a resize, else return it as it is."""
         return self._resize(image) if self._resize else image
 
     def view(self, size: tuple[int, int]) -> torch.Tensor | None:
-        """Return where pixels are on the map."""
+        """Return where the pixels of an image are on the map; see :meth:`.Detector.view`."""
         if size not in self._views:
             try:
                 self._views[size] = find_view(self._network.pre_processor or torch.nn.Identity(), size)
@@ -202,7 +203,8 @@ class _Raw(NamedTuple):
 class _Stream(torch.utils.data.IterableDataset):
     """Batches as anomalib's datasets give them.
 
-    With a length, Lightning draws no batch ahead, which would keep each verdict back until the next image is there.
+    It has a length because Lightning would otherwise draw one batch ahead, and each verdict would wait for the next
+    image to arrive.
     """
 
     def __init__(self, batches: Iterable[list[LoadedImage]], pending: list[list[LoadedImage]]) -> None:
@@ -225,7 +227,7 @@ class _Stream(torch.utils.data.IterableDataset):
 
 
 def _make_collector(take: Callable[[ImageBatch, _Raw], None]) -> Callback:
-    """Return the callback that takes predictions out of the loop, with what they were before they were normalised."""
+    """Return the callback that takes predictions out of the loop, with their raw scores and maps."""
     from lightning.pytorch import Callback
 
     class Collector(Callback):

@@ -1,4 +1,4 @@
-"""What a detector is here, be it a checkpoint or a model that was exported."""
+"""The interface that all detectors share, whether they are checkpoints or exports."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorInfo:
-    """What a detector is, plain data.
+    """The facts about a detector, as plain data.
 
     Args:
         path: Its file.
         content: Digest of its file.
         kind: ``"checkpoint"``, ``"exported"`` or ``"torch"``.
-        model: Class of the model, "" where an export does not tell.
-        threshold: What a score must be above to be a defect, None where an export does not tell.
-        raw_threshold: The same before anomalib normalises scores, None where an export does not tell.
-        inference: What else changes its scores: the tiler, the precision; "" for nothing.
+        model: Name of the model's class, "" where an export does not tell.
+        threshold: An image with a score above it is a defect; None where an export does not tell.
+        raw_threshold: The threshold on raw scores, before anomalib normalises them; None where an export does not tell.
+        inference: What else changes its scores (tiler, callbacks, precision), in words; "" for nothing.
     """
 
     path: str
@@ -39,20 +39,20 @@ class DetectorInfo:
     inference: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the facts by name."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOutput:
-    """What a detector says of an image.
+    """The output of a detector for one image.
 
     Args:
-        score: As anomalib gives it: normalised, unless the model's post-processor does not.
-        is_defect: Whether that is above the threshold.
-        raw_score: Before it was normalised, None where an export does not tell.
-        anomaly_map: (h, w) float32, larger where it is more anomalous; None where the model gives none.
-        mask: (h, w) bool, where the map is above its own threshold; None without a map.
+        score: Image score as anomalib gives it: normalised to [0, 1], unless the model's post-processor does not.
+        is_defect: Whether the score is above the threshold.
+        raw_score: The score before it was normalised, None where an export does not tell.
+        anomaly_map: (h, w) float32, larger where the image is more anomalous; None where the model gives none.
+        mask: (h, w) bool, where the map is above the pixel threshold; None where the model gives none.
     """
 
     score: float
@@ -63,7 +63,7 @@ class DetectorOutput:
 
 
 def check_scores(scores: Sequence[float], count: int) -> None:
-    """Refuse a detector whose scores say nothing.
+    """Refuse a detector whose scores are missing or not finite.
 
     Raises:
         ValueError: If there is not one finite score for each image.
@@ -86,7 +86,7 @@ class Detector(Protocol):
         """Return an image (3, H, W) in [0, 1] as it goes into a batch; called from several threads."""
 
     def view(self, size: tuple[int, int]) -> torch.Tensor | None:
-        """Return where the pixels of images of a size are on the map, as :func:`find_view` does.
+        """Return where the pixels of an image of ``size`` (height, width) are on the map, as :func:`find_view` does.
 
         None where the model's own transform does more than move, scale, turn and crop.
         """
@@ -94,4 +94,4 @@ class Detector(Protocol):
     def judge(
         self, batches: Iterable[list[LoadedImage]], tell: Callable[[list[LoadedImage], list[DetectorOutput]], None]
     ) -> None:
-        """Judge batches of images of one size as they come; tell what was found in each before the next is drawn."""
+        """Judge batches of images of one size as they come; call ``tell`` for each before the next is drawn."""

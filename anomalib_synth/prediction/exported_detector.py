@@ -1,8 +1,8 @@
-"""A detector that was exported, for OpenVINO or as ONNX; OpenVINO runs both.
+"""Detectors that anomalib exported to OpenVINO or ONNX; OpenVINO runs both.
 
-An export resizes without the antialiasing that its checkpoint resizes with, and scores what it then sees otherwise. So
-images are resized here, as the checkpoint would, to the size that the graph resizes to. Where the graph crops is found
-by sending ramps through what it does before its first convolution.
+An export resizes without the antialiasing of its checkpoint, which changes the scores. So images are resized here, as
+the checkpoint would do it, to the size that the graph resizes to. What the graph crops is found by sending ramps
+through the part of it before the first convolution.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.functional.field_of_view import find_view
 from anomalib_synth.host.telemetry import import_openvino
 from anomalib_synth.images import digest_file, hash_bytes
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.installation import install_package
 from anomalib_synth.prediction.detector import DetectorInfo, DetectorOutput, check_scores
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 _KEEP_PIXELS = ("Convert", "Reshape", "Squeeze", "Unsqueeze")
-_EXACT = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would take 16 bits, and score otherwise
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32"}  # some processors would compute in 16 bits, which changes the scores
 
 
 class ExportedDetector:
@@ -38,10 +39,11 @@ class ExportedDetector:
 
     Args:
         path: Its ``.xml`` or ``.onnx`` file.
-        accelerator: Device: auto and cpu take the CPU, gpu the GPU that OpenVINO finds.
+        accelerator: ``"auto"`` and ``"cpu"`` take the CPU, ``"gpu"`` the GPU that OpenVINO finds.
 
     Raises:
-        ValueError: If it cannot be read, gives no score and label, or was exported before it had a threshold.
+        ValueError: If the file cannot be read, the model gives no score and label or was exported before it had a
+            threshold, openvino is not installed, or the device cannot run the model.
     """
 
     def __init__(self, path: Path, *, accelerator: str = "auto") -> None:
@@ -71,12 +73,12 @@ class ExportedDetector:
         )
 
     def fit(self, image: torch.Tensor) -> torch.Tensor:
-        """Resize an image to what the graph sees."""
+        """Resize an image (3, H, W), with antialiasing, to the size that the graph resizes to."""
         size = self._size or self._find_size((image.shape[-2], image.shape[-1]))
         return image if [*image.shape[-2:]] == size else resize(image, size, antialias=True)
 
     def view(self, size: tuple[int, int]) -> torch.Tensor | None:
-        """Return where pixels are on the map."""
+        """Return where the pixels of an image are on the map; see :meth:`.Detector.view`."""
         if size not in self._views:
             try:
                 self._views[size] = find_view(self._prepare, size)
@@ -92,10 +94,8 @@ class ExportedDetector:
             images = torch.stack([shown.image for shown in batch]).numpy()
             count = self._count or len(images)
             found: list[DetectorOutput] = []
-            for start in range(0, len(images), count):
-                rows = images[start : start + count]
-                filled = np.concatenate([rows, np.repeat(rows[:1], count - len(rows), axis=0)])
-                found += _read(self._model({0: filled}), filled.shape[0])[: len(rows)]
+            for filled, own in fill_chunks(images, count):
+                found += _read(self._model({0: np.stack(filled)}), count)[:own]
             tell(batch, found)
 
     def _compile(self, graph: Any) -> Any:
@@ -106,7 +106,7 @@ class ExportedDetector:
             raise ValueError(msg) from error
 
     def _find_size(self, size: tuple[int, int]) -> list[int]:
-        """Return the size that the graph resizes images of a size to."""
+        """Return the height and width that the graph resizes an image of ``size`` to."""
         if size not in self._sizes:
             blank = np.zeros((self._count or 1, 3, *size), np.float32)
             seen = blank if self._resized is None else self._resized.create_infer_request().infer({0: blank})[0]
@@ -114,7 +114,7 @@ class ExportedDetector:
         return self._sizes[size]
 
     def _prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Return what the first convolution sees of an image (1, 3, H, W)."""
+        """Return the input of the first convolution for an image (1, 3, H, W)."""
         fitted = self.fit(image).numpy()
         if self._prepared is None:
             return torch.from_numpy(fitted)
@@ -122,7 +122,7 @@ class ExportedDetector:
 
 
 def _openvino() -> Any:
-    """Return the library; it is no dependency of the package.
+    """Return the module ``openvino``, which the package does not depend on.
 
     Raises:
         ValueError: If it is not installed.
@@ -138,7 +138,7 @@ def _openvino() -> Any:
 
 @cache
 def _core() -> Any:
-    """Return the only core, which stays: where several came and went, Ctrl-C crashed the process (OpenVINO 2026.4)."""
+    """Return OpenVINO's core, one for the process: when several came and went, Ctrl-C crashed it (OpenVINO 2026.4)."""
     return _openvino().Core()
 
 
@@ -164,10 +164,10 @@ def _read_graph(path: Path) -> Any:
 
 
 def _find_threshold(graph: Any, path: Path) -> float | None:
-    """Return what a score must be above to be a defect, None if the graph does not say so in the way anomalib does.
+    """Return the threshold on scores that the graph holds, None if it does not compare the way anomalib's exports do.
 
     Raises:
-        ValueError: If the model was exported before it knew the range of its scores.
+        ValueError: If the model was exported before it had a threshold and the range of its scores.
     """
     node = graph.output("pred_label").get_node()
     while node.get_type_name() != "Greater":
@@ -190,7 +190,7 @@ def _find_threshold(graph: Any, path: Path) -> float | None:
 
 
 def _find_preparation(graph: Any) -> tuple[Any | None, Any | None]:
-    """Return the graph up to the resize it begins with, and up to its first convolution; None where there is none."""
+    """Return the graph up to its initial resize, and up to its first convolution; None for each that is not there."""
     openvino = _openvino()
     nodes = graph.get_ordered_ops()
     first = next((node for node in nodes if node.get_type_name() in _CONVOLUTIONS), None)
@@ -205,7 +205,7 @@ def _find_preparation(graph: Any) -> tuple[Any | None, Any | None]:
 
 
 def _begins(node: Any) -> bool:
-    """Return whether nothing is done to the pixels before a node."""
+    """Return whether no operation before a node changes the pixels."""
     node = node.input_value(0).get_node()
     while node.get_type_name() in _KEEP_PIXELS:
         node = node.input_value(0).get_node()
@@ -233,6 +233,6 @@ def _read(outputs: Any, count: int) -> list[DetectorOutput]:
 
 
 def _digest(path: Path) -> str:
-    """Return the digest of a model with the weights that lie beside it."""
+    """Return one digest of a model's file and the file of its weights, if there is one."""
     weights = [path.with_suffix(".bin")] if path.suffix == ".xml" else [path.with_name(f"{path.name}.data")]
     return hash_bytes("".join(digest_file(each) for each in [path, *weights] if each.is_file()).encode())

@@ -1,7 +1,7 @@
-"""The folder a prediction writes to: rows as they come, pictures, and whose they are.
+"""The folder a prediction writes to: rows as they come, pictures, and which detector they are from.
 
-``predictions.jsonl`` is what counts: it grows by whole lines, and a run that goes on reads it. ``predictions.csv`` has
-the same rows for people and spreadsheets, and is written anew from it when a run begins.
+``predictions.jsonl`` is the one that counts: it grows by whole lines, and a run that goes on reads it.
+``predictions.csv`` has the same rows for people and spreadsheets, and is rewritten from it when a run begins.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Journal:
     """The rows of a prediction.
 
     Args:
-        out: The folder; made if it is not there.
+        out: The folder; :meth:`opened` makes it if it is not there.
         about: The detector.
         white_point: White of images of more than 8 bits.
 
     Raises:
-        ValueError: If the folder holds the rows of another detector, or what no prediction wrote.
+        ValueError: If the folder holds rows of another detector or white point, or files that no prediction wrote.
     """
 
     def __init__(self, out: Path, about: DetectorInfo, white_point: WhitePoint) -> None:
@@ -88,7 +88,7 @@ class Journal:
             yield
 
     def find_verdict(self, file: str, content: str) -> str:
-        """Return the verdict of a file of a name and a content, "" if it was not judged."""
+        """Return the verdict on a file of this name and digest, "" if it was not judged."""
         return self._verdicts.get((file, content), "")
 
     def has_failed(self, file: str, content: str, reason: str) -> bool:
@@ -96,7 +96,7 @@ class Journal:
         return (file, content, reason) in self._failed
 
     def name_picture(self, file: str, content: str, folder: str, suffix: str) -> str:
-        """Return the path, relative to ``out``, of a picture of a file: its own, whatever other files are called."""
+        """Return the path, relative to ``out``, of a picture of a file; no two files share one."""
         stem = f"{folder}/{file.rpartition('.')[0]}"
         for name in (f"{stem}{suffix}", f"{stem}-{content[:8]}{suffix}", f"{stem}-{content}{suffix}"):
             if self._files.setdefault(name, (file, content)) == (file, content):

@@ -1,4 +1,4 @@
-"""Which file is the detector: of a run's folder, of what was calibrated, learned, built or exported, or a file."""
+"""Finds the file of a detector: in the folder of a training, calibration, build or export, or the file itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _KINDS: dict[str, Kind] = {
     ".ckpt": "checkpoint", ".xml": "exported", ".onnx": "exported", ".pt": "torch", ".pth": "torch"
 }  # fmt: skip
 _EXPORTS = (".xml", ".onnx", ".pt")  # in the order in which they are taken
-_BUILD, _WHOLE = "build.json", ("calibrated.ckpt", "torch", "openvino")  # of a build, and of one that has ended
+# What marks the folder of a build, and what ``detector/`` of one that has ended holds.
+_BUILD, _WHOLE = "build.json", ("calibrated.ckpt", "torch", "openvino")
 _TAKES = (
     "a folder of `anomalib train` or of `anomalib-synth calibrate`, `learn` or `build`, a checkpoint (.ckpt), or an "
     "exported model (.xml of OpenVINO, .onnx, .pt)"
@@ -27,13 +28,16 @@ class DetectorFile(NamedTuple):
 
 
 def locate_detector(detector: Path) -> DetectorFile:
-    """Return the file that is meant.
+    """Return the file of a detector.
 
     In a folder it is the newest version that `learn` wrote, else the calibrated checkpoint, else the only checkpoint,
     else the only exported model: OpenVINO before ONNX before torch. A folder of `build` has all that in ``detector/``.
 
+    Args:
+        detector: A folder, or a file (.ckpt, .xml or its .bin, .onnx, .pt, .pth).
+
     Raises:
-        ValueError: If there is none, or several.
+        ValueError: If there is no detector or more than one, or the folder is that of a build that has not ended.
     """
     if detector.suffix == ".bin" and detector.with_suffix(".xml").is_file():
         detector = detector.with_suffix(".xml")
@@ -54,7 +58,7 @@ def locate_detector(detector: Path) -> DetectorFile:
     folder = detector / "detector" if (detector / "detector").is_dir() else detector
     if has_learned(folder):
         versions = DetectorFolder(folder)
-        versions.read_current()  # one that a killed `learn` left behind is made again
+        versions.read_current()  # rebuilds the checkpoint if a killed `learn` left an older one
         return DetectorFile(versions.current, "checkpoint")
     if any(folder.rglob("*.ckpt")):
         return DetectorFile(find_base(folder), "checkpoint")

@@ -1,4 +1,4 @@
-"""Opens a detector, whatever it is."""
+"""Opens a detector: a checkpoint, an OpenVINO or ONNX export, or a torch export."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def open_detector(
     Args:
         detector: A folder or a file, see :func:`~anomalib_synth.prediction.locating.locate_detector`.
         model: Class path or configuration of a checkpoint's model, None to look for it beside the checkpoint.
-        tiler: Settings of anomalib's tiler, None to look for them in the configuration.
-        accelerator: Device: auto, cpu, gpu.
-        trust: Read a pickle.
+        tiler: Settings of anomalib's tiler, ``{}`` for no tiler, None to look for them in the configuration.
+        accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
+        trust: Whether to read a torch export, which is a pickle and may run any code.
 
     Raises:
-        ValueError: If there is none, it cannot be read, or it has no threshold.
+        ValueError: If there is no detector, it cannot be read or has no threshold, it is a torch export that is not
+            trusted, or ``model`` or ``tiler`` is given for an export.
     """
     path, kind = locate_detector(detector)
     if kind == "checkpoint":

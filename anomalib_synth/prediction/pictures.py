@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from anomalib_synth.prediction.regions import AnomalousRegion
 
-_LONG_SIDE = (480, 1600)  # of a picture: a smaller image is enlarged, a larger one made smaller
+_LONG_SIDE = (480, 1600)  # pixels of a picture: a smaller image is enlarged, a larger one reduced
 _QUALITY = 90
-_AROUND = 0.25  # of a box's sides: what a crop shows beside it
+_AROUND = 0.25  # margin of a crop at each side, as a share of the box's width or height
 _HALO, _OUTLINE, _BOX = (0, 0, 0), (255, 45, 120), (255, 214, 10)
 
 
@@ -26,8 +26,8 @@ def draw_picture(pixels: np.ndarray, place: AnomalousRegion | None, view: torch.
 
     Args:
         pixels: (H, W, 3) uint8.
-        place: Where that is; None draws nothing on the image.
-        view: Where the image's pixels are on the detector's map.
+        place: The region; None leaves the image as it is.
+        view: Where the image's pixels are on the detector's map; None leaves the image as it is.
     """
     import cv2
 
@@ -52,12 +52,12 @@ def draw_picture(pixels: np.ndarray, place: AnomalousRegion | None, view: torch.
 
 
 def cut_crop(pixels: np.ndarray, box: PixelBox, least: int) -> bytes:
-    """Return a PNG file of what is around a box, at the size of the image.
+    """Return a PNG file of a box with a quarter of its width and height at each side, at the image's resolution.
 
     Args:
         pixels: (H, W, 3) uint8.
         box: The box.
-        least: Least length of each side, where the image is that large.
+        least: Least length of each side of the crop in pixels, where the image is that large.
     """
     (left, right), (top, bottom) = (
         _widen(start, length, least, limit)
@@ -69,7 +69,7 @@ def cut_crop(pixels: np.ndarray, box: PixelBox, least: int) -> bytes:
 
 
 def _widen(start: int, length: int, least: int, limit: int) -> tuple[int, int]:
-    """Return where a crop begins and ends along a side of the image, whose length is the limit."""
+    """Return where a crop begins and ends along one side of the image, which is ``limit`` pixels long."""
     wanted = min(limit, max(least, round(length * (1 + 2 * _AROUND))))
     begin = min(max(start + (length - wanted) // 2, 0), limit - wanted)
     return begin, begin + wanted

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.images import ImageReader, UnreadableImageError, hash_bytes, read_bytes, to_tensor
+from anomalib_synth.images.batching import batch_by_size
 from anomalib_synth.prediction.watching import ImageFile
 
 if TYPE_CHECKING:
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from anomalib_synth.prediction.watching import FileSource, StopRequest
 
 _THREADS = min(4, os.cpu_count() or 1)
-_LARGE = 2**25  # pixels: of such images few are held at once
-_BATCH_BYTES = 2**28
+_LARGE = 2**25  # pixels; larger images are read one at a time
+_BATCH_BYTES = 2**28  # of the images in one batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedImage:
-    """An image that a detector is shown.
+    """An image that was read and is ready to be judged.
 
     Args:
         file: Its file.
-        content: Digest of that.
+        content: Digest of the file's bytes.
         pixels: (H, W, 3) uint8 at the size of the file.
         image: (3, h, w) float32 in [0, 1] as it goes into a batch.
     """
@@ -63,15 +64,15 @@ class KnownFile:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReader:
-    """How files are read.
+    """Reads files and groups them into batches.
 
     Args:
-        fit: Makes what goes into a batch of an image (3, H, W).
+        fit: Turns an image (3, H, W) in [0, 1] into what goes into a batch; called from several threads.
         white_point: White of files of more than 8 bits.
-        is_known: Whether a file of a name and a content was judged before.
-        skip: Told of each file that needs not, or cannot, be judged.
-        batch_size: Images in a batch.
-        stop: Ends it.
+        is_known: Whether a file of this name and digest was judged before.
+        skip: Called with each file that was judged before or cannot be read.
+        batch_size: Largest number of images in a batch.
+        stop: Ends the reading.
     """
 
     fit: Callable[[torch.Tensor], torch.Tensor]
@@ -82,7 +83,7 @@ class BatchReader:
     stop: StopRequest
 
     def batches(self, source: FileSource) -> Iterator[list[LoadedImage]]:
-        """Yield batches of images of one size; none waits for the next look."""
+        """Yield batches of images of one size; a batch that is not full does not wait for the next look."""
         with ThreadPoolExecutor(_THREADS) as pool:
             for look in source.looks():
                 for name, reason in look.foreign.items():
@@ -92,19 +93,10 @@ class BatchReader:
                     return
 
     def _group(self, images: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
-        group: list[LoadedImage] = []
-        for shown in images:
-            held = sum(each.pixels.nbytes for each in group)
-            if group and (
-                len(group) == self.batch_size
-                or shown.image.shape != group[0].image.shape
-                or held + shown.pixels.nbytes > _BATCH_BYTES
-            ):
-                yield group
-                group = []
-            group.append(shown)
-        if group:
-            yield group
+        return batch_by_size(
+            images, lambda shown: shown.image.shape, count=self.batch_size, most=_BATCH_BYTES,
+            weigh=lambda shown: shown.pixels.nbytes,
+        )  # fmt: skip
 
     def _read_all(
         self, pool: ThreadPoolExecutor, files: Sequence[ImageFile], source: FileSource

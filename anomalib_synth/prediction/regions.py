@@ -13,7 +13,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from anomalib_synth.prediction.detector import DetectorOutput
 
-_MOST = 0.5  # share of a map: a mask that is larger says nothing about a place
+_MOST = 0.5  # largest share of the map that a mask may fill and still locate something
 _TOUCHING = np.ones((3, 3), int)  # diagonal neighbours belong together
 
 
@@ -27,13 +27,13 @@ class PixelBox(NamedTuple):
 
 
 class AnomalousRegion(NamedTuple):
-    """Where the most anomalous region of an image is.
+    """The most anomalous region of an image.
 
     Args:
-        box: Around the region.
-        peak: Column and row of the pixel with the largest value.
-        outline: What a picture outlines, (h, w) bool on the detector's map: all that is above the threshold of pixels,
-            or else the region.
+        box: Around the region, in pixels of the image.
+        peak: Column and row of the image's pixel with the largest value.
+        outline: What a picture outlines, (h, w) bool on the detector's map: everything above the pixel threshold, or
+            the region alone where that threshold did not choose it.
     """
 
     box: PixelBox
@@ -42,18 +42,19 @@ class AnomalousRegion(NamedTuple):
 
 
 def locate_region(finding: DetectorOutput, view: torch.Tensor | None, size: tuple[int, int]) -> AnomalousRegion | None:
-    """Return the place of the most anomalous region.
+    """Return where the most anomalous region of an image is.
 
-    It is the connected part around the map's largest value of what is above the threshold of pixels; where that is
-    nothing, or more than half of the map, of what is above halfway between the map's median and its largest value.
+    The region is the connected part (8 neighbours) that holds the map's largest value. It consists of the pixels above
+    the pixel threshold. Where no pixel is above it, or more than half of the map is, it consists of the pixels that
+    reach at least the midpoint between the map's median and its largest value.
 
     Args:
         finding: What the detector says of the image.
-        view: Where the image's pixels are on the map, as :func:`find_view` returns it.
+        view: Where the image's pixels are on the map, (2, 3), as :func:`find_view` returns it; None if not known.
         size: Height and width of the image.
 
     Returns:
-        The place; None where there is no map, it is the same everywhere, or nobody knows where its pixels are.
+        The region; None where there is no map, the map is constant or not finite, or ``view`` is None.
     """
     values = finding.anomaly_map
     if values is None or view is None or not np.isfinite(values).all() or values.max() <= values.min():
@@ -77,7 +78,7 @@ def locate_region(finding: DetectorOutput, view: torch.Tensor | None, size: tupl
 
 
 def lay_on_image(mask: np.ndarray, view: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask (h, w) of a detector's map on an image of a size, (H, W) bool; outside the map there is nothing."""
+    """Return a mask (h, w) on a detector's map as a mask (H, W) bool on the image; it is False outside the map."""
     grid = F.affine_grid(view[None].float(), [1, 1, *size], align_corners=False)
     levels = torch.from_numpy(mask.astype(np.float32))[None, None]
     placed = F.grid_sample(levels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -85,7 +86,7 @@ def lay_on_image(mask: np.ndarray, view: torch.Tensor, size: tuple[int, int]) ->
 
 
 def _find_peak(values: np.ndarray) -> tuple[int, int]:
-    """Return row and column of the largest value: of the largest area of it, what is nearest to its middle."""
+    """Return row and column of the largest value; if it fills areas, the pixel nearest the middle of the largest."""
     labels, count = ndimage.label(values == values.max(), _TOUCHING)
     if count > 1:
         labels = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
@@ -97,7 +98,7 @@ def _find_peak(values: np.ndarray) -> tuple[int, int]:
 def _to_image(
     point: tuple[float, float], grid: tuple[int, ...], view: torch.Tensor, size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Return where a point (x, y) of the map, in its pixels, is in the image."""
+    """Turn a point (x, y) in pixels of the map into one in pixels of the image."""
     turn, shift = view[:, :2].double().cpu().numpy(), view[:, 2].double().cpu().numpy()
     on_map = np.array([2 * point[0] / grid[1] - 1, 2 * point[1] / grid[0] - 1])
     x, y = np.linalg.solve(turn, on_map - shift)
@@ -105,6 +106,6 @@ def _to_image(
 
 
 def _clip(low: float, high: float, length: int) -> tuple[int, int]:
-    """Return whole pixels that hold a range within an image, at least one."""
+    """Return first and end of the whole pixels that cover a range, within the image, at least one pixel."""
     start = min(max(math.floor(low + 1e-3), 0), length - 1)
     return start, min(max(math.ceil(high - 1e-3), start + 1), length)

@@ -1,4 +1,4 @@
-"""A prediction from a detector and a folder to rows, pictures and crops."""
+"""Runs a prediction: from a detector and a folder of images to rows, pictures and crops."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ Pictures = Literal["defects", "all", "none"]
 class PredictionSettings:
     """How images are judged; see :func:`anomalib_synth.commands.predict.predict`.
 
+    Args:
+        pictures: Of which images pictures and crops are written.
+        crop: Least side of a crop in pixels, >= 16.
+        batch_size: Largest number of images judged at once, >= 1.
+
     Raises:
         ValueError: If a value is out of its range.
     """
@@ -49,14 +54,14 @@ class PredictionSettings:
 
 @dataclass
 class PredictionSummary:
-    """What a run came to.
+    """The result of a run in numbers.
 
     Args:
-        counts: Images by verdict; those that were judged by an earlier run, too.
-        known: How many of them an earlier run judged.
+        counts: Number of images judged ``good`` and ``defect``, those of an earlier run included.
+        known: Number of images that an earlier run judged.
         failed: Reason by name of the images that could not be judged.
-        judged: How many this run judged.
-        seconds: How long that took, without loading the detector.
+        judged: Number of images that this run judged.
+        seconds: Time of the run, without loading the detector.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -72,14 +77,14 @@ class PredictionSummary:
 
 
 class Prediction:
-    """Judges images and writes down what comes of it.
+    """Judges images, and writes rows, pictures and crops.
 
     Args:
         detector: The detector.
-        journal: Where it is written, opened.
-        settings: How.
+        journal: Takes the rows; opened.
+        settings: How images are judged, and which pictures are written.
         white_point: White of images of more than 8 bits.
-        stop: Ends it.
+        stop: Ends the run.
         say: Called with each row, and with None for an image that an earlier run judged.
     """
 
@@ -106,8 +111,8 @@ class Prediction:
         """Judge the images of a source until it has no more, or is stopped.
 
         Raises:
-            ValueError: If the detector cannot judge images.
-            KeyboardInterrupt: If it is interrupted once more than it takes to stop.
+            ValueError: If the detector gives no usable scores, or a batch does not fit into memory.
+            KeyboardInterrupt: At the second Ctrl-C; the first one ends the run after the current batch.
         """
         reading = BatchReader(
             fit=self._detector.fit,
@@ -119,7 +124,7 @@ class Prediction:
         )
         began = time.perf_counter()
         try:
-            with allow_large_images(), self._stop.on_interrupt():
+            with allow_large_images(), self._stop.on_signal():
                 self._detector.judge(self._timed(reading.batches(source)), self._take)
         except torch.OutOfMemoryError as error:
             size = self._settings.batch_size

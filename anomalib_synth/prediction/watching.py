@@ -1,4 +1,4 @@
-"""Which files are to be judged: those of a folder, once, or as they arrive."""
+"""The files to judge: those of a folder as it is now, or as they arrive."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_PATIENCE = 5  # looks at a file that cannot be read and does not change, before it is called unreadable
-_NAP = 0.1
+_PATIENCE = 5  # times a file that does not change is tried before it counts as unreadable
+_NAP = 0.1  # seconds between two checks for a request to stop
 
 
 class ImageFile(NamedTuple):
-    """A file by its path relative to the folder, with forward slashes."""
+    """A file; its ``name`` is the path relative to the folder, with forward slashes."""
 
     name: str
     path: Path
 
 
 class FolderChange(NamedTuple):
-    """What is new in a folder: files, and the reasons by name why others will not be read."""
+    """What is new in a folder: files to read, and by name the reasons why others are not read."""
 
     files: list[ImageFile]
     foreign: dict[str, str]
@@ -39,36 +39,36 @@ class FileSource(Protocol):
     """Says which files are to be judged."""
 
     def looks(self) -> Iterator[FolderChange]:
-        """Yield what is new, look by look."""
+        """Yield what is new at each look."""
 
     def give_back(self, file: ImageFile) -> bool:
-        """Take back a file that cannot be read; False if it is not going to be tried again."""
+        """Take back a file that could not be read; False if it is to be reported as unreadable."""
 
 
 class StopRequest:
-    """Whether to stop: what is being judged is finished first."""
+    """A request to stop; the batch that is being judged is finished first."""
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Have the first Ctrl-C ask to stop, and the next one interrupt."""
+    def on_signal(self) -> Iterator[None]:
+        """Have the first Ctrl-C or SIGTERM (as service managers send) ask to stop, and the next one interrupt."""
         if threading.current_thread() is not threading.main_thread():  # which alone hears signals
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = True
 
-        signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class FolderSource:
@@ -78,7 +78,7 @@ class FolderSource:
         images: The folder, or the file.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the folder is not there or holds no image.
     """
 
     def __init__(self, images: Path) -> None:
@@ -92,13 +92,13 @@ class FolderSource:
         yield FolderChange([ImageFile(name, path) for name, path in self.listing.files.items()], self.listing.foreign)
 
     def give_back(self, file: ImageFile) -> bool:
-        """Refuse: it was read once and for all."""
+        """Return False: each file is tried once."""
         return False
 
 
 @dataclass
 class _Seen:
-    """How a file was when it was looked at last: size, time of the last change, number on the disk."""
+    """A file at the last look; ``state`` is its size in bytes, time of change in ns and inode."""
 
     state: tuple[int, int, int]
     taken: bool = False
@@ -107,17 +107,17 @@ class _Seen:
 
 @dataclass
 class Watcher:
-    """The images of a folder as they arrive; one that is there already counts as new.
+    """The images of a folder as they arrive; those that are there at the start count as new.
 
-    A file is taken once two looks in a row find it the same: until then somebody may be writing it. One
-    that is changed or replaced afterwards is taken again. One that cannot be read is tried again at every look until it
-    has not changed for a while.
+    A file is taken once two looks in a row find it the same: until then somebody may be writing it. A file that is
+    changed or replaced afterwards is taken again. A file that cannot be read is tried again at the next looks, and
+    counts as unreadable after five tries without a change.
 
     Args:
         folder: The folder.
-        interval: Seconds between two looks.
-        until_idle: End when nothing was new for so many seconds; None goes on.
-        stop: Ends it.
+        interval: Seconds between two looks, > 0.
+        until_idle: The watch ends when nothing was new for this many seconds; None: only ``stop`` ends it.
+        stop: Ends the watch.
     """
 
     folder: Path
@@ -128,7 +128,7 @@ class Watcher:
     _foreign: set[str] = field(init=False, default_factory=set)
 
     def looks(self) -> Iterator[FolderChange]:
-        """Yield what is new, and wait where nothing is."""
+        """Yield what is new at each look, and wait between looks."""
         idle = 0.0
         while not self.stop.asked:
             look, waiting = self._look()
@@ -141,7 +141,7 @@ class Watcher:
             self._wait()
 
     def give_back(self, file: ImageFile) -> bool:
-        """Take back a file that cannot be read, to try it again unless it has not changed for a while."""
+        """Take back a file that could not be read; False once it was tried often enough without a change."""
         seen = self._seen.get(file.path)
         if seen is None:
             return False

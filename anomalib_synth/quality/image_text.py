@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
+from anomalib_synth.images.batching import fill_chunks
 from anomalib_synth.models.threads import one_thread
 from anomalib_synth.quality.windows import MARGIN, WINDOW_SIZE, crop_view, fit_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anomalib_synth.encoders.image_text import ImageTextEncoder
+
 _CHUNK = 16
 _CHUNK_ON_CPU = 1
 _KEPT_CAPTIONS = 4096
-
-
-class ImageTextEncoder(Protocol):
-    """Encodes images and captions into one space."""
-
-    @property
-    def image_size(self) -> int:
-        """Side S of the images it takes."""
-
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the unit vectors (B, D) of images (B, 3, S, S) in [0, 1], S = ``image_size``, on their device."""
-
-    def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
-        """Return the unit vectors (B, D) of B captions."""
 
 
 class ImageTextScorer:
@@ -129,10 +118,8 @@ class ImageTextScorer:
         """Return the cosines (N,) float64 of views and their captions."""
         chunk = _CHUNK_ON_CPU if views[0].device.type == "cpu" else _CHUNK
         encoded = []
-        for start in range(0, len(views), chunk):
-            some = views[start : start + chunk]
-            filled = torch.stack(some + some[-1:] * (chunk - len(some)))
-            encoded.append(self.encoder.encode_images(filled)[: len(some)].double().cpu())
+        for filled, count in fill_chunks(views, chunk):
+            encoded.append(self.encoder.encode_images(torch.stack(filled))[:count].double().cpu())
         texts = torch.stack([self._read(captions[row]) for row in rows])
         # sums of floats depend on how many rows are summed side by side; sums of integers do not
         return (torch.cat(encoded) * texts * 2.0**40).round().long().sum(1).double() / 2.0**40

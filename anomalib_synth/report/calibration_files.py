@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.checkpoints import save_checkpoint
-from anomalib_synth.calibration.result import LEVELS
+from anomalib_synth.calibration.result import LEVELS, NEXT
 from anomalib_synth.installation import quote
 from anomalib_synth.report.detector_page import describe_calibration, write_page
 from anomalib_synth.report.recall_plot import draw_calibration
@@ -65,10 +65,14 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     console = Console()
     console.print(
         f"Image threshold {outcome.image.threshold:.6g} (raw score), set by {outcome.chosen_on} normals for at most "
-        f"{outcome.rate:.3g} false alarms."
+        f"{100 * outcome.rate:.3g} % false alarms."
     )
     console.print(outcome.guarantee)
-    console.print(f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}.")
+    low, high = outcome.expected
+    console.print(
+        f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}. Of the next {NEXT} good "
+        f"images expect {low} to {high} to alarm (95 % of the time)."
+    )
     if outcome.pixel is not None and outcome.pixel_alarms is not None:
         console.print(
             f"Pixel threshold {outcome.pixel.threshold:.6g}: any pixel above it on {_share(outcome.pixel_alarms)} of "

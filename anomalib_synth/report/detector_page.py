@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth._version import __version__
-from anomalib_synth.calibration.result import LEVELS
+from anomalib_synth.calibration.result import LEVELS, NEXT
 from anomalib_synth.report.detector_pictures import show_file, show_item
 from anomalib_synth.report.templates import load_templates
 from anomalib_synth.store.files import write_whole
@@ -47,6 +47,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         "chosen_on": outcome.chosen_on,
         "guarantee": outcome.guarantee,
         "alarms": _share(alarms),
+        "expected": {"of": NEXT, "low": outcome.expected[0], "high": outcome.expected[1]},
         "more_alarms": alarms.low > outcome.rate,
         "strongest": _share(outcome.strongest),
         "undecided": outcome.undecided,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import ImageFolder, ImageReader, ImageSize, find_white_point, list_images
-from anomalib_synth.progress import track
 from anomalib_synth.report.marking_application import build_marking
 from anomalib_synth.report.marking_files import MarkedFolder
 
@@ -23,7 +22,13 @@ _SIDE = 256
 
 
 def prepare_marking(
-    images: Path, *, out: Path | None, normals: Path | None, detector: Path | None, host: str
+    images: Path,
+    *,
+    out: Path | None,
+    normals: Path | None,
+    detector: Path | None,
+    host: str,
+    of_regions: bool = False,
 ) -> tuple[Starlette, str]:
     """Return the application that marks the images of a folder, and what to call it.
 
@@ -33,12 +38,13 @@ def prepare_marking(
         normals: Folder with good images, to propose where a defect may be; None for no such proposal.
         detector: Folder of a trained detector, to propose it in their place.
         host: The address it will be bound to.
+        of_regions: Whether the images are good ones, and what is painted is where defects may be drawn.
 
     Raises:
         ValueError: If the folders cannot be used.
         OSError: If the weights that `normals` needs cannot be read.
     """
-    folder = MarkedFolder.open(images, out)
+    folder = MarkedFolder.open(images, out, of_regions=of_regions)
     good = [] if normals is None else list_images(normals, "normals").paths
     white = find_white_point([*(image.path for image in folder.listed.values()), *good])
     for name, reason in folder.left_out.items():
@@ -51,7 +57,8 @@ def prepare_marking(
     elif normals is not None:
         proposer = fit_proposer(normals, white)
     application = build_marking(folder, ImageReader(white_point=white), proposer=proposer, host=host)
-    return application, f"Marking {images} ({len(folder.listed)} images), saved to {folder.out}"
+    doing = "Painting regions on" if of_regions else "Marking"
+    return application, f"{doing} {images} ({len(folder.listed)} images), saved to {folder.out}"
 
 
 def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
@@ -64,9 +71,14 @@ def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
     from anomalib_synth.detectors.discriminative_padim.normality_map import NormalityMap
 
     files = dict(evenly_spread(list(list_images(normals, "normals").files.items()), _MOST_NORMALS))
-    good = ImageFolder(files, image_size=ImageSize(height=_SIDE, width=_SIDE), white_point=white)
-    shown = track(good, "Looking at the good images", total=len(files))
-    fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in shown)
+    good = ImageFolder(
+        files,
+        image_size=ImageSize(height=_SIDE, width=_SIDE),
+        white_point=white,
+        description="Looking at the good images",
+        quiet_below=0,
+    )
+    fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in good)
     for name, reason in good.left_out.items():
         print(f"Left out {name} of the good images: {reason}.")
     return fitted

@@ -90,7 +90,8 @@ class _MarkingEndpoints:
 
     def show_page(self, _: Request) -> Response:
         name = self.folder.images.resolve().name
-        page = self.template.render(name=name, version=__version__, states=STATES.items(), out=str(self.folder.out))
+        shown = {"name": name, "out": str(self.folder.out), "of_regions": self.folder.of_regions}
+        page = self.template.render(version=__version__, states=STATES.items(), **shown)
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
     def list_images(self, _: Request) -> Response:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 _GOOD = "good"
+_REGION = "region"
 _MASK_FOLDERS = ("masks", "ground_truth")
 _LOCK = ".marking.lock"
 _WAIT = 10.0
@@ -69,27 +70,29 @@ class MarkedFolder:
         out: The folder of the marks, often the same.
         listed: The images by id, in the order of their names.
         left_out: Reason by name of what is not marked here.
+        of_regions: Whether what is painted is where defects may be drawn, on good images, and not a defect.
     """
 
     images: Path
     out: Path
     listed: dict[str, ImageToMark]
     left_out: dict[str, str] = field(default_factory=dict)
+    of_regions: bool = False
 
     @classmethod
-    def open(cls, images: Path, out: Path | None = None) -> MarkedFolder:
+    def open(cls, images: Path, out: Path | None = None, *, of_regions: bool = False) -> MarkedFolder:
         """List the images of a folder.
 
         Raises:
             ValueError: If there are none, their masks lie elsewhere, or the marks cannot be written.
         """
-        listing = list_images(images, "images")
+        listing = list_images(images, "regions" if of_regions else "images")
         folder = images if out is None else out
         found, left_out = {}, dict(listing.foreign)
         stems: dict[Path, str] = {}
         for name, path in listing.files.items():
             relative = path.relative_to(images)
-            if reason := _find_reason(path, relative, images, folder):
+            if reason := _find_reason(path, relative, images, folder, of_regions=of_regions):
                 if reason != _IS_MASK:
                     left_out[name] = reason
                 continue
@@ -99,7 +102,7 @@ class MarkedFolder:
                 continue
             stems[stem] = name
             key = hash_bytes(name.encode())[:16]
-            folder_type = path.parent.resolve().name or "defect"
+            folder_type = _REGION if of_regions else path.parent.resolve().name or "defect"
             found[key] = ImageToMark(
                 id=key,
                 name=name,
@@ -114,7 +117,7 @@ class MarkedFolder:
             raise ValueError(msg)
         if out is None:
             _check_masks_elsewhere(images, found.values())
-        opened = cls(images=images, out=folder, listed=found, left_out=left_out)
+        opened = cls(images=images, out=folder, listed=found, left_out=left_out, of_regions=of_regions)
         opened.check_writable()
         return opened
 
@@ -193,11 +196,11 @@ class MarkedFolder:
 _IS_MASK = "a mask"
 
 
-def _find_reason(path: Path, relative: Path, images: Path, out: Path) -> str:
+def _find_reason(path: Path, relative: Path, images: Path, out: Path, *, of_regions: bool) -> str:
     """Return why a file is not marked, "" if it is."""
     if relative.stem.endswith("_mask"):
         return _IS_MASK
-    if _GOOD in relative.parts[:-1]:
+    if not of_regions and _GOOD in relative.parts[:-1]:
         return "it lies in a folder `good`, so it has no defect"
     own = images.resolve()
     if out.resolve() != own and own in out.resolve().parents and out.resolve() in path.resolve().parents:

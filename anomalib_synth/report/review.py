@@ -39,11 +39,14 @@ def serve_marking(
     host: str,
     port: int,
     open_browser: bool,
+    of_regions: bool = False,
 ) -> None:
-    """Serve the page on which the defects of images are marked."""
+    """Serve the page on which the defects of images are marked, or regions of good images for defects to come."""
     with _needing_the_extra():
         from anomalib_synth.report.marking import prepare_marking
-    application, title = prepare_marking(images, out=out, normals=normals, detector=detector, host=host)
+    application, title = prepare_marking(
+        images, out=out, normals=normals, detector=detector, host=host, of_regions=of_regions
+    )
     serve_page(application, title, host=host, port=port, open_browser=open_browser)
 
 

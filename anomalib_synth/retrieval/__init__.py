@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anomalib_synth.retrieval.embedders import Embedder, load_embedder
+    from anomalib_synth.encoders.embedders import Embedder, load_embedder
     from anomalib_synth.retrieval.filter import Judgement, RetrievalFilter
     from anomalib_synth.retrieval.index import WindowIndex
     from anomalib_synth.retrieval.settings import FilterSettings
 
 __all__ = ["Embedder", "FilterSettings", "Judgement", "RetrievalFilter", "WindowIndex", "load_embedder"]
 _HOMES = {
-    "Embedder": "embedders", "FilterSettings": "settings", "Judgement": "filter", "RetrievalFilter": "filter",
-    "WindowIndex": "index", "load_embedder": "embedders",
+    "Embedder": "encoders.embedders", "FilterSettings": "retrieval.settings", "Judgement": "retrieval.filter",
+    "RetrievalFilter": "retrieval.filter", "WindowIndex": "retrieval.index", "load_embedder": "encoders.embedders",
 }  # fmt: skip
 
 
@@ -23,4 +23,4 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"anomalib_synth.{_HOMES[name]}"), name)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.encoders.embedders import Embedder, embed_rows, load_embedder
 from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.retrieval.embedders import Embedder, embed_rows, load_embedder
 from anomalib_synth.retrieval.index import WindowIndex
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.retrieval.windows import WindowGrid

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from anomalib_synth.installation import install_extras
+from anomalib_synth.models.threads import one_faiss_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,11 +172,7 @@ def _build(vectors: np.ndarray, *, exact: bool) -> Any:
     lists.nprobe = min(_PROBED_CELLS, cells)
     lists.cp.niter, lists.cp.max_points_per_centroid = 10, 64
     index = faiss.IndexPreTransform(components, lists)
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # sums in one order
-    try:
+    with one_faiss_thread():
         index.train(vectors)
         index.add(vectors)
-    finally:
-        faiss.omp_set_num_threads(threads)
     return index

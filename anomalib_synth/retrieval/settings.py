@@ -56,6 +56,6 @@ class FilterSettings:
         if self.upper_quantile is not None and self.upper_quantile <= self.quantile:
             msg = f"`upper_quantile` must be > `quantile` ({self.quantile}), got {self.upper_quantile}."
             raise ValueError(msg)
-        from anomalib_synth.retrieval.embedders import load_embedder
+        from anomalib_synth.encoders.embedders import load_embedder
 
         load_embedder(self.embedder)

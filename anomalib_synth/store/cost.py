@@ -1,4 +1,4 @@
-"""What kept samples cost: time, and money where the price of an hour is known."""
+"""The cost of kept samples: time, and money where the price of an hour is known."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What the samples of one generator cost.
+    """The cost of the samples of one generator.
 
     Args:
-        generator: Its name, with what it wraps: ``FilteredGenerator(RuleBasedGenerator)``.
+        generator: Its name, with the generator it wraps: ``FilteredGenerator(RuleBasedGenerator)``.
         samples: Number of samples, those that failed included.
         accepted: Number of samples that are kept.
-        device_seconds: Time of the workers that drew them. A worker has one device: a processor core, or the
-            accelerator its generator runs on.
+        device_seconds: Time in seconds of the workers that drew them. A worker has one device: a processor core, or
+            the accelerator its generator runs on.
         price_per_hour: Price of an hour of that device, in any currency; None where it is not known.
     """
 
@@ -32,12 +32,12 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """Seconds a sample."""
+        """Seconds per sample."""
         return self.device_seconds / self.samples
 
     @property
     def seconds_per_accepted(self) -> float | None:
-        """Seconds an accepted sample, with the time spent on those that were not; None where none was accepted."""
+        """Seconds per accepted sample, time spent on rejected ones included; None where none was accepted."""
         return self.device_seconds / self.accepted if self.accepted else None
 
     @property
@@ -58,8 +58,8 @@ def measure_costs(
 ) -> list[Cost]:
     """Add up what the samples of each generator cost.
 
-    A batch's time counts evenly for its samples: in a mixture, the cheap generator's samples bear some of the dear
-    one's time. Draw each into a store of its own to compare them.
+    The time of a batch counts evenly for its samples, so in a mixture the samples of a cheap generator carry some of an
+    expensive one's time. To compare generators, draw each into a store of its own.
 
     Args:
         records: Rows of a store.
@@ -113,7 +113,7 @@ def describe_costs(costs: Iterable[Cost]) -> str:
 
 
 def name_generator(config: dict[str, Any]) -> str:
-    """Return the name of a generator of a config, with the one it wraps and a mode that is not the usual.
+    """Return the name of the generator of a config, with the one it wraps, and with the mode ``random_keep``.
 
     Example:
         >>> name_generator({"class_path": "a.FilteredGenerator", "init_args": {"generator": {"class_path": "a.Rules"}}})
@@ -128,7 +128,11 @@ def name_generator(config: dict[str, Any]) -> str:
 
 
 def check_price(price_per_hour: float | None) -> None:
-    """Refuse a price that is none."""
+    """Refuse a negative price.
+
+    Raises:
+        ValueError: If the price is negative or NaN.
+    """
     if price_per_hour is not None and not price_per_hour >= 0:
         msg = f"`price_per_hour` must be >= 0, got {price_per_hour}. Leave it out where it is not known."
         raise ValueError(msg)

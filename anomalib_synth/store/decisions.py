@@ -1,4 +1,4 @@
-"""What people decided about samples: a log in which the last word counts, and nobody's word is overruled unseen."""
+"""What people decided about samples: a log in which the last decision counts, and none is overruled unseen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WAIT = 10.0
 
 
 class PreviousDecision(NamedTuple):
-    """What was decided about a sample before a decision: None for nothing, and the version of that."""
+    """The decision about a sample before a new one: ``accepted`` is None for none, ``version`` 0 if there never was."""
 
     accepted: bool | None
     version: int
@@ -29,8 +29,8 @@ class PreviousDecision(NamedTuple):
 class DecisionLog:
     """The decisions of a store.
 
-    The version of a decision is its line in the log; it says what a reviewer saw. Whoever decides may name the versions
-    they saw: if somebody else has decided since, nothing is written.
+    The version of a decision is the number of its line in the log. Whoever decides may name the versions that they saw:
+    if somebody else has decided since, nothing is written.
 
     Args:
         folder: Folder of the store.
@@ -62,7 +62,7 @@ class DecisionLog:
         """Read what was appended since the last look.
 
         Args:
-            strict: Whether a bad line is an error, or is noted in ``problems``.
+            strict: Whether a bad line is an error; otherwise it is noted in ``problems``.
 
         Raises:
             StoreError: If there is a bad line.
@@ -84,20 +84,19 @@ class DecisionLog:
     def write(
         self, wanted: Mapping[str, bool | None], *, seen: Mapping[str, int] | None = None, seen_all: int | None = None
     ) -> dict[str, PreviousDecision]:
-        """Write decisions down; they are on the disk when this returns. What is decided that way already is left.
+        """Write decisions down; they are on the disk when this returns. Decisions that hold already are not written.
 
         Args:
-            wanted: Decision by id, None to take earlier ones back.
-            seen: Version of the decision that was seen of each sample, 0 for none; samples that are not named are not
-                compared.
-            seen_all: Version of the whole log that was seen: no sample may have been decided since.
+            wanted: Decision by id, None to take an earlier one back.
+            seen: Version by id of the decision that was seen, 0 for none; samples that are not named are not compared.
+            seen_all: Version of the whole log that was seen; none of the samples may have been decided since.
 
         Returns:
-            What the samples whose decision changed had before.
+            The previous decision by id of each sample whose decision changed.
 
         Raises:
-            OutdatedDecisionError: If somebody has decided otherwise meanwhile.
-            StoreError: If the disk is full.
+            OutdatedDecisionError: If somebody has decided about one of the samples meanwhile.
+            StoreError: If the disk is full, or another process holds the lock for too long.
         """
         now = round(time.time(), 3)
         with exclusive(self._lock, wait=_WAIT):

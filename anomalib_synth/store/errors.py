@@ -1,4 +1,4 @@
-"""What goes wrong with a store."""
+"""The errors of a store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class OutdatedDecisionError(StoreError):
     """Somebody has decided about samples since they were seen; nothing was written.
 
     Attributes:
-        samples: Their ids.
+        samples: Ids of these samples.
     """
 
     def __init__(self, samples: list[str]) -> None:

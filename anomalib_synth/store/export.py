@@ -1,4 +1,4 @@
-"""What goes out of a store: kept samples, the kinds of their defects, and what is said of an export afterwards."""
+"""The parts that all exports share: the kept samples, the kinds of their defects, and the summary of an export."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ExportSummary:
-    """What an export holds.
+    """The numbers of an export.
 
     Args:
         samples: Number of samples.
-        normals: Number of good images, None where the layout takes none.
-        specks: What became of the regions of the masks, None where the layout keeps masks.
-        notes: What else there is to say, as sentences.
-        finished_before: Whether it was there already, complete.
+        normals: Number of good images, None where the layout has none.
+        specks: Counts of the masks' regions, None where the layout keeps the masks themselves.
+        notes: Further sentences for the user.
+        finished_before: Whether the export was there already, complete.
     """
 
     samples: int
@@ -50,7 +50,7 @@ def kept_records(store: SampleStore) -> list[Record]:
     """Return the samples that are kept.
 
     Raises:
-        StoreError: If there is none.
+        StoreError: If no sample is kept.
     """
     records = [record for record in store.records if store.is_accepted(record)]
     if not records:
@@ -65,7 +65,7 @@ def kind_of(record: Record) -> str:
 
 
 def list_kinds(store: SampleStore) -> list[str]:
-    """Return the kinds of defects in the order in which the manifest first has them, those of rejected samples too.
+    """Return the kinds of defects in the order of their first samples in the manifest, rejected ones included.
 
     So a kind keeps its number when samples are rejected or more are generated.
     """
@@ -73,7 +73,11 @@ def list_kinds(store: SampleStore) -> list[str]:
 
 
 def check_min_area(min_area: int) -> None:
-    """Refuse a least area that is none."""
+    """Refuse a ``min_area`` that is not a whole number >= 1.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if isinstance(min_area, bool) or not isinstance(min_area, int) or min_area < 1:
         msg = f"`min_area` must be a whole number of pixels >= 1, got {min_area!r}. With 1 every region is an instance."
         raise ValueError(msg)
@@ -86,7 +90,7 @@ def run_export(
     render: Callable[[], Iterable[bytes]],
     summary: ExportSummary,
 ) -> ExportSummary:
-    """Write an export; see :func:`write_export`. The summary's numbers may change while `render` runs."""
+    """Write an export; see :func:`write_export`. ``render`` may still change the numbers of the summary."""
     found: dict[str, Any] = write_export(store, out, plan, render, lambda: asdict(summary))
     try:
         specks = found.pop("specks")

@@ -37,9 +37,9 @@ def export_coco(
     Args:
         store: The store.
         out: As for :func:`export_mvtec`.
-        segmentation: ``polygons``: one polygon an instance, along the edges of its pixels; holes are cut out, and
+        segmentation: ``polygons``: one polygon per instance, along the edges of its pixels; holes are cut out, and
             specks joined, by bridges of no width. ``run_lengths``: uncompressed run lengths. pycocotools decodes both
-            to the very pixels.
+            to exactly these pixels.
         min_area: Least number of pixels of an instance, >= 1; see :func:`find_instances`.
 
     Raises:
@@ -95,7 +95,7 @@ def _segment(instance: Instance, segmentation: str, height: int, width: int) -> 
 
 
 def _compose(images: list[str], annotations: list[str], kinds: list[str]) -> bytes:
-    """Return the file; its long lists come as JSON already, which takes a tenth of the memory."""
+    """Return the content of the file; its long lists come as JSON already, which takes a tenth of the memory."""
     info = {
         "description": "Synthetic defects on normal images",
         "url": "",

@@ -1,4 +1,4 @@
-"""A folder that an export fills: there whole or not at all, and one that was stopped goes on."""
+"""Writes the folder of an export whole or not at all; an export that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _QUIET = 200
 
 @dataclass(kw_only=True)
 class ExportPlan:
-    """What an export writes; all names are paths in its folder.
+    """The files that an export writes; all names are paths in its folder.
 
     Args:
         layout: Name of the layout.
         options: Options of the layout, as plain data.
-        samples: The samples, with all that the files depend on, as plain data.
+        samples: Everything of the samples that the files depend on, as plain data.
         copies: Files of the store by their name in the export: the sample, the place in the store, the digest.
         texts: Names of the files that are made from the samples, in the order they are made.
     """
@@ -51,8 +51,8 @@ class ExportPlan:
         """Return the names of all files, each once.
 
         Raises:
-            StoreError: If two files have one name, on a file system that does not tell capitals apart too, or a name
-                leads out of the folder.
+            StoreError: If two files have one name (capitals do not count, as on some file systems), or a name leads
+                out of the folder.
         """
         names = [*self.copies, *self.texts]
         folded = {name.casefold() for name in names}
@@ -62,7 +62,7 @@ class ExportPlan:
         return names
 
     def head(self, store: SampleStore) -> dict[str, Any]:
-        """Return what tells this export from another command's (``request``) and from other samples' (``content``)."""
+        """Return what identifies the command (``request``) and, with the samples, the export (``content``)."""
         origin = hash_bytes((store.path / "store.json").read_bytes())
         request = {"layout": self.layout, "options": self.options, "store": origin}
         content = hash_bytes(json.dumps([FORMAT, request, self.samples]).encode())
@@ -115,7 +115,7 @@ def _fill(
     render: Callable[[], Iterable[bytes]],
     summary: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write what is not there yet, take out what an earlier try had planned and this one has not."""
+    """Write the files that are not there yet, and remove those that only an earlier try had planned."""
     head, names = plan.head(store), plan.names()
     _clear(work, head["request"], set(names))
     _mark(work, {**head, "finished": False, "files": dict.fromkeys(names, "")})
@@ -177,7 +177,7 @@ def _recognise(out: Path, head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clear(work: Path, request: dict[str, Any], names: set[str]) -> None:
-    """Take what is not planned any more out of an export that was stopped; refuse files of anyone else."""
+    """Remove files that are no longer planned from an export that was stopped; refuse files that are not its own."""
     found = _read_marker(work)
     if found and found["request"] != request:
         msg = (
@@ -227,7 +227,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _read_marker(folder: Path) -> dict[str, Any] | None:
-    """Return what an export says of itself, None where there is none or it was changed since."""
+    """Return the content of an export's marker, None where there is none or it was changed."""
     try:
         found = json.loads((folder / MARKER).read_bytes())
         digest = found.pop("digest")

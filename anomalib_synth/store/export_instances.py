@@ -48,7 +48,7 @@ class Instance:
         return [(self.left + x, self.top + y) for x, y in trace_outline(self.region)]
 
     def run_lengths(self, height: int, width: int) -> list[int]:
-        """Return the run lengths in an image of a size."""
+        """Return the run lengths in an image of the given size."""
         mask = np.zeros((height, width), dtype=bool)
         mask[self.top : self.top + self.region.shape[0], self.left : self.left + self.region.shape[1]] = self.region
         return run_lengths(mask)
@@ -56,7 +56,7 @@ class Instance:
 
 @dataclass
 class SpeckCount:
-    """What became of the regions of masks; ``regions = instances + joined + dropped``."""
+    """Counts of the regions of masks; ``regions = instances + joined + dropped``."""
 
     regions: int = 0
     instances: int = 0
@@ -74,7 +74,7 @@ def read_instances(
         store: The store.
         record: The sample.
         min_area: See :func:`find_instances`.
-        count: What became of the regions is added to it.
+        count: The regions of this mask are added to it.
 
     Raises:
         StoreError: If the mask is damaged or empty.
@@ -89,15 +89,15 @@ def read_instances(
 def find_instances(mask: np.ndarray, min_area: int = MIN_AREA, count: SpeckCount | None = None) -> list[Instance]:
     """Return the instances of a mask (H, W), in the order of their first pixels.
 
-    A connected region (8 neighbours) is an instance. One of fewer pixels than ``min_area`` is a speck: it is joined to
-    its nearest neighbour, the closest pair first, if that is no farther than ``2 * sqrt(min_area)`` pixels from centre
-    to centre; two that are no specks are never joined. What is still too small then is left out, unless nothing else
-    is there: the largest stays.
+    A connected region (8 neighbours) is an instance. A region of fewer pixels than ``min_area`` is a speck. Specks are
+    joined to their nearest neighbours, the closest pair first, if the nearest pixels of the two are at most
+    ``2 * sqrt(min_area)`` pixels apart, from centre to centre. Two regions that are no specks are never joined. What is
+    still too small then is left out; if that were everything, the largest stays.
 
     Args:
         mask: The mask, not empty.
         min_area: Least number of pixels of an instance, >= 1.
-        count: What became of the regions is added to it.
+        count: The regions of this mask are added to it.
     """
     labels, regions = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=regions + 1)
@@ -121,7 +121,7 @@ def find_instances(mask: np.ndarray, min_area: int = MIN_AREA, count: SpeckCount
 
 
 def _join_specks(labels: np.ndarray, areas: np.ndarray, min_area: int) -> np.ndarray:
-    """Return which region each one belongs to, itself where it is no speck: the first of those that are joined."""
+    """Return for each region the first region of those it is joined with; itself where it is joined with none."""
     owner = np.arange(len(areas))
     if len(areas) <= 2 or areas[1:].min() >= min_area:
         return owner

@@ -1,4 +1,4 @@
-"""Kept samples as MVTec AD has them: folders of images and masks."""
+"""Kept samples in the layout of MVTec AD: folders of images and masks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def export_mvtec(store: SampleStore, out: Path | str) -> ExportSummary:
 
     Args:
         store: The store.
-        out: A folder that is new or empty. One that holds this very export is left as it is; one that was stopped goes
-            on when the same is run again.
+        out: A folder that is new or empty. A folder that holds this very export is left as it is. An export that was
+            stopped goes on when it is run again.
 
     Raises:
-        StoreError: If `out` holds anything else, no sample is kept, a file of the store is damaged, the disk is full.
+        StoreError: If `out` holds anything else, no sample is kept, a file of the store is damaged or the disk is full.
     """
     records, kinds = kept_records(store), list_kinds(store)
     folders = name_folders(kinds)
@@ -79,5 +79,5 @@ def name_folders(kinds: list[str]) -> dict[str, str]:
 
 
 def _fold(name: str) -> str:
-    """Return what a file system that tells neither capitals nor forms of letters apart makes of a name."""
+    """Return a name folded as by a file system that tells neither capitals nor forms of letters apart."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -1,4 +1,4 @@
-"""A region of a mask as one polygon along its pixels' edges, or as run lengths: both give the very pixels back."""
+"""A region of a mask as one polygon along its pixels' edges, or as run lengths: both decode to the same pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trace_outline(region: np.ndarray) -> list[Vertex]:
     owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     distances, partners = np.full(len(corners), np.inf), np.zeros_like(corners)
     last, is_open = rings[0], owner > 0
-    while is_open.any():  # the nearest ring comes next; what is nearest to a corner changes by the last ring alone
+    while is_open.any():  # join the nearest ring next; only the ring joined last can be nearer to an open corner
         rest = np.flatnonzero(is_open)
         found, positions = KDTree(last).query(corners[rest])
         closer = found < distances[rest]
@@ -55,7 +55,7 @@ def run_lengths(region: np.ndarray) -> list[int]:
 def _trace_rings(region: np.ndarray) -> list[list[Vertex]]:
     """Return the borders of a region: outer ones clockwise on the screen, holes the other way round.
 
-    Where two pixels touch at a corner, two ways lead on; either gives closed rings round the same pixels.
+    Where two pixels touch at a corner, two edges lead on; either choice gives closed rings round the same pixels.
     """
     edges = _edges(region)
     rings = []
@@ -76,11 +76,11 @@ def _trace_rings(region: np.ndarray) -> list[list[Vertex]]:
 
 
 def _edges(region: np.ndarray) -> dict[Vertex, list[int]]:
-    """Return the ways that lead on from each corner, with the region on the right hand."""
+    """Return the directions of the edges that leave each corner, with the region on their right."""
     padded = np.pad(np.asarray(region, dtype=bool), 1)
     inner = padded[1:-1, 1:-1]
     sides = (
-        (padded[:-2, 1:-1], (0, 0)),  # nothing above: the upper edge, eastwards from the upper left corner
+        (padded[:-2, 1:-1], (0, 0)),  # no pixel above: the upper edge, eastwards from the upper left corner
         (padded[1:-1, 2:], (1, 0)),
         (padded[2:, 1:-1], (1, 1)),
         (padded[1:-1, :-2], (0, 1)),

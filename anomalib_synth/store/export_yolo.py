@@ -1,4 +1,4 @@
-"""Kept samples as YOLO has them: boxes or polygons, a validation split of its own, good images as background."""
+"""Kept samples in YOLO's layout: boxes or polygons, a validation split by source image, good images as background."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def export_yolo(
         segmentation: ``boxes``, or ``polygons`` as for :func:`export_coco`.
         min_area: Least number of pixels of an instance, >= 1; see :func:`find_instances`.
         val_share: Share of the source images held out for validation with all their samples, in [0, 1); samples of the
-            splits ``val`` and ``test`` stay what they are. With 0 and none of those, `val` in data.yaml is the training
-            images.
+            splits ``val`` and ``test`` keep their split. With 0 and no sample of ``val``, the `val` of data.yaml names
+            the training images.
         seed: Seed of that split.
 
     Raises:
@@ -98,15 +98,15 @@ def export_yolo(
 
 
 def split_sources(store: SampleStore, records: list[Record], *, val_share: float, seed: int) -> dict[str, str]:
-    """Return the split of each source image by its digest, so that all samples of one are in one split.
+    """Return the split of each source image by its digest, so that all samples of an image are in one split.
 
-    Sources are drawn by lots, which depend on their own pixels and the seed alone, from all that the store has: what is
-    rejected or added later moves none, unless there are new sources.
+    Each source's lot depends on its own pixels and the seed alone, and lots are drawn among all sources of the store.
+    So samples that are rejected or added later move no source, unless they bring new sources.
 
     Args:
         store: The store.
-        records: Its samples that are kept.
-        val_share: Share of the sources held out, in [0, 1); nothing is held out where samples of split ``val`` are.
+        records: The samples of the store that are kept.
+        val_share: Share of the sources held out, in [0, 1); none is where there are samples of the split ``val``.
         seed: Seed of the lots.
 
     Raises:

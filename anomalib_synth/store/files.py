@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 2**16
-_SHOWN = 40  # characters of a file's name in that of its unfinished copy
+_SHOWN = 40  # characters of a file's name that the name of its unfinished copy takes over
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -26,7 +26,7 @@ def write_whole(path: Path, data: bytes) -> None:
         StoreError: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name[:_SHOWN]}.{uuid.uuid4().hex}")  # a long name stays one that the disk allows
+    work = path.with_name(f".{path.name[:_SHOWN]}.{uuid.uuid4().hex}")  # never longer than a file's name may be
     try:
         work.write_bytes(data)
         work.replace(path)
@@ -37,13 +37,18 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append_lines(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Append whole lines in one write, on a fresh line whatever the file ends in; if that fails, it is as it was.
+    """Append whole lines, beginning on a fresh line whatever the file ends in; if writing fails, it is as it was.
 
-    A last line that a killed writer left unfinished goes to a file beside the log. One writer at a time: each log has
-    its lock.
+    A last line that a killed writer left unfinished goes to a file beside the log. The caller holds the log's lock:
+    only one process may write at a time.
+
+    Args:
+        path: The log.
+        data: The lines, each with its end.
+        sync: Whether the lines must be on the disk when this returns.
 
     Raises:
-        StoreError: If the disk is full, or the file is a link: what it names may be anywhere.
+        StoreError: If the disk is full, or the file is a link, which may lead anywhere.
     """
     end_last_line(path)
     with _opened_for_appending(path) as descriptor:
@@ -61,10 +66,10 @@ def append_lines(path: Path, data: bytes, *, sync: bool = False) -> None:
 
 
 def end_last_line(path: Path) -> int:
-    """Have a log end in a whole line: end a whole last row, set aside one that is unfinished.
+    """Make a log end in a whole line: add the missing end to a whole row, or set an unfinished one aside.
 
     Returns:
-        How many bytes were set aside, see :func:`side_file`.
+        The number of bytes that were set aside, see :func:`side_file`.
     """
     if path.is_symlink() or not path.is_file():
         return 0
@@ -85,7 +90,7 @@ def end_last_line(path: Path) -> int:
 
 
 def is_row(line: bytes) -> bool:
-    """Return whether a line is a whole JSON object: the beginning of one never is."""
+    """Return whether a line is a whole JSON object; a cut one never is."""
     try:
         return type(json.loads(line)) is dict
     except (ValueError, RecursionError):
@@ -93,7 +98,7 @@ def is_row(line: bytes) -> bool:
 
 
 def side_file(path: Path) -> Path:
-    """Return where what is taken out of a file goes: ``manifest.jsonl`` -> ``manifest.removed.jsonl``."""
+    """Return the file for lines that are taken out of a log: ``manifest.jsonl`` -> ``manifest.removed.jsonl``."""
     return path.with_suffix(f".removed{path.suffix}")
 
 
@@ -127,7 +132,7 @@ def _opened_for_appending(path: Path) -> Iterator[int]:
 
 
 def raise_when_full(error: OSError, path: Path) -> None:
-    """Raise a StoreError if a file could not be written for want of space."""
+    """Raise a StoreError if an error says that a file could not be written because the disk is full."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         msg = (
             f"The disk is full: {str(path)!r} could not be written. What was written before is intact; free space and "

@@ -1,4 +1,4 @@
-"""What a filter says of a store's samples: one file, written whole."""
+"""A filter's judgements about the samples of a store: one file, written whole."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ class FilterResults:
         self._read = (0, 0)
 
     def refresh(self, *, strict: bool) -> None:
-        """Read the file if it is another than at the last look; a damaged one changes nothing.
+        """Read the file if it has changed since the last look; a damaged one changes nothing.
+
+        Args:
+            strict: Whether a damaged file is an error; otherwise it is noted in ``problem``.
 
         Raises:
-            StoreError: If it is damaged, where that is an error.
+            StoreError: If the file is damaged and ``strict`` is on.
         """
         found = (self.path.stat().st_mtime_ns, self.path.stat().st_size) if self.path.is_file() else (0, 0)
         if found == self._read:
@@ -54,7 +57,7 @@ class FilterResults:
         """Replace the file.
 
         Raises:
-            StoreError: If a judgement could not be read again, or the disk is full.
+            StoreError: If a judgement breaks the rules of the file, or the disk is full.
         """
         for sample, judgement in samples.items():
             if fault := find_judgement_fault(sample, judgement):

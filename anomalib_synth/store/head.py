@@ -1,4 +1,4 @@
-"""The head of a store: its format, and what the run that made it was asked for."""
+"""The head of a store: its format, and the settings of the run that made it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
+
+
+def _has_texts(value: Any) -> bool:
+    return type(value) is dict and all(is_text(name) and is_text(text) for name, text in value.items())
+
+
 _NORMALS = RecordSchema(
     name="the inputs' summary",
-    rules={
-        "files": whole(0),
-        "digest": HASH,
-        "unreadable": FieldRule(
-            "reasons by name",
-            lambda value: type(value) is dict and all(is_text(n) and is_text(r) for n, r in value.items()),
-        ),
-    },
+    rules={"files": whole(0), "digest": HASH, "unreadable": FieldRule("reasons by name", _has_texts)},
     optional=frozenset({"files", "digest", "unreadable"}),
     open_ended=True,
 )
 
 
 def _is_size(value: Any) -> bool:
-    """Return whether a value is a side in pixels, a pair of them, or words for them."""
+    """Return whether a value is a side in pixels, a pair of sides, or text such as ``384x512``."""
     if type(value) is list:
         return len(value) == 2 and all(_is_size(each) for each in value)
     return (type(value) is int and 1 <= value < 2**31) or (type(value) is str and is_text(value))
@@ -60,10 +59,11 @@ _SETTINGS = RecordSchema(
         "split": one_of("train", "val", "test"),
         "max_normals": whole(1),
         "normals": PLAIN,
+        "defect_digests": FieldRule("names of files by digest", _has_texts),
     },
     optional=frozenset(
         {"algorithm", "generator", "files_digest", "weights_hash", "prepare_digest", "seed", "image_size", "split"}
-        | {"max_normals", "normals"}
+        | {"max_normals", "normals", "defect_digests"}
     ),
     open_ended=True,
 )
@@ -76,7 +76,7 @@ _HEAD = RecordSchema(
 
 
 def write_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Write the head of a new store: from then on the folder is one."""
+    """Write the head of a new store, which makes the folder a store."""
     head = {"format": FORMAT, "algorithm": ALGORITHM, "settings": settings}
     write_whole(path / "store.json", json.dumps(head, indent=1).encode() + b"\n")
 
@@ -95,7 +95,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a store's head.
 
     Raises:
-        StoreError: If there is none, it is of another format, or it is damaged.
+        StoreError: If the store has no head, it is of another format, or it is damaged.
     """
     file = path / "store.json"
     try:

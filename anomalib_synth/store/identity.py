@@ -1,4 +1,4 @@
-"""What a sample is called: ids by content, and images as bytes."""
+"""The ids of samples, and their images as bytes of PNG files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def decode_png(data: bytes) -> np.ndarray:
     """Return the pixels of a PNG: uint8, (H, W, C) or (H, W).
 
     Raises:
-        StoreError: If it is none, has other than 8 bits a channel, or is too large.
+        StoreError: If the data is no PNG, has other than 8 bits a channel, or has more than 2**27 pixels.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -51,7 +51,7 @@ def decode_png(data: bytes) -> np.ndarray:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Return the width and the height that a PNG names in its head; (0, 0) where it has none."""
+    """Return the width and the height in a PNG's header; (0, 0) if the data does not begin like a PNG."""
     is_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24
     return (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) if is_png else (0, 0)
 

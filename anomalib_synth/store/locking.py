@@ -1,4 +1,4 @@
-"""One writer at a time, by a lock the operating system gives back when its holder dies."""
+"""One writer at a time, by a lock that the operating system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PAUSE = 0.05
 def exclusive(path: Path, *, wait: float, busy: str = "") -> Iterator[None]:
     """Hold the lock of a file.
 
-    filelock gives it back when the block ends, whoever was forked meanwhile, and the operating system when its holder
-    dies.
+    filelock releases it when the block ends, even if the process was forked meanwhile; the operating system does when
+    its holder dies.
 
     Args:
         path: The lock file; made if it is not there.
         wait: Seconds to wait for another holder, >= 0.
-        busy: What is said when another process holds it; by default that a run is writing to the folder.
+        busy: Message of the error when another process holds it; by default that a run is writing to the folder.
 
     Raises:
         StoreError: If another process still holds it.

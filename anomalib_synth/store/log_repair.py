@@ -1,4 +1,4 @@
-"""Taking bad lines out of a log, and keeping all that is sound, byte by byte."""
+"""Takes bad lines out of a log, and keeps all that is sound, byte by byte."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _decoder = json.JSONDecoder()
 
 @dataclass
 class LogRepair:
-    """What was done to a log.
+    """The result of the repair of a log.
 
     Args:
-        kept: How many rows are left.
-        removed: How many lines were taken out.
-        said: What was taken out, as sentences; none when nothing was.
+        kept: Number of rows that are left.
+        removed: Number of lines that were taken out.
+        said: Sentences on what was taken out; empty when nothing was.
     """
 
     kept: int = 0
@@ -36,11 +36,11 @@ class LogRepair:
 
 
 def repair_log(path: Path, schema: RecordSchema, *, unwanted: Collection[str] = ()) -> LogRepair:
-    """Rewrite a log without its bad lines, which are appended to its side file first; nothing to do for a sound one.
+    """Rewrite a log without its bad lines, which are appended to its side file first; a sound log is left alone.
 
     Args:
         path: The log.
-        schema: What a row must be. Of rows with an ``index`` a second one with the same ``id`` or ``index`` is bad too.
+        schema: What a row must be. If it has an ``index``, a second row with the same ``id`` or ``index`` is bad too.
         unwanted: Ids of rows to take out as well.
     """
     repair = LogRepair()
@@ -113,7 +113,7 @@ def repair_filter_results(path: Path) -> list[str]:
 
 
 def _salvage(line: bytes, schema: RecordSchema) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the sound rows in a line that is none: a lost line's end glues a row to what comes before or after it."""
+    """Yield the sound rows within a bad line: where the end of a line was lost, a row is glued to its neighbour."""
     text = line.decode("utf-8", "surrogateescape")
     opening = f'{{"{next(iter(schema.rules))}":'
     start = text.find(opening)

@@ -1,4 +1,4 @@
-"""Reading logs of JSON Lines: from where the last look ended, every row checked, bad ones named by their line."""
+"""Reads logs of JSON Lines from where the last look ended; every row is checked, and bad ones are named by line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LogPosition:
-    """How far a log was read.
+    """The position up to which a log was read.
 
     Args:
-        offset: Bytes.
-        lines: Lines, blank and bad ones included.
-        file: Number of the file, to tell when another took its place.
+        offset: Number of bytes.
+        lines: Number of lines, blank and bad ones included.
+        file: Inode of the file, to tell when another file took its place.
     """
 
     offset: int = 0
@@ -48,12 +48,12 @@ class LogProblem(NamedTuple):
 
 @dataclass(frozen=True)
 class LogUpdate:
-    """What was appended to a log since the last look.
+    """The rows that were appended to a log since the last look.
 
     Args:
-        rows: Line and row of each that is sound.
-        problems: The lines that are not.
-        position: Where the next look begins: after the last whole row. An unfinished one is left for then.
+        rows: Number of the line, and the row, of each sound line.
+        problems: The bad lines.
+        position: Where the next look begins: after the last whole row. An unfinished row is left for that look.
     """
 
     rows: list[tuple[int, dict[str, Any]]]
@@ -62,10 +62,10 @@ class LogUpdate:
 
 
 def read_log(path: Path, schema: RecordSchema, position: LogPosition = LogPosition()) -> LogUpdate:
-    """Return the rows of a log from a position on; blank lines count, but say nothing.
+    """Return the rows of a log from a position on; blank lines count as lines, but hold no row.
 
     Args:
-        path: The log; one that is not there is empty.
+        path: The log; a file that is not there counts as an empty log.
         schema: What a row must be.
         position: Where the last look ended.
     """
@@ -91,7 +91,7 @@ def read_log(path: Path, schema: RecordSchema, position: LogPosition = LogPositi
             problems.append(LogProblem(path, number, fault))
         else:
             rows.append((number, row))
-    # a row whose end is still to come does not count as a line yet: the rest of that line, blank, will
+    # a row that still lacks its line's end is not counted yet: the blank rest of the line will be
     count = data[:end].count(b"\n")
     reached = LogPosition(position.offset + end, position.lines + count, number_of_file)
     return LogUpdate(rows, problems, reached)
@@ -121,7 +121,7 @@ def remedy(store: Path) -> str:
 
 @dataclass(frozen=True)
 class NotJSON:
-    """What stands for a line that holds no value, and why."""
+    """Stands for a line that is not JSON; ``text`` says why."""
 
     text: str
 
@@ -130,7 +130,7 @@ BLANK = object()
 
 
 def _parse_all(lines: list[bytes]) -> Iterator[Any]:
-    """Yield what each line holds, ``BLANK`` or ``NotJSON`` where it is no value."""
+    """Yield the value of each line, ``BLANK`` or a ``NotJSON`` where it holds none."""
     with _no_collector():
         try:
             rows = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_refuse_constant)
@@ -143,7 +143,7 @@ def _parse_all(lines: list[bytes]) -> Iterator[Any]:
 
 
 def parse_line(line: bytes) -> Any:
-    """Return what a line holds; see :func:`_parse_all`."""
+    """Return the value of a line; see :func:`_parse_all`."""
     if not line.strip():
         return BLANK
     try:

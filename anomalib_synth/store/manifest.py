@@ -1,4 +1,4 @@
-"""The manifest of a store: a row a sample, appended as they are drawn."""
+"""The manifest of a store: one row per sample, appended as samples are drawn."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Manifest:
 
     Attributes:
         records: The samples, in the order of their index, whatever the order of their lines.
-        by_id: The same by id.
-        problems: Lines that are no sample, and lines of a sample that is there already.
+        by_id: The samples by id.
+        problems: Lines that are no sample, and second lines of a sample.
         is_ordered: Whether the lines are in the order of their index; a repair leaves gaps that are filled later.
     """
 
@@ -47,10 +47,10 @@ class Manifest:
         """Read what was appended since the last look.
 
         Args:
-            strict: Whether a bad line is an error, or is noted in ``problems`` while the others are read.
+            strict: Whether a bad line is an error; otherwise it is noted in ``problems`` and the others are read.
 
         Raises:
-            StoreError: If there is a bad line; nothing of what is new is taken over then.
+            StoreError: If there is a bad line and ``strict`` is on; then none of the new lines is taken over.
         """
         if is_replaced(self.path, self._position):
             self.forget()
@@ -76,7 +76,7 @@ class Manifest:
         """Write a row.
 
         Raises:
-            StoreError: If the sample is there already, a field holds what could not be read again, or the disk is full.
+            StoreError: If the sample is there already, a field breaks its rule, or the disk is full.
         """
         if fault := self._find_double(vars(record), set(), set()):
             msg = f"A row for {str(self.path)!r} {fault} already."

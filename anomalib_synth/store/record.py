@@ -29,7 +29,7 @@ from anomalib_synth.store.rules import (
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """All that is kept of a sample beside its pixels; plain data.
+    """All that is kept of a sample besides its pixels, as plain data.
 
     Args:
         id: See :func:`anomalib_synth.store.sample_id`.
@@ -37,28 +37,28 @@ class Record:
         split: Role of the source: ``train``, ``val`` or ``test``; never mixed when samples are served.
         source: Path of the input, relative to the folder of normals.
         source_hash: Digest of the source's pixels as the generator saw them.
-        image_file: Path in the store, as ``mask_file`` and ``source_file``; "" for the first two of a rejected row.
-        image_hash: Digest of the file's bytes, as ``mask_hash`` and ``source_file_hash``.
+        image_file: Path in the store, as ``mask_file`` and ``source_file``; a rejected row has only ``source_file``.
+        image_hash: Digest of the file's bytes, as ``mask_hash`` and ``source_file_hash``; "" without a file.
         generator: ``{"class_path": ..., "init_args": ...}``.
         prepare_digest: Digest of the normals the generator was prepared with.
         files_digest: Digest of the files the generator reads.
-        weights_hash: Digest of its weights, "" without.
+        weights_hash: Digest of the generator's weights, "" if it has none.
         seed: Seed of the sample.
-        attempt: Which draw was kept, -1 for none.
-        prompt: Prompt that was asked for.
+        attempt: Number of the draw that was kept, from 0; -1 for none.
+        prompt: Prompt that was asked for, "" for none.
         caption: What the generator says it drew.
         family: Kind of defect.
         params: Parameters of the draw.
         strength: Strength of the draw in (0, 1], None where the generator has none.
         area: Share of the image's pixels in the mask, in [0, 1].
-        visibility: Mean change in the mask over the noise of normals.
+        visibility: Mean change in the mask, divided by the noise of normals.
         agreement: Share of the intended area that changed, in [0, 1].
         foreground: Share of the mask on the part, in [0, 1].
         quality: In [0, 1].
         scores: Further scores by name.
         accepted: Whether the sample passed the generator's checks.
         reason: Why it did not.
-        seconds: Time it took; the only field that may differ between two runs.
+        seconds: Time it took to draw; the only field that may differ between two runs.
         version: Version of the package.
     """
 
@@ -117,24 +117,24 @@ class Record:
 
     @classmethod
     def of_checked(cls, row: dict[str, Any]) -> Record:
-        """Return the record of a row that was checked: a frozen dataclass sets its fields slowly, one by one."""
+        """Return the record of a checked row, without the slow field-by-field setting of frozen dataclasses."""
         record = cls.__new__(cls)
         record.__dict__.update(row)
         return record
 
 
 def file_place(kind: str, name: str) -> str:
-    """Return where the store keeps a file: two letters of its name are a folder, so that none gets too full."""
+    """Return where the store keeps a file: its first two letters name a folder, so that no folder gets too full."""
     return f"{kind}/{name[:2]}/{name}.png"
 
 
 def name_of(place: str) -> str:
-    """Return what a file of the store is called: the sample's id, or the digest of a source; "" for no file."""
+    """Return the name within a path of the store: the sample's id, or the digest of a source; "" for no file."""
     return place[-36:-4]
 
 
 def _find_odd_files(row: dict[str, Any]) -> str:
-    """Return what is wrong with the files that a row names: a drawn sample has an image and a mask, another neither."""
+    """Return what is wrong with the files that a row names: a sample has an image and a mask, or neither."""
     is_drawn = row["image_file"] != ""
     for name in ("mask_file", "image_hash", "mask_hash"):
         if (row[name] != "") is not is_drawn:

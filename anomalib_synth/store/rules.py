@@ -1,4 +1,4 @@
-"""What a field of a record on disk may hold, said once a field and checked when it is read."""
+"""The rules for the fields of records on disk: each is written down once, and checked whenever a record is read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _unwritable = re.compile("[\0\ud800-\udfff]").search
 
 @dataclass(frozen=True)
 class FieldRule:
-    """What a field must be.
+    """A rule for a field.
 
     Args:
         says: The rule in words, after "must be".
-        holds: Whether a value keeps it; must not raise, whatever JSON can hold.
+        holds: Returns whether a value follows the rule; must not raise for anything that JSON can hold.
     """
 
     says: str
@@ -39,7 +39,7 @@ class RecordSchema:
         rules: Rule by field.
         optional: Fields that may be missing.
         open_ended: Whether other fields may be there; their values must be plain data.
-        relation: What the fields must be together: returns what is wrong, "" when nothing is. Called last.
+        relation: Checks the fields together: returns what is wrong as a clause, "" when nothing is. Called last.
     """
 
     name: str
@@ -109,7 +109,7 @@ def place(kind: str, *, optional: bool = False) -> FieldRule:
 
 
 def is_number(value: Any, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
-    """Return whether a value is a finite number in a range; true and false are none."""
+    """Return whether a value is a finite number in a range; true and false are not numbers."""
     return type(value) in {int, float} and low <= value <= high
 
 
@@ -138,7 +138,7 @@ def is_config(value: Any) -> bool:
 
 
 def like_before(holds: Callable[[Any], Any]) -> Callable[[Any], bool]:
-    """Return a check that remembers the last value that passed: most rows of a store have the same."""
+    """Return a check that remembers the last value that passed: most rows of a store have the same value."""
     last: list[Any] = [object()]
 
     def check(value: Any) -> bool:
@@ -152,7 +152,7 @@ def like_before(holds: Callable[[Any], Any]) -> Callable[[Any], bool]:
 
 
 def between(low: float, high: float) -> FieldRule:
-    """Return the rule of a number in a range, both ends included; a rounding error beyond them is let through."""
+    """Return the rule of a number in a range, both ends included; up to 1e-6 beyond them passes as rounding."""
     least, most = low - 1e-6, high + 1e-6
     return FieldRule(
         f"a number in [{low:g}, {high:g}]",
@@ -196,7 +196,7 @@ CONFIG = FieldRule("`class_path` and `init_args` of a generator", like_before(is
 
 
 def show(value: Any) -> str:
-    """Return a value for an error: short, and nothing that a terminal would obey."""
+    """Return a value as text for an error: short, and without characters that control a terminal."""
     try:
         text = ascii(value)
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits

@@ -1,4 +1,4 @@
-"""The records of a store beside its manifest: decisions, quarantine, inputs, a filter's judgements."""
+"""The records of a store besides its manifest: decisions, quarantine, inputs, a filter's judgements."""
 
 from __future__ import annotations
 

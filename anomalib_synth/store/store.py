@@ -52,7 +52,7 @@ class SampleStore:
 
     Attributes:
         path: The directory.
-        settings: What the run that made it was asked for.
+        settings: The settings of the run that made it.
     """
 
     def __init__(self, path: Path | str, settings: dict[str, Any] | None = None) -> None:
@@ -75,7 +75,7 @@ class SampleStore:
 
     @property
     def versions(self) -> dict[str, int]:
-        """Version of the last decision about each sample that there is one about."""
+        """Version of the last decision about a sample, by id; samples without a decision are not there."""
         return self._decided.versions
 
     @property
@@ -85,7 +85,7 @@ class SampleStore:
 
     @property
     def judgements(self) -> dict[str, dict[str, Any]]:
-        """What a filter said of samples, by id: ``reason`` ("" to keep) and its scores."""
+        """The last filter's judgements by id: ``reason`` ("" to keep) and its scores."""
         return self._filtered.samples
 
     @property
@@ -126,7 +126,7 @@ class SampleStore:
             strict: Whether a bad line is an error. Otherwise it is left out and named in ``problems``.
 
         Raises:
-            StoreError: If there is none, it is of a newer format, or it is damaged.
+            StoreError: If there is no store, it has another format, or it is damaged.
         """
         path = Path(path)
         store = cls(path, read_settings(path))
@@ -150,7 +150,7 @@ class SampleStore:
         """Return the record with an id.
 
         Raises:
-            StoreError: If there is none.
+            StoreError: If there is no such sample.
         """
         if sample not in self._manifest.by_id:
             msg = f"Store {str(self.path)!r} has no sample {sample!r}."
@@ -162,7 +162,7 @@ class SampleStore:
         """Be the only writer of the manifest; a line that a killed writer left unfinished is set aside.
 
         Args:
-            wait: Seconds to wait for another writer.
+            wait: Seconds to wait for another writer, >= 0.
 
         Raises:
             StoreError: If another process is writing, or a line is bad.
@@ -186,7 +186,7 @@ class SampleStore:
 
         Raises:
             StoreError: If the disk is full, or the folder is a link that leads out of the store.
-            ValueError: If the kind or the name is none.
+            ValueError: If the kind is unknown, or the name is no digest.
         """
         if kind not in get_args(Kind) or not is_hash(name):
             kinds = ", ".join(get_args(Kind))
@@ -210,7 +210,7 @@ class SampleStore:
         self._manifest.append(record)
 
     def quarantine(self, source: str, reason: str) -> None:
-        """Note an input that could not be read, once; only within :meth:`writing`."""
+        """Note, once, that an input could not be read; only within :meth:`writing`."""
         if source not in self.quarantined:
             line = json.dumps({"source": source, "reason": reason}, ensure_ascii=False).encode() + b"\n"
             append_lines(self.path / "quarantine.jsonl", line)
@@ -228,15 +228,15 @@ class SampleStore:
         return {row["source"]: row["reason"] for _, row in update.rows}
 
     def decide(self, ids: Sequence[str], accepted: bool | None, *, seen: Mapping[str, int] | None = None) -> None:
-        """Write down what a person decided; None takes earlier decisions back.
+        """Write down what a person decided.
 
         Args:
             ids: The samples.
-            accepted: The decision.
+            accepted: True to keep them, False to leave them out, None to take earlier decisions back.
             seen: Version of the decision that the person saw, by id; see :meth:`decide_each`.
 
         Raises:
-            OutdatedDecisionError: If somebody has decided otherwise meanwhile; nothing is written.
+            OutdatedDecisionError: If somebody has decided about one of them meanwhile; nothing is written.
             StoreError: If there is no such sample, or the disk is full.
         """
         self.decide_each(dict.fromkeys(ids, accepted), seen=seen)
@@ -250,11 +250,11 @@ class SampleStore:
         return self._decided.write(wanted, seen=seen, seen_all=seen_all)
 
     def write_filter_results(self, judgements: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
-        """Write down what a filter says of samples, in place of what one said before; people's decisions go first.
+        """Replace the judgements of the last filter; people's decisions take precedence over both.
 
         Args:
             judgements: By id: ``reason``, "" for a sample to keep, and numbers by name.
-            facts: What the filter was, as plain data.
+            facts: The filter's settings, as plain data.
 
         Raises:
             StoreError: If there is no such sample, or the disk is full.
@@ -264,12 +264,12 @@ class SampleStore:
         self._filtered.write(judgements, facts)
 
     def is_accepted(self, record: Record) -> bool:
-        """Return whether a sample is kept: what a person decided, else what the checks and the last filter said."""
+        """Return whether a sample is kept: by a person's decision, else by the checks and the last filter."""
         passed = record.accepted and not self.judgements.get(record.id, {}).get("reason")
         return record.image_file != "" and self.decisions.get(record.id, passed)
 
     def frame(self) -> pd.DataFrame:
-        """Return the manifest as a table, with what was decided and whether each sample is kept."""
+        """Return the manifest as a table, with the columns ``decision`` (a person's or None) and ``kept``."""
         import pandas as pd
 
         table = pd.DataFrame([vars(record) for record in self.records], columns=list(Record.__dataclass_fields__))
@@ -281,12 +281,16 @@ class SampleStore:
         """Return the image with the defect, uint8 (H, W, C) or (H, W).
 
         Raises:
-            StoreError: If the file is missing, edited, or outside the store; as for the two below.
+            StoreError: If the sample has no image, or the file is missing, edited, or outside the store.
         """
         return self._read_file(record, record.image_file, record.image_hash)
 
     def read_mask(self, record: Record) -> np.ndarray:
-        """Return the mask, uint8 (H, W) in {0, 255}."""
+        """Return the mask, uint8 (H, W) in {0, 255}.
+
+        Raises:
+            StoreError: As for :meth:`read_image`, or if its size is not that of the image.
+        """
         mask = self._read_file(record, record.mask_file, record.mask_hash)
         with (self.path / record.image_file).open("rb") as file:
             size = png_size(file.read(24))
@@ -297,7 +301,11 @@ class SampleStore:
         return mask
 
     def read_source(self, record: Record) -> np.ndarray:
-        """Return the image without the defect, uint8 (H, W, C) or (H, W)."""
+        """Return the image without the defect, uint8 (H, W, C) or (H, W).
+
+        Raises:
+            StoreError: If the file is missing, edited, or outside the store.
+        """
         return self._read_file(record, record.source_file, record.source_file_hash)
 
     def verify(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Does a store hold what its manifest says, and if not, what can be saved?"""
+"""Checks whether a store holds what its manifest says, and repairs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WAIT = 10.0
 
 
 class OpenStore(Protocol):
-    """What is looked at of a :class:`~anomalib_synth.store.SampleStore`, whose own file imports this one."""
+    """The part of :class:`~anomalib_synth.store.SampleStore` that is used here; its own file imports this one."""
 
     path: Path
 
@@ -69,11 +69,11 @@ def verify(store: OpenStore) -> list[str]:
 
 
 def repair(store: OpenStore) -> list[str]:
-    """Put what is damaged aside, line by line, and keep the rest; return what was done.
+    """Put what is damaged aside, line by line, and keep the rest; return what was done, as sentences.
 
-    Lines that are no row, rows of a sample that is there already and rows whose files are missing or edited go to
-    ``manifest.removed.jsonl`` (likewise for the other logs); of lines that were glued together the sound rows are kept.
-    ``generate`` draws the samples again that are missing; decisions about them stay.
+    Lines that are no row, second rows of a sample, and rows whose files are missing or edited go to
+    ``manifest.removed.jsonl`` (likewise for the other logs). Where lines were glued together, their sound rows are
+    kept. The same ``generate`` then draws the missing samples again; decisions about them stay.
 
     Raises:
         StoreError: If another process is writing, or the store's head is damaged.
@@ -93,13 +93,13 @@ def repair(store: OpenStore) -> list[str]:
 
 
 def set_aside(store: OpenStore, samples: Iterable[str]) -> list[str]:
-    """Take the rows of some samples out of the manifest, so that they are drawn again; only while holding its lock."""
+    """Take the rows of samples out of the manifest, so that they are drawn again; the caller holds the store's lock."""
     unwanted = set(samples)
     return _report(store.path / "manifest.jsonl", repair_log(store.path / "manifest.jsonl", RECORD, unwanted=unwanted))
 
 
 def put_in_order(store: OpenStore) -> None:
-    """Write the manifest's lines in the order of their index, where gaps were filled; only while holding its lock."""
+    """Sort the manifest's lines by index if they are not sorted; the caller holds the store's lock."""
     if not store.is_ordered:
         path = store.path / "manifest.jsonl"
         lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]

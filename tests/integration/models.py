@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 import torchvision
 from anomalib.data import Folder
@@ -13,11 +15,9 @@ from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_synth  # noqa: F401  (registers the backbone)
+from anomalib_synth.models import RealNet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
     from anomalib.models import AnomalibModule
     from lightning.pytorch import Callback
 
@@ -93,3 +93,11 @@ def fit(model: AnomalibModule, root: Path, tmp_path: Path, callbacks: list[Callb
     engine = make_engine(tmp_path, callbacks, **options)
     engine.fit(model, datamodule=make_folder(root))
     return engine
+
+
+SMALL = {"feature_dims": (8, 8, 16), "residual_dims": (8, 8), "discriminator_width": 16, "selection_batches": 2}
+
+
+def make_realnet(**options: object) -> RealNet:
+    settings = {"evaluator": False, "visualizer": False, "pre_processor": normalising(64)} | SMALL | options
+    return RealNet(**settings)

@@ -58,9 +58,12 @@ def serve_store(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serve_marking(images: Path, out: Path | None = None, *, proposer: Proposer | None = None) -> Iterator[str]:
+def serve_marking(
+    images: Path, out: Path | None = None, *, proposer: Proposer | None = None, of_regions: bool = False
+) -> Iterator[str]:
     """Serve the page that marks the images of a folder from a thread; gives its address."""
-    with serve_application(build_marking(MarkedFolder.open(images, out), ImageReader(), proposer=proposer)) as address:
+    folder = MarkedFolder.open(images, out, of_regions=of_regions)
+    with serve_application(build_marking(folder, ImageReader(), proposer=proposer)) as address:
         yield address
 
 

@@ -16,74 +16,17 @@ from PIL import Image
 from anomalib_synth.commands.generate import generate
 from anomalib_synth.generators import StoredGenerator
 from tests.contract import render_normals
+from tests.integration.config_runs import BASE, CONFIGS, run_cli, short
 from tests.unit.models.small_diffusion import make_pipeline
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
 TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
-ADDITIONS = {"weighted": "QualityWeightingCallback", "two_stage": "TwoStageTrainingCallback"}  # to another overlay
-SHORT = {
-    "max_epochs": 1,
-    "limit_train_batches": 1,
-    "limit_val_batches": 1,
-    "limit_test_batches": 1,
-    "enable_progress_bar": "false",
-    "logger": "false",
-    "accelerator": "cpu",
-    "check_val_every_n_epoch": 1,
+ADDITIONS = {  # to another overlay
+    "weighted": "QualityWeightingCallback",
+    "two_stage": "TwoStageTrainingCallback",
+    "two_stage_physical": "TwoStageTrainingCallback",
 }
-BASE = """
-model:
-  class_path: anomalib.models.Glass
-  init_args:
-    input_shape: [64, 64]
-    backbone: efficientnet_lite0_bundled
-    layers: [blocks.2, blocks.4]
-    pretrain_embed_dim: 16
-    target_embed_dim: 16
-    discriminator_hidden: 16
-    mining: false
-    evaluator: false
-    visualizer: false
-    pre_processor:
-      class_path: anomalib.pre_processing.PreProcessor
-      init_args:
-        transform:
-          class_path: torchvision.transforms.v2.Compose
-          init_args:
-            transforms:
-              - class_path: torchvision.transforms.v2.Resize
-                init_args: {{size: [64, 64]}}
-              - class_path: torchvision.transforms.v2.Normalize
-                init_args: {{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
-data:
-  class_path: anomalib.data.Folder
-  init_args:
-    name: part
-    root: {root}
-    normal_dir: train/good
-    train_batch_size: 2
-    num_workers: 0
-    val_split_mode: from_train
-    test_split_mode: none
-    seed: 0
-trainer:
-  callbacks:
-    - class_path: lightning.pytorch.callbacks.LearningRateMonitor
-      init_args: {{logging_interval: step}}
-"""
-
-
-def run_cli(*arguments: str) -> None:
-    """Run ``anomalib`` in this process, so that tests can put stubs where weights would be downloaded."""
-    from anomalib.cli.cli import AnomalibCLI
-
-    AnomalibCLI(args=list(arguments))
-
-
-def short(**extra: object) -> list[str]:
-    """Arguments that keep a run to one step."""
-    return [f"--trainer.{name}={value}" for name, value in {**SHORT, **extra}.items()]
+STORED = {"stored", "two_stage"}  # what serves kept samples is not for the model below
 
 
 def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
@@ -169,7 +112,7 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "file",
-    [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "stored", "few_real_defects"}],
+    [f for f in SYNTHESIS if f.stem not in {"labels_from_masks", "few_real_defects", *STORED}],
     ids=lambda file: file.stem,
 )
 def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monkeypatch) -> None:
@@ -189,7 +132,7 @@ def test_overlay_adds_to_the_config_a_user_runs(file, parts_root, tmp_path, monk
         self.fit(kwargs["model"], datamodule=kwargs["datamodule"])
 
     monkeypatch.setattr(Engine, "train", watch)
-    overlays = [CONFIGS / "synthesis" / "rule_based.yaml", file] if file.stem in ADDITIONS else [file]
+    overlays = [CONFIGS / "synthesis" / "literature.yaml", file] if file.stem in ADDITIONS else [file]
     run_cli(
         "train", "--config", str(base), *(f"--config={overlay}" for overlay in overlays),
         "--default_root_dir", str(tmp_path / "results"), *short(logger="true", limit_train_batches=4),
@@ -282,8 +225,9 @@ def test_labels_overlay_trains_with_a_transform(parts_root, tmp_path, monkeypatc
     assert any(any(row) for row in labels)
 
 
+@pytest.mark.parametrize("overlays", [["stored"], ["literature", "two_stage"]], ids=["stored", "two_stage"])
 @pytest.mark.parametrize("model", ["anomalib.models.Supersimplenet", "anomalib.models.Glass"])
-def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monkeypatch) -> None:
+def test_stored_overlays_train_on_kept_samples(model, overlays, parts_root, tmp_path, monkeypatch) -> None:
     from anomalib.engine import Engine
 
     monkeypatch.chdir(tmp_path)
@@ -304,11 +248,13 @@ def test_stored_overlay_trains_on_kept_samples(model, parts_root, tmp_path, monk
         StoredGenerator, "__call__", lambda *args, **kwargs: served.append(draw(*args, **kwargs)) or served[-1]
     )
     arguments = [
-        "train", "--config", str(file), "--config", str(CONFIGS / "synthesis" / "stored.yaml"),
+        "train", "--config", str(file), *(f"--config={CONFIGS / 'synthesis' / name}.yaml" for name in overlays),
         "--default_root_dir", str(tmp_path), *short(logger="true", limit_train_batches=4), "--seed_everything", "0",
     ]  # fmt: skip
     if model.endswith("Glass"):
-        with pytest.raises(ValueError, match=r"StoredGenerator brings images of its own. Give StoredGenerator `paired"):
+        with pytest.raises(
+            ValueError, match=r"StoredGenerator gave a sample of another image than .*Give StoredGenerator `paired"
+        ):
             run_cli(*arguments)
     else:
         run_cli(*arguments)

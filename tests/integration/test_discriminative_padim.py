@@ -24,7 +24,7 @@ from anomalib_synth.callbacks import (
 )
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.data import SyntheticDataModule
-from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import digest_values
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import image_key
 from anomalib_synth.models import DiscriminativePadim
@@ -106,7 +106,7 @@ def test_features_of_samples_that_come_again_are_computed_once(parts_root, tmp_p
     computed = []
     original = ScaleBranch.raw_features
     monkeypatch.setattr(
-        ScaleBranch, "raw_features", lambda self, x: computed.append(digest_pixels(x)) or original(self, x)
+        ScaleBranch, "raw_features", lambda self, x: computed.append(digest_values(x)) or original(self, x)
     )
     options = {"limit_train_batches": 1.0, "max_epochs": 4}
     train(parts_root, tmp_path, [make_callback(distinct_samples=8)], **options)
@@ -131,7 +131,7 @@ def test_held_out_normals_train_no_head(parts_root, tmp_path) -> None:
     def step(batch: ImageBatch, *args: Any) -> Any:
         training = model._training
         held = [
-            bool(training._measured.held_out[training._normals.find(each, digest_pixels(each))])
+            bool(training._measured.held_out[training._normals.find(each, digest_values(each))])
             for each in batch.source.as_subclass(torch.Tensor)
         ]
         values = training.sample_losses(batch, step=0)
@@ -208,9 +208,9 @@ def test_a_fit_that_fails_at_the_normals_leaves_an_unfitted_model(parts_root, tm
         images.append(image)
         if len(images) == 5:
             raise OSError
-        return digest_pixels(image)
+        return digest_values(image)
 
-    monkeypatch.setattr(fitting, "digest_pixels", fail)
+    monkeypatch.setattr(fitting, "digest_values", fail)
     with pytest.raises(OSError):  # noqa: PT011  (made here)
         fit(model, parts_root, tmp_path, [make_callback()], limit_val_batches=0)
     assert not model.model.is_fitted

@@ -366,7 +366,7 @@ def test_the_run_stops_with_a_clear_error_when_a_worker_dies(normals, tmp_path) 
 
 
 def test_samples_of_other_images_are_refused(normals, tmp_path) -> None:
-    with pytest.raises(ValueError, match="`generator` SwappingGenerator must draw on the images it is given"):
+    with pytest.raises(ValueError, match="`generator` SwappingGenerator gave a sample of another image than the input"):
         generate(normals, out=tmp_path / "store", num_samples=2, generator=SwappingGenerator())
 
 

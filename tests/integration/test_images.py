@@ -150,7 +150,7 @@ def test_a_run_neither_trains_on_what_it_holds_out_nor_forgets_the_normals_of_a_
     with pytest.raises(ValueError, match=said):
         check_normals_not_learned(normals, {LEARNED: sorted(learned)})
     with pytest.raises(ValueError, match=said):
-        check_normals_not_learned(normals, {"SyntheticDataModule": {"learned": sorted(learned)}})
+        check_normals_not_learned(normals, {"SyntheticDataModule": {LEARNED: sorted(learned)}})
 
 
 def test_a_cut_image_is_named_before_the_first_batch(tmp_path) -> None:

@@ -433,3 +433,62 @@ def test_look_alikes_of_a_defect_are_learned_when_they_are_exported(detector, pa
     assert "Kept 3 in" in capsys.readouterr().out
     after = TrainedDetector(detector, accelerator="cpu")  # its current version
     assert after.digest != TrainedDetector(detector / "weights" / "lightning" / "model.ckpt").digest
+
+
+@pytest.fixture
+def alikes(detector, parts, tmp_path) -> Path:
+    """A store of look-alikes of one defect."""
+    found = [path for path in sorted((parts / "test").rglob("*.png")) if path.parent.name != "good"]
+    shutil.copy(found[0], tmp_path / "0.png")
+    shutil.copy(next((parts / "ground_truth").rglob(f"{found[0].stem}*.png")), tmp_path / "0_mask.png")
+    look_alikes(
+        tmp_path / "0.png", parts / "test" / "good", tmp_path / "alikes", detector=detector, num_samples=3,
+        accelerator="cpu",
+    )  # fmt: skip
+    return tmp_path / "alikes"
+
+
+def test_the_kept_samples_are_learned_when_a_store_is_named(detector, parts, alikes, tmp_path) -> None:
+    store = SampleStore.open(alikes)
+    kept = [str(store.path / record.image_file) for record in store.records if store.is_accepted(record)]
+    current = run(detector, missed=alikes)
+    about = json.loads((detector / "learned" / "0002.json").read_text())
+    assert sorted(row["image"] for row in about["learned"]) == sorted(kept)
+    assert {row["role"] for row in about["learned"]} == {"defect"}
+    with pytest.raises(ValueError, match=r"`defects` must not hold images that the model has learned, got 1 of 1"):
+        calibrate(  # by the very defect that the samples show
+            current, parts / "test" / "good", out=tmp_path / "out", model=str(detector / "config.yaml"),
+            defects=_alone(tmp_path), false_alarm_rate=0.3, train_normals=parts / "train" / "good", accelerator="cpu",
+        )  # fmt: skip
+
+
+def _alone(folder: Path) -> Path:
+    """Return a folder with the defect alone."""
+    (folder / "alone").mkdir()
+    shutil.copy(folder / "0.png", folder / "alone" / "renamed.png")
+    return folder / "alone"
+
+
+def test_a_store_is_refused_when_its_defect_is_one_the_run_is_tested_on(detector, parts, alikes, tmp_path) -> None:
+    tested = tmp_path / "tested" / "bad"
+    tested.mkdir(parents=True)
+    shutil.copy(tmp_path / "0.png", tested / "7.png")
+    config = yaml.safe_load((detector / "config.yaml").read_text())
+    base = config["data"]["init_args"]["base"]["init_args"]
+    base |= {
+        "abnormal_dir": str(tested),
+        "normal_test_dir": str(parts / "test" / "good"),
+        "test_split_mode": "from_dir",
+    }
+    (detector / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match=r"`missed` must not hold images that are in the run's test set.*0\.png"):
+        run(detector, missed=alikes)
+
+
+def test_a_store_is_named_when_it_keeps_nothing_or_comes_with_marks(detector, alikes, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"`marks` must be left out, got .*`missed` is a store"):
+        run(detector, missed=alikes, marks=tmp_path)
+    store = SampleStore.open(alikes)
+    store.decide([record.id for record in store.records if record.accepted], accepted=False)
+    with pytest.raises(ValueError, match="is a store that keeps no sample"):
+        run(detector, missed=alikes)

@@ -16,17 +16,10 @@ from anomalib_synth.callbacks import SynthesisCallback
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.models import RealNet
-from tests.integration.models import fit, make_engine, make_folder, normalising
+from tests.integration.models import SMALL, fit, make_engine, make_folder, make_realnet
 
 if TYPE_CHECKING:
     from anomalib.data import Folder
-
-SMALL = {"feature_dims": (8, 8, 16), "residual_dims": (8, 8), "discriminator_width": 16, "selection_batches": 2}
-
-
-def make_realnet(**options: object) -> RealNet:
-    settings = {"evaluator": False, "visualizer": False, "pre_processor": normalising(64)} | SMALL | options
-    return RealNet(**settings)
 
 
 def make_callback() -> SynthesisCallback:

@@ -9,11 +9,10 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from lightning.pytorch import Callback, seed_everything
 
-from anomalib_synth.callbacks import SynthesisCallback, TwoStageTrainingCallback
+from anomalib_synth.callbacks import QualityWeightingCallback, SynthesisCallback, TwoStageTrainingCallback
 from anomalib_synth.callbacks.random_state import capture_random_state, restore_random_state
 from anomalib_synth.generators import RuleBasedGenerator
-from tests.integration.models import make_engine, make_folder, make_glass, make_supersimplenet
-from tests.integration.test_realnet import make_realnet
+from tests.integration.models import make_engine, make_folder, make_glass, make_realnet, make_supersimplenet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +41,7 @@ class Scenario:
         self.workers = options.pop("num_workers", 0)
         self.at_train_end = options.pop("save_on_train_epoch_end", True)
         self.two_stage = {"switch": 2, "switch_unit": "epoch", "keep_rule_share": 0.3, **options.pop("two_stage", {})}
+        self.weighted = options.pop("weighted", False)
         self.options = {"max_epochs": 4, "limit_val_batches": 0, **options}
 
     def run(self, name: str, seed: int, checkpoint: Path | None = None) -> tuple[AnomalibModule, Engine]:
@@ -51,9 +51,10 @@ class Scenario:
         )  # fmt: skip
         synthesis = SynthesisCallback(RuleBasedGenerator(["cutout"]), probability=0.7, grid_every_n_epochs=0)
         two_stage = TwoStageTrainingCallback(RuleBasedGenerator(["scratch"]), **self.two_stage)
+        weighting = [QualityWeightingCallback(effective_share=0.5)] if self.weighted else []
         seed_everything(seed, verbose=False)
         model = self.make()
-        engine = make_engine(self.tmp_path, [synthesis, save, two_stage], **self.options)
+        engine = make_engine(self.tmp_path, [synthesis, save, two_stage, *weighting], **self.options)
         engine.fit(model, datamodule=make_folder(self.root, num_workers=self.workers), ckpt_path=checkpoint)
         return model, engine
 
@@ -121,6 +122,11 @@ def test_resumed_run_equals_the_whole_run_with_manual_optimisation(parts_root, t
 @pytest.mark.slow
 def test_resumed_run_equals_the_whole_run_with_workers(parts_root, tmp_path) -> None:
     Scenario(make_glass, parts_root, tmp_path, num_workers=2).check(1)
+
+
+def test_resumed_run_equals_the_whole_run_with_weights(parts_root, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("anomalib_synth.losses.weights.LEAST_SEEN", 2)  # the run has no 32 synthetic samples
+    Scenario(make_glass, parts_root, tmp_path, weighted=True).check(1)
 
 
 @pytest.mark.slow

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import FSDPStrategy
+from PIL import Image as PILImage
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from anomalib_synth.calibration.checkpoints import read_checkpoint
 from anomalib_synth.callbacks import SynthesisCallback, TwoStageTrainingCallback
-from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.data.held_out import find_learned
+from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator, StoredGenerator
+from anomalib_synth.images import digest_images
+from anomalib_synth.store import StoreError
 from tests.conftest import save_images
 from tests.contract import render_normals
+from tests.integration.config_runs import BASE, CONFIGS, run_cli, short
 from tests.integration.models import fit, make_dsr, make_engine, make_glass, make_supersimplenet
-from tests.integration.test_configs import BASE, CONFIGS, run_cli, short
 
 ORDERS = ["two_stage", "reverse", "mixed", "rule_only", "fine_only"]
 RULE, FINE = "cutout", "scratch"
@@ -268,6 +274,37 @@ def test_run_that_cannot_be_served_is_refused_before_the_first_batch(parts_root,
     assert callbacks[1].generator is rule
 
 
+def test_stages_of_one_generator_are_refused_when_both_are_drawn(tmp_path) -> None:
+    def setup(order: str, fine: RuleBasedGenerator) -> None:
+        callbacks = make_callbacks()
+        callbacks[1] = SynthesisCallback(RuleBasedGenerator(["cutout"]))
+        callbacks[2] = TwoStageTrainingCallback(fine, order=order)
+        engine = make_engine(tmp_path, callbacks)
+        engine._setup_trainer(model := make_glass())
+        callbacks[2].setup(engine.trainer, model, "fit")
+
+    for order in ("two_stage", "reverse", "mixed"):
+        with pytest.raises(ValueError, match=r"`fine_generator` must differ .*`order: rule_only`"):
+            setup(order, RuleBasedGenerator(["cutout"]))
+        setup(order, RuleBasedGenerator(["cutout"], strength=(0.5, 1.0)))
+    for order in ("rule_only", "fine_only"):
+        setup(order, RuleBasedGenerator(["cutout"]))
+
+
+def test_a_store_that_serves_nothing_is_named_before_the_first_batch(parts_root, tmp_path) -> None:
+    callbacks = make_callbacks()
+    callbacks[2] = TwoStageTrainingCallback(StoredGenerator(tmp_path / "none", paired=False))
+    with pytest.raises(StoreError, match="none"):
+        train(make_supersimplenet(), parts_root, tmp_path, callbacks)
+    assert not callbacks[0].steps
+
+
+@pytest.mark.parametrize(("options", "warns"), [({"switch": 0.6}, True), ({}, False), ({"order": "mixed"}, False)])
+def test_a_short_second_stage_is_said(parts_root, tmp_path, caplog, options, warns) -> None:
+    train(make_glass(), parts_root, tmp_path, make_callbacks(**options), max_epochs=1, limit_train_batches=2)
+    assert ("less than half" in caplog.text) is warns
+
+
 def test_strategy_that_owns_the_optimisers_is_refused(tmp_path) -> None:
     trainer = make_engine(tmp_path, make_callbacks())
     trainer._setup_trainer(model := make_glass())
@@ -300,10 +337,25 @@ def test_overlay_follows_any_other_and_its_arguments_can_be_set(parts_root, tmp_
     monkeypatch.setattr(Engine, "train", watch)
     run_cli(
         "train", "--config", str(base), "--config", str(CONFIGS / "synthesis" / "mixture.yaml"),
-        "--config", str(CONFIGS / "synthesis" / "two_stage.yaml"), "--default_root_dir", str(tmp_path / "results"),
+        "--config", str(CONFIGS / "synthesis" / "two_stage_physical.yaml"),
+        "--default_root_dir", str(tmp_path / "results"),
         "--trainer.callbacks.order=mixed", "--trainer.callbacks.frozen=['model.projection.layers.*']",
         *short(logger="true", limit_train_batches=4),
     )  # fmt: skip
     before, after, restored = drawn
     assert before.generators[0] is after.generators[0] is restored, "mixed, mixed at the switch, restored"
-    assert before.weights == after.weights == pytest.approx([0.7, 0.3])
+    assert before.weights == after.weights == pytest.approx([0.5, 0.5])
+
+
+def test_the_checkpoint_knows_the_real_defects_when_the_second_stage_draws_them(parts_root, tmp_path) -> None:
+    """So that `calibrate` does not measure on them."""
+    image = tmp_path / "real" / "dent" / "000.png"
+    save_images(image.parent, render_normals(1, 3, 64, 64, seed=40))
+    PILImage.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(image.with_name("000_mask.png"))
+    callbacks = [
+        SynthesisCallback(RuleBasedGenerator([RULE]), grid_every_n_epochs=0),
+        TwoStageTrainingCallback(RealDefectGenerator(tmp_path / "real"), switch=0.5),
+    ]
+    engine = train(make_supersimplenet(), parts_root, tmp_path, callbacks, max_epochs=1)
+    engine.trainer.save_checkpoint(tmp_path / "end.ckpt")
+    assert find_learned(read_checkpoint(tmp_path / "end.ckpt")) == set(digest_images([image]))

@@ -25,9 +25,8 @@ LAYERS = [
     {"registration", "_version", "installation", "progress", "sample"},
     {"images"},
     {"functional", "models", "store", "host", "demo"},
-    {"defects"},
-    {"quality"},
-    {"retrieval"},
+    {"defects", "encoders"},
+    {"quality", "retrieval"},
     {"generators"},
     {"transforms", "data", "losses", "fitting"},
     {"callbacks", "detectors"},
@@ -42,6 +41,14 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(ROOT.rglob("*.py"))
+
+
+TESTS = Path(__file__).parents[1]
+# Tests of what no single module holds: the package's own rules, and what every generator keeps.
+ACROSS = {
+    "test_architecture.py", "test_contributing.py", "generators/test_contract.py", "generators/test_every_generator.py",
+    "generators/test_bad_input.py", "generators/test_precision.py",
+}  # fmt: skip
 
 
 def imported_parts(file: Path) -> set[str]:
@@ -73,7 +80,36 @@ def test_every_part_has_a_layer() -> None:
     assert {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in FILES} <= {*LEVEL, "__init__"}
 
 
-LARGE = sorted(room for room in ROOT.iterdir() if len(list(room.rglob("*.py"))) >= 12)
+def test_import_counts_when_it_is_for_type_checking_only(tmp_path) -> None:
+    file = tmp_path / "one.py"
+    file.write_text("if TYPE_CHECKING:\n    from anomalib_synth.report.review import serve\n")
+    assert imported_parts(file) == {"report"}
+
+
+def test_a_unit_test_is_named_after_the_module_it_tests() -> None:
+    files = {file.relative_to(TESTS / "unit") for file in (TESTS / "unit").rglob("test_*.py")}
+    parts = [*FILES, *(each.with_suffix(".py") for each in ROOT.rglob("*") if each.is_dir())]  # and kept weights
+    modules = {file.relative_to(ROOT).with_name(f"test_{file.name}") for file in parts}
+    assert {file.as_posix() for file in files - modules} == ACROSS
+
+
+def test_no_test_file_imports_another() -> None:
+    found = {}
+    for file in TESTS.rglob("test_*.py"):
+        nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if hasattr(node, "names")]
+        names = {
+            name
+            for node in nodes
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+            for name in f"{getattr(node, 'module', '') or ''}.{alias.name}".split(".")
+        }
+        if others := {name for name in names if name.startswith("test_")}:
+            found[str(file.relative_to(TESTS))] = others
+    assert found == {}
+
+
+LARGE = sorted(room for room in ROOT.iterdir() if len(list(room.rglob("*.py"))) >= 5)
 
 
 @pytest.mark.parametrize("room", LARGE, ids=lambda room: room.name)

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import Compose, RandomHorizontalFlip
 
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RuleBasedGenerator, SampleChecks
+from anomalib_synth.generators.seeding import gets_defect, hash64
 from anomalib_synth.transforms import SyntheticAnomaly
 
 SIDE = 64
@@ -270,3 +271,21 @@ def test_error_is_clear_when_kornia_shows_no_mask():
         nested(images, masks)
     with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\) or \(B, H, W\)"):
         in_kornia()(images, masks.expand(-1, 2, -1, -1))
+
+
+def test_images_get_a_defect_as_their_seeds_say_when_torchvision_or_kornia_calls(monkeypatch) -> None:
+    asked = []
+    step = transform(0.4)
+    draw = RuleBasedGenerator.__call__
+
+    def note(self, images, *, seeds, **more):
+        asked.extend(int(seed) for seed in seeds)
+        return draw(self, images, seeds=seeds, **more)
+
+    monkeypatch.setattr(RuleBasedGenerator, "__call__", note)
+    planned = [hash64(0, torch.initial_seed(), call) for call in range(12)]
+    for _ in planned:
+        step(grey(), empty())
+    assert asked == [seed for seed in planned if gets_defect(seed, 0.4)]
+    seeds = step.forward_parameters((16, 3, SIDE, SIDE))
+    assert seeds["batch_prob"].tolist() == [gets_defect(seed, 0.4) for seed in seeds["seeds"].tolist()]

@@ -1,4 +1,4 @@
-"""DiscriminativePadim: a Gaussian a position says what is normal, two small heads say what a defect is."""
+"""DiscriminativePadim: one Gaussian per position describes what is normal, two small heads learn what a defect is."""
 
 from anomalib_synth.detectors.discriminative_padim.lightning_model import DiscriminativePadim
 

@@ -1,4 +1,4 @@
-"""Features that are computed once: in memory up to a limit, then in a temporary file; or kept in a folder for good."""
+"""Keeps computed features: in memory up to a limit, then in a temporary file, or permanently in a folder."""
 
 from __future__ import annotations
 
@@ -16,31 +16,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LINE = re.compile(r"(?P<key>([0-9a-f]{2})+),(?P<start>\d{1,15}),(?P<length>\d{1,12})")
-RAW = b"raw"  # what the keys of raw features begin with
+RAW = b"raw"  # prefix of the keys of raw features
 
 
 class FeatureCache:
-    """Keeps one half-precision vector an image, under a digest of its pixels.
+    """Keeps half-precision feature vectors, each under a key made from a digest of its image's pixels.
 
-    What comes after both limits is not kept, and has to be computed again. The file has no name and goes with the
-    process.
+    Vectors that fit within neither limit are not kept and have to be computed again. The temporary file has no name and
+    disappears with the process.
 
     Args:
-        memory: Bytes kept in memory.
-        disk: Bytes kept in the file.
-        kept: Where raw features are kept for good, None for nowhere.
+        memory: Most bytes to keep in memory.
+        disk: Most bytes to keep in the temporary file.
+        kept: Permanent store of raw features; None for no such store.
     """
 
     def __init__(self, *, memory: int, disk: int, kept: KeptFeatures | None = None) -> None:
         self._room_memory, self._room_disk = memory, disk
         self._kept_for_good = kept
         self._kept: dict[bytes, np.ndarray] = {}
-        self._places: dict[bytes, tuple[int, int]] = {}  # where a vector starts in the file, and its length
+        self._places: dict[bytes, tuple[int, int]] = {}  # start of each vector in the file, and its length
         self._file: IO[bytes] | None = None
         self._end = 0
+        self._largest = 0  # bytes of a vector that was put
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more vector, as large as any before, would be kept."""
+        return self._largest <= max(self._room_memory, self._room_disk)
 
     def __len__(self) -> int:
-        """Return the number of vectors that are kept."""
+        """Return the number of vectors kept in memory and in the temporary file."""
         return len(self._kept) + len(self._places)
 
     def __contains__(self, key: bytes) -> bool:
@@ -70,6 +76,7 @@ class FeatureCache:
             self._kept_for_good.put(key, vector)
             return
         array = vector.cpu().numpy()
+        self._largest = max(self._largest, array.nbytes)
         if array.nbytes <= self._room_memory:
             self._room_memory -= array.nbytes
             self._kept[key] = array
@@ -88,7 +95,7 @@ class FeatureCache:
             self._end += array.nbytes
 
     def close(self) -> None:
-        """Forget everything and give the memory and the file back."""
+        """Drop all vectors in memory and delete the temporary file; the permanent store stays."""
         self._kept.clear()
         self._places.clear()
         if self._file is not None:
@@ -97,13 +104,13 @@ class FeatureCache:
 
 
 class KeptFeatures:
-    """Half-precision vectors in a folder, under digests; they are there in the next run too.
+    """Half-precision vectors in a folder, by key, for use in later runs too.
 
-    The vectors follow one another in one file; a line of another says where each lies and is written after it, so a run
-    that was killed leaves whole vectors and no others.
+    All vectors are in one file. An index file holds one line per vector with its place, written after the vector
+    itself, so the index of a killed run lists complete vectors only.
 
     Args:
-        folder: The folder; it is made.
+        folder: The folder; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -140,7 +147,7 @@ class KeptFeatures:
         if key in self:
             return
         array = vector.cpu().numpy()
-        with self._vectors.open("ab", buffering=0) as file:  # at the end, wherever another process has moved it
+        with self._vectors.open("ab", buffering=0) as file:  # appends at the end, which another process may have moved
             file.write(array.tobytes())
             start = file.tell() - array.nbytes
         with self._index.open("a", encoding="ascii") as file:
@@ -148,6 +155,6 @@ class KeptFeatures:
         self._places[key] = (start, array.size)
 
 
-def digest_pixels(image: torch.Tensor) -> bytes:
+def digest_values(image: torch.Tensor) -> bytes:
     """Return a digest of an image's values."""
     return blake2b(image.detach().cpu().contiguous().numpy(), digest_size=16).digest()

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from anomalib_synth.detectors.backbone import FrozenBackbone
 
-_STRIDE = 8  # of the grid, in pixels
+_STRIDE = 8  # wanted stride of the grid, in pixels
 
 
 class GridFeatures(nn.Module):
-    """Local features of an image on a grid of stride 8.
+    """Local features of an image on one grid: that of the layer whose stride is closest to 8.
 
-    Each layer's map is averaged over 3 x 3 cells (at the border over those there are), as PatchCore does (arXiv
-    2106.08265, section 3.1); finer maps are brought to the grid by area mean, coarser ones bilinearly; all are put side
-    by side. With more channels than ``channels`` a fixed random orthogonal projection, drawn from a seed, brings them
-    to that number, in place of PaDiM's random choice of channels (arXiv 2011.08785, section 3.1).
+    Each layer's map is averaged over 3 x 3 cells (fewer at the border), as PatchCore does (arXiv 2106.08265, section
+    3.1). Finer maps are reduced to the grid by area averaging, coarser ones enlarged bilinearly, and all are
+    concatenated. If that gives more than ``channels`` channels, a fixed random orthogonal projection, drawn from a
+    seed, reduces them to that number, in place of PaDiM's random choice of channels (arXiv 2011.08785, section 3.1).
 
     Args:
         backbone: Frozen feature extractor.
@@ -28,7 +28,7 @@ class GridFeatures(nn.Module):
         seed: Seed of the projection.
 
     Shape:
-        (B, 3, H, W), normalised → (B, C, H / 8, W / 8); ``channels`` holds C
+        (B, 3, H, W), normalised → (B, C, h, w), (H / 8, W / 8) where a layer has stride 8; ``channels`` holds C
     """
 
     def __init__(self, backbone: FrozenBackbone, *, channels: int, seed: int = 0) -> None:
@@ -50,7 +50,7 @@ class GridFeatures(nn.Module):
         return F.conv2d(features, self.projection[:, :, None, None])
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the grid for images of this height and width."""
+        """Return (height, width) of the grid for images of this (height, width)."""
         with torch.no_grad():
             maps = self.backbone(torch.zeros(1, 3, *size, device=next(self.backbone.parameters()).device))
         height, width = maps[self._level].shape[-2:]
@@ -58,13 +58,13 @@ class GridFeatures(nn.Module):
 
 
 def bring_to_grid(features: torch.Tensor, grid: tuple[int, int] | torch.Size) -> torch.Tensor:
-    """Return a map (B, C, h, w) on a grid: by area mean where it is finer, bilinearly where it is coarser."""
+    """Return a map (B, C, h, w) resampled to a grid: by area averaging if it is finer, else bilinearly."""
     height, width = features.shape[-2:]
     if (height, width) == tuple(grid):
         return features
     if height >= grid[0] and width >= grid[1]:
         if height % grid[0] == 0 and width % grid[1] == 0:
-            return F.avg_pool2d(features, (height // grid[0], width // grid[1]))  # the same, and it exports
+            return F.avg_pool2d(features, (height // grid[0], width // grid[1]))  # the same, but exportable
         return F.adaptive_avg_pool2d(features, tuple(grid))
     return F.interpolate(features, tuple(grid), mode="bilinear", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""Fits what is closed-form: the Gaussians of all normals, in one pass over them."""
+"""Fits the Gaussians of all normals in closed form, in one pass over the images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.detectors.batches import drawn_rows
-from anomalib_synth.detectors.discriminative_padim.cache import digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import digest_values
 from anomalib_synth.detectors.discriminative_padim.normality import PositionMoments
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
 from anomalib_synth.detectors.statistics import ChannelStatistics
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.training_features import TrainingFeatures
 
 _CHUNK = 8
-_LEAST = 3  # one is left out, and two make a deviation
+_LEAST = 3  # with one left out, two remain to give a deviation
 
 
 def normal_images(batch: ImageBatch) -> list[tuple[torch.Tensor, str | None]]:
-    """Return the normal images (3, H, W) of a batch, with their names: good images, and the sources of drawn defects.
+    """Return the normal images (3, H, W) of a batch with their names: good images, and the sources of drawn defects.
 
-    An image onto which a transform has drawn, without a source, is none.
+    An image onto which a transform has drawn a defect is not a normal if the batch holds no source.
     """
     images, source = batch.image.as_subclass(torch.Tensor), getattr(batch, "source", None)
     good = torch.ones(len(images), dtype=torch.bool) if batch.gt_label is None else ~batch.gt_label.bool().cpu()
@@ -42,7 +42,7 @@ def normal_images(batch: ImageBatch) -> list[tuple[torch.Tensor, str | None]]:
 
 
 def image_names(batch: ImageBatch) -> list[str | None]:
-    """Return what identifies the file of each image, None where the batch does not say."""
+    """Return the key of each image's file; None for all if the batch has no paths."""
     if batch.image_path is None:
         return [None] * len(batch.image)
     return [image_key(path) for path in batch.image_path]
@@ -57,20 +57,20 @@ def fit_normality(
     total: int | None = None,
     show: bool = True,
 ) -> TrainingNormals:
-    """Fit the Gaussians, unless they are fitted, and list the normals.
+    """Fit the Gaussians, unless they are fitted already, and list the normals.
 
     Args:
         model: The network.
         features: Computes and keeps the features.
-        batches: The training set, once.
+        batches: One pass over the training set.
         total: Number of batches, for the progress bar.
-        show: Whether to show it.
+        show: Whether to show the progress bar.
 
     Returns:
         The distinct normals.
 
     Raises:
-        ValueError: If there are fewer than three different normals, or others than those the Gaussians were fitted to.
+        ValueError: If there are fewer than three different normals, or the Gaussians were fitted to other normals.
     """
     normals = TrainingNormals()
     fits = not model.is_fitted
@@ -91,8 +91,8 @@ def fit_normality(
         raise ValueError(msg)
     if not fits and int(model.fingerprint) != normals.fingerprint():
         msg = (
-            "DiscriminativePadim goes on with Gaussians of other normal images than those of this training set, which "
-            "would be taken for part of them. Train a new model, or give the images it was trained on."
+            "This DiscriminativePadim has Gaussians of other normal images than those of this training set. Train a "
+            "new model, or give the images it was trained on."
         )
         raise ValueError(msg)
     if fits:
@@ -113,18 +113,18 @@ def _raw_features(
     *,
     fits: bool,
 ) -> Iterator[list[torch.Tensor]]:
-    """Yield the raw features of each normal that is new, (C, h, w) a scale."""
+    """Yield the raw features of each normal not seen before, one (C, h, w) per scale."""
     for batch in batches:
         for image, name in normal_images(batch):
             if fits and not len(normals):
                 model.make_room((image.shape[-2], image.shape[-1]))
-            key = digest_pixels(image)
+            key = digest_values(image)
             if normals.add(image, key, name):
                 yield features.raw(image, key)
 
 
 def _chunks(rows: Iterator[list[torch.Tensor]]) -> Iterator[list[torch.Tensor]]:
-    """Stack rows, so that each pass over the sums takes several."""
+    """Stack images into batches, so that each update of the sums takes several."""
     waiting: list[list[torch.Tensor]] = []
     for row in rows:
         waiting.append(row)

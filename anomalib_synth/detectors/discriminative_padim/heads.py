@@ -6,11 +6,11 @@ from torch import nn
 
 
 class Head(nn.Sequential):
-    """Scores each cell of the grid by its 3 x 3 neighbourhood: 1 x 1, 3 x 3 (the border repeated), 1 x 1 convolution.
+    """Scores each cell by its 3 x 3 neighbourhood: 1 x 1, 3 x 3 (border replicated) and 1 x 1 convolutions.
 
     Args:
         channels: Channels of the input.
-        width: Channels in between.
+        width: Channels of the hidden layers.
 
     Shape:
         (B, ``channels``, h, w) → (B, 1, h, w), logits

@@ -29,47 +29,51 @@ from anomalib_synth.host.thresholds import lower_pixel_threshold
 from anomalib_synth.losses.reduction import MeanOverSamples
 
 logger = logging.getLogger(__name__)
-_LOOKS_FROM = 0.4  # of the steps: the heads know by then what to look for where a defect has no mask
+_LOOKS_FROM = 0.4  # share of the steps after which defects without a mask are searched for
 
 
 class DiscriminativePadim(AnomalibModule):
-    """A Gaussian at each position says what is normal, two small heads a scale learn what a defect looks like.
+    """One Gaussian per position describes what is normal; two small heads per scale learn what a defect looks like.
 
-    Ours. Its normality is PaDiM's (arXiv 2011.08785) with shrinkage in place of a random choice of channels, fitted in
-    closed form in one pass; the training is spent on the defects. A head on the features and one on their whitened
-    residuals see synthetic and real defects, the residuals without the normal behind each image
-    (:mod:`~anomalib_synth.detectors.discriminative_padim.cross_fitting`). The score adds both, each in deviations of
-    normals that trained neither (:mod:`~anomalib_synth.detectors.discriminative_padim.score`).
+    Our own model. Its normality part is PaDiM (arXiv 2011.08785) with shrinkage in place of a random choice of
+    channels, fitted in closed form in one pass; all training is spent on the defects. One head sees the features and
+    one their whitened residuals, for synthetic and real defects; each residual is computed without the normal behind
+    the image (:mod:`~anomalib_synth.detectors.discriminative_padim.cross_fitting`). The score adds normality and heads,
+    each standardised on normals that did not train it (:mod:`~anomalib_synth.detectors.discriminative_padim.score`).
 
-    It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
+    The model learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
     :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide;
-    real defects with masks train the heads too. When nothing in the run brings a defect, it is the normality alone,
-    says so and stops after a batch. The features of an image are computed once and kept, so a step costs what the heads
-    cost once ``SynthesisCallback`` repeats its draws, which it does after some 800.
+    real defects train the heads too, by masks or other marks. If nothing in the run supplies a defect, the model uses
+    the normality part alone, logs a warning and stops after one batch. The features of an image are computed once and
+    kept, so a step costs only the heads as soon as ``SynthesisCallback`` repeats its samples, which it does after about
+    800.
 
-    The Gaussians are fitted once, at the start of the first training, and kept: training the same model again goes on
-    from there. For another product, make a new model.
+    The Gaussians are fitted once, at the start of the first training, and then kept: further training of the same model
+    starts from them and needs the same normals. For another product, make a new model.
 
     Args:
         backbone: Name of a convolutional timm network. Its weights are read when training starts.
         layers: Layers whose features are used, from fine to coarse.
-        backbone_weights: File with the backbone's weights, in place of those timm names.
-        pre_trained: Whether to read pretrained weights at all.
-        scales: Longer sides at which the image is looked at, in pixels; rounded so that 32 divides both sides.
-        channels: The most feature channels; wider backbones are projected to as many.
+        backbone_weights: File with the backbone's weights, in place of timm's own.
+        pre_trained: Whether to read pretrained weights; otherwise the backbone stays random.
+        scales: Lengths in pixels of the longer side at which the image is processed, each >= 32; both sides are rounded
+            to multiples of 32.
+        channels: Largest number of feature channels; if the layers have more, they are projected to this number.
         head_width: Channels within the heads.
-        learning_rate: Largest learning rate of AdamW, whose weight decay is 0.01.
-        cache_memory: Mebibytes of features kept in memory while training.
-        cache_disk: Mebibytes of features kept in a temporary file beyond that; what does not fit is computed again.
-        pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
+        learning_rate: Peak learning rate of AdamW (weight decay 0.01), > 0.
+        cache_memory: MiB of features kept in memory while training, >= 0.
+        cache_disk: MiB of further features kept in a temporary file, >= 0; features that fit in neither are computed
+            again.
+        pre_processor: Pre-processor, or whether to use the default; see
+            :class:`anomalib.models.components.AnomalibModule`.
         post_processor: Post-processor, or whether to use the default.
         evaluator: Evaluator, or whether to use the default.
         visualizer: Visualizer, or whether to use the default.
 
     Raises:
         ValueError: If an argument is out of its range; in training, if there are fewer than three different normals,
-            defects without masks, a precision other than 32-true, a loss that is not finite, or a resumed run of
-            another length or other normals.
+            labelled defects without masks, a precision other than 32-true, a run without an end, a loss that is not
+            finite, or a resumed run of another length or with other normals.
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
@@ -79,8 +83,8 @@ class DiscriminativePadim(AnomalibModule):
     """
 
     learns_from_labels = True
-    learns_from_marks = True  # boxes, clicks, or nothing, in place of a mask
-    distinct_samples = 800  # asked of SynthesisCallback, where it is not told a number
+    learns_from_marks = True  # a box, a click or nothing may replace the mask
+    distinct_samples = 800  # SynthesisCallback's number, unless it is given one
 
     def __init__(
         self,
@@ -118,25 +122,25 @@ class DiscriminativePadim(AnomalibModule):
         self.sample_reduction = MeanOverSamples()
         self._training: HeadTraining | None = None
         self._learns = True
-        self.real_masks = 0  # real defects with masks that the heads learn; RealDefectsCallback says how many
-        self._highest_good = float("-inf")  # value of the map in a good validation image
+        self.real_masks = 0  # real defects with masks among the training images, set by RealDefectsCallback
+        self._highest_good = float("-inf")  # largest map value in good validation images
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions but 32-true: in lower ones features of the same image differ from step to step.
+        """Refuse every precision but 32-true: in lower ones, features of one image differ from step to step.
 
         Raises:
-            ValueError: If the trainer's precision is another.
+            ValueError: If the trainer's precision is not 32-true.
         """
         super().setup(stage)
-        reason = "measures distances in deviations of good images, for which others are too coarse or not made"
+        reason = "measures distances in deviations of good images, which takes full 32-bit precision"
         check_precision(self, ("32-true",), reason=reason)
 
     def on_train_start(self) -> None:
-        """Read the backbone's weights and fit the Gaussians, unless a checkpoint brought both."""
+        """Read the backbone's weights and fit the Gaussians, unless a checkpoint or earlier training supplied both."""
         super().on_train_start()
         self._check_schedule()
         if self.model.is_fitted:
-            logger.info("DiscriminativePadim goes on with the Gaussians it has; use a new model for another product.")
+            logger.info("DiscriminativePadim keeps the Gaussians it has; use a new model for another product.")
         elif self.pre_trained:
             self.model.features.backbone.load_weights()
         self._training = HeadTraining(self.model, **self.cache_limits)
@@ -144,8 +148,8 @@ class DiscriminativePadim(AnomalibModule):
         self._learns = may_bring_defects(self.trainer)
         if not self._learns:
             logger.warning(
-                "Nothing in this run brings a defect, so DiscriminativePadim is its normality alone (a PaDiM) and "
-                "training ends after a batch. For the heads, add `anomalib_synth.callbacks.SynthesisCallback` to "
+                "Nothing in this run supplies a defect, so DiscriminativePadim is its normality alone (a PaDiM) and "
+                "training ends after one batch. For the heads, add `anomalib_synth.callbacks.SynthesisCallback` to "
                 "`trainer.callbacks`, wrap the datamodule in `anomalib_synth.data.SyntheticDataModule`, or add real "
                 "defects with masks."
             )
@@ -161,30 +165,30 @@ class DiscriminativePadim(AnomalibModule):
         return {"loss": loss}
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop where there is nothing to train the heads with: before validation, which sets the threshold."""
+        """Stop if no defects can train the heads; validation still runs and sets the threshold."""
         super().on_train_batch_end(*args, **kwargs)
         if not self._learns:
             self.trainer.should_stop = True
 
     def on_validation_start(self) -> None:
-        """Bring the score up to date before anything is scored."""
+        """Update the scale of the score before anything is scored."""
         super().on_validation_start()
         self._update_score()
         self._highest_good = float("-inf")
 
     def on_train_epoch_end(self) -> None:
-        """Bring the score up to date."""
+        """Update the scale of the score."""
         super().on_train_epoch_end()
         self._update_score()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Bring the score up to date: the checkpoint holds the buffers themselves."""
+        """Update the scale of the score, which the checkpoint holds, and refuse weights that are not finite."""
         super().on_save_checkpoint(checkpoint)
         self._update_score()
         check_state(self, checkpoint["state_dict"])
 
     def on_train_end(self) -> None:
-        """Give the memory of the features back."""
+        """Release the cached features."""
         super().on_train_end()
         training, self._training = self._training, None
         if training is None:
@@ -192,12 +196,12 @@ class DiscriminativePadim(AnomalibModule):
         training.close()
         if self._learns and not bool(self.model.has_heads):
             logger.warning(
-                "No training image had a defect that trains, so DiscriminativePadim is its normality alone (a PaDiM). "
+                "No training image had a usable defect, so DiscriminativePadim is its normality alone (a PaDiM). "
                 "Raise the `probability` of SynthesisCallback, loosen the `checks` of its generator, or train longer."
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what belongs to a training run out of copies: one that broke off leaves an open file behind."""
+        """Leave the state of a training run out of copies: an interrupted run holds an open file."""
         return {**super().__getstate__(), "_training": None}
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -209,10 +213,10 @@ class DiscriminativePadim(AnomalibModule):
         return batch
 
     def on_validation_epoch_end(self) -> None:
-        """Have masks begin no higher than good images reach.
+        """Lower the pixel threshold to the largest map value in good validation images.
 
-        The threshold that anomalib has found by then serves the F1 of the validation set's defects. Where those are
-        drawn, and stronger than real ones, it lies far above all that a faint defect reaches.
+        anomalib's threshold maximises F1 on the defects of the validation set. If those are drawn and stronger than
+        real ones, that threshold lies far above the map of a faint defect.
         """
         super().on_validation_epoch_end()
         highest = self.trainer.strategy.reduce(torch.tensor(self._highest_good, device=self.device), reduce_op="max")
@@ -220,16 +224,16 @@ class DiscriminativePadim(AnomalibModule):
             lower_pixel_threshold(self, float(highest))
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW over the heads, its learning rate in one cycle over what is left of the run.
+        """Return AdamW over the heads, with a one-cycle learning rate over the remaining steps of the run.
 
         Raises:
-            ValueError: If the run has no end.
+            ValueError: If the run has neither a largest number of steps nor of epochs.
         """
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             msg = (
                 "DiscriminativePadim's learning rate follows the run's length, but this run has none. Set "
-                "`trainer.max_steps` (800 serve most products) or `trainer.max_epochs`."
+                "`trainer.max_steps` (800 suit most products) or `trainer.max_epochs`."
             )
             raise ValueError(msg)
         heads = [p for p in self.model.parameters() if p.requires_grad]
@@ -240,18 +244,18 @@ class DiscriminativePadim(AnomalibModule):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """No validation before training: the Gaussians are not fitted then."""
+        """No validation before training, because the Gaussians are not fitted yet."""
         return {"num_sanity_val_steps": 0}
 
     @property
     def learning_type(self) -> LearningType:
-        """It is trained on normal images; the defects are drawn."""
+        """One-class: the model is trained on normal images, and the defects are drawn."""
         return LearningType.ONE_CLASS
 
     @property
     def _materials(self) -> HeadTraining:
         if self._training is None:
-            msg = "DiscriminativePadim trains within a Trainer's fit, which looks at the normals first."
+            msg = "DiscriminativePadim can only be trained in a Trainer's fit, which fits its Gaussians first."
             raise RuntimeError(msg)
         return self._training
 
@@ -263,7 +267,7 @@ class DiscriminativePadim(AnomalibModule):
             self._training.update_score(step=self.global_step, real_masks=self.real_masks)
 
     def _check_schedule(self) -> None:
-        """Refuse a resumed run of another length: its learning rate would be that of the end of the old one."""
+        """Refuse a resumed run of another length: its learning rate would follow the old length."""
         total = self.trainer.estimated_stepping_batches
         for config in self.trainer.lr_scheduler_configs:
             for cycle in getattr(config.scheduler, "lr_lambdas", []):
@@ -279,7 +283,7 @@ class DiscriminativePadim(AnomalibModule):
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Return the default pre-processor: 256 x 256, and the normalisation of the default backbone (0.5, 0.5).
 
-        Most other timm networks want the ImageNet statistics: give the model a pre-processor with those.
+        Most other timm networks need the ImageNet statistics: give the model a pre-processor that uses them.
         """
         size = image_size or (256, 256)
         return PreProcessor(Compose([Resize(size, antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))

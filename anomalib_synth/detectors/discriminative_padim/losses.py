@@ -1,4 +1,4 @@
-"""The loss of the heads on a batch: what each cell is, where that is known, and what it most likely is, where not."""
+"""The loss of the heads on a batch, with known targets where there are masks and guessed ones within boxes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def head_losses(
     axes: list[int],
     looks: bool = True,
 ) -> torch.Tensor:
-    """Return the losses of each image (B,), whose mean is the loss of the batch.
+    """Return the loss of each image, (B,), summed over scales and heads; the mean is the loss of the batch.
 
     Args:
-        branches: The scales of the network.
-        views: What the heads see, one a scale.
-        targets: What is known of the cells, one a scale.
-        axes: Axes along which the batch is mirrored.
-        looks: Whether to look for the defect where there is no mask; without, those cells do not count.
+        branches: The network's branches, one per scale.
+        views: Inputs of the heads, one entry per scale.
+        targets: Targets of the cells, one entry per scale.
+        axes: Axes of the tensors along which the batch is mirrored.
+        looks: Whether to guess where the defect is within a box; if not, the cells of boxes do not count.
     """
     total = torch.zeros(len(views[0].features), device=views[0].features.device)
     for branch, view, target in zip(branches, views, targets, strict=True):
@@ -48,7 +48,7 @@ def head_losses(
 
 @torch.no_grad()
 def _suspect(targets: Targets, logits: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Return what the heads' logit of each cell (B, 1, h, w) is above the largest in the batch's good images."""
+    """Return how far the heads' mean logit of each cell exceeds the mean largest one of good images, (B, 1, h, w)."""
     mean = torch.stack(logits).mean(0)
     good = ~((targets.cover > 0) | (targets.boxes > 0)).flatten(1).any(1)
     return mean - (mean[good].amax((1, 2, 3)).mean() if bool(good.any()) else mean.amax())

@@ -1,4 +1,4 @@
-r"""Part 2, normality: one shrunk Gaussian a grid position, and how far an image is from it."""
+r"""Part 2, normality: one shrunk Gaussian per grid position, and the distance of an image from it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from torch import nn
 
 
 class PositionGaussian(nn.Module):
-    r"""What is normal at each position of the grid, in closed form.
+    r"""The Gaussian of normal features at each grid position, fitted in closed form.
 
     At position p the features of the normals have mean :math:`m_p` and covariance :math:`S_p`. PaDiM (arXiv 2011.08785)
     inverts :math:`S_p` after a random choice of channels and adds :math:`0.01 I`. We keep all channels and shrink:
 
     .. math:: \Sigma_p = \tfrac12 S_p + \tfrac12 \bar S + 0.01 I, \qquad w = L_p^{-1} (x - m_p), \qquad N = |w|,
 
-    where :math:`\bar S` is the mean of the covariances over all positions and :math:`\Sigma_p = L_p L_p^\top`.
+    where :math:`\bar S` is the mean of the covariances over all positions and :math:`\Sigma_p = L_p L_p^\top`; the
+    numbers are the defaults of ``shrinkage`` and ``ridge``.
 
     Args:
         positions: Number of cells of the grid.
         channels: Number of channels C.
         shrinkage: Weight of the mean covariance, in [0, 1].
-        ridge: What is added to the diagonal, > 0; the features have deviation 1.
+        ridge: Value added to the diagonal, > 0; the features have deviation 1.
 
     Shape:
-        (B, C, h, w) → (B, C, h, w), the whitened residual
+        (B, C, h, w) standardised features → (B, C, h, w) whitened residuals
     """
 
     def __init__(self, positions: int, channels: int, *, shrinkage: float = 0.5, ridge: float = 0.01) -> None:
@@ -35,12 +36,12 @@ class PositionGaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
-        """Set the Gaussians from the (P, C) means and the (P, C, C) covariances of the normals, which are used up."""
+        """Set the Gaussians from (P, C) means and (P, C, C) covariances; the covariances are overwritten."""
         pooled = covariance.mean(0)
         covariance.mul_(1 - self.shrinkage).add_(pooled, alpha=self.shrinkage)
         covariance.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
         identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-        for matrix in covariance:  # one at a time and in place: together they would need their memory three times over
+        for matrix in covariance:  # one by one and in place: all at once would take three times the memory
             matrix.copy_(torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), identity, upper=False))
         self.whitening = covariance
         self.mean = mean
@@ -53,7 +54,7 @@ class PositionGaussian(nn.Module):
 
 
 class PositionMoments:
-    """Sums over normals from which mean and covariance at each position follow, in float32 around the first image."""
+    """Accumulates mean and covariance at each position, in float32, relative to the first image."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -71,11 +72,11 @@ class PositionMoments:
         self.products.baddbmm_(cells, cells.transpose(1, 2))
 
     def standardised(self, mean: torch.Tensor, deviation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the moments of ``(features - mean) / deviation``; the sums are used up.
+        """Return the moments of ``(features - mean) / deviation``; this overwrites the sums, so call it once.
 
         Args:
-            mean: (C,) of the channels.
-            deviation: (C,) of the channels.
+            mean: (C,) mean of each channel.
+            deviation: (C,) deviation of each channel, > 0.
 
         Returns:
             (P, C) means and (P, C, C) covariances, with n - 1 in the denominator.

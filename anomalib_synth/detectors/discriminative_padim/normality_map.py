@@ -1,4 +1,4 @@
-"""How far each place of an image is from good images: the Gaussians alone, fitted in seconds, without a trainer."""
+"""A map of how far an image is from good images: the Gaussians alone, fitted in seconds without a trainer."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _LAYERS = ("blocks.1", "blocks.2", "blocks.4")
 _CHANNELS = 200
 _SMOOTHING = 0.016  # deviation of the blur as a share of the side, as in DiscriminativePadim
 _LEAST = 3
-_HELD_OUT = 5  # one of so many
+_HELD_OUT = 5  # every fifth image is held out
 
 
 class NormalityMap:
-    """Says how far each place of an image is from good images, in [0, 1].
+    """Maps how far each pixel of an image is from good images, in [0, 1].
 
-    A fifth of the good images is held out; 0.5 is the largest distance in any of them, and d of it maps to d / (1 + d).
+    A fifth of the good images is held out, and the largest distance in any of them is the unit: a distance of d units
+    maps to d / (1 + d), so 0.5 is what a good image reaches at most.
 
     Args:
-        side: Height and width at which images are looked at, whatever their shape, as DiscriminativePadim does; a
-            multiple of 32.
+        side: Height and width in pixels to which every image is resized, whatever its shape; a multiple of 32.
 
     Example:
         >>> NormalityMap(side=64).is_fitted
@@ -50,12 +50,12 @@ class NormalityMap:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has seen good images."""
+        """Whether the map has been fitted."""
         return self.limit > 0
 
     @torch.no_grad()
     def fit(self, normals: Iterable[np.ndarray]) -> NormalityMap:
-        """Fit it to good images.
+        """Fit the map to good images.
 
         Args:
             normals: The images, (H, W, 3) uint8 each.
@@ -82,10 +82,10 @@ class NormalityMap:
 
     @torch.no_grad()
     def propose(self, image: np.ndarray) -> np.ndarray:
-        """Return how far each place of an image (H, W, 3) uint8 is from the good images: (H, W) float32 in [0, 1].
+        """Return the distance map of an image (H, W, 3) uint8: (H, W) float32 in [0, 1].
 
         Raises:
-            RuntimeError: If it is not fitted.
+            RuntimeError: If the map is not fitted.
         """
         if not self.is_fitted:
             msg = "The map is not fitted. Call `fit` with good images first."
@@ -104,10 +104,10 @@ class NormalityMap:
         self._gaussian.fit(*moments.standardised(*(value.flatten() for value in (self._mean, self._deviation))))
 
     def _measure(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the distances (1, 1, side, side) of features (1, C, h, w), smoothed."""
+        """Return the smoothed distances (1, 1, side, side) of raw features (1, C, h, w)."""
         return self._upsample(distance(self._gaussian((features - self._mean) / self._deviation)))
 
     def _shrink(self, image: np.ndarray) -> torch.Tensor:
-        """Return an image as the backbone takes it: (1, 3, side, side), normalised."""
+        """Return an image resized and normalised for the backbone, (1, 3, side, side)."""
         small = F.interpolate(to_tensor(image)[None], (self.side, self.side), mode="bilinear", antialias=True)
         return (small - 0.5) / 0.5

@@ -1,4 +1,4 @@
-"""The normals behind a training run: which images they are, and which of them are held out of the heads' training."""
+"""The normals of a training run: recognising them, and holding some out of the heads' training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _THUMBNAIL = 16
-_ROUNDING = 0.006  # an 8-bit copy of a normalised image differs by less, averaged over a cell of the thumbnail
+_ROUNDING = 0.006  # an 8-bit copy differs by less than this, averaged over a cell of the thumbnail
 
 
 class TrainingNormals:
-    """The distinct normals of a run, found again by their content, or by the name of their file.
+    """The distinct normals of a run, recognised by their content or by the name of their file.
 
-    A copy under another name is the same image. So is one that went through an 8-bit file and back, as the sources in a
-    store do: those are found by a thumbnail. A JPEG copy is not; and an image that is augmented at random is found by
-    its name alone.
+    A copy under another name is the same image. So is a copy that went through an 8-bit file, like the sources in a
+    store; a thumbnail recognises those. A JPEG copy is not recognised by content, and an image that is augmented at
+    random is recognised by its name only.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class TrainingNormals:
         return list(self._places)
 
     def add(self, image: torch.Tensor, key: bytes, name: str | None = None) -> bool:
-        """Add a (3, H, W) image with the digest of its pixels and its file's name; return whether it was new."""
+        """Add a (3, H, W) image with the digest of its pixels and the name of its file; return whether it was new."""
         place = self._places.setdefault(key, len(self._places))
         if name is not None:
             self._names[name] = place
@@ -49,15 +49,15 @@ class TrainingNormals:
         return True
 
     def find_name(self, name: str | None) -> int:
-        """Return which normal came from the file of this name, -1 for none of them."""
+        """Return the index of the normal from the file of this name, -1 if there is none."""
         return -1 if name is None else self._names.get(name, -1)
 
     def fingerprint(self) -> int:
-        """Return a number that tells sets of normals apart: by their names, or by content where they have none."""
+        """Return a number that identifies the set of normals: by file names, or by content where there are no names."""
         return fingerprint(self._names) if self._names else _hash(sorted(self._places))
 
     def find(self, image: torch.Tensor, key: bytes) -> int:
-        """Return which normal a (3, H, W) image with this digest is, -1 for none of them."""
+        """Return the index of the normal that a (3, H, W) image with this digest is, -1 if it is none."""
         place = self._places.get(key)
         if place is not None:
             return place
@@ -69,7 +69,7 @@ class TrainingNormals:
 
 
 def fingerprint(names: Iterable[str]) -> int:
-    """Return the number of a set of normals, by what identifies their files; see :func:`.fitting.image_names`."""
+    """Return the fingerprint of a set of normals from the keys of their files; see :func:`.fitting.image_names`."""
     return _hash(sorted({name.encode() for name in names}))
 
 
@@ -78,22 +78,23 @@ def _hash(parts: Sequence[bytes]) -> int:
 
 
 def _thumbnail(images: torch.Tensor) -> torch.Tensor:
-    """(B, 3, H, W) → (B, D) on the CPU."""
+    """Return thumbnails: (B, 3, H, W) → (B, D) on the CPU."""
     return F.adaptive_avg_pool2d(images.detach().float().cpu(), _THUMBNAIL).flatten(1)
 
 
 def hold_out(keys: Sequence[bytes], *, share: float) -> torch.Tensor:
-    """Choose normals that train no head, so that the score's scale is measured on images the heads do not know.
+    """Choose normals that train no head, to measure the scale of the score on images the heads do not know.
 
-    The choice follows the images' content, not their order. What they lend to other images' defects, as donors of a
-    generator, still reaches the heads: that can only raise the heads on them, and so lower their part in the score.
+    The choice depends on the images' content, not on their order. A generator may still take patches of held-out
+    normals for defects in other images, which the heads see. That can only raise the heads' output on the held-out
+    normals, and so lower the heads' weight in the score.
 
     Args:
         keys: Digests of the n normals.
-        share: Share of them to hold out, in (0, 1); at least two, at most half.
+        share: Share of the normals to hold out, in (0, 1); at least two are held out, but never more than half.
 
     Returns:
-        (n,) bool.
+        (n,) bool, True for held-out normals.
     """
     count = len(keys)
     held = torch.zeros(count, dtype=torch.bool)

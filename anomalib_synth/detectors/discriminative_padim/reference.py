@@ -1,4 +1,4 @@
-"""The normals that the score is measured by: what it gives for them is what it calls normal."""
+"""The reference normals on which the scale of the score is measured."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _HELD_OUT = 0.2
 _CHUNK = 8
-_MOST_SCORED = 64  # held-out normals that the score's scale is measured on
+_MOST_SCORED = 64  # normals at most that the scale of the score is measured on
 
 
 class ReferenceNormals:
-    """Puts the score of a network on the scale of its normals: the distances by all, the heads by those held out.
+    """Measures the scale of a network's score: of the distances on all normals, of the heads on the held-out ones.
 
     Args:
-        model: The network, its Gaussians fitted.
+        model: The network, with fitted Gaussians.
         features: Keeps the features of the normals.
         keys: Digests of the normals the Gaussians were fitted to.
 
@@ -34,7 +34,7 @@ class ReferenceNormals:
         held_out: (n,) bool, the normals that may train no head.
 
     Raises:
-        ValueError: If the features of none of them are kept.
+        ValueError: If the cache holds the features of none of them.
     """
 
     def __init__(self, model: DiscriminativePadimModel, features: TrainingFeatures, keys: Sequence[bytes]) -> None:
@@ -53,11 +53,11 @@ class ReferenceNormals:
 
     @torch.no_grad()
     def set_score(self, *, with_heads: bool, real_masks: int = 0) -> None:
-        """Set the scale of the network's score, with its heads as they are now or without them.
+        """Set the scale of the network's score, with the heads as they are now, or without heads.
 
         Args:
             with_heads: Whether the heads have learned anything.
-            real_masks: Number of real defects with masks that they have learned.
+            real_masks: Number of real defects with masks that the heads have learned.
         """
         self._model.set_score(self._distances, self._measure_heads() if with_heads else None, real_masks=real_masks)
 
@@ -80,12 +80,12 @@ class ReferenceNormals:
         return measure_scale(maps)
 
     def _views_of(self, places: list[int]) -> list[list[HeadInputs]]:
-        """Return the views of those normals whose features are still kept, some at a time, one pair a scale."""
+        """Return the heads' inputs for the normals whose features are still kept, in chunks, one entry per scale."""
         kept = [self._keys[place] for place in places if self._features.has_raw(self._keys[place])]
         if not kept:
             msg = (
-                "DiscriminativePadim puts its score on the scale of normals whose features it keeps, but the cache is "
-                "too small for any. Raise `cache_memory` or `cache_disk`."
+                "DiscriminativePadim scales its score by normals whose features it keeps, but the cache is too small "
+                "for any. Raise `cache_memory` or `cache_disk`."
             )
             raise ValueError(msg)
         requests = [Request(None, key, None, key) for key in kept]
@@ -94,5 +94,5 @@ class ReferenceNormals:
 
 
 def most_scored(size: Sequence[int]) -> int:
-    """Return how many normals of this height and width the scale is measured on: their maps are held all at once."""
+    """Return how many normals of this (height, width) to measure on, fewer for large ones: all maps are in memory."""
     return max(16, min(_MOST_SCORED, _MOST_SCORED * 256**2 // (size[0] * size[1])))

@@ -1,4 +1,4 @@
-"""Part 5, scales: the image at several sizes, and maps brought back to its own, as products with fixed matrices."""
+"""Part 5, scales: resizes the image to several sizes and the maps back, as products with fixed matrices."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_MULTIPLE = 32  # the coarsest stride in use, so that the grids of all layers fit into each other
+_MULTIPLE = 32  # the coarsest stride in common use, so that the grids of all layers nest
 
 
 class Resample(nn.Module):
     """Applies one linear map along the height and one along the width: (B, C, H, W) → (B, C, h, w).
 
-    Resizing and smoothing are linear, so a product with a fixed matrix does both, gives the same numbers in torch, ONNX
-    and OpenVINO, and needs no operator that one of them lacks (antialiased resizing does).
+    Resizing and smoothing are linear, so products with fixed matrices do both. They give the same numbers in torch,
+    ONNX and OpenVINO, whereas antialiased resizing is an operator that not all three have.
 
     Args:
         rows: (h, H) matrix.
@@ -35,11 +35,11 @@ class Resample(nn.Module):
 def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Return the height and width at which an image's longer side is about ``side``.
 
-    The shape is kept up to rounding to multiples of 32.
+    The aspect ratio is kept, up to rounding both sides to multiples of 32.
 
     Args:
         size: Height and width of the image in pixels.
-        side: The longer side wanted, in pixels.
+        side: Wanted length of the longer side, in pixels.
 
     Example:
         >>> scaled_size((256, 256), 160), scaled_size((512, 208), 256)
@@ -51,7 +51,7 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def make_resize(size: tuple[int, int], target: tuple[int, int]) -> nn.Module:
-    """Return the bilinear, antialiased resize from one size to another; the identity where they are the same."""
+    """Return the bilinear, antialiased resize between two (height, width); the identity if they are equal."""
     if tuple(size) == tuple(target):
         return nn.Identity()
     rows, columns = (resize_matrix(old, new) for old, new in zip(size, target, strict=True))
@@ -64,7 +64,7 @@ def make_upsampling(grid: tuple[int, int], size: tuple[int, int], sigma: float) 
     Args:
         grid: Height and width of the grid.
         size: Height and width of the image.
-        sigma: Deviation of the blur as a share of each side; 0 for none.
+        sigma: Deviation of the blur as a share of each side, >= 0; 0 for no blur.
     """
     rows, columns = (
         blur_matrix(new, sigma * new) @ resize_matrix(old, new) for old, new in zip(grid, size, strict=True)
@@ -73,13 +73,13 @@ def make_upsampling(grid: tuple[int, int], size: tuple[int, int], sigma: float) 
 
 
 def resize_matrix(old: int, new: int) -> torch.Tensor:
-    """Return the (new, old) matrix of a bilinear resize along one side, antialiased where it shrinks."""
+    """Return the (new, old) matrix of a bilinear resize along one side, antialiased if ``new < old``."""
     rows = F.interpolate(torch.eye(old)[None, None], (new, old), mode="bilinear", antialias=new < old)
     return rows[0, 0].contiguous()
 
 
 def blur_matrix(length: int, sigma: float) -> torch.Tensor:
-    """Return the (length, length) matrix of a Gaussian blur; at the border the weights that are left sum to 1.
+    """Return the (length, length) matrix of a Gaussian blur, each row normalised to sum 1, also at the border.
 
     Args:
         length: Number of pixels.

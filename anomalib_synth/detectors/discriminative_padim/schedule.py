@@ -1,4 +1,4 @@
-"""The learning rate of the heads: one cycle over what is left of the run."""
+"""The learning rate of the heads: one cycle over the remaining steps of the run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 
 
 class OneCycle:
-    """Factor on the learning rate, for ``LambdaLR``: up along half a cosine, then down to nearly nothing.
+    """Factor on the learning rate, for ``LambdaLR``: rises from 0.04 to 1 along half a cosine, then falls to 4e-6.
 
-    After "Super-Convergence" (arXiv 1708.07120), with cosines, as in torch's ``OneCycleLR``. An object rather than a
-    function, so that a checkpoint holds where the cycle began: optimisers that are renewed in the midst of a run get a
-    cycle of what is left.
+    After "Super-Convergence" (arXiv 1708.07120), with cosines, as in torch's ``OneCycleLR``. It is an object, not a
+    function, so that a checkpoint stores where the cycle began: optimisers renewed during a run get a cycle over the
+    remaining steps.
 
     Args:
-        steps: Number of steps of the cycle, >= 1.
-        start: Number of steps of the run before it.
+        steps: Number of steps of the cycle; values below 1 count as 1.
+        start: Number of steps of the run before the cycle.
         warm_up: Share of the steps in which the rate rises, in (0, 1).
 
     Example:
@@ -29,7 +29,7 @@ class OneCycle:
         self.warm_up = warm_up
 
     def __call__(self, step: int) -> float:
-        """Return the factor at a step, counted from 0."""
+        """Return the factor at a step of the cycle, counted from 0."""
         done = min(step / self.steps, 1.0)
         first, last = 0.04, 4e-6
         if done < self.warm_up:
@@ -38,5 +38,5 @@ class OneCycle:
 
 
 def _between(start: float, end: float, share: float) -> float:
-    """Half a cosine from start to end."""
+    """Interpolate from start to end along half a cosine; ``share`` is in [0, 1]."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

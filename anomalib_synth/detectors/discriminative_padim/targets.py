@@ -1,12 +1,12 @@
-"""What the heads learn of a cell: defective, good, not counted, or one of a box somewhere in which a defect is.
+"""Targets of the heads per cell: defective, good, ignored, or part of a box that holds a defect somewhere.
 
-Few people paint a mask. A box says that something in it is defective, a click that something around it is, and an image
-without a mark that something in it is: multiple-instance labels. Of each such box the heads learn the cells in which
-they see most of a defect so far, if that is more than in any cell of most good images; cells in which they see much
-less count as good, or they would come to see a defect in all that such an image has of its own; what lies between is
-not counted. The heads have to know what a defect is first, from synthetic ones and from those with masks: boxes join in
-after 40 % of the steps. The distance from normal is part of what the heads see; taken by itself to choose the cells it
-points to wear and to whatever else is new.
+Few people paint masks. A box says that something inside it is defective, a click that something around it is, and an
+unmarked defective image that something in the image is: these are multiple-instance labels. In each such box, the heads
+learn as defective the cells with their own highest response so far, if that exceeds the largest response in most good
+images. Cells with a much lower response count as good; otherwise the heads would learn everything peculiar to that
+image as defective. Cells in between are ignored. The heads first have to learn what a defect is, from synthetic defects
+and from those with masks, so boxes join in after 40 % of the steps. The distance from normal is among the heads'
+inputs; used on its own to choose the cells, it points to wear and anything else that is new.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from torch.nn import functional as F
 
 from anomalib_synth.defects import DEFECT, UNKNOWN
 
-_LEAST_COVER = 0.25  # of a cell, from which it is positive
-_NEAR, _FAR = 0.7, 0.4  # of the largest suspicion in a box: from here on the defect, below that good
-_LARGEST_SHARE = 0.05  # of a box that is taken at most
+_LEAST_COVER = 0.25  # share of a cell from which it is positive
+_NEAR, _FAR = 0.7, 0.4  # share of the largest suspicion in a box: defective from the first on, good below the second
+_LARGEST_SHARE = 0.05  # most of a box that is taken as defective
 
 
 class Targets(NamedTuple):
-    """What is known of the cells of a batch.
+    """What is known about the cells of a batch.
 
     Shape:
-        - ``cover``: (B, 1, h, w), share of each cell that is certainly defective
-        - ``boxes``: (B, 1, h, w) uint8, 0 where all of a cell is known, :data:`UNKNOWN` where nothing is, else the
-          number of the box it belongs to
+        - ``cover``: (B, 1, h, w) float in [0, 1], share of each cell that is certainly defective
+        - ``boxes``: (B, 1, h, w) uint8, 0 where the cell is fully known, :data:`UNKNOWN` where nothing is known, else
+          the number of the box that the cell belongs to
     """
 
     cover: torch.Tensor
     boxes: torch.Tensor
 
     def split(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (B, 1, h, w) bool each: the cells that are positive for certain, and those that count as negative.
+        """Return the certainly positive and the negative cells, (B, 1, h, w) bool each.
 
-        A cell is positive from 25 % cover, and ignored below; where the rest of it is unknown, by any cover.
+        A cell is positive from 25 % cover on, or with any cover if the rest of the cell is unknown. Cells with less
+        cover are neither.
         """
         unknown = self.boxes > 0
         positive = (self.cover >= _LEAST_COVER) | ((self.cover > 0) & unknown)
@@ -59,12 +60,12 @@ def cover_cells(mask: torch.Tensor, grid: tuple[int, int] | torch.Size) -> torch
 
 
 def make_targets(mask: torch.Tensor, marks: torch.Tensor | None, grid: tuple[int, int] | torch.Size) -> Targets:
-    """Return what is known of each cell.
+    """Return what is known about each cell.
 
     Args:
-        mask: (B, H, W) bool, what is certainly defective.
-        marks: (B, H', W') uint8, marks of real defects (see :mod:`anomalib_synth.defects`), 0 for other images; None
-            where there are none.
+        mask: (B, H, W) bool, the certainly defective pixels.
+        marks: (B, H', W') uint8, marks of real defects (see :mod:`anomalib_synth.defects`), 0 for other images; None if
+            the batch has none.
         grid: Height and width of the grid.
     """
     cover = cover_cells(mask, grid)
@@ -75,15 +76,15 @@ def make_targets(mask: torch.Tensor, marks: torch.Tensor | None, grid: tuple[int
 
 
 def guess_in_boxes(targets: Targets, suspicion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (B, 1, h, w) bool each: the cells of boxes that are taken for the defect, and those taken for good.
+    """Return the cells of boxes taken as defective and those taken as good, (B, 1, h, w) bool each.
 
-    Defective are those with at least 70 % of the suspicion of the most suspicious one, a twentieth of the box at most;
-    good are those with less than 40 %. A box in which nothing is more conspicuous than in good images is all good as
-    far as can be told, and teaches nothing; one with cells that are positive for certain needs no others.
+    Cells with at least 70 % of the largest suspicion in the box are taken as defective, but at most a twentieth of the
+    box; cells with less than 40 % are taken as good. A box in which nothing exceeds good images is skipped, and so is a
+    box that already has certainly positive cells.
 
     Args:
-        targets: What is known.
-        suspicion: (B, 1, h, w), above 0 where a cell is more conspicuous than any in most good images.
+        targets: What is known about the cells.
+        suspicion: (B, 1, h, w) float, above 0 where a cell's response exceeds the largest one in most good images.
     """
     defect, good = (torch.zeros_like(targets.boxes, dtype=torch.bool) for _ in range(2))
     positive, _ = targets.split()
@@ -106,15 +107,15 @@ def guess_in_boxes(targets: Targets, suspicion: torch.Tensor) -> tuple[torch.Ten
 def focal_losses(
     logits: torch.Tensor, positive: torch.Tensor, counted: torch.Tensor, *, gamma: float = 2.0
 ) -> torch.Tensor:
-    r"""Return (B,), whose mean is the focal loss of the batch, summed and divided by the number of positive cells + 1.
+    r"""Return per-image losses (B,); their mean is the summed focal loss over (number of positive cells + 1).
 
     Focal loss: arXiv 1708.02002, equation 4, without its alpha: :math:`-(1 - p_t)^\gamma \log p_t`.
 
     Args:
         logits: (B, 1, h, w).
         positive: (B, 1, h, w) bool, cells with a defect.
-        counted: (B, 1, h, w) bool, cells that count; the positive ones among them.
-        gamma: Exponent that takes weight from what is easy.
+        counted: (B, 1, h, w) bool, cells that count, including the positive ones.
+        gamma: Exponent that reduces the weight of easy cells, >= 0.
     """
     missed = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
     losses = (1 - torch.exp(-missed)).pow(gamma) * missed * counted

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from anomalib_synth.detectors.discriminative_padim.score import GroupScale
 
 _SMOOTHING = 0.016  # deviation of the blur as a share of the side
-MAPS = 3  # of each scale: the distance, the head on features, the head on residuals
+MAPS = 3  # per scale: the distance, the head on features, the head on residuals
 
 
 class ScaleBranch(nn.Module):
-    """What one size of the image gives: features, their distance from normal, and the logits of two heads.
+    """One scale of the network: features, their distance from normal, and the logits of two heads.
 
     Args:
         features: Feature extractor, shared by the branches.
@@ -35,7 +35,7 @@ class ScaleBranch(nn.Module):
 
     def __init__(self, features: GridFeatures, *, side: int, head_width: int) -> None:
         super().__init__()
-        self._features = [features]  # in a list: registered once, by the model
+        self._features = [features]  # in a list, so that only the model registers it
         self.side = side
         channels = features.channels
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
@@ -48,7 +48,7 @@ class ScaleBranch(nn.Module):
         self.grid = (0, 0)
 
     def make_room(self, size: tuple[int, int]) -> None:
-        """Make room for the Gaussians of images of this height and width."""
+        """Allocate the Gaussians and resizing matrices for images of this (height, width)."""
         device = self.mean.device
         target = scaled_size(size, self.side)
         self.resize = make_resize(size, target).to(device)
@@ -71,18 +71,18 @@ class ScaleBranch(nn.Module):
 
 
 class DiscriminativePadimModel(nn.Module):
-    """Distance from normal and logits of the heads at several scales, added up.
+    """The network: distance from normal plus the heads' logits, at several scales.
 
     Args:
         backbone: Frozen feature extractor.
-        scales: Longer sides of the image, in pixels.
-        channels: The most feature channels; above, they are projected.
+        scales: Lengths of the image's longer side, in pixels, one per branch.
+        channels: Largest number of feature channels; if the layers have more, they are projected to this number.
         head_width: Channels within the heads.
 
     Shape:
-        - Input: (B, 3, H, W), normalised, of the size that was trained on
-        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,), the inverse hyperbolic sine of deviations of
-          normal pixels, and of normal images; neither has bounds
+        - Input: (B, 3, H, W), normalised, of the size the model was trained on
+        - Output: ``anomaly_map`` (B, 1, H, W) and ``pred_score`` (B,): the inverse hyperbolic sine of the standardised
+          map and score, in deviations of normal pixels and of normal images; unbounded
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DiscriminativePadimModel(nn.Module):
         self.features = GridFeatures(backbone, channels=channels)
         self.branches = nn.ModuleList(ScaleBranch(self.features, side=side, head_width=head_width) for side in scales)
         self.register_buffer("size", torch.zeros(2, dtype=torch.long))
-        self.register_buffer("fingerprint", torch.zeros((), dtype=torch.long))  # of the normals it was fitted to
+        self.register_buffer("fingerprint", torch.zeros((), dtype=torch.long))  # of the normals of the Gaussians
         self.register_buffer("has_heads", torch.zeros((), dtype=torch.bool))
         self.register_buffer("map_weights", torch.zeros(len(self.branches), MAPS))
         self.register_buffer("offset", torch.zeros(2))  # of N and of H
@@ -105,32 +105,32 @@ class DiscriminativePadimModel(nn.Module):
         self.register_buffer("maximum_mean", torch.zeros(2))
         self.register_buffer("maximum_deviation", torch.ones(2))
         self._room = (0, 0)
-        self._fitted_size = (0, 0)  # of `size`, without asking the device
-        self._uses_heads = False  # of `has_heads`
+        self._fitted_size = (0, 0)  # copy of `size` on the host
+        self._uses_heads = False  # copy of `has_heads` on the host
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the Gaussians are there, fitted here or loaded."""
+        """Whether the Gaussians have been fitted or loaded."""
         return self._fitted_size != (0, 0)
 
     def make_room(self, size: tuple[int, int]) -> None:
-        """Make room for the Gaussians of images of this height and width; they are not fitted by that."""
+        """Allocate the Gaussians for images of this (height, width), without fitting them."""
         self._room = (int(size[0]), int(size[1]))
         for branch in self.branches:
             branch.make_room(self._room)
 
     def mark_fitted(self, fingerprint: int = 0) -> None:
-        """Say that the Gaussians there is room for are fitted, to normals with this fingerprint."""
+        """Mark the allocated Gaussians as fitted to normals with this fingerprint."""
         self._fitted_size = self._room
         self.size.copy_(torch.tensor(self._room))
         self.fingerprint.fill_(fingerprint)
 
     def set_score(self, distances: GroupScale, heads: GroupScale | None, *, real_masks: int = 0) -> None:
-        """Set the scale of the distances, and that of the heads; None leaves the heads out.
+        """Set the scales of the distances and of the heads; None leaves the heads out of map and score.
 
         Args:
-            distances: How the map of the distances is distributed in normals.
-            heads: How that of the heads is.
+            distances: Scale of the distances, measured on normals.
+            heads: Scale of the heads, measured on normals; None without heads.
             real_masks: Number of real defects with masks that the heads learned.
         """
         scales = len(self.branches)
@@ -148,7 +148,7 @@ class DiscriminativePadimModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         size = state_dict.get(f"{prefix}size")
         if size is not None and int(size[0]):
-            self.make_room((int(size[0]), int(size[1])))  # before the branches are loaded
+            self.make_room((int(size[0]), int(size[1])))  # before the branches' weights are loaded
             self._fitted_size = self._room
         self._uses_heads = bool(state_dict.get(f"{prefix}has_heads", self._uses_heads))
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -158,7 +158,7 @@ class DiscriminativePadimModel(nn.Module):
 
         Raises:
             RuntimeError: If the model is not trained.
-            ValueError: If the images have another size than those it was trained on.
+            ValueError: If the images do not have the size the model was trained on.
         """
         if not self.is_fitted:
             msg = (
@@ -175,7 +175,7 @@ class DiscriminativePadimModel(nn.Module):
         return self.predict_from(self.see(images))
 
     def see(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return standardised features and whitened residuals of images, (B, C, h, w) each, one pair a scale."""
+        """Return standardised features and whitened residuals of images, (B, C, h, w) each, one pair per scale."""
         pairs = []
         for branch in self.branches:
             features = branch.standardise(branch.raw_features(images))
@@ -183,7 +183,7 @@ class DiscriminativePadimModel(nn.Module):
         return pairs
 
     def predict_from(self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> InferenceBatch:
-        """Return the anomaly map and the score of images of which features and residuals are known."""
+        """Return the anomaly map and the score from the features and residuals that :meth:`see` returns."""
         normality, defect = self.group_maps(views)
         score = self.standardise_maximum(normality, 0)
         if defect is not None:
@@ -194,7 +194,7 @@ class DiscriminativePadimModel(nn.Module):
     def group_maps(
         self, views: Sequence[tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; None for H without heads."""
+        """Return N and H, (B, 1, H, W) each, in deviations of normal pixels; H is None without heads."""
         normality, defect = self.offset.split(1)
         for branch, weights, (features, residuals) in zip(self.branches, self.map_weights, views, strict=True):
             normality = normality + branch.upsample(distance(residuals) * weights[0])
@@ -204,9 +204,9 @@ class DiscriminativePadimModel(nn.Module):
         return normality, defect if self._uses_heads else None
 
     def standardise_maximum(self, maps: torch.Tensor, group: int) -> torch.Tensor:
-        """Return the largest value of each map (B, 1, H, W) in deviations of normal images, (B,)."""
+        """Return the largest value of each map (B, 1, H, W), in deviations of normal images, as (B,)."""
         return (maps.amax((1, 2, 3)) - self.maximum_mean[group]) / self.maximum_deviation[group]
 
     def smooth_maps(self, cells: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the maps of all scales (B, K, H, W), smoothed, from those on the grids, (B, k, h, w) each."""
+        """Return maps at image size, smoothed, (B, K, H, W), from one (B, k, h, w) per scale."""
         return torch.cat([branch.upsample(maps) for branch, maps in zip(self.branches, cells, strict=True)], 1)

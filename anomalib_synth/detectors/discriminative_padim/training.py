@@ -1,4 +1,4 @@
-"""A training run of the heads: what it needs besides the network, and what a checkpoint does not hold."""
+"""A training run of the heads: the state besides the network, which checkpoints do not hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.detectors.batches import count_normal_batches, drawn_rows, marks_of, mask_of, normal_batches
-from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_pixels
+from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, digest_values
 from anomalib_synth.detectors.discriminative_padim.fitting import fit_normality, image_names
 from anomalib_synth.detectors.discriminative_padim.losses import head_losses
 from anomalib_synth.detectors.discriminative_padim.normals import TrainingNormals
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class HeadTraining:
-    """Fits the Gaussians, gives the heads their losses, and puts the score on its scale.
+    """Fits the Gaussians, computes the heads' losses and measures the scale of the score.
 
     Args:
         model: The network.
-        memory: Bytes of features kept in memory.
-        disk: Bytes of features kept in a file beyond that.
+        memory: Most bytes of features to keep in memory.
+        disk: Most bytes of further features to keep in a temporary file.
     """
 
     def __init__(self, model: DiscriminativePadimModel, *, memory: int, disk: int) -> None:
@@ -39,10 +39,10 @@ class HeadTraining:
         self._normals = TrainingNormals()
         self._reference: ReferenceNormals | None = None
         self._scored_at = -1
-        self.seen_defects = bool(model.has_heads)  # a resumed run has seen them before
+        self.seen_defects = bool(model.has_heads)  # True in a resumed run that trained the heads
 
     def look_at_normals(self, trainer: Trainer, module: AnomalibModule) -> None:
-        """Fit the Gaussians, unless a checkpoint brought them, and choose the normals that train no head."""
+        """Fit the Gaussians, unless they are fitted, and choose the normals that train no head."""
         self._normals = fit_normality(
             self._model,
             self._features,
@@ -52,15 +52,15 @@ class HeadTraining:
         )
         self._reference = ReferenceNormals(self._model, self._features, self._normals.keys)
         if not self.seen_defects:
-            self._reference.set_score(with_heads=False)  # for a checkpoint of the first steps
+            self._reference.set_score(with_heads=False)  # for checkpoints saved before the first update
 
     def sample_losses(self, batch: ImageBatch, *, step: int, looks: bool = True) -> torch.Tensor:
-        """Return the losses of each sample, (B,), whose mean is the loss of the batch; 0 for what is held out.
+        """Return the loss of each sample, (B,), whose mean is the loss of the batch; 0 for samples that train nothing.
 
         Args:
             batch: A labelled training batch, pre-processed.
-            step: Number of the step: decides which way the features are mirrored.
-            looks: Whether to look for defects without a mask.
+            step: Number of the step, which decides how the features are mirrored.
+            looks: Whether to guess where defects without a mask are.
         """
         trained, views = self._view(batch)
         mask, marks = mask_of(batch, "DiscriminativePadim"), marks_of(batch)
@@ -75,17 +75,17 @@ class HeadTraining:
         return losses.index_put((trained,), own * len(mask) / trained.sum())
 
     def _view(self, batch: ImageBatch) -> tuple[torch.Tensor, list[HeadInputs]]:
-        """Return which rows train, (B,) bool, and what the heads see of those, one a scale."""
+        """Return which rows train, (B,) bool, and the heads' inputs for those rows, one entry per scale."""
         images, source = batch.image.as_subclass(torch.Tensor), getattr(batch, "source", None)
         names = image_names(batch)
         label = torch.zeros(len(images), dtype=torch.bool) if batch.gt_label is None else batch.gt_label.bool().cpu()
         known = ~label if source is None else ~label | drawn_rows(batch).cpu()
         drawn = label if batch.gt_mask is None else batch.gt_mask.flatten(1).any(1).cpu()
         if source is None:
-            known &= ~drawn  # what a transform drew on may have no label yet
+            known &= ~drawn  # an image that a transform drew on may have no label yet
         marks = marks_of(batch)
         marked = drawn if marks is None else drawn | (marks > 0).flatten(1).any(1).cpu()
-        lost = label & ~marked  # a defect whose mask a resize lost would teach that it is normal
+        lost = label & ~marked  # without its mask, a defect would be learned as normal
         source = images if source is None else source.as_subclass(torch.Tensor)
         requests, trained, reference = [], [], self._measured
         for position, image in enumerate(images):
@@ -98,16 +98,16 @@ class HeadTraining:
         return torch.tensor(trained, device=images.device), views
 
     def _request(self, image: torch.Tensor, source: torch.Tensor | None) -> tuple[Request, int]:
-        """Return what to ask of the features, and which normal is behind the image, -1 for none of the run's."""
-        key = digest_pixels(image)
+        """Return the request for an image's features, and the index of the normal behind it, -1 if that is unknown."""
+        key = digest_values(image)
         if source is None:
             return Request(image, key, None, None), -1
-        behind = key if torch.equal(source, image) else digest_pixels(source)
+        behind = key if torch.equal(source, image) else digest_values(source)
         place = self._normals.find(source, behind)
         return Request(image, key, *((source, behind) if place >= 0 else (None, None))), place
 
     def update_score(self, *, step: int, real_masks: int) -> None:
-        """Measure the maps on normals that trained no head, and weigh them; once a step at most."""
+        """Measure the scale of the score on the reference normals and set it; at most once per step."""
         if step == self._scored_at:
             return
         self._scored_at = step
@@ -116,16 +116,16 @@ class HeadTraining:
     @property
     def _measured(self) -> ReferenceNormals:
         if self._reference is None:
-            msg = "DiscriminativePadim looks at the normals before it trains."
+            msg = "DiscriminativePadim is not fitted to the normals; call `look_at_normals` before training."
             raise RuntimeError(msg)
         return self._reference
 
     def close(self) -> None:
-        """Give memory and disk back."""
+        """Release the cached features."""
         self._cache.close()
 
 
 def mirrored_axes(step: int) -> list[int]:
-    """Return which of the axes 2 (upside down) and 3 (left to right) are mirrored in a step."""
+    """Return which of the axes 2 (height) and 3 (width) are mirrored in a step."""
     chances = torch.rand(2, generator=torch.Generator().manual_seed(step))
     return [axis + 2 for axis in range(2) if float(chances[axis]) < 0.5]

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 class ResidualSelection(nn.Module):
     """Keeps, for each image, the residual channels that respond most: by their largest value and by their mean.
 
-    Selection is by batch-normalised residuals, without parameters; what is passed on are the residuals themselves, in
-    order of rank, so that the discriminator sees "the strongest response", not a certain channel (arXiv 2403.05897,
-    section 3.4).
+    Channels are ranked by their batch-normalised residuals (no learned parameters). The residuals themselves are passed
+    on, in order of rank, so the discriminator sees the strongest response first, whichever channel gave it (arXiv
+    2403.05897, section 3.4).
 
     Args:
         channels: Channels of the residual.
@@ -23,7 +23,7 @@ class ResidualSelection(nn.Module):
         (B, ``channels``, h, w) → (B, ``by_maximum + by_mean``, h, w)
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is not in [1, ``channels``].
     """
 
     def __init__(self, channels: int, *, by_maximum: int, by_mean: int) -> None:
@@ -49,12 +49,13 @@ class ResidualSelection(nn.Module):
 class Discriminator(nn.Module):
     """Maps selected residuals to logits of "normal" and "anomalous".
 
-    The authors' discriminator, except that its last two layers have the same width and repeat the border as padding.
+    The authors' discriminator, except that its last two hidden layers have the same width and the convolutions after
+    the up-sampling pad by repeating the border.
 
     Args:
         channels: Channels of the input.
-        width: Channels of the first layer; the next have a quarter and a sixteenth of it.
-        blocks: Residual blocks before it.
+        width: Channels of the first layer; the next two have a quarter and a sixteenth as many, at least 4.
+        blocks: Residual blocks before the first layer.
 
     Shape:
         (B, ``channels``, h, w) → (B, 2, 2h, 2w)
@@ -76,7 +77,7 @@ class Discriminator(nn.Module):
             nn.ReLU(), nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
             nn.Conv2d(width, middle, 3, padding=1), nn.ReLU(), nn.Conv2d(middle, last, 3, padding=1), nn.ReLU(),
         )  # fmt: skip
-        # zeros around a finished map read as an edge: a corner lit up in every image, above most defects
+        # zero padding around the map looked like an edge: a corner lit up in every image, brighter than most defects
         first, second = (nn.Conv2d(last, out, 3, padding=1, padding_mode="replicate") for out in (last, 2))
         self.fine = nn.Sequential(first, nn.ReLU(), second)
 

@@ -26,9 +26,9 @@ def fit_selection(model: RealNetModel, batches: Iterable[ImageBatch], *, total: 
 
     Args:
         model: The network.
-        batches: Labelled batches; those without a defect only count for the statistics of normal images.
+        batches: Labelled batches; batches without a defect contribute to the statistics of normal images only.
         total: Number of batches, for the progress bar.
-        trainer: Adds up the measurements of all processes.
+        trainer: The trainer, which adds up the measurements of all processes.
 
     Raises:
         ValueError: If no batch holds a synthetic defect.

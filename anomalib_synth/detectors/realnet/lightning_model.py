@@ -30,55 +30,58 @@ logger = logging.getLogger(__name__)
 
 
 class RealNet(AnomalibModule):
-    """RealNet: reconstructs the normal features behind a defect, and finds the defect in what is left.
+    """RealNet: reconstructs the features of the normal image and finds the defect in the residual.
 
     After "RealNet: A Feature Selection Network with Realistic Synthetic Anomaly for Anomaly Detection" (CVPR 2024,
-    arXiv 2403.05897). A frozen backbone's features pass anomaly-aware feature selection (AFS); a U-Net a feature map
-    reconstructs those of the normal image; residual selection (RRS) and a discriminator turn the residuals into an
-    anomaly map. It learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
+    arXiv 2403.05897). A frozen backbone's features pass anomaly-aware feature selection (AFS); one U-Net per feature
+    map reconstructs the features of the normal image; residual selection (RRS) and a discriminator turn the residuals
+    into an anomaly map. RealNet learns from labelled batches (``image``, ``source``, ``gt_mask``, ``gt_label``), which
     :class:`~anomalib_synth.callbacks.SynthesisCallback` or :class:`~anomalib_synth.data.SyntheticDataModule` provide.
 
-    The defaults are sized for two cores. Those of the authors: ``backbone: wide_resnet50_2``, ``layers: [layer1,
-    layer2, layer3, layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``,
+    The defaults are sized for two CPU cores. The authors' settings are ``backbone: wide_resnet50_2``, ``layers:
+    [layer1, layer2, layer3, layer4]``, ``feature_dims: [256, 512, 512, 256]``, ``reconstruction_blocks: 2``,
     ``residual_dims: [256, 256]``, ``discriminator_width: 128``, ``discriminator_blocks: 2``, ``learning_rate: 0.0001``,
     ``segmentation_loss: cross_entropy``.
 
-    We differ from the paper and the authors' code: features are averaged over 3 x 3 positions before anything else, as
-    PatchCore's (arXiv 2106.08265); the segmentation loss gives a defect as much weight as the rest of its image (theirs
-    counts pixels, of which a defect has few); the selected features are standardised by the statistics of normal
-    images; one layer a feature block; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
+    We differ from the paper and the authors' code: features are first averaged over 3 x 3 positions, as in PatchCore
+    (arXiv 2106.08265); the segmentation loss gives a defect as much weight as the rest of its image (theirs weights
+    every pixel alike, and a defect has few); the selected features are standardised by the statistics of normal images;
+    each feature block has one layer; AFS sees at most one epoch of the run's own batches (the authors: 64 batches of
     defects only); the image score averages over windows of a sixteenth of the side (the authors: 16 pixels at 256);
-    batch statistics have torch's usual momentum; :mod:`~anomalib_synth.detectors.realnet.selection`,
-    :mod:`~anomalib_synth.detectors.realnet.reconstruction` and :mod:`~anomalib_synth.detectors.realnet.discriminator`
-    say the rest. Rows with *real* defects, whose normal image is unknown, train the segmentation only.
+    batch statistics have torch's default momentum. Further differences are listed in
+    :mod:`~anomalib_synth.detectors.realnet.selection`, :mod:`~anomalib_synth.detectors.realnet.reconstruction` and
+    :mod:`~anomalib_synth.detectors.realnet.discriminator`. Images with *real* defects, whose normal image is unknown,
+    train the segmentation only.
 
-    The selection is fitted once, at the start of the first training, and kept: training the same model again goes on
-    from there. For another product, make a new model.
+    The selection is fitted once, at the start of the first training, and then kept: further training of the same model
+    starts from it. For another product, make a new model.
 
     Args:
         backbone: Name of a convolutional timm network. Its weights are read when training starts.
         layers: Layers whose features are used, from fine to coarse.
         feature_dims: Number of channels AFS keeps of each layer; by default about a third of the default backbone's.
-        backbone_weights: File with the backbone's weights, in place of those timm names.
-        pre_trained: Whether to read pretrained weights at all.
+        backbone_weights: File with the backbone's weights, in place of timm's own.
+        pre_trained: Whether to read pretrained weights; otherwise the backbone stays random.
         reconstruction_width: Width of each reconstruction network, as a share of its feature channels.
-        reconstruction_blocks: Residual blocks a level in it.
-        residual_dims: Number of residual channels kept by largest value and by mean.
+        reconstruction_blocks: Residual blocks per level of each reconstruction network.
+        residual_dims: Number of residual channels kept by largest value, and number kept by mean.
         discriminator_width: Channels of the discriminator's first layer.
-        discriminator_blocks: Residual blocks in it.
-        selection_batches: Number of training batches AFS looks at, at most one epoch's.
-        learning_rate: Learning rate of Adam at the start; let it fall with
+        discriminator_blocks: Residual blocks in the discriminator.
+        selection_batches: Number of training batches that AFS is fitted on, at most one epoch.
+        learning_rate: Initial learning rate of Adam, > 0; it falls only with
             :class:`~anomalib_synth.callbacks.LearningRateDecayCallback`.
         segmentation_loss: ``balanced``, ``focal``, or the paper's ``cross_entropy``; see
             :func:`~anomalib_synth.detectors.realnet.loss.segmentation_loss`.
-        pre_processor: See :class:`anomalib.models.components.AnomalibModule`, as the three below.
+        pre_processor: Pre-processor, or whether to use the default; see
+            :class:`anomalib.models.components.AnomalibModule`.
         post_processor: Post-processor, or whether to use the default.
         evaluator: Evaluator, or whether to use the default.
         visualizer: Visualizer, or whether to use the default.
 
     Raises:
-        ValueError: If an argument is out of its range; in training, if the batches hold no synthetic defects, the
-            precision is none of 32-true, bf16-mixed and 16-mixed, or the loss is not finite.
+        ValueError: If an argument is out of its range; in training, if the batches hold no synthetic defects, defects
+            come without sources or masks, the precision is not 32-true, bf16-mixed or 16-mixed, or the loss is not
+            finite.
         OSError: At the start of training, if the backbone's weights cannot be read.
 
     Example:
@@ -146,7 +149,7 @@ class RealNet(AnomalibModule):
         """Refuse precisions that RealNet cannot compute in.
 
         Raises:
-            ValueError: If the trainer's precision is none of 32-true, bf16-mixed and 16-mixed.
+            ValueError: If the trainer's precision is not 32-true, bf16-mixed or 16-mixed.
         """
         super().setup(stage)
         check_precision(
@@ -154,10 +157,10 @@ class RealNet(AnomalibModule):
         )
 
     def on_train_start(self) -> None:
-        """Read the backbone's weights and fit AFS, unless a checkpoint brought both."""
+        """Read the backbone's weights and fit AFS, unless a checkpoint or earlier training supplied both."""
         super().on_train_start()
         if self.model.selector.is_fitted:
-            logger.info("RealNet goes on with the features selected before; use a new model for another product.")
+            logger.info("RealNet keeps the features it selected before; use a new model for another product.")
             return
         if self.pre_trained:
             self.model.backbone.load_weights()
@@ -200,7 +203,7 @@ class RealNet(AnomalibModule):
         return reconstruction, segmentation_loss(logits, mask_of(batch, "RealNet"), kind=self.segmentation_loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights that are not finite."""
+        """Refuse to save weights that are not finite."""
         super().on_save_checkpoint(checkpoint)
         check_state(self, checkpoint["state_dict"])
 
@@ -215,19 +218,19 @@ class RealNet(AnomalibModule):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """No validation before training: the feature selection is not fitted then."""
+        """No validation before training, because the feature selection is not fitted yet."""
         return {"num_sanity_val_steps": 0}
 
     @property
     def learning_type(self) -> LearningType:
-        """It is trained on normal images; the defects are drawn."""
+        """One-class: the model is trained on normal images, and the defects are drawn."""
         return LearningType.ONE_CLASS
 
     @classmethod
     def configure_pre_processor(cls, image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Return the default pre-processor: 256 x 256, and the normalisation of the default backbone (0.5, 0.5).
 
-        Most other timm networks want the ImageNet statistics: give the model a pre-processor with those.
+        Most other timm networks need the ImageNet statistics: give the model a pre-processor that uses them.
         """
         size = image_size or (256, 256)
         return PreProcessor(Compose([Resize(size, antialias=True), Normalize([0.5] * 3, [0.5] * 3)]))

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-_MULTIPLES = (1, 2, 4)  # width of each level, of which each halves the resolution
+_MULTIPLES = (1, 2, 4)  # relative width of each level; each level halves the resolution
 _MAX_GROUPS = 32
-_MIN_GROUP_CHANNELS = 8  # with fewer, normalisation would erase the strength of a narrow network's channels
+_MIN_GROUP_CHANNELS = 8  # smaller groups would normalise away the strength of single channels
 _HEAD_CHANNELS = 64
 
 
@@ -59,16 +59,16 @@ class SelfAttention(nn.Module):
 class ReconstructionUNet(nn.Module):
     """Rebuilds a map of normal features from the features of an image with a defect.
 
-    After the authors' U-Net of single-convolution residual blocks, three levels of widths 1, 2, 4, made lighter:
-    self-attention once, in the middle (theirs: after every block of the two coarser levels); pooling and interpolation
-    between the levels, so that any input size works (theirs: residual blocks with strides); as many blocks a level on
-    the way up as on the way down (theirs: one more), whose outputs are the only skips. The last convolution starts at
-    zero, so the first reconstruction is the mean of normal images.
+    A lighter version of the authors' U-Net (residual blocks of a single convolution, three levels with relative widths
+    1, 2 and 4). Differences: self-attention only once, in the middle (theirs: after every block of the two coarser
+    levels); pooling and interpolation between the levels, so that any input size works (theirs: strided residual
+    blocks); the same number of blocks per level up as down (theirs: one more up), with skips from those blocks only.
+    The last convolution starts at zero, so the initial reconstruction is the mean of normal images.
 
     Args:
         channels: Channels of the features.
         width: Channels of the finest level.
-        blocks: Residual blocks a level.
+        blocks: Residual blocks per level, in each direction.
 
     Shape:
         Input and output: (B, ``channels``, h, w)

@@ -1,4 +1,4 @@
-"""Anomaly-aware feature selection (AFS): keep the channels whose response to a defect looks like its mask."""
+"""Anomaly-aware feature selection (AFS): keeps the channels whose response to a defect looks like its mask."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ class FeatureSelector(nn.Module):
 
     For channel i, over synthetic images A_n with source I_n and mask M_n (arXiv 2403.05897, equation 5):
     ``L(i) = mean_n |F([phi_i(A_n) - phi_i(I_n)]^2) - M_n|^2``, with F the min-max normalisation of a map; the channels
-    with the least loss stay. As in the paper, F works an image at a time (the authors' code normalises over a batch, so
-    that its choice depends on the batch size). Two things are ours. M_n comes to the size of a map by its maximum: a
-    position counts as soon as a defect touches it, where nearest interpolation loses most of a thin crack. And the
-    channels are standardised: the reconstruction gets them in one scale, and its first residuals are squared z-scores.
+    with the smallest loss are kept. As in the paper, F normalises each image on its own (the authors' code normalises
+    over the batch, so its choice depends on the batch size). Two things are ours. M_n is reduced to the size of a map
+    by max pooling: a position counts as soon as a defect touches it, whereas nearest interpolation loses most of a thin
+    crack. And the kept channels are standardised, so the reconstruction sees them on one scale and its initial
+    residuals are squared z-scores.
 
     Args:
         channels: Channels of each feature map.
-        kept: How many of them to keep.
+        kept: Number of channels to keep of each feature map.
 
     Raises:
-        ValueError: If a number to keep is out of range.
+        ValueError: If ``kept`` does not hold one number in [1, channels] per feature map.
     """
 
     def __init__(self, channels: list[int], kept: list[int]) -> None:
@@ -46,17 +47,17 @@ class FeatureSelector(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the channels have been chosen, here or in the checkpoint that was loaded."""
-        if not self._is_fitted:  # read from the device once only
+        """Whether the channels have been chosen, by fitting or by loading a checkpoint."""
+        if not self._is_fitted:  # once True, the device is not read again
             self._is_fitted = all(int(getattr(self, f"index_{level}")[0]) >= 0 for level in range(len(self.kept)))
         return self._is_fitted
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
-        self._is_fitted = False  # the loaded state decides
+        self._is_fitted = False  # the loaded buffers decide
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return (B, kept, h, w) of each (B, C, h, w).
+        """Return the kept channels of each feature map, standardised: (B, C, h, w) -> (B, kept, h, w).
 
         Raises:
             RuntimeError: If the channels have not been chosen yet.
@@ -75,11 +76,11 @@ class FeatureSelector(nn.Module):
         return standard.contiguous(memory_format=torch.channels_last)
 
     def set_selection(self, losses: list[torch.Tensor], statistics: list[ChannelStatistics]) -> None:
-        """Keep the channels with the least loss.
+        """Keep the channels with the smallest loss.
 
         Args:
-            losses: (C,) selection loss of each channel, one tensor a feature map.
-            statistics: Mean and deviation of each channel on normal images, one a feature map.
+            losses: (C,) selection loss of each channel, one tensor per feature map.
+            statistics: Mean and deviation of each channel on normal images, one object per feature map.
         """
         for level, (loss, statistic) in enumerate(zip(losses, statistics, strict=True)):
             index = loss.topk(self.kept[level], largest=False).indices.sort().values
@@ -91,9 +92,9 @@ class FeatureSelector(nn.Module):
 
 @torch.no_grad()
 def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return how badly the change of each channel matches the mask, summed over images.
+    """Return the AFS loss of each channel, summed over images: how badly its change matches the mask.
 
-    A position of a map belongs to the defect if the mask has a single pixel within it.
+    A position of a map belongs to the defect if the mask covers at least one pixel of it.
 
     Args:
         anomalous: (B, C, h, w) features of the images with defects.
@@ -101,7 +102,7 @@ def selection_loss(anomalous: torch.Tensor, normal: torch.Tensor, mask: torch.Te
         mask: (B, 1, H, W) float in {0, 1}.
 
     Returns:
-        (C,) sums over the images of the mean squared difference, each in [0, B].
+        (C,) float, sums over the images of the mean squared difference, each in [0, B].
     """
     change = (anomalous - normal).square()
     low, high = change.amin((2, 3), keepdim=True), change.amax((2, 3), keepdim=True)

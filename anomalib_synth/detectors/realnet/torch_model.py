@@ -25,9 +25,9 @@ class RealNetModel(nn.Module):
     Args:
         backbone: Frozen feature extractor.
         selector: Chooses channels of its feature maps.
-        reconstruction: One network a feature map.
+        reconstruction: One reconstruction network per feature map.
         selection: Chooses residual channels.
-        discriminator: Turns them into logits.
+        discriminator: Turns the chosen residuals into logits.
 
     Shape:
         - Input: (B, 3, H, W), normalised
@@ -109,9 +109,9 @@ class RealNetModel(nn.Module):
         features = self.selector(self.extract(images))
         logits = self.logits(features, self.reconstruct(features))
         size = images.shape[-2:]
-        margin = logits[:, 1:] - logits[:, :1]  # the softmax of two classes, at half the work
+        margin = logits[:, 1:] - logits[:, :1]  # sigmoid(margin) is the softmax of two classes, at half the work
         anomaly_map = F.interpolate(margin, size, mode="bilinear", align_corners=True).sigmoid()
         height, width = (max(1, int(side) // _SCORE_WINDOWS) for side in size)
-        pooled = anomaly_map.unfold(2, height, 1).mean(-1).unfold(3, width, 1).mean(-1)  # as avg_pool2d, much faster
+        pooled = anomaly_map.unfold(2, height, 1).mean(-1).unfold(3, width, 1).mean(-1)  # as avg_pool2d, only faster
         pred_score = pooled.amax((1, 2, 3))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=pred_score)

@@ -12,6 +12,7 @@ from anomalib_synth.functional.layers import Layer, Window
 if TYPE_CHECKING:
     import torch
 
+    from anomalib_synth.generators.families.palette import Palette
     from anomalib_synth.generators.seeding import RandomStream
 
     Draw = Callable[[RandomStream, "Frame"], "Params"]
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     Caption = Callable[["Params"], str]
 
 Params = dict[str, float]
-_HUES = re.compile(r"\b(red|orange|yellow|green|blue|purple|magenta|cyan|pink|brown|rusty)(dish|ish|nish)? ")
+_LEAST_HUE = 0.7
+_HUES = re.compile(r"\b(bluish|red|orange|yellow|green|blue|purple|magenta|cyan|pink|brown|rusty)(dish|ish|nish)? ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +32,13 @@ class Frame:
         height: Height in pixels.
         width: Width in pixels.
         size: Smallest and largest linear size of a defect, as a share of the shorter side.
+        palette: The product's colours; None where a defect may have any.
     """
 
     height: int
     width: int
     size: tuple[float, float]
+    palette: Palette | None = None
 
     @property
     def side(self) -> int:
@@ -42,10 +46,20 @@ class Frame:
         return min(self.height, self.width)
 
     def draw_size(self, rng: RandomStream, low: float = 0.0, high: float = 1.0) -> float:
-        """Draw a linear size in pixels (>= 2) from a part of the size range, small ones more often."""
+        """Draw a linear size in pixels (>= 2), log-uniform in a part of the size range.
+
+        Args:
+            rng: The stream.
+            low: Where the part begins: 0 is the smallest size, 1 the largest, and the steps between are ratios.
+            high: Where it ends.
+        """
         smallest, largest = self.size
-        span = largest - smallest
-        return max(2.0, self.side * rng.skewed(smallest + low * span, smallest + high * span))
+        ratio = largest / smallest
+        return max(2.0, self.side * rng.log_uniform(smallest * ratio**low, smallest * ratio**high))
+
+    def draw_length(self, rng: RandomStream, low: float = 0.0, *, longer: float = 3.0) -> float:
+        """Draw the length in pixels (>= 4) of something thin: ``longer`` than a size, at most as long as the image."""
+        return max(4.0, min(longer * self.draw_size(rng, low), float(max(self.height, self.width))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +76,10 @@ class Family:
         physical: True for defects a line engineer names, False for the literature's augmentations.
         needs: ``"donor"``, ``"texture"`` or None: what the window must carry.
         donor_place: Where a donor patch is taken from: the ``"same"`` place or ``"any"``.
-        place: ``"inside"`` the part, or centred on its ``"edge"``.
+        place: ``"inside"`` the part, where what would lie beside the part is cut off, or centred on its ``"edge"``,
+            which it may break.
+        regional: True for faint changes of a large region, False for what has an outline. Models that draw what a
+            text says into an outline learn the physical families that have one.
     """
 
     name: str
@@ -74,6 +91,12 @@ class Family:
     needs: Literal["donor", "texture"] | None = None
     donor_place: Literal["same", "any"] = "any"
     place: Literal["inside", "edge"] = "inside"
+    regional: bool = False
+
+    def describe(self, params: Params) -> str:
+        """Return the caption, without the hue's name where the product's palette left little of the hue (``hue``)."""
+        text = self.caption(params)
+        return drop_colours(text) if params.get("hue", 1.0) < _LEAST_HUE else text
 
 
 def size_word(value: float, small: float, large: float, words: tuple[str, str, str]) -> str:

@@ -1,5 +1,10 @@
 """Defects with physics a line engineer names, in one list."""
 
-from anomalib_synth.generators.families import physical_lines, physical_object, physical_surface
+from anomalib_synth.generators.families import physical_lines, physical_object, physical_region, physical_surface
 
-FAMILIES = [*physical_lines.FAMILIES, *physical_surface.FAMILIES, *physical_object.FAMILIES]
+FAMILIES = [
+    *physical_lines.FAMILIES,
+    *physical_surface.FAMILIES,
+    *physical_object.FAMILIES,
+    *physical_region.FAMILIES,
+]

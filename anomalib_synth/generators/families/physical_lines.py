@@ -31,9 +31,9 @@ _FIBRE_NAMES = list(_FIBRES)
 
 
 def _draw_scratch(rng: RandomStream, frame: Frame) -> Params:
-    length = min(2.5 * frame.draw_size(rng, 0.1), 0.9 * frame.side)
+    length = frame.draw_length(rng, 0.1)
     lines = rng.choice([1, 2, 3, 5], [0.6, 0.18, 0.12, 0.1])
-    width = max(1.0, rng.skewed(0.004, 0.009) * frame.side) * (1 + 0.75 * (lines - 1))
+    width = max(1.0, rng.log_uniform(0.0035, 0.014) * frame.side) * (1 + 0.75 * (lines - 1))
     light = draw_light(rng)
     params = draw_direction(rng) | {
         "length": length,
@@ -42,7 +42,7 @@ def _draw_scratch(rng: RandomStream, frame: Frame) -> Params:
         "bend": rng.choice([0.0, rng.uniform(-0.12, 0.12)]),
         "wobble": rng.skewed(0, 0.06) * length,
         "skip": rng.skewed(0.0, 0.7),
-        "depth": rng.sign() * rng.uniform(0.3, 0.8),
+        "depth": rng.sign() * rng.log_uniform(0.15, 0.9),
         "burr": rng.choice([0.0, rng.uniform(0.1, 0.4)]),
         "light_x": light[0],
         "light_y": light[1],
@@ -102,8 +102,8 @@ def _crack_window(params: Params) -> Params:
 
 
 def _draw_crack(rng: RandomStream, frame: Frame) -> Params:
-    length = min(2.2 * frame.draw_size(rng, 0.15), 0.85 * frame.side)
-    width = max(1.0, rng.skewed(0.005, 0.014) * frame.side)
+    length = frame.draw_length(rng, 0.15)
+    width = max(1.0, rng.log_uniform(0.0045, 0.018) * frame.side)
     branches = rng.choice([0, 1, 2, 3, 5], [0.15, 0.2, 0.25, 0.25, 0.15])
     params = draw_direction(rng) | {
         "length": length,
@@ -114,7 +114,7 @@ def _draw_crack(rng: RandomStream, frame: Frame) -> Params:
         "noise": rng.noise_seed(),
     }
     if params["tone"] < 0:
-        params["tone"] = -rng.uniform(0.6, 0.95)
+        params["tone"] = -rng.uniform(0.35, 0.95)
     params |= _draw_branches(rng, length, branches)
     params |= {"thickness": width / frame.side, "share": length / frame.side}
     return params | _crack_window(params)
@@ -128,7 +128,7 @@ def _caption_crack(params: Params) -> str:
 
 def _draw_fibre(rng: RandomStream, frame: Frame) -> Params:
     """Draw two Bezier curves joined smoothly, wandering from one end to the other with a random curl."""
-    length = min(1.8 * frame.draw_size(rng, 0.2), 0.7 * frame.side)
+    length = frame.draw_length(rng, 0.2, longer=2.2)
     angle, curl = rng.uniform(0, 2 * math.pi), rng.choice([0.5, 1.0, 1.7])
     x, y = [0.0], [0.0]
     for k in range(1, 7):
@@ -142,12 +142,12 @@ def _draw_fibre(rng: RandomStream, frame: Frame) -> Params:
         y.append(y[-1] + step * math.sin(angle))
     middle_x, middle_y = 0.5 * (min(x) + max(x)), 0.5 * (min(y) + max(y))
     name = rng.choice(_FIBRE_NAMES, [0.28, 0.16, 0.12, 0.24, 0.1, 0.1])
-    light, width = draw_light(rng), max(0.9, rng.skewed(0.0035, 0.0075) * frame.side)
+    light, width = draw_light(rng), max(0.9, rng.log_uniform(0.0035, 0.009) * frame.side)
     lift = width * rng.uniform(0.7, 1.6) + 0.5
     extent = max(max(x) - min(x), max(y) - min(y)) + 2 * (2.2 * width + lift + 4)
     params = {f"x{k}": value - middle_x for k, value in enumerate(x)}
     params |= {f"y{k}": value - middle_y for k, value in enumerate(y)}
-    return params | colour_of(_FIBRES[name], rng) | {
+    return params | colour_of(_FIBRES[name], rng, frame) | {
         "width": width,
         "sheen": rng.uniform(0.1, 0.4),
         "shadow": rng.uniform(0.2, 0.45),
@@ -169,7 +169,7 @@ def _caption_fibre(params: Params) -> str:
 
 
 def _draw_thread_pull(rng: RandomStream, frame: Frame) -> Params:
-    length = min(1.6 * frame.draw_size(rng, 0.2), 0.8 * frame.side)
+    length = frame.draw_length(rng, 0.2, longer=2.5)
     width = max(1.3, rng.uniform(0.006, 0.014) * frame.side)
     reach = min(0.3 * length, width * rng.uniform(3.0, 6.0)) + 1
     tilt = rng.uniform(-0.12, 0.12) + rng.choice([0.0, math.pi / 2])  # threads run along the weave

@@ -40,7 +40,7 @@ def _caption_hole(params: Params) -> str:
 
 
 def _draw_chip(rng: RandomStream, frame: Frame) -> Params:
-    params = draw_ellipse(rng, frame, low=0.15, slim=0.5, grow=1.7)
+    params = draw_ellipse(rng, frame, low=0.15, high=0.85, slim=0.5, grow=1.7)
     return params | {
         "rough": rng.uniform(0.5, 1.0),
         "bite": rng.uniform(0.55, 0.85),
@@ -63,6 +63,8 @@ def _draw_misprint(rng: RandomStream, frame: Frame) -> Params:
     if shift_x == 0 and shift_y == 0:
         shift_x = 1.0
     kind = rng.integer(0, 3)
+    if kind == kernels.SPLIT and frame.palette is not None and not frame.palette.has_inks:
+        kind = kernels.GHOSTED  # planes that part would show colours that the product has not
     ink = rng.uniform(0.08, 0.18) * (1.0 if kind == kernels.MISSING else rng.sign())
     upright = rng.choice([0.0, 1.0])
     return {

@@ -25,13 +25,13 @@ _STAIN_NAMES = list(_STAINS)
 
 
 def _draw_dent(rng: RandomStream, frame: Frame) -> Params:
-    params = draw_ellipse(rng, frame, low=0.1, slim=0.45, grow=1.75)
+    params = draw_ellipse(rng, frame, low=0.1, high=0.85, slim=0.45, grow=1.75)
     turn, away = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 0.7)
     return params | light_along(params, draw_light(rng)) | {
         "offset_u": away * params["radius_u"] * math.cos(turn),
         "offset_v": away * params["radius_v"] * math.sin(turn),
         "second": rng.choice([0.0, rng.uniform(0.2, 0.6)]),
-        "contrast": rng.uniform(0.25, 0.65),
+        "contrast": rng.log_uniform(0.14, 0.7),
         "gloss": rng.choice([0.0, rng.uniform(0.1, 0.4)]),
     }  # fmt: skip
 
@@ -60,7 +60,7 @@ def _draw_bubble(rng: RandomStream, frame: Frame) -> Params:
         }
     reach = max(math.hypot(params[f"x_{b}"], params[f"y_{b}"]) + params[f"radius_{b}"] for b in range(count))
     return params | {
-        "contrast": rng.uniform(0.2, 0.5),
+        "contrast": rng.log_uniform(0.12, 0.55),
         "gloss": rng.uniform(0.2, 0.8),
         "foot": rng.uniform(0.15, 0.45),
         "count": float(count),
@@ -81,9 +81,9 @@ def _draw_stain(rng: RandomStream, frame: Frame) -> Params:
     params = draw_ellipse(rng, frame, low=0.1, grow=1.05 + 0.8 * rough)
     name = rng.choice(_STAIN_NAMES, [0.24, 0.2, 0.14, 0.12, 0.12, 0.18])
     rgb, covering = _STAINS[name]
-    return params | colour_of(rgb, rng, 0.1) | {
+    return params | colour_of(rgb, rng, frame, 0.1) | {
         "rough": rough,
-        "body": rng.uniform(0.2, 0.6),
+        "body": rng.log_uniform(0.15, 0.8),
         "rim": rng.uniform(0.1, 0.5),
         "covering": covering,
         "tint": float(_STAIN_NAMES.index(name)),
@@ -101,7 +101,7 @@ def _draw_corrosion(rng: RandomStream, frame: Frame) -> Params:
     rusty = rng.unit() < 0.75
     rgb = (0.62, 0.33, 0.15) if rusty else (0.40, 0.39, 0.37)
     radius = min(params["radius_u"], params["radius_v"])
-    return params | colour_of(rgb, rng, 0.1) | {
+    return params | colour_of(rgb, rng, frame, 0.1) | {
         "grain": max(2.0, radius * rng.uniform(0.3, 0.6)),
         "cover": rng.uniform(0.3, 1.0),
         "pits": rng.uniform(0.4, 0.9),
@@ -116,7 +116,8 @@ def _caption_corrosion(params: Params) -> str:
 
 
 def _draw_burn(rng: RandomStream, frame: Frame) -> Params:
-    return draw_ellipse(rng, frame, low=0.15, slim=0.6, grow=1.15) | colour_of((0.50, 0.28, 0.12), rng, 0.1) | {
+    params = draw_ellipse(rng, frame, low=0.15, high=0.85, slim=0.6, grow=1.15)
+    return params | colour_of((0.50, 0.28, 0.12), rng, frame, 0.1) | {
         "core": rng.uniform(0.25, 0.6),
         "halo": rng.uniform(0.6, 0.95),
         "noise": rng.noise_seed(),

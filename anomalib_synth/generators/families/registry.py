@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 GROUP = "anomalib_synth.families"
 REGISTRY: dict[str, Family] = {family.name: family for family in [*literature.FAMILIES, *physical.FAMILIES]}
 OWN = frozenset(REGISTRY)
-PHYSICAL = tuple(family.name for family in REGISTRY.values() if family.physical)
+PHYSICAL = tuple(family.name for family in REGISTRY.values() if family.physical and not family.regional)
+"""The package's physical families that have an outline: what models that draw into one learn."""
 _loaded: set[str] = set()
 
 

@@ -1,4 +1,4 @@
-"""Draws that several physical families share: directions, light, outlines, colours."""
+"""RandomStream that several physical families share: directions, light, outlines, colours."""
 
 from __future__ import annotations
 
@@ -56,10 +56,18 @@ def ellipse_window(params: Params, grow: float) -> Params:
     }
 
 
-def colour_of(rgb: tuple[float, float, float], rng: RandomStream, spread: float = 0.06) -> Params:
-    """Return a named colour, varied in brightness."""
+def colour_of(rgb: tuple[float, float, float], rng: RandomStream, frame: Frame, spread: float = 0.06) -> Params:
+    """Return a named colour, varied in brightness, as near to it as the product's palette allows.
+
+    Returns:
+        ``red``, ``green`` and ``blue``, and ``hue``, the share of the hue that was kept.
+    """
     gain = 1 + rng.uniform(-spread, spread) * 2
-    return {name: min(1.0, value * gain) for name, value in zip(("red", "green", "blue"), rgb, strict=True)}
+    red, green, blue = (min(1.0, value * gain) for value in rgb)
+    kept = 1.0
+    if frame.palette is not None:
+        (red, green, blue), kept = frame.palette.limit((red, green, blue))
+    return {"red": red, "green": green, "blue": blue, "hue": kept}
 
 
 def word_of_size(params: Params) -> str:

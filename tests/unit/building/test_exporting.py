@@ -12,7 +12,7 @@ from PIL import Image
 from anomalib_synth.building import exporting
 from anomalib_synth.building.candidates import _make_model as make_model
 from anomalib_synth.building.exporting import export_detector
-from anomalib_synth.calibration.training_run import instantiate
+from anomalib_synth.host.from_config import build_object
 
 
 class Brightness(torch.nn.Module):
@@ -94,7 +94,7 @@ def test_openvino_file_scores_as_the_model_when_torch_can_export_only_one_image(
     from anomalib.models import AnomalibModule
 
     torch.manual_seed(0)
-    model = instantiate(AnomalibModule, "model", make_model(name, 0.01)).eval()
+    model = build_object(AnomalibModule, make_model(name, 0.01), "The configuration's `model`").eval()
     if name == "patchcore":
         model.model.memory_bank = torch.rand(12, 152)
     else:

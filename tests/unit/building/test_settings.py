@@ -78,3 +78,8 @@ def test_gpu_is_refused_when_there_is_none(tmp_path, monkeypatch) -> None:
 
 def test_kinds_are_exported_once_when_they_are_named_twice(tmp_path) -> None:
     assert make(tmp_path, exports=("openvino", "torch", "openvino")).exports == ("torch", "openvino")
+
+
+def test_expression_is_refused_when_it_is_none(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"`group_by` must be a regular expression, got 'tile\(': missing \)"):
+        make(tmp_path, group_by="tile(")

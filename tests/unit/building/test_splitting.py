@@ -55,6 +55,11 @@ def test_rate_is_kept_by_the_calibration_half_when_it_is_reachable(count, rate) 
     assert bool(warn_of_few(count, calibration, rate)) == (reached > rate or count < 60)
 
 
+def test_rates_are_in_per_cent_when_they_cannot_be_promised() -> None:
+    assert warn_of_few(40, 14, 0.05)[0].startswith("5 % false alarms cannot be promised with 40 good images: 7 of them")
+    assert "keeps 12.5 % at the least" in warn_of_few(40, 14, 0.05)[0]
+
+
 def test_five_per_cent_are_reached_when_there_are_as_many_images_as_the_help_says() -> None:
     assert reachable_rate(count_held_out(109, 0.05)[0], 0.05) == 0.05
     assert reachable_rate(count_held_out(108, 0.05)[0], 0.05) > 0.05
@@ -76,3 +81,39 @@ def test_near_copies_of_real_defects_stay_together_when_half_are_learned(seed) -
     assert len(learned) + len(judged) == 13
     assert {len({"a0", "a1"} & set(part)) for part in (learned, judged)} == {0, 2}
     assert {len({"b0", "b1", "b2"} & set(part)) for part in (learned, judged)} == {0, 3}
+
+
+def place(split) -> dict[str, str]:
+    return {content: part for part in ("train", "validation", "calibration") for content in getattr(split, part)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sizes", [[30] * 8, [3] * 60, [150, 20, 20, 20, 20], [12, 1, 1, 1, 40, 9, 80, 3, 3]])
+def test_no_part_is_on_two_sides_when_parts_are_named(sizes, seed) -> None:
+    parts = [f"part{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    groups = [[f"c{n}"] for n in range(len(parts))]
+    split = split_images(groups, 0.05, seed, parts)
+    where = place(split)
+    sides = {part: {where[f"c{n}"] for n, each in enumerate(parts) if each == part} for part in set(parts)}
+    assert all(len(side) == 1 for side in sides.values())
+    assert len({parts[int(content[1:])] for content in split.calibration}) >= 2
+    assert len(where) == len(groups)
+    assert min(len(split.calibration), len(split.train), len(split.validation)) > 0
+
+
+def test_as_many_are_held_out_as_without_names_when_parts_are_small() -> None:
+    parts = [str(n // 3) for n in range(300)]
+    split = split_images([[f"c{n}"] for n in range(300)], 0.05, 0, parts)
+    calibration, validation = count_held_out(300, 0.05)
+    assert len(split.calibration) == pytest.approx(calibration, abs=3)
+    assert len(split.validation) == pytest.approx(validation, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [([50, 50, 50], "at least 4 parts from each other, got 3"), ([2, 2, 2, 94], "at least 10 images in all")],
+)
+def test_parts_are_refused_when_they_are_too_few_to_tell(sizes, said) -> None:
+    parts = [str(n) for n, size in enumerate(sizes) for _ in range(size)]
+    with pytest.raises(ValueError, match=f"`group_by` must .*{said}"):
+        split_images([[f"c{n}"] for n in range(len(parts))], 0.05, 0, parts)

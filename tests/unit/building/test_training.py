@@ -21,7 +21,7 @@ from tests.contract import render_normals
 def test_run_folder_is_read_by_other_commands_and_its_configuration_is_as_it_was(name, tmp_path) -> None:
     for part, count in (("train", 6), ("validation", 3)):
         save_images(tmp_path / "images" / part, render_normals(count, 3, 32, 32, seed=count))
-    folders = DataFolders(root=tmp_path / "images", learned=[], marks=None, judged=0)
+    folders = DataFolders(root=tmp_path / "images", learned=[], marks=None, judged=0, groups={})
     config = make_config(name, folders, RuleBasedGenerator(["hole"]).config, seed=0, accelerator="cpu")
     before = copy.deepcopy(config)
     told: list[float] = []

@@ -39,6 +39,21 @@ def test_halves_are_disjoint_and_the_same_when_files_are_renamed() -> None:
     assert halve_normals(normals, 4)[0] != choose
 
 
+def test_groups_are_whole_and_the_larger_half_chooses_when_they_must_stay_together() -> None:
+    normals = [Normal(path=Path(f"{n}.png"), name="", content=str(n)) for n in range(23)]
+    groups = {normal.path: "abc"[n % 2] if n < 20 else "c" for n, normal in enumerate(normals)}
+    choose, measure = halve_normals(normals, 3, groups)
+    names = [{groups[normal.path] for normal in half} for half in (choose, measure)]
+    assert not names[0] & names[1]
+    assert (len(choose), len(measure)) == (13, 10)
+    assert halve_normals(normals[::-1], 3, groups)[0] == choose
+
+
+def test_groups_say_nothing_when_all_normals_are_of_one() -> None:
+    normals = [Normal(path=Path(f"{n}.png"), name="", content=str(n)) for n in range(9)]
+    assert halve_normals(normals, 3, dict.fromkeys([n.path for n in normals], "a")) == halve_normals(normals, 3)
+
+
 def test_every_family_is_drawn_at_every_strength_when_rule_based(normals) -> None:
     generator = RuleBasedGenerator(["scratch", "stain"], foreground=None)
     generator.prepare(render_normals(2, 3, 64, 64, seed=5))

@@ -10,12 +10,14 @@ from PIL import Image
 
 from anomalib_synth.calibration.held_out import (
     check_count,
+    check_generator_not_learned,
     check_not_trained_on,
     list_normals,
     list_readable,
     list_real,
 )
-from anomalib_synth.images import WhitePoint
+from anomalib_synth.generators import MixtureGenerator, RealDefectGenerator, RuleBasedGenerator
+from anomalib_synth.images import WhitePoint, digest_images
 from tests.conftest import save_images
 from tests.contract import render_normals
 from tests.unit.report.defect_images import make_parts
@@ -120,3 +122,16 @@ def test_real_defects_are_refused_when_none_is_left(tmp_path) -> None:
     make_parts(tmp_path, ("good/a.png",))
     with pytest.raises(ValueError, match=r"`defects` '.*' holds no image of a defect"):
         list_real(tmp_path, {})
+
+
+@pytest.mark.parametrize("wrap", [lambda generator: generator, lambda generator: MixtureGenerator([generator])])
+def test_defects_that_were_learned_are_refused_when_the_generator_draws_them(folder, wrap) -> None:
+    """Pasted on held-out images they would be found more often than new ones."""
+    for name in ("000", "001"):
+        Image.fromarray(np.pad(np.full((6, 6), 255, np.uint8), 5)).save(folder / f"{name}_mask.png")
+    generator = wrap(RealDefectGenerator([folder / "000.png", folder / "001.png"]))
+    learned = {"anomalib_synth_learned": digest_images([folder / "001.png"])}
+    with pytest.raises(ValueError, match=r"`generator` must not draw real defects .* learned, got 1: '.*001\.png'"):
+        check_generator_not_learned(generator, learned)
+    check_generator_not_learned(generator, {"anomalib_synth_learned": digest_images([folder / "002.png"])})
+    check_generator_not_learned(RuleBasedGenerator(), learned)

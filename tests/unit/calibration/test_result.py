@@ -50,6 +50,22 @@ def test_thresholds_and_shares_are_right_when_counted_by_hand() -> None:
     assert outcome.faintest("scratch", 0.9).strength == pytest.approx(0.5 + 0.5 * 0.3 / 0.4)
 
 
+def test_intervals_are_wider_when_scores_of_groups_go_together() -> None:
+    alone, together = make_rows(), make_rows()
+    for row in together:
+        if row.role in {"choose", "measure"}:
+            row.group = str(int(row.score) // 5)
+    known, wide = evaluate(alone, 0.1), evaluate(together, 0.1)
+    assert (wide.alarms.count, wide.image) == (known.alarms.count, known.image)
+    assert wide.alarms.design > 3  # groups of five to ten, whose scores are nearly the same
+    assert wide.alarms.high > known.alarms.high
+    assert wide.likely_rate > known.likely_rate
+    assert wide.expected[1] > known.expected[1]
+    assert "so the 20 tell as much as" in wide.guarantee
+    assert "independent" not in known.guarantee
+    assert wide.to_dict()["expected_false_alarms"]["of"] == 50
+
+
 def test_range_leaves_out_what_was_not_scored() -> None:
     rows = make_rows()
     rows[-1].visible, rows[-1].score = False, math.nan
@@ -117,7 +133,7 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     content = json.loads((tmp_path / "calibration.json").read_text())
     assert content["image_threshold"] == 18.0
     assert content["false_alarms"]["count"] == 2
-    assert content["guarantee"].startswith("The target of 0.1 is marginal: it holds on average")
+    assert content["guarantee"].startswith("The target of 10 % is marginal: it holds on average")
     assert content["likely_false_alarm_rate"] == pytest.approx(0.2263, abs=1e-4)  # 19 normals, rank 18: Beta(2, 18)
     assert len((tmp_path / "recall.csv").read_text().splitlines()) == 1 + len(outcome.recalls)
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 1 + len(rows)
@@ -125,4 +141,4 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     printed = capsys.readouterr().out
     assert "scratch" in printed
     assert "mind the gap" in printed
-    assert "of those that 19 normals set, 95 % stay below 22.6%" in " ".join(printed.split())
+    assert "of those that 19 normals set, 95 % stay below 22.6 %" in " ".join(printed.split())

@@ -12,10 +12,13 @@ from anomalib_synth.calibration.statistics import (
     Proportion,
     compare_scores,
     conformal_threshold,
+    correlation_within,
+    design_effect,
     faintest_strength,
     least_count,
     likely_rate,
     monotone_fit,
+    prediction_interval,
     wilson_interval,
 )
 
@@ -199,3 +202,65 @@ def test_comparison_is_two_sided_whichever_sample_is_higher(first) -> None:
     outcome = compare_scores(first, [4.0, 5.0, 6.0])
     assert outcome.superiority == (first[0] > 4)
     assert outcome.p_value == pytest.approx(0.1)  # 2 of the 20 orders
+
+
+def test_interval_is_that_of_fewer_trials_when_scores_go_together() -> None:
+    assert wilson_interval(4, 40, design=2.0) == pytest.approx(wilson_interval(2, 20))
+    assert Proportion(4, 40, 2.0).high > Proportion(4, 40).high
+    assert Proportion(4, 40, 2.0).to_dict()["design"] == 2.0
+
+
+@pytest.mark.parametrize("sizes", [(5,) * 200, (2, 9) * 80])
+def test_correlation_is_found_when_scores_have_as_much_of_their_group_as_of_their_own(sizes) -> None:
+    random = np.random.default_rng(0)
+    groups = [str(n) for n, size in enumerate(sizes) for _ in range(size)]
+    shared = np.repeat(random.normal(size=len(sizes)), sizes)
+    assert correlation_within(shared + random.normal(size=len(groups)), groups) == pytest.approx(0.5, abs=0.07)
+    assert correlation_within(random.normal(size=len(groups)), groups) < 0.07
+    assert correlation_within(shared, groups) == pytest.approx(1.0, abs=0.01)
+
+
+def test_correlation_is_that_of_the_analysis_of_variance_when_groups_are_pairs() -> None:
+    # Ranks 1, 2 | 3, 5 | 4, 6: between 2 * (4 + 0.25 + 2.25) / 2 = 6.5, within (0.5 + 2 + 2) / 3 = 1.5
+    assert correlation_within([10, 20, 30, 50, 40, 60], list("aabbcc")) == pytest.approx((6.5 - 1.5) / (6.5 + 1.5))
+
+
+@pytest.mark.parametrize("groups", ["abcd", "aaaa"])
+def test_nothing_goes_together_when_groups_say_nothing(groups) -> None:
+    assert correlation_within([1, 2, 3, 4], list(groups)) == 0.0
+
+
+def test_design_effect_counts_groups_when_their_scores_are_the_same() -> None:
+    assert design_effect(1.0, list("aaabbb")) == 3.0
+    assert design_effect(1.0, list("aaaab")) == pytest.approx(17 / 5)
+    assert design_effect(0.0, list("aaab")) == 1.0
+
+
+def test_likely_rate_is_higher_when_normals_go_together() -> None:
+    assert likely_rate(30, 0.05, design=2.0) > likely_rate(30, 0.05)
+    assert likely_rate(30, 0.05, design=1.0) == likely_rate(30, 0.05)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(30, 0.05), (10, 0.1), (100, 0.01)])
+def test_new_alarms_are_expected_when_images_are_independent(count, rate) -> None:
+    random = np.random.default_rng(0)
+    held, widths = [], []
+    for _ in range(1500):
+        threshold = conformal_threshold(random.random(count), rate)
+        share = Proportion(int((random.random(count) > threshold).sum()), count)
+        low, high = prediction_interval(share, 50)
+        held.append(low <= random.binomial(50, 1 - threshold) <= high)
+        widths.append((high - low) / 50)
+    assert np.mean(held) >= 0.95
+    assert np.mean(widths) < 0.45
+
+
+def test_expected_alarms_are_beta_binomial_when_summed_by_hand() -> None:
+    # 1 of 1 counted: the share is Beta(2, 1), P(new = x of 2) = 1/6, 1/3, 1/2; of none counted all are alike
+    assert prediction_interval(Proportion(1, 1), 2, level=0.6) == (1, 2)
+    assert prediction_interval(Proportion(1, 1), 2, level=0.7) == (0, 2)
+    assert prediction_interval(Proportion(0, 0), 9, level=0.5) == (2, 7)
+
+
+def test_more_alarms_may_come_when_fewer_images_tell_of_them() -> None:
+    assert prediction_interval(Proportion(2, 30, design=3.0), 50)[1] > prediction_interval(Proportion(2, 30), 50)[1]

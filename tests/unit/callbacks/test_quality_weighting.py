@@ -13,6 +13,7 @@ from torch import nn
 
 from anomalib_synth.callbacks import QualityWeightingCallback
 from anomalib_synth.losses import QualityWeights
+from anomalib_synth.losses.weights import LEAST_SEEN
 
 
 class Model(nn.Module):
@@ -50,7 +51,14 @@ def start(callback: QualityWeightingCallback, **options) -> tuple[SimpleNamespac
     callback.setup(trainer, model, "fit")
     callback.on_train_start(trainer, model)
     callback.on_train_epoch_start(trainer, model)
+    see(callback.weigh)
     return trainer, model
+
+
+def see(weigh: QualityWeights) -> None:
+    """Let the run have had these two qualities, equally often: with a share of 0.8 they weigh 1.5 and 0.5."""
+    for _ in range(LEAST_SEEN // 2):
+        weigh(torch.tensor([0.9, 0.3]), torch.tensor([True, True]), step=0)
 
 
 def make_batch(quality: list[float] | None, synthetic: list[bool] | None, label: list[bool] | None = None):
@@ -127,6 +135,7 @@ def test_shuffled_depends_on_the_step() -> None:
     quality = torch.rand(12, generator=torch.Generator().manual_seed(0)).tolist()
     batch = make_batch(quality, [True] * 12)
     weigh = QualityWeights(mode="shuffled", seed=4)
+    see(weigh)
     for step in (0, 9):
         trainer.global_step = step
         callback.on_train_batch_start(trainer, model, batch, 0)
@@ -188,17 +197,29 @@ def train_epoch(callback: QualityWeightingCallback, **options) -> tuple[Model, S
     return model, trainer
 
 
+def last_weight() -> float:
+    """The weight of the one synthetic sample of the epoch's second batch."""
+    weigh = QualityWeights(effective_share=0.8)
+    see(weigh)
+    weigh(torch.tensor([0.9, 0.3]), torch.tensor([True, True]), step=0)
+    return float(weigh(torch.tensor([0.2]), torch.tensor([True]), step=0))
+
+
 def test_epoch_is_logged() -> None:
     model, _ = train_epoch(QualityWeightingCallback(effective_share=0.8))
-    assert model.logged == pytest.approx({"weight_effective_share": 0.9, "weight_min": 0.5, "weight_max": 1.5})
+    low = last_weight()
+    share = (1.5 + 0.5 + low) ** 2 / (3 * (1.5**2 + 0.5**2 + low**2))
+    assert 0 < low < 0.5
+    assert model.logged == pytest.approx({"weight_effective_share": share, "weight_min": low, "weight_max": 1.5})
 
 
 def test_epoch_is_logged_over_all_processes() -> None:
-    other = torch.tensor([[0.5, 1.0, 0.1, 3.0]])
+    other = torch.tensor([[3.0, 5.0, 2.0, 0.01, 2.5]])  # sum, sum of squares and number of its weights, their range
     strategy = SimpleNamespace(all_gather=lambda own: torch.cat([own.unsqueeze(0), other]))
     model, _ = train_epoch(QualityWeightingCallback(effective_share=0.8), strategy=strategy)
-    expected = {"weight_effective_share": 2.3 / 3, "weight_min": 0.1, "weight_max": 3.0}
-    assert model.logged == pytest.approx(expected)
+    low = last_weight()
+    share = (2 + low + 3) ** 2 / (5 * (2.5 + low**2 + 5))
+    assert model.logged == pytest.approx({"weight_effective_share": share, "weight_min": 0.01, "weight_max": 2.5})
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -206,7 +227,7 @@ def test_histogram_goes_to_loggers_that_take_one(first) -> None:
     takes, plain = SimpleNamespace(experiment=Experiment()), SimpleNamespace(experiment=object())
     loggers = [plain, takes, SimpleNamespace()]
     train_epoch(QualityWeightingCallback(effective_share=0.8), loggers=loggers, is_global_zero=first)
-    expected = [("synthetic_weights", pytest.approx([1.5, 0.5, 1.0]), 0)]
+    expected = [("synthetic_weights", pytest.approx([1.5, 0.5, last_weight()]), 0)]
     assert takes.experiment.histograms == (expected if first else [])
 
 
@@ -219,6 +240,23 @@ def test_an_epoch_forgets_the_last_and_one_without_synthetic_samples_logs_nothin
     model.sample_reduction(LOSSES)
     callback.on_train_epoch_end(trainer, model)
     assert not model.logged
+
+
+def test_qualities_are_forgotten_when_another_fit_starts_and_kept_when_one_is_resumed() -> None:
+    first = QualityWeightingCallback()
+    start(first)
+    state = first.state_dict()
+    assert len(state["seen"]) == LEAST_SEEN
+    resumed = QualityWeightingCallback()
+    resumed.setup(make_trainer(resumed), Model(), "fit")
+    resumed.load_state_dict(state)
+    batch = (torch.tensor([0.7]), torch.tensor([True]))
+    assert float(resumed.weigh(*batch, step=0)) == float(first.weigh(*batch, step=0)) != 1
+    first.setup(make_trainer(first), Model(), "validate")
+    assert len(first.state_dict()["seen"]) == LEAST_SEEN + 1
+    first.setup(make_trainer(first), Model(), "fit")
+    assert not len(first.state_dict()["seen"])
+    first.load_state_dict({})  # of a version that kept none
 
 
 def test_several_callbacks_are_refused() -> None:
@@ -243,6 +281,7 @@ def test_model_without_a_known_loss_is_refused() -> None:
         ({"effective_share": 2}, r"`effective_share` must be in \(0, 1\], got 2"),
         ({"linear_floor": -1}, r"`linear_floor` must be in \(0, 1\], got -1"),
         ({"linear_threshold": 1}, r"`linear_threshold` must be in \[0, 1\), got 1"),
+        ({"history": 8}, "`history` must be a whole number >= 32, got 8"),
     ],
 )
 def test_bad_arguments_are_named(options, message) -> None:

@@ -173,6 +173,18 @@ def test_command_ends_with_one_line_when_there_is_no_memory_left(error, monkeypa
         main(["build"])
 
 
+def test_command_ends_with_one_line_when_torchvision_is_of_another_build_than_torch(monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        msg = "operator torchvision::nms does not exist"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("anomalib_synth.cli.load", lambda name: fail)
+    monkeypatch.setattr("anomalib_synth.commands.arguments.parse_arguments", lambda *_: {})
+    said = r"^anomalib-synth: torch and torchvision do not fit together \(torch [0-9.]+.*--force-reinstall"
+    with pytest.raises(SystemExit, match=said):
+        main(["doctor"])
+
+
 def test_fault_of_ours_is_not_hidden_when_it_is_no_lack_of_memory(monkeypatch) -> None:
     def fail(**_: object) -> None:
         msg = "a fault"

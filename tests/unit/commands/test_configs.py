@@ -20,6 +20,17 @@ def test_every_configuration_is_listed_with_what_it_does(capsys) -> None:
         file.relative_to(ROOT / "configs").with_suffix("").as_posix() for file in files
     ]
     assert all(len(line.split()) > 3 for line in lines)
+    assert all(line.endswith(".") for line in lines)  # whole sentences
+    assert sum(line.count(". ") for line in lines) == 0
+
+
+def test_list_fits_the_terminal_when_it_goes_to_one(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    main(["configs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if not line.startswith(" ")]) == len(list_configs())
 
 
 @pytest.mark.parametrize("name", ["train/quickstart", "quickstart", "quickstart.yaml", "configs/train/quickstart.yaml"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -92,11 +94,28 @@ def test_extra_is_asked_for_first_when_the_run_is_dry(command, module, parts_roo
 )
 def test_out_is_refused_when_it_would_mix_with_the_images(command, options, tmp_path) -> None:
     given = [word for name, value in options.items() for word in (f"--{name}", str(tmp_path / value))]
+    for name, value in options.items():
+        if name not in {"out", "detector", "checkpoint"}:
+            (tmp_path / value).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit, match=r"must lie outside"):
         main([command, *given])
-    assert not list(tmp_path.iterdir())
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_page_is_written_among_the_images_when_it_is_no_image(tmp_path) -> None:
     with pytest.raises(SystemExit, match=r"`normals` must be a folder with images"):
         main(["preview", "--normals", str(tmp_path), "--out", str(tmp_path / "preview.html")])
+
+
+@pytest.mark.parametrize("command", ["build --normals", "predict --detector there --images", "preview --normals"])
+def test_folder_that_is_not_there_is_refused_before_anything_heavy_is_imported(command, tmp_path) -> None:
+    code = (
+        "import sys\nfrom anomalib_synth.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
+        "    print(stop.code, 'torch' in sys.modules, 'anomalib' in sys.modules)"
+    )
+    given = [*command.split(), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+    assert "must be a folder with images, got " in done.stdout
+    assert done.stdout.rstrip().endswith("False False")

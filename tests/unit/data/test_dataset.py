@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Normalize, Resize, Tr
 
 from anomalib_synth.data import SyntheticDataModule, SyntheticImageBatch
 from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators.seeding import derive_seeds, gets_defect, image_key
 from tests.conftest import save_images
 from tests.contract import render_normals
 
@@ -98,3 +99,13 @@ def test_scratch_keeps_its_mask_when_the_model_resizes(good: Path, splits: list[
     assert int(batch.gt_label.sum()) >= 8
     twice = Compose([Resize((48, 48), antialias=True), Resize((6, 6), antialias=True)])  # the second on the device
     check_agreement(pre_process(wrap(good, twice, ["scratch"], splits=splits).val_data, twice))
+
+
+def test_images_get_a_defect_as_their_seeds_say_when_a_training_set_is_read(good: Path) -> None:
+    datamodule = wrap(good, None, ["noise"], splits=["train", "val"], val_ratio=0.3, anomalous_ratio=0.4)
+    dataset = datamodule.train_data
+    dataset.generator = dataset.generator.replace(strength=(0.9, 1.0))  # so that each draw passes its checks
+    for epoch in range(2):
+        items = [dataset[epoch * len(dataset) + position] for position in range(len(dataset))]
+        seeds = derive_seeds(dataset.seed, epoch, [image_key(item.image_path) for item in items]).tolist()
+        assert [item.synthetic for item in items] == [gets_defect(seed, 0.4) for seed in seeds]

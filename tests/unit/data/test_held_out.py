@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from anomalib.data import Folder
+from PIL import Image
 
 from anomalib_synth.data import SyntheticDataModule
-from anomalib_synth.generators import RuleBasedGenerator
-from anomalib_synth.images import digest_file
+from anomalib_synth.data.held_out import find_learned, remember_learned
+from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
+from anomalib_synth.images import digest_file, digest_images
 from tests.conftest import save_images
 from tests.contract import render_normals
 
@@ -68,3 +71,21 @@ def test_copies_are_counted_when_they_are_left_out(root: Path, caplog: pytest.Lo
 def test_unnamed_split_is_left_alone_when_it_holds_copies(root: Path) -> None:
     datamodule = wrap(root, ["val"], normal_test_dir="test_good", abnormal_dir="bad")
     assert len(datamodule.test_data) == 9 + 3
+
+
+@pytest.mark.parametrize(("splits", "learned"), [(["train"], 3), (["train", "val"], 3), (["val"], 0)])
+def test_a_checkpoint_knows_the_real_defects_when_training_images_show_them(root, splits, learned) -> None:
+    (root / "marks").mkdir()
+    for path in (root / "bad").glob("*.png"):
+        mask = np.zeros((48, 48), np.uint8)
+        mask[10:30, 10:30] = 255
+        Image.fromarray(mask).save(root / "marks" / path.name)
+    base = Folder(name="parts", root=root, normal_dir="good", num_workers=0)
+    generator = RealDefectGenerator(root / "bad", root / "marks")
+    datamodule = SyntheticDataModule(base, generator, splits=splits, root=root / "kept")
+    datamodule.setup()
+    checkpoint = {"state_dict": {}, "SyntheticDataModule": datamodule.state_dict()}  # as Lightning writes it
+    assert len(find_learned(checkpoint)) == learned
+    assert find_learned(checkpoint) <= set(digest_images(sorted((root / "bad").glob("*.png"))))
+    remember_learned(checkpoint, ["ab"])
+    assert len(find_learned(checkpoint)) == learned + 1

@@ -91,6 +91,51 @@ def test_marks_beside_are_those_of_the_images_when_there_are_such(tmp_path, fold
         assert (of_images.kind, of_defects.kind) == ("mask" if text is None else "box", "image")
 
 
+@pytest.mark.parametrize(
+    ("marks", "text"),
+    [("masks/{}000.png", None), ("labels/{}000.txt", "0 0.5 0.5 0.1 0.1"), ("masks/{}000.json", labelme([]))],
+)
+@pytest.mark.parametrize("below", ["", "dent/"])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_marks_are_refused_when_they_fit_images_of_two_folders_beside_them(
+    tmp_path, marks, text, below, as_file
+) -> None:
+    """Nothing says whether they are those of `photos` or of `defects`."""
+    for name in ("photos", "defects"):
+        save_image(tmp_path / name / below / "000.png")
+    path = tmp_path / marks.format(below)
+    save_mask(path, BLOCK) if text is None else save_text(path, text)
+    given = [tmp_path / "defects" / below / "000.png"] if as_file else tmp_path / "defects"
+    with pytest.raises(ValueError, match=r"must belong to one image each, but '.*' fits '.*photos.*' and '.*defects"):
+        list_defects(given)
+    if text != labelme([]):
+        assert list_defects(given, marks=path.parent)[0].kind != "image"
+
+
+def test_marks_are_those_of_another_folder_when_only_that_has_the_images(tmp_path) -> None:
+    save_image(tmp_path / "photos" / "000.png")
+    save_image(tmp_path / "defects" / "001.png")
+    save_mask(tmp_path / "masks" / "000.png", BLOCK)
+    assert [defect.kind for defect in list_defects(tmp_path / "defects")] == ["image"]
+    assert [defect.kind for defect in list_defects(tmp_path / "photos")] == ["mask"]
+
+
+@pytest.mark.parametrize("other", ["good", "normals", "OK"])
+def test_a_mask_is_the_defects_when_the_folder_beside_holds_good_images(tmp_path, other) -> None:
+    for name in (other, "defects"):
+        save_image(tmp_path / name / "000.png")
+    save_mask(tmp_path / "masks" / "000.png", BLOCK)
+    assert [defect.kind for defect in list_defects([tmp_path / "defects" / "000.png"])] == ["mask"]
+
+
+def test_ground_truth_is_that_of_the_test_images_when_training_has_the_same_names(tmp_path) -> None:
+    for name in ("train", "test"):
+        save_image(tmp_path / name / "dent" / "000.png")
+    save_mask(tmp_path / "ground_truth" / "dent" / "000_mask.png", BLOCK)
+    assert [defect.kind for defect in list_defects(tmp_path / "train")] == ["image"]
+    assert [defect.kind for defect in list_defects(tmp_path / "test")] == ["mask"]
+
+
 def test_a_mask_is_the_defects_when_a_good_image_has_the_same_name(tmp_path) -> None:
     for name in ("good", "dent"):
         save_image(tmp_path / "test" / name / "000.png")

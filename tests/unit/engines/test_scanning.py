@@ -86,7 +86,7 @@ def test_a_datamodule_gives_its_training_normals(parts_root, tmp_path, nested) -
     [
         ("a: [", "readable YAML"),
         ("a: 1", "`class_path`"),
-        ("{class_path: anomalib.data.Folder, init_args: {nme: x}}", "does not describe"),
+        ("{class_path: anomalib.data.Folder, init_args: {nme: x}}", "cannot be built: .*nme"),
     ],
 )
 def test_a_config_that_is_no_datamodule_is_refused(tmp_path, text, message) -> None:

@@ -18,10 +18,7 @@ from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
 from anomalib_synth.models.token_transformer import TokenTransformer
 from tests.contract import render_normals
-
-SMALL = FitSettings(
-    autoencoder_steps=12, token_steps=8, dual_steps=6, width=16, dim=32, depth=1, codebook_size=16, held_out=0.2
-)
+from tests.unit.fitting.small_settings import SMALL
 
 
 @pytest.fixture

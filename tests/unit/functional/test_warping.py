@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from anomalib_synth.functional.warping import ELASTIC_FIELDS, displace, elastic_field, turn
+from anomalib_synth.functional.warping import ELASTIC_FIELDS, displace, elastic_field, shift_planes, turn
 
 
 def test_displace_agrees_with_scipy_when_moved_by_fractions() -> None:
@@ -55,3 +55,11 @@ def test_elastic_fields_are_smooth_differ_and_reach_one() -> None:
     torch.testing.assert_close(fields.abs().amax((2, 3)), torch.ones(ELASTIC_FIELDS, 2), atol=1e-2, rtol=0)
     assert float(fields.diff(dim=-1).abs().max()) < 0.35
     assert len({field.numpy().tobytes() for field in fields}) == ELASTIC_FIELDS
+
+
+def test_displace_and_shift_planes_agree_when_moved_by_whole_pixels() -> None:
+    image = torch.rand(1, 3, 9, 11)
+    two, one = torch.full((1, 1, 9, 11), 2.0), torch.full((1, 1, 9, 11), -1.0)
+    moved = shift_planes(image, two[:, :, :1, :1].expand(1, 3, 1, 1), one[:, :, :1, :1].expand(1, 3, 1, 1))
+    torch.testing.assert_close(displace(image, two, one), moved, atol=1e-5, rtol=0)
+    assert torch.equal(moved[..., 3, 2], image[..., 2, 4])

@@ -54,6 +54,7 @@ def test_every_family_of_the_design_is_there() -> None:
             "thread_pull",
             "deformation",
         ],
+        *["uneven", "wear", "streaks", "fray"],
     }
 
 

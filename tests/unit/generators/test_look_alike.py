@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anomalib_synth.generators import (
+    AutoregressiveGenerator,
     LookAlikeGenerator,
     MixtureGenerator,
     RealDefectGenerator,
     RuleBasedGenerator,
     SampleChecks,
     build_generator,
+    local_edits,
 )
+from anomalib_synth.models.editing import edit_window
 from tests import contract
 from tests.unit.models.small_bundle import make_bundle
 
@@ -170,6 +173,44 @@ def test_the_outline_is_the_pasted_ones_when_a_defect_is_edited(edit, defects) -
             near = torch.nn.functional.max_pool2d(pasted.mask[row], 5, 1, 2)
             assert not bool((sample.mask[row] > near).any())
             assert sample.provenance[row].params["centre_y"] == pasted.provenance[row].params["centre_y"]
+
+
+@pytest.mark.filterwarnings("ignore:The models never saw")
+def test_the_tokens_inside_are_the_real_defects_when_nothing_varies(edit, monkeypatch) -> None:
+    """On another part: those of the window with the defect pasted there; outside they stay the part's."""
+    edits = []
+
+    def record(backend, image, mask, prompt, *, template, **options):
+        before = [each.clone() for each in (image, mask, template.image)]  # what is a view is drawn over
+        edits.append((*before, edit_window(backend, image, mask, prompt, template=template, **options)))
+        return edits[-1][-1]
+
+    monkeypatch.setattr(local_edits, "edit_window", record)
+    generator = edit(0.0)
+    images = contract.render_normals(2, 3, 96, 96, seed=3)
+    generator(images, seeds=[1, 2])
+    assert len(edits) == 2
+    backend = generator.editor.backend
+    for image, mask, template, found in edits:
+        assert not torch.equal(template * mask, image * mask)
+        (z, f), (_, own) = (backend.encode(template)[0], 0), backend.encode(image)
+        for scale, tokens in enumerate(found.tokens):
+            gate = backend.tokenizer.gate(mask, scale) & (scale >= backend.frozen_scales)
+            assert torch.equal(tokens[gate], backend.quantize(z - f, scale)[gate])
+            assert torch.equal(tokens[~gate], own[scale][~gate])
+            f = f + backend.embed(tokens, scale)
+
+
+@pytest.mark.filterwarnings("ignore:The models never saw")
+def test_defects_are_drawn_anew_when_the_packaged_models_are_named(defects) -> None:
+    images = contract.render_normals(2, 3, 96, 96)
+    generator = LookAlikeGenerator(defects, weights="packaged", edited=1.0, checks=LOOSE)
+    sample = generator(images, seeds=[1, 2])
+    assert generator.weights_hash == AutoregressiveGenerator().weights_hash
+    assert all("variation" in record.params for record in sample.provenance)
+    assert sample.accepted.any()
+    assert torch.equal(sample.image[sample.mask.expand_as(images) == 0], images[sample.mask.expand_as(images) == 0])
+    contract.assert_same(build_generator(json.loads(json.dumps(generator.config)))(images, seeds=[1, 2]), sample)
 
 
 @pytest.mark.filterwarnings("ignore:The models never saw")

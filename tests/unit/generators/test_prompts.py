@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomalib_synth.generators.families import REGISTRY
+from anomalib_synth.generators.families import PHYSICAL, REGISTRY
 from anomalib_synth.generators.prompts import SHAPES, family_of, likeness, read_prompts, restrict_to_position
 
 
 def test_every_physical_family_can_be_asked_for() -> None:
-    assert set(SHAPES) == {family.name for family in REGISTRY.values() if family.physical}
+    assert set(SHAPES) == set(PHYSICAL)
+
+
+def test_a_region_without_an_outline_is_no_shape_for_a_text() -> None:
+    faint = {family.name for family in REGISTRY.values() if family.regional}
+    assert faint == {"uneven", "wear", "streaks", "fray"}
+    assert not faint & set(PHYSICAL)
 
 
 def test_own_captions_name_their_own_family() -> None:

@@ -523,7 +523,7 @@ def test_samples_are_those_of_a_mask_when_an_annotation_outlines_the_pixels(tmp_
 )
 def test_the_remedy_is_named_when_a_defect_is_not_outlined(tmp_path, kind, message) -> None:
     generator = write_annotated(tmp_path, kind)
-    remedy = ".* `anomalib-synth review --images FOLDER`, or let a detector outline it: `anomalib-synth learn`"
+    remedy = ".* `anomalib-synth review --images FOLDER`; with `--detector DIR` the page proposes"
     with pytest.raises(ValueError, match=message + remedy):
         generator(contract.render_normals(1, 3, 64, 64), seeds=[0])
 

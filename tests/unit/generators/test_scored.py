@@ -7,13 +7,13 @@ import warnings
 import pytest
 import torch
 
+from anomalib_synth.encoders.image_text import LocalDualEncoder, load_encoder
 from anomalib_synth.generators import (
     MixtureGenerator,
     RuleBasedGenerator,
     ScoredGenerator,
     build_generator,
 )
-from anomalib_synth.generators.encoders import LocalDualEncoder, load_encoder
 from anomalib_synth.models import bundle as bundles
 from anomalib_synth.models.captions import CaptionVocabulary
 from anomalib_synth.models.dual_encoder import DualEncoder
@@ -74,7 +74,7 @@ def test_only_quality_and_provenance_change(make, folder) -> None:
     assert scored.caption == plain.caption
     assert plain.accepted.all()
     wanted = ImageTextScorer(load_encoder(folder)[0])(plain.image, plain.mask, plain.caption)
-    assert torch.equal(scored.quality, wanted)
+    torch.testing.assert_close(scored.quality, plain.quality * (wanted / 0.75).clamp(max=1), rtol=1e-6, atol=0)
     assert len(set(wanted.tolist())) > 1
     for row, record in enumerate(scored.provenance):
         assert record.config == make().config
@@ -179,6 +179,25 @@ def test_unknown_words_are_reported_once(folder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.encode_captions(["a zigzag scratch"])
+
+
+def test_captions_with_unknown_words_are_left_out_and_said_so(folder) -> None:
+    images = contract.render_normals(4, 3, 64, 64)
+    generator = ScoredGenerator(RuleBasedGenerator(["burn", "stain"]), encoder=folder)  # no burn is in its vocabulary
+    seeds = [1, 2, 3, 4]
+    plain = RuleBasedGenerator(["burn", "stain"])(images, seeds=seeds)
+    with pytest.warns(UserWarning, match="ScoredGenerator leaves captions with these words unscored.*burn"):
+        sample = generator(images, seeds=seeds)
+    families = [record.family for record in sample.provenance]
+    assert set(families) == {"burn", "stain"}
+    for row, (family, record) in enumerate(zip(families, sample.provenance, strict=True)):
+        assert ("image_text" in record.measured) == (family == "stain")
+        assert record.measured["checks"] == float(plain.quality[row])
+        if family == "burn":
+            assert float(sample.quality[row]) == float(plain.quality[row])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generator(images, seeds=seeds)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

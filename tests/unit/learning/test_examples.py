@@ -8,7 +8,7 @@ import torch
 
 from anomalib_synth.detectors.discriminative_padim.cache import FeatureCache, KeptFeatures
 from anomalib_synth.detectors.discriminative_padim.targets import Targets
-from anomalib_synth.learning.changes import DetectorScores, LearningChanges
+from anomalib_synth.learning.changes import DetectorScores, LearningChanges, print_changes
 from anomalib_synth.learning.examples import Example, pack_targets, stack_targets
 from anomalib_synth.learning.scoring import Score
 from anomalib_synth.learning.training import weigh
@@ -146,3 +146,19 @@ def test_changes_tell_what_was_lost_and_where_recall_moved() -> None:
     assert (was.count, now.count, now.of) == (1, 1, 2)
     assert [example.name for example in changes.lost()] == ["lost.png", "stain"]
     assert np.isfinite(changes.to_dict(frozenset([b"\x06"]))["threshold"]["after"])
+
+
+@pytest.mark.parametrize(("alarmed", "said"), [(9, True), (1, False)])
+def test_the_reason_is_said_when_the_threshold_had_been_too_low(capsys, alarmed, said) -> None:
+    """A detector that was never calibrated finds less once it keeps its false-alarm rate."""
+    good = [make_example(role="good", name=f"{n}.png", key=bytes([n])) for n in range(10)]
+    examples = [*good, make_example(role="probe", name="stain", key=b"\xff")]
+    before = DetectorScores(
+        threshold=1.0, scores=[Score(v, v) for v in [2.0] * alarmed + [0.0] * (10 - alarmed) + [2.0]]
+    )
+    after = DetectorScores(threshold=3.0, scores=before.scores)
+    changes = LearningChanges(examples=examples, before=before, after=after, new=frozenset(), rate=0.2)
+    print_changes(changes, frozenset(each.key for each in good))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "LOST 1 drawn defects" in printed
+    assert ("the price of fewer false alarms; `false_alarm_rate` sets how many" in printed) == said

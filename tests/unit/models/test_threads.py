@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anomalib_synth.models import threads
-from anomalib_synth.models.threads import one_thread
+from anomalib_synth.models.threads import one_faiss_thread, one_thread
 
 
 def try_turn(found: list[bool]) -> None:
@@ -60,3 +60,20 @@ def test_forked_process_has_its_own_turn_when_another_thread_holds_it() -> None:
     done.set()
     holder.join()
     assert child.exitcode == 0
+
+
+def test_faiss_gets_its_threads_back_when_the_computation_fails() -> None:
+    faiss = pytest.importorskip("faiss")
+    before, seen = faiss.omp_get_max_threads(), []
+
+    def fail() -> None:
+        seen.append(faiss.omp_get_max_threads())
+        raise OSError("lost")
+
+    faiss.omp_set_num_threads(2)
+    try:
+        with pytest.raises(OSError, match="lost"), one_faiss_thread():
+            fail()
+        assert [*seen, faiss.omp_get_max_threads()] == [1, 2]
+    finally:
+        faiss.omp_set_num_threads(before)

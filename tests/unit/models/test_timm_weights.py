@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomalib_synth.detectors.backbone import FrozenBackbone
-from anomalib_synth.models.timm_weights import load_network
+from anomalib_synth.models.timm_weights import load_timm_network
 from anomalib_synth.retrieval import load_embedder
 
 NAME = "resnet10t"
@@ -58,7 +58,7 @@ def edit(folder: Path, **changes: object) -> Path:
 
 
 def test_weights_are_those_of_the_file_when_it_is_whole(folder, state) -> None:
-    network = load_network(NAME, weights=folder / "model.safetensors", features_only=True, out_indices=(1, 2))
+    network = load_timm_network(NAME, weights=folder / "model.safetensors", features_only=True, out_indices=(1, 2))
     held = network.state_dict()
     assert held
     assert all(torch.equal(value, state[name]) for name, value in held.items())

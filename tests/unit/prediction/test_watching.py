@@ -122,15 +122,17 @@ def test_folder_that_is_watched_may_be_empty(watch) -> None:
     assert watch(nothing) == []
 
 
-def test_first_interrupt_asks_and_the_second_one_interrupts() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_asks_and_the_second_one_interrupts(number) -> None:
     stop = StopRequest()
-    before = signal.getsignal(signal.SIGINT)
-    with stop.on_interrupt():
-        signal.raise_signal(signal.SIGINT)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with stop.on_signal():
+        assert signal.getsignal(number) not in before  # else the next line ends the tests
+        signal.raise_signal(number)
         assert stop.asked
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            signal.raise_signal(number)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_signals_are_left_alone_when_another_thread_judges() -> None:
@@ -138,7 +140,7 @@ def test_signals_are_left_alone_when_another_thread_judges() -> None:
 
     def run() -> None:
         try:
-            with StopRequest().on_interrupt():
+            with StopRequest().on_signal():
                 pass
         except ValueError as error:
             failed.append(error)

@@ -206,8 +206,10 @@ def test_outlines_do_not_get_mixed_when_many_ask_at_once(ask, key) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "One of `store` and `images` must be given, got none"),
-        (["--store=x", "--images=x"], "got both"),
+        ([], "One of `store`, `images` and `regions` must be given, got none"),
+        (["--store=x", "--images=x"], "got store and images"),
+        (["--regions={root}"], "`out` must be given with `--regions`"),
+        (["--regions={root}", "--out=x", "--detector=x"], "`detector` must be left out for `--regions`"),
         (["--images={root}", "--static=x.html"], "`static` must be left out for `--images`"),
         (["--images={root}", "--price_per_hour=1"], "`price_per_hour` must be left out"),
         (["--store={root}", "--out=x"], "`out` must be left out for `--store`"),

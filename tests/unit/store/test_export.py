@@ -12,34 +12,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from anomalib_synth.store import SampleStore, StoreError, export_coco, export_mvtec, export_yolo
+from anomalib_synth.store import StoreError, export_coco, export_mvtec, export_yolo
 from anomalib_synth.store.export_instances import find_instances
 from anomalib_synth.store.export_mvtec import name_folders
 from anomalib_synth.store.export_outlines import run_lengths
 from anomalib_synth.store.export_yolo import split_sources
-from tests.unit.store.samples import make_record, make_store
-
-
-def make_masked_store(path: Path, masks: list[np.ndarray], **changes: list) -> SampleStore:
-    """A store with a sample for each mask; lists of changes give one value a sample."""
-    store = SampleStore.create(path, {"seed": 0})
-    with store.writing():
-        for index, mask in enumerate(masks):
-            mine = {name: values[index] for name, values in changes.items()}
-            store.append(make_record(store, index, mask=mask, **mine))
-    return store
-
-
-def hard_masks() -> list[np.ndarray]:
-    """A ring with an island in it, pixels that touch at corners, specks, two regions whose boxes overlap, noise."""
-    ring = np.zeros((40, 50), dtype=bool)
-    ring[5:30, 8:40], ring[10:25, 12:30], ring[14:20, 18:24] = True, False, True
-    corners = np.eye(40, 50, dtype=bool) | np.eye(40, 50, k=9, dtype=bool)[:, ::-1]
-    specks = np.zeros((40, 50), dtype=bool)
-    specks[3:9, 3:9], specks[11, 5], specks[4:8, 12], specks[35, 45] = True, True, True, True
-    hooks = np.zeros((40, 50), dtype=bool)
-    hooks[5:30, 5], hooks[29, 5:30], hooks[2, 10:45], hooks[2:26, 44] = True, True, True, True
-    return [ring, corners, specks, hooks, np.random.default_rng(3).random((40, 50)) > 0.6]
+from tests.unit.store.samples import hard_masks, make_masked_store, make_record, make_store
 
 
 def decode(counts: list[int], size: list[int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from anomalib_synth.store import StoreError, export_coco
 from anomalib_synth.store.export_instances import SpeckCount, find_instances
-from tests.unit.store.test_export import make_masked_store
+from tests.unit.store.samples import make_masked_store
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24))).filter(np.any)
 

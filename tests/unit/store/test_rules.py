@@ -127,6 +127,7 @@ def test_verdicts_are_refused_when_they_are_none(tmp_path, content) -> None:
         {"format": 1, "settings": {"weights_hash": "../x"}}, {"format": 1, "settings": {"normals": 5}},
         {"format": 1, "settings": {"normals": {"digest": 5}}},
         {"format": 1, "settings": {"normals": {"unreadable": ["x"]}}},
+        {"format": 1, "settings": {"defect_digests": ["x"]}}, {"format": 1, "settings": {"defect_digests": {"x": 5}}},
         {"format": 1, "settings": {"more": float("nan")}},
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from anomalib_synth.defects import DEFECT, UNKNOWN
 from anomalib_synth.detectors.discriminative_padim.losses import head_losses
 from anomalib_synth.detectors.discriminative_padim.targets import (
     Targets,
+    cover_cells,
     focal_losses,
     guess_in_boxes,
     make_targets,
@@ -119,3 +122,26 @@ def test_loss_of_an_unmarked_image_by_hand(looks) -> None:
     expected = sum(focal_losses(each, positive, counted | positive) for each in branch.heads(*views))
     torch.testing.assert_close(losses, expected)
     assert (losses[0] > 0) == looks
+
+
+def test_focal_loss_by_hand() -> None:
+    logits = torch.tensor([[0.0, 2.0, -1.0, 3.0], [1.0, -2.0, 0.5, 0.0]]).view(2, 1, 2, 2)
+    cover = torch.tensor([[0.0, 0.25, 0.2, 1.0], [0.0, 0.0, 0.0, 0.0]]).view(2, 1, 2, 2)
+
+    def one(logit: float, *, positive: bool) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        p = p if positive else 1 - p
+        return -((1 - p) ** 2) * math.log(p)
+
+    first = one(0.0, positive=False) + one(2.0, positive=True) + one(3.0, positive=True)  # 20 % is ignored
+    second = sum(one(logit, positive=False) for logit in (1.0, -2.0, 0.5, 0.0))
+    positive, negative = Targets(cover, torch.zeros_like(cover, dtype=torch.uint8)).split()
+    losses = focal_losses(logits, positive, positive | negative)
+    torch.testing.assert_close(losses, torch.tensor([first, second]) * 2 / (2 + 1))
+    torch.testing.assert_close(losses.mean(), torch.tensor((first + second) / 3))
+
+
+def test_cover_is_the_share_of_a_cell() -> None:
+    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
+    mask[0, :4, :8] = True
+    assert torch.equal(cover_cells(mask, (2, 2)), torch.tensor([[[[0.5, 0.0], [0.0, 0.0]]]]))

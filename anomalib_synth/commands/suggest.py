@@ -1,0 +1,76 @@
+"""The command `anomalib-synth suggest`: real defects in, the families that resemble them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anomalib_synth.commands.preconditions import check_writable_folder
+
+
+def suggest(
+    normals: Path,
+    defects: Path,
+    *,
+    masks: Path | None = None,
+    out: Path | None = None,
+    families: list[str] | None = None,
+    per_family: int = 40,
+    image_size: int | str | None = 256,
+    bit_depth: int | None = None,
+    max_normals: int = 32,
+    seed: int = 0,
+) -> None:
+    """Say which families of drawn defects, of what sizes and strengths, resemble your real ones.
+
+    Each family is drawn on your good images in all sizes and strengths. Real and drawn defects are measured alike, by
+    image and mask alone: size, shape, brightness, contrast, colour, place. Each real defect then votes for the families
+    of the drawn ones nearest to it. The overlay that is written draws those, for `anomalib train --config`.
+
+    Args:
+        normals: Folder with good images, searched recursively.
+        defects: Folder with images of real defects, and their masks or annotations. Outlines are taken as they are; in
+            boxes, what is unlike the surroundings is; images without either are left out.
+        masks: Folder of masks, LabelMe or YOLO files, or one COCO or CVAT file, if they do not lie beside the images.
+        out: YAML file to write the overlay to; without it nothing is written.
+        families: Families to choose from; null takes all.
+        per_family: Draws of each family, >= 10.
+        image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; null
+            keeps their size.
+        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folders.
+        max_normals: Number of good images to draw on, >= 1, evenly spread.
+        seed: Seed of the draws, >= 0.
+
+    Raises:
+        ValueError: If an argument is out of its range, or no defect has an outline or a box.
+    """
+    from anomalib_synth.fitting.real_measures import measure_real_defects, read_normals
+    from anomalib_synth.fitting.suggestion import draw_references, suggest_families
+    from anomalib_synth.generators import RuleBasedGenerator
+    from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.progress import track
+    from anomalib_synth.report.suggestion_table import describe_suggestion, write_overlay
+
+    for name, value, limit in (("per_family", per_family, 10), ("max_normals", max_normals, 1), ("seed", seed, 0)):
+        if value < limit:
+            msg = f"`{name}` must be >= {limit}, got {value}."
+            raise ValueError(msg)
+    if out is not None:
+        if out.suffix.lower() not in {".yaml", ".yml"} or out.is_dir():
+            msg = f"`out` must be a file with the suffix .yaml, got {str(out)!r}."
+            raise ValueError(msg)
+        check_writable_folder("out", out.parent)
+    chosen = list(RuleBasedGenerator(families).families)
+    images, reader = read_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
+    prepared = PreparedNormals.from_images(images)
+    real = measure_real_defects(defects, masks, reader, prepared)
+    for name, reason in real.left_out.items():
+        print(f"Left out {name}: {reason}.")
+    steps = iter(track(chosen, "Drawing families"))
+    drawn = draw_references(
+        images, prepared, chosen, per_family=per_family, seed=seed, advance=lambda: next(steps, None)
+    )
+    found = suggest_families(real.vectors, drawn)
+    describe_suggestion(found, real.measured)
+    if out is not None:
+        write_overlay(out, found.build())
+        print(f"Wrote {out}: anomalib train --config YOUR.yaml --config {out}")

@@ -1,0 +1,70 @@
+"""A folder of regions: a mask image for each image that is to have a defect, matched by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import torch
+
+from anomalib_synth.generators.regions import read_region
+from anomalib_synth.images import list_images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SUFFIX = "_mask"
+
+
+class RegionFolder:
+    """Masks of where defects may be drawn, one an image.
+
+    ``000.png`` of the images has its region in ``000.png`` or ``000_mask.png`` (of any format), the latter being what
+    `anomalib-synth review` saves. Where the masks lie in folders, those must be the last ones of the image's path; one
+    that lies in none serves every image of its name.
+
+    Args:
+        path: The folder, searched recursively.
+
+    Raises:
+        ValueError: If it holds no image, or two files for one name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = list_images(path, "region").paths
+        self._found: dict[str, dict[tuple[str, ...], Path]] = defaultdict(dict)
+        for file in self.files:
+            relative = file.relative_to(path)
+            taken = self._found[relative.stem.removesuffix(_SUFFIX)]
+            if (other := taken.setdefault(relative.parts[:-1], file)) != file:
+                msg = (
+                    f"`region` must be a folder with one mask an image, got {str(other)!r} and {str(file)!r}. Take one "
+                    "away."
+                )
+                raise ValueError(msg)
+
+    def find(self, name: str) -> Path | None:
+        """Return the region of an image, None where it has none: the one whose folders fit best."""
+        image = PurePath(name)
+        folders = image.parts[:-1]
+        fitting = [
+            (len(parts), file)
+            for parts, file in self._found.get(image.stem, {}).items()
+            if parts == folders[len(folders) - len(parts) :]
+        ]
+        return max(fitting)[1] if fitting else None
+
+    def read(self, names: Sequence[str], size: tuple[int, int]) -> torch.Tensor:
+        """Read the regions of some images, all of one size; empty where an image has none.
+
+        Returns:
+            (B, 1, H, W) bool.
+
+        Raises:
+            ValueError: If a file cannot be read, marks nothing, or has another shape than its image.
+        """
+        empty = torch.zeros(1, 1, *size, dtype=torch.bool)
+        files = [self.find(name) for name in names]
+        return torch.cat([empty if file is None else read_region(file, size) for file in files])

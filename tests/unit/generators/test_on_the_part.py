@@ -1,0 +1,133 @@
+"""Rule-based families on a product: kept on the part, in its colours, of any size."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from anomalib_synth.generators import RuleBasedGenerator
+from anomalib_synth.generators.families import REGISTRY, Frame
+from anomalib_synth.generators.families.family import drop_colours
+from anomalib_synth.generators.families.palette import MARGIN, Palette, measure_palette
+from anomalib_synth.generators.seeding import RandomStream
+from tests.contract import render_normals
+
+SIDE = 128
+PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
+INSIDE = [family.name for family in REGISTRY.values() if family.place == "inside"]
+
+
+def disc(radius: float = 44.0) -> torch.Tensor:
+    """(1, 1, SIDE, SIDE) bool, a round part that is not in the middle and not on the cells of any grid."""
+    place = torch.arange(SIDE) + 0.5
+    return ((place - 61.3) ** 2 + (place[:, None] - 67.8) ** 2 < radius**2)[None, None]
+
+
+def parts(count: int, *, seed: int = 0) -> torch.Tensor:
+    """Round textured parts on a bright, plain, slightly noisy background."""
+    rng = torch.Generator().manual_seed(seed)
+    background = 0.93 + 0.02 * torch.rand(count, 3, SIDE, SIDE, generator=rng)
+    return torch.where(disc(), render_normals(count, 3, SIDE, SIDE, seed=seed) * 0.7, background)
+
+
+@pytest.mark.parametrize("family", INSIDE)
+def test_nothing_beside_the_part_changes_when_a_family_breaks_no_edge(family: str) -> None:
+    images = parts(12)
+    generator = RuleBasedGenerator([family], size=(0.1, 0.5), strength=(0.8, 1.0)).prepare(parts(8, seed=1))
+    assert generator.prepared.foreground.threshold is not None
+    sample = generator(images, seeds=range(12))
+    assert sample.accepted.sum() >= 4, sample.reason
+    beside = ~disc(45.5)  # the pixels at the very edge are the part's and the background's
+    changed = (sample.image != sample.source).any(1, keepdim=True)
+    assert not (changed & beside).any()
+    assert not ((sample.mask > 0) & beside).any()
+
+
+def test_a_chip_breaks_the_edge_of_the_part() -> None:
+    sample = RuleBasedGenerator(["chip"], strength=(1.0, 1.0)).prepare(parts(8, seed=1))(parts(8), seeds=range(8))
+    rim = disc() & ~disc(41.0)
+    assert sample.accepted.any()
+    assert ((sample.mask > 0) & rim).flatten(1).any(1)[sample.accepted].all()
+
+
+def test_defects_go_everywhere_when_an_image_is_unlike_the_normals() -> None:
+    generator = RuleBasedGenerator(["cutout"], size=(0.2, 0.3)).prepare(parts(8, seed=1))
+    odd = render_normals(1, 3, SIDE, SIDE).expand(24, -1, -1, -1).contiguous()
+    assert generator.prepared.foreground.segment(odd[:1]).all()
+    sample = generator(odd, seeds=range(24))
+    assert ((sample.mask > 0) & ~disc(45.5)).any()
+
+
+def test_a_mask_of_the_part_is_the_limit_when_it_is_given(tmp_path) -> None:
+    from PIL import Image
+
+    Image.fromarray((disc()[0, 0].numpy() * 255).astype("uint8")).save(tmp_path / "part.png")
+    images = render_normals(8, 3, SIDE, SIDE)
+    generator = RuleBasedGenerator(["stain", "scratch", "nsa"], foreground=tmp_path / "part.png", size=(0.2, 0.5))
+    sample = generator(images, seeds=range(8))
+    assert sample.accepted.any()
+    assert not ((sample.image != sample.source).any(1, keepdim=True) & ~disc()).any()
+
+
+def chroma(images: torch.Tensor) -> torch.Tensor:
+    """Largest difference of two channels, (B, H, W)."""
+    return images.amax(1) - images.amin(1)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("family", PHYSICAL)
+def test_colours_stay_near_grey_when_the_product_is_grey(family: str, prepared: bool) -> None:
+    tint = torch.tensor([0.01, 0.0, -0.01]).view(1, 3, 1, 1)  # a colour camera, not a grey one
+    images = (render_normals(24, 1, 96, 96).expand(-1, 3, -1, -1) + tint).contiguous()
+    generator = RuleBasedGenerator([family], strength=(1.0, 1.0))
+    if prepared:
+        generator.prepare(images[:6])
+    sample = generator(images, seeds=range(24))
+    assert sample.accepted.any()
+    assert float(chroma(sample.image).max()) < 0.2
+    assert all(drop_colours(text) == text for text in sample.caption)
+
+
+def test_colours_are_free_when_the_product_is_colourful() -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 12, 12, generator=rng).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    sample = RuleBasedGenerator(["stain", "fibre"], strength=(1.0, 1.0)).prepare(images)(images, seeds=range(8))
+    grey = RuleBasedGenerator(["stain", "fibre"])
+    grey.prepare(images.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous())
+    assert any(drop_colours(text) != text for text in sample.caption)
+    assert all(p["hue"] == 1 for _, p in (grey.replace().prepare(images).make_params(s, 96, 96) for s in range(8)))
+    assert any(p["hue"] < 0.5 for _, p in (grey.make_params(s, 96, 96) for s in range(20)))
+
+
+def test_palette_keeps_luminance_and_bounds_the_distance() -> None:
+    palette = Palette(red=0.0, blue=0.0, reach=0.06)
+    (red, green, blue), kept = palette.limit((0.30, 0.50, 0.80))
+    grey = 0.299 * 0.30 + 0.587 * 0.50 + 0.114 * 0.80
+    assert 0.299 * red + 0.587 * green + 0.114 * blue == pytest.approx(grey)
+    assert math.hypot(red - grey, blue - grey) == pytest.approx(0.06)
+    assert 0 < kept < 0.25
+    assert palette.limit((0.5, 0.5, 0.52)) == ((0.5, 0.5, 0.52), 1.0)
+
+
+def test_palette_follows_the_colour_of_a_coloured_product() -> None:
+    orange = torch.tensor([0.8, 0.5, 0.2]).view(1, 3, 1, 1).expand(2, 3, 16, 16)
+    palette = measure_palette(orange)
+    assert palette.reach == pytest.approx(MARGIN, abs=1e-6)
+    assert palette.limit((0.4, 0.25, 0.1))[1] == 1.0  # its own hue, darker
+    assert palette.limit((0.2, 0.4, 0.9))[1] < 0.5
+    assert measure_palette(torch.rand(2, 1, 8, 8)) is None
+
+
+def test_sizes_are_log_uniform_and_lengths_reach_across_the_image() -> None:
+    frame = Frame(height=256, width=256, size=RuleBasedGenerator().size)
+    rng = RandomStream(0)
+    sizes = sorted(frame.draw_size(rng) / 256 for _ in range(2000))
+    low, high = frame.size
+    assert sizes[1000] == pytest.approx(math.sqrt(low * high), rel=0.1)
+    assert sizes[500] == pytest.approx(low**0.75 * high**0.25, rel=0.1)
+    assert low**2 <= 1.2e-3
+    lengths = [REGISTRY["scratch"].draw(RandomStream(seed), frame)["length"] for seed in range(300)]
+    assert max(lengths) > 0.8 * 256
+    assert min(lengths) < 0.2 * 256
