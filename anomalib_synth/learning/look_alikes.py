@@ -33,3 +33,8 @@ def print_look_alikes(
     print(f"{len(drawn)} were drawn, {len(scored)} are visible by the generator's checks.")
     if trained.threshold is None:
         print("The detector has no threshold, so its scores alone rank them: anomalib-synth calibrate sets one.")
+    elif chosen and all(trained.finds(each.score) for each in chosen):
+        print(
+            "The detector finds all that are kept, so it misses none of this kind here. More `candidates` may give "
+            "some that it misses; fainter ones come by `generate` with a LookAlikeGenerator of less `strength`."
+        )
