@@ -91,7 +91,7 @@ class CalibrationResult:
             return ""
         return (
             f" Scores of normals that look alike, or are named as of one part, go together, so the {self.alarms.of} "
-            f"tell as much as {self.alarms.of / self.alarms.design:.0f} independent ones; the intervals are as wide."
+            f"tell as much as {self.alarms.of / self.alarms.design:.0f} independent ones; intervals are wider for it."
         )
 
     def families(self) -> dict[str, list[DefectSetRecall]]:
