@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import Draws
 
 
+_LARGEST = 0.85  # of the size range: the papers' patches are no larger
+
+
 def _draw_noise(rng: Draws, frame: Frame) -> Params:
-    radius = 0.5 * frame.draw_size(rng)
+    radius = 0.5 * frame.draw_size(rng, high=_LARGEST)
     return {
         "radius": radius,
         "amplitude": rng.uniform(0.1, 0.4),
@@ -28,7 +31,7 @@ def _draw_noise(rng: Draws, frame: Frame) -> Params:
 
 def _draw_rectangle(rng: Draws, frame: Frame, *, low: float = 0.1) -> Params:
     """Draw an upright rectangle with an aspect between 0.3 and 3.3, as CutPaste does."""
-    side = frame.draw_size(rng, low)
+    side = frame.draw_size(rng, low, _LARGEST)
     aspect = math.sqrt(rng.choice([rng.uniform(0.3, 1.0), rng.uniform(1.0, 3.3)]))
     width, height = max(4, round(side * aspect)), max(4, round(side / aspect))
     return {
@@ -60,7 +63,7 @@ def _draw_cut_paste(rng: Draws, frame: Frame) -> Params:
 def _draw_scar(rng: Draws, frame: Frame) -> Params:
     turn = rng.uniform(-math.pi / 4, math.pi / 4)
     angle = turn + rng.choice([0.0, math.pi / 2])
-    half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15))
+    half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15, _LARGEST))
     half_v = max(1.0, rng.uniform(0.004, 0.03) * frame.side)
     cos, sin = math.cos(angle), math.sin(angle)
     return _jitter(rng) | {
@@ -131,7 +134,7 @@ def _draw_realnet(rng: Draws, frame: Frame) -> Params:
 
 
 def _draw_fractal(rng: Draws, frame: Frame) -> Params:
-    radius = max(4.0, 0.5 * frame.draw_size(rng, 0.2))
+    radius = max(4.0, 0.5 * frame.draw_size(rng, 0.2, _LARGEST))
     angle, turn = rng.uniform(0, math.pi), rng.uniform(0, 2 * math.pi)
     return _colour(rng) | {
         "cos": math.cos(angle),
