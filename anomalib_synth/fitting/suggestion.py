@@ -91,7 +91,7 @@ def draw_references(
     *,
     per_family: int,
     seed: int = 0,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> list[DrawnDefect]:
     """Draw each family on normals, in all sizes and strengths, and measure what was drawn.
 
