@@ -89,7 +89,7 @@ def _draw_cut_out(rng: Draws, frame: Frame) -> Params:
 
 
 def _draw_fpi(rng: Draws, frame: Frame) -> Params:
-    return _draw_rectangle(rng, frame, low=0.2) | {"factor": rng.uniform(0.05, 0.95)}
+    return _draw_rectangle(rng, frame, low=0.4) | {"factor": rng.uniform(0.2, 0.95)}  # fainter is never seen
 
 
 def _draw_nsa(rng: Draws, frame: Frame) -> Params:
