@@ -9,7 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Params
 
-_WINDOW_SIDES = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096]
+_WINDOW_SIDES = [
+    16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768,
+    1024, 1536, 2048, 3072, 4096,
+]  # fmt: skip
 
 
 def window_side(extent: float, limit: int) -> int:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 from anomalib_synth.functional.foreground import (
@@ -27,6 +29,7 @@ _NOISE_GRID = 16
 _MAX_STATISTICS = 256
 _MAX_COLOURED = 32
 _SURE = 0.8
+_ONE_PART = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +181,12 @@ def _measure_areas(distances: list[torch.Tensor], threshold: float) -> torch.Ten
     return torch.tensor([float(segment_part(one, threshold).float().mean()) for one in distances])
 
 
+def _largest_share(part: torch.Tensor) -> float:
+    """Return the share of a part (1, 1, h, w) that its largest piece has: components on a board are many."""
+    labels, count = ndimage.label(part[0, 0].numpy(), np.ones((3, 3)))
+    return float(np.bincount(labels.flatten())[1:].max() / (labels > 0).sum()) if count else 1.0
+
+
 def _measure_colours(grids: list[torch.Tensor]) -> Palette | None:
     """Measure the product's colours on the cells of all grids; grids of few cells keep their shape."""
     flat = torch.cat([grid.flatten(2) for grid in evenly_spread(grids, _MAX_COLOURED)], dim=2)
@@ -213,6 +222,9 @@ def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.T
     area = float(areas.median())
     if not 0.03 <= area <= 0.97:
         return rejected(f"the part would take {area:.0%} of the image")
+    whole_part = float(torch.tensor([_largest_share(segment_part(one, threshold)) for one in distances]).median())
+    if whole_part < _ONE_PART:
+        return rejected(f"what differs from the border lies in pieces (the largest has {whole_part:.0%} of it)")
     odd = float(((areas < area / 3) | (areas > 3 * area)).float().mean())
     if odd > 0.2:
         return rejected(f"the part's area varies too much ({odd:.0%} of the normals are off by a factor of three)")

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import RandomStream
 
 
+_LARGEST = 0.85  # of the size range: the papers' patches are no larger
+
+
 def _draw_noise(rng: RandomStream, frame: Frame) -> Params:
-    radius = 0.5 * frame.draw_size(rng)
+    radius = 0.5 * frame.draw_size(rng, high=_LARGEST)
     return {
         "radius": radius,
         "amplitude": rng.uniform(0.1, 0.4),
@@ -28,7 +31,7 @@ def _draw_noise(rng: RandomStream, frame: Frame) -> Params:
 
 def _draw_rectangle(rng: RandomStream, frame: Frame, *, low: float = 0.1) -> Params:
     """Draw an upright rectangle with an aspect between 0.3 and 3.3, as CutPaste does."""
-    side = frame.draw_size(rng, low)
+    side = frame.draw_size(rng, low, _LARGEST)
     aspect = math.sqrt(rng.choice([rng.uniform(0.3, 1.0), rng.uniform(1.0, 3.3)]))
     width, height = max(4, round(side * aspect)), max(4, round(side / aspect))
     return {
@@ -60,7 +63,7 @@ def _draw_cut_paste(rng: RandomStream, frame: Frame) -> Params:
 def _draw_scar(rng: RandomStream, frame: Frame) -> Params:
     turn = rng.uniform(-math.pi / 4, math.pi / 4)
     angle = turn + rng.choice([0.0, math.pi / 2])
-    half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15))
+    half_u = max(3.0, 0.5 * frame.draw_size(rng, 0.15, _LARGEST))
     half_v = max(1.0, rng.uniform(0.004, 0.03) * frame.side)
     cos, sin = math.cos(angle), math.sin(angle)
     return _jitter(rng) | {
@@ -86,7 +89,7 @@ def _draw_cut_out(rng: RandomStream, frame: Frame) -> Params:
 
 
 def _draw_fpi(rng: RandomStream, frame: Frame) -> Params:
-    return _draw_rectangle(rng, frame, low=0.2) | {"factor": rng.uniform(0.05, 0.95)}
+    return _draw_rectangle(rng, frame, low=0.4) | {"factor": rng.uniform(0.2, 0.95)}  # fainter is never seen
 
 
 def _draw_nsa(rng: RandomStream, frame: Frame) -> Params:
@@ -131,7 +134,7 @@ def _draw_realnet(rng: RandomStream, frame: Frame) -> Params:
 
 
 def _draw_fractal(rng: RandomStream, frame: Frame) -> Params:
-    radius = max(4.0, 0.5 * frame.draw_size(rng, 0.2))
+    radius = max(4.0, 0.5 * frame.draw_size(rng, 0.2, _LARGEST))
     angle, turn = rng.uniform(0, math.pi), rng.uniform(0, 2 * math.pi)
     return _colour(rng) | {
         "cos": math.cos(angle),

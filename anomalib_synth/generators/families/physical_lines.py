@@ -31,7 +31,7 @@ _FIBRE_NAMES = list(_FIBRES)
 
 
 def _draw_scratch(rng: RandomStream, frame: Frame) -> Params:
-    length = frame.draw_length(rng, 0.1)
+    length = frame.draw_length(rng)
     lines = rng.choice([1, 2, 3, 5], [0.6, 0.18, 0.12, 0.1])
     width = max(1.0, rng.log_uniform(0.0035, 0.014) * frame.side) * (1 + 0.75 * (lines - 1))
     light = draw_light(rng)
@@ -102,7 +102,7 @@ def _crack_window(params: Params) -> Params:
 
 
 def _draw_crack(rng: RandomStream, frame: Frame) -> Params:
-    length = frame.draw_length(rng, 0.15)
+    length = frame.draw_length(rng)
     width = max(1.0, rng.log_uniform(0.0045, 0.018) * frame.side)
     branches = rng.choice([0, 1, 2, 3, 5], [0.15, 0.2, 0.25, 0.25, 0.15])
     params = draw_direction(rng) | {
@@ -128,7 +128,7 @@ def _caption_crack(params: Params) -> str:
 
 def _draw_fibre(rng: RandomStream, frame: Frame) -> Params:
     """Draw two Bezier curves joined smoothly, wandering from one end to the other with a random curl."""
-    length = frame.draw_length(rng, 0.2, longer=2.2)
+    length = frame.draw_length(rng, longer=2.2)
     angle, curl = rng.uniform(0, 2 * math.pi), rng.choice([0.5, 1.0, 1.7])
     x, y = [0.0], [0.0]
     for k in range(1, 7):
@@ -169,7 +169,7 @@ def _caption_fibre(params: Params) -> str:
 
 
 def _draw_thread_pull(rng: RandomStream, frame: Frame) -> Params:
-    length = frame.draw_length(rng, 0.2, longer=2.5)
+    length = frame.draw_length(rng, 0.1, longer=2.5)
     width = max(1.3, rng.uniform(0.006, 0.014) * frame.side)
     reach = min(0.3 * length, width * rng.uniform(3.0, 6.0)) + 1
     tilt = rng.uniform(-0.12, 0.12) + rng.choice([0.0, math.pi / 2])  # threads run along the weave

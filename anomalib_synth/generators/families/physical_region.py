@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Caption, Draw, Render
     from anomalib_synth.generators.seeding import RandomStream
 
-_LARGER = 2.5  # how much larger than another defect of the same size range
+_LARGER = 2.0  # how much larger than another defect of the same size range
 
 
 def _draw_region(
     rng: RandomStream, frame: Frame, *, slim: float, grow: float = 1.0, low: float = 0.5, high: float = 1.0
 ) -> Params:
-    """Draw a large ellipse: a part of the size range, 2.5 times as large, at most as long as the image."""
+    """Draw a large ellipse: a part of the size range, twice as large, at most as long as the image."""
     size = _LARGER * frame.draw_size(rng, low, high)
     ratio = rng.log_uniform(slim, 1.0)
     longest = 0.5 * max(frame.height, frame.width)
@@ -41,7 +41,7 @@ def _draw_uneven(rng: RandomStream, frame: Frame) -> Params:
     rough = rng.uniform(0.3, 0.9)
     return _draw_region(rng, frame, slim=0.35, grow=1 + 0.5 * rough) | {
         "rough": rough,
-        "tone": rng.sign() * rng.log_uniform(0.14, 0.5),
+        "tone": rng.sign() * rng.log_uniform(0.2, 0.55),
         "cloud": rng.uniform(0.2, 0.9),
     }
 
@@ -56,7 +56,7 @@ def _draw_wear(rng: RandomStream, frame: Frame) -> Params:
     return _draw_region(rng, frame, slim=0.25, grow=1 + 0.5 * rough) | {
         "rough": rough,
         "rub": rng.uniform(0.4, 1.0),
-        "tone": rng.choice([1.0, -1.0], [0.65, 0.35]) * rng.log_uniform(0.14, 0.4),
+        "tone": rng.choice([1.0, -1.0], [0.65, 0.35]) * rng.log_uniform(0.2, 0.45),
         "grain": max(1.5, rng.log_uniform(0.006, 0.03) * frame.side),
     }
 
@@ -76,7 +76,7 @@ def _draw_streaks(rng: RandomStream, frame: Frame) -> Params:
     params |= _oblong_window(params)
     return params | {
         "pitch": pitch,
-        "tone": rng.sign() * rng.log_uniform(0.18, 0.6),
+        "tone": rng.sign() * rng.log_uniform(0.25, 0.65),
         "both": rng.choice([0.0, 1.0]),
         "lift": rng.uniform(0.2, 1.0),
     }

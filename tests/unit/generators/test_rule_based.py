@@ -68,6 +68,25 @@ def test_defects_go_everywhere_when_an_image_is_unlike_the_normals() -> None:
     assert ((sample.mask > 0) & ~disc(45.5)).any()
 
 
+def test_the_whole_image_is_the_part_when_pieces_lie_on_it() -> None:
+    board = torch.full((4, 3, SIDE, SIDE), 0.3)
+    for row, column in ((20, 20), (20, 80), (80, 20), (80, 80)):
+        board[..., row : row + 24, column : column + 24] = 0.9
+    foreground = RuleBasedGenerator().prepare(board).prepared.foreground
+    assert foreground.threshold is None
+    assert "lies in pieces" in foreground.note
+
+
+def test_a_soft_shadow_is_no_part() -> None:
+    images = parts(8, seed=1)
+    shadow = disc(54.0) & ~disc()
+    images = torch.where(shadow, images - 0.12, images)
+    generator = RuleBasedGenerator(["uneven"], size=(0.3, 0.5), strength=(1.0, 1.0)).prepare(images)
+    sample = generator(images, seeds=range(8))
+    assert sample.accepted.any()
+    assert not ((sample.mask > 0) & ~disc(46.0)).any()
+
+
 def test_a_mask_of_the_part_is_the_limit_when_it_is_given(tmp_path) -> None:
     from PIL import Image
 
