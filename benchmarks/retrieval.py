@@ -10,13 +10,13 @@ the index does not hold, get:
 * ``no_op``: an edit that shows nothing: noise of 1.5 grey levels, a slight blur by resampling, or JPEG at quality 75
 * ``good``: defects of the physical families, strength 0.2 to 0.6, the generator's default sizes
 
-A bad edit fills a square of .3 to .5 of the image's side (``--sides`` for others) on the part. ROC AUC is that of the
-similarity against ``good``, for ``no_op`` that of the smoothed visibility. ``area`` is what the mask's area alone
-would reach: bad edits are larger than mild defects, here as in life, and a filter has to earn more than that where
-sizes meet, so ``--sides .15 .25`` is worth a look.
+A bad edit fills a square on the part, of a share of the image's side that ``--sides`` names; by default a tenth, .15 to
+.25, and .3 to .5. ROC AUC is that of the loss of similarity against ``good``, for ``no_op`` that of the smoothed
+visibility. ``area`` is what the mask's area alone would reach: large bad edits are larger than mild defects, here as in
+life; a filter has to earn more than that.
 
     python benchmarks/retrieval.py --data DATA
-    python benchmarks/retrieval.py --data DATA --sides .15 .25
+    python benchmarks/retrieval.py --data DATA --sides 0.1-0.1 --window_share 0.5     # windows of one size
     python benchmarks/retrieval.py --data DATA --embedders open_clip:ViT-B-32:/path/to/weights
     python benchmarks/retrieval.py --data DATA --search     # cost at 100,000 windows, faiss against brute force
 """
@@ -28,6 +28,7 @@ import csv
 import io
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +130,8 @@ def measure(category: Path, embedders: list[str], args: argparse.Namespace) -> l
     normals, held_out = images[order[:count]], images[order[count:]][: args.held_out]
     frozen = {}
     for name in embedders:
-        frozen[name] = RetrievalFilter(FilterSettings(embedder=name, window_share=args.window_share)).fit(normals)
-        print(
-            f"{category.name}, {name}: similarity >= {frozen[name].lower:.4f}, visibility >= {frozen[name].floor:.2f}, "
-            f"from {len(frozen[name].normal_scores)} windows of {count} normals. Frozen.",
-            flush=True,
-        )
+        settings = FilterSettings(embedder=name, window_share=args.window_share, context=args.context)
+        frozen[name] = RetrievalFilter(replace(settings, reference=args.reference or None)).fit(normals)
     prepared = PreparedNormals.from_images(normals)
     part = prepared.foreground.segment(held_out)
     neighbours = [each for each in args.data.iterdir() if (each / "train" / "good").is_dir() and each != category]
@@ -143,26 +140,38 @@ def measure(category: Path, embedders: list[str], args: argparse.Namespace) -> l
     generator.use_prepared(prepared)
     good = generator(held_out, seeds=[1000 + row for row in range(len(held_out))])
     ok = good.accepted
-    planted = {kind: (held_out, *plant(kind, held_out, others, part, sides=tuple(args.sides))) for kind in BAD}
-    planted["good"] = (good.source[ok], good.image[ok], good.mask[ok])
-    areas = {kind: mask.flatten(1).mean(1).numpy() for kind, (_, _, mask) in planted.items()}
+    sets: dict[str, dict] = {"good": {"good": (good.source[ok], good.image[ok], good.mask[ok])}}
+    for sides in args.sides:
+        low, high = map(float, sides.split("-"))
+        sets[sides] = {kind: (held_out, *plant(kind, held_out, others, part, sides=(low, high))) for kind in BAD}
     rows = []
     for name, keeper in frozen.items():
-        judgements = {kind: keeper.judge(*sample) for kind, sample in planted.items()}
-        row = {"category": category.name, "embedder": name, "side": f"{args.sides[0]:g}-{args.sides[1]:g}"}
-        row["window_share"] = args.window_share
-        row |= {"normals": count, "held_out": len(held_out), "lower": round(keeper.lower, 4)}
-        for kind in BAD:
-            by = "smoothed_visibility" if kind == "no_op" else "similarity"
-            values = [[getattr(judgement, by) for judgement in judgements[which]] for which in ("good", kind)]
-            row[f"auc_{kind}"] = round(auc(*values), 3)
-        row["auc_area"] = round(auc(-areas["good"], -np.concatenate([areas[kind] for kind in BAD])), 3)
-        for kind in BAD:
-            row[f"refused_{kind}"] = round(np.mean([not judgement.kept for judgement in judgements[kind]]), 3)
-        row["refused_bad"] = round(np.mean([row[f"refused_{kind}"] for kind in BAD]), 3)
-        row["kept_good"] = round(np.mean([judgement.kept for judgement in judgements["good"]]), 3)
-        rows.append(row)
+        kept = keeper.judge(*sets["good"]["good"])
+        for sides in args.sides:
+            row = {"category": category.name, "embedder": name, "side": sides, "window_share": args.window_share}
+            row |= {"context": args.context, "reference": args.reference, "normals": count, "held_out": len(held_out)}
+            bad = {kind: keeper.judge(*sample) for kind, sample in sets[sides].items()}
+            rows.append(row | rate(kept, bad, sets["good"]["good"][2], [each[2] for each in sets[sides].values()]))
+        bounds = [f"{side} px: {each.lower:.4f}, loss <= {each.most_lost:.2f}" for side, each in keeper.sizes.items()]
+        print(f"{category.name}, {name}, from {count} normals, similarity >= {'; '.join(bounds)}", flush=True)
     return rows
+
+
+def rate(good: list, bad: dict[str, list], good_mask: torch.Tensor, bad_masks: list[torch.Tensor]) -> dict:
+    """Return ROC AUC of each kind, and the shares that are refused and kept."""
+    row = {}
+    for kind, judgements in bad.items():
+        by = "visibility" if kind == "no_op" else "drop"
+        sign = 1 if kind == "no_op" else -1
+        values = [[sign * getattr(judgement, by) for judgement in which] for which in (good, judgements)]
+        row[f"auc_{kind}"] = round(auc(*values), 3)
+    areas = [-mask.flatten(1).mean(1).numpy() for mask in (good_mask, torch.cat(bad_masks))]
+    row["auc_area"] = round(auc(*areas), 3)
+    for kind, judgements in bad.items():
+        row[f"refused_{kind}"] = round(float(np.mean([not judgement.kept for judgement in judgements])), 3)
+    row["refused_bad"] = round(float(np.mean([row[f"refused_{kind}"] for kind in bad])), 3)
+    row["kept_good"] = round(float(np.mean([judgement.kept for judgement in good])), 3)
+    return row
 
 
 def auc(good: list[float], bad: list[float]) -> float:
@@ -176,11 +185,11 @@ def measure_search(args: argparse.Namespace, *, windows: int = 100_000, queries:
     Vectors are mixtures of the real ones of two windows of all categories, with a little noise.
     """
     normals = torch.cat([read(each, limit=20, size=args.size) for each in sorted(args.data.iterdir()) if each.is_dir()])
-    keeper = RetrievalFilter(FilterSettings()).fit(normals)
+    keeper = RetrievalFilter(FilterSettings(window_share=0.5)).fit(normals)
     started = time.process_time()
     embed_rows(keeper.embedder, list(torch.rand(40, 3, keeper.embedder.image_size, keeper.embedder.image_size)))
     embedding = (time.process_time() - started) / 40
-    rng, real = np.random.default_rng(0), keeper.index.vectors
+    rng, real = np.random.default_rng(0), keeper.size(args.size // 2).index.vectors
 
     def mix(count: int) -> np.ndarray:
         first, second = real[rng.integers(len(real), size=count)], real[rng.integers(len(real), size=count)]
@@ -216,8 +225,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--categories", nargs="+")
     parser.add_argument("--embedders", nargs="+", default=[DEFAULT_EMBEDDER, "bundle"])
-    parser.add_argument("--sides", nargs=2, type=float, default=[0.3, 0.5])
-    parser.add_argument("--window_share", type=float, default=0.5)
+    parser.add_argument("--sides", nargs="+", default=["0.1-0.1", "0.15-0.25", "0.3-0.5"], metavar="LOW-HIGH")
+    parser.add_argument("--window_share", type=float)
+    parser.add_argument("--context", type=float, default=FilterSettings().context)
+    parser.add_argument("--reference", type=float, default=FilterSettings().reference, help="0 for no bound")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--normals", type=int, default=100)
     parser.add_argument("--held_out", type=int, default=48)

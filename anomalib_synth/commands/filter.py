@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -45,7 +46,7 @@ def filter_store(
     from dataclasses import asdict
 
     from anomalib_synth.engines.filtering import (
-        judge_sample,
+        judge_samples,
         keep_at_random,
         read_normals,
         scores_by_outcome,
@@ -65,13 +66,9 @@ def filter_store(
     settings = retrieval or FilterSettings()
     keeper = RetrievalFilter(settings, folder=out / "index")
     prepared = PreparedNormals.from_images(read_normals(normals, opened.settings, limit=settings.max_normals))
-    keeper.fit(
-        prepared.donors,
-        digest=prepared.digest,
-        track=lambda each: track(each, "Indexing the normals"),
-    )
+    keeper.fit(prepared.donors, digest=prepared.digest)
     drawn = [record for record in opened.records if record.image_file]
-    judgements = {record.id: judge_sample(opened, record, keeper) for record in track(drawn, "Comparing")}
+    judgements = dict(judge_samples(opened, track(drawn, "Comparing"), keeper))
     scores = scores_by_outcome(judgements)
     if mode == "random_keep":
         keep_at_random(judgements, seed)
@@ -80,17 +77,31 @@ def filter_store(
     ]
     table = describe_counts(count_by_family(outcomes))
     write_scores(drawn, judgements, out / "scores.csv")
-    draw_scores(keeper.normal_scores, scores, lower=keeper.lower, upper=keeper.upper, out=out / "scores.png")
+    stands = [normals.stand(score) for normals in keeper.sizes.values() for score in normals.scores]
+    draw_scores(stands, scores, out=out / "scores.png")
     (out / "acceptance.txt").write_text(table + "\n", encoding="utf-8")
+    bounds = {
+        str(side): {
+            "lower": each.lower,
+            "most_lost": each.most_lost if math.isfinite(each.most_lost) else None,
+            "windows": len(each.scores),
+        }
+        for side, each in keeper.sizes.items()
+    }
     if not dry_run:
         facts = {
-            "retrieval": asdict(settings), "lower": keeper.lower, "floor": keeper.floor, "mode": mode, "seed": seed,
+            "retrieval": asdict(settings), "bounds": bounds, "floor": keeper.floor, "mode": mode, "seed": seed,
             "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
         }  # fmt: skip
         opened.write_filter_results(judgements, facts)
     kept = sum(not judgement["reason"] for judgement in judgements.values())
     print(table)
     print(
-        f"Kept {kept} of {len(drawn)} drawn samples; similarity at least {keeper.lower:.4f}, set by "
-        f"{len(keeper.normal_scores)} windows of {keeper.index.num_images} normals. Report: {out}"
+        f"Kept {kept} of {len(drawn)} drawn samples, compared with {len(keeper.normals)} normals; smoothed "
+        f"visibility at least {keeper.floor:.2f}. Report: {out}"
     )
+    for side, each in keeper.sizes.items():
+        print(
+            f"  windows of {side} px: similarity at least {each.lower:.4f}, loss of it at most {each.most_lost:.2f}, "
+            f"set by {len(each.scores)} windows of normals"
+        )

@@ -16,11 +16,14 @@ from anomalib_synth.retrieval.filter import RetrievalFilter
 from anomalib_synth.store import SampleStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from anomalib_synth.store import Record
 
-_COLUMNS = ("id", "index", "family", "similarity", "smoothed_visibility", "reason")
+_COLUMNS = (
+    "id", "index", "family", "similarity", "standing", "loss_of_similarity", "smoothed_visibility", "window", "reason",
+)  # fmt: skip
+_BATCH = 16
 
 
 def read_normals(folder: Path, settings: dict[str, Any], *, limit: int) -> Iterator[torch.Tensor]:
@@ -39,16 +42,38 @@ def read_normals(folder: Path, settings: dict[str, Any], *, limit: int) -> Itera
     images.require(2, "normals")
 
 
-def judge_sample(store: SampleStore, record: Record, keeper: RetrievalFilter) -> dict[str, Any]:
-    """Return the filter's scores and reason for a sample of a store."""
-    source, image = (_as_tensor(read(record)) for read in (store.read_source, store.read_image))
-    mask = torch.from_numpy(store.read_mask(record) > 0).float()[None, None]
-    (judgement,) = keeper.judge(source, image, mask)
-    return {
-        "similarity": judgement.similarity,
-        "smoothed_visibility": judgement.smoothed_visibility,
-        "reason": judgement.reason or ("" if record.accepted else record.reason),
-    }
+def judge_samples(
+    store: SampleStore, records: Iterable[Record], keeper: RetrievalFilter
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield id, and the filter's scores and reason, for samples of a store, judged in batches of one image size."""
+    batch: list[tuple[Record, tuple[torch.Tensor, ...]]] = []
+    for record in records:
+        source, image = (_as_tensor(read(record)) for read in (store.read_source, store.read_image))
+        mask = torch.from_numpy(store.read_mask(record) > 0).float()[None, None]
+        if batch and (len(batch) == _BATCH or batch[0][1][0].shape != source.shape):
+            yield from _judge_batch(batch, keeper)
+            batch = []
+        batch.append((record, (source, image, mask)))
+    if batch:
+        yield from _judge_batch(batch, keeper)
+
+
+def _judge_batch(
+    batch: list[tuple[Record, tuple[torch.Tensor, ...]]], keeper: RetrievalFilter
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    tensors = (torch.cat(parts) for parts in zip(*(parts for _, parts in batch), strict=True))
+    for (record, _), judgement in zip(batch, keeper.judge(*tensors), strict=True):
+        yield (
+            record.id,
+            {
+                "similarity": judgement.similarity,
+                "standing": judgement.standing,
+                "loss_of_similarity": judgement.drop,
+                "smoothed_visibility": judgement.visibility,
+                "window": judgement.side,
+                "reason": judgement.reason or ("" if record.accepted else record.reason),
+            },
+        )
 
 
 def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -57,10 +82,10 @@ def _as_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def scores_by_outcome(judgements: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the similarities of the samples: ``kept`` and ``refused``."""
+    """Return where the samples that are kept stand among the normals, and those that are refused."""
     split: dict[str, list[float]] = {"kept": [], "refused": []}
     for judgement in judgements.values():
-        split["refused" if judgement["reason"] else "kept"].append(judgement["similarity"])
+        split["refused" if judgement["reason"] else "kept"].append(judgement["standing"])
     return split
 
 

@@ -14,6 +14,7 @@ import torch
 from anomalib_synth.generators.seeding import RandomStream, hash64
 from anomalib_synth.generators.wrapping import WrappingGenerator, check_generator
 from anomalib_synth.retrieval.filter import RetrievalFilter
+from anomalib_synth.retrieval.index import require_faiss
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.sample import AnomalySample
 
@@ -31,7 +32,7 @@ _PROBES = 64
 
 
 class FilteredGenerator(WrappingGenerator):
-    """Draws with another generator and keeps what a retrieval filter lets through.
+    """RandomStream with another generator and keeps what a retrieval filter lets through.
 
     The second half of "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), for samples
     of any generator: see :class:`anomalib_synth.retrieval.RetrievalFilter`. A sample the filter refuses is drawn again
@@ -39,13 +40,13 @@ class FilteredGenerator(WrappingGenerator):
     the sample's own seed, so what passes at once is what the generator alone would have drawn. Draws that fail the
     generator's own checks are not drawn again: it has a budget of its own for them.
 
-    Provenance names this generator, the draw that was kept as ``attempt``, and has ``measured["similarity"]`` and
-    ``measured["smoothed_visibility"]``.
+    Provenance names this generator, the draw that was kept as ``attempt``, and has ``measured["similarity"]``,
+    ``measured["loss_of_similarity"]`` and ``measured["smoothed_visibility"]``.
 
     Args:
-        generator: Draws the samples.
+        generator: RandomStream the samples.
         retrieval: How they are compared with real normals.
-        budget: Draws per sample, >= 1.
+        budget: RandomStream per sample, >= 1.
         mode: ``"filter"``, or the control ``"random_keep"``: as many draws are kept, whatever they look like, and drawn
             again as often.
         keep_share: Share of the draws that ``"random_keep"`` keeps, in (0, 1]; None measures the share that the filter
@@ -56,6 +57,7 @@ class FilteredGenerator(WrappingGenerator):
     Raises:
         TypeError: If ``generator`` is none.
         ValueError: If an argument is out of its range; on a call, if there are no prepared normals to compare with.
+        ImportError: When it is prepared, if faiss is not installed.
 
     Example:
         >>> from anomalib_synth.generators import RuleBasedGenerator
@@ -117,7 +119,9 @@ class FilteredGenerator(WrappingGenerator):
 
     @property
     def filter(self) -> RetrievalFilter:
-        """The filter, with the prepared normals in its index; built, or read from ``index_folder``, on first use.
+        """The filter, with the prepared normals.
+
+        Their windows of a size are embedded, or read from ``index_folder``, when a defect of that size is judged first.
 
         Raises:
             ValueError: If there are no prepared normals, or only one.
@@ -135,10 +139,16 @@ class FilteredGenerator(WrappingGenerator):
         return fitted[1]
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
-        """Prepare the generator, and index the windows of the same normals."""
+        """Prepare the generator, and compare with the same normals."""
+        require_faiss()
         super().prepare(normals)
         _ = self.filter
         return self
+
+    def use_prepared(self, prepared: PreparedNormals) -> None:
+        """Share measured normals with the generator, and compare with them."""
+        require_faiss()
+        super().use_prepared(prepared)
 
     @property
     def share(self) -> float:
@@ -154,7 +164,7 @@ class FilteredGenerator(WrappingGenerator):
             for number, seed in enumerate(seeds):  # one by one: the share is the same whatever memory there is
                 sample = self.generator(donors[[number % len(donors)]].float() / 255, seeds=[seed])
                 drawn += int(sample.accepted.sum())
-                kept += sum(one.kept for one in self._judge(sample, [0])) if bool(sample.accepted[0]) else 0
+                kept += sum(judgement.kept for judgement in self._judge(sample).values())
             if not kept:
                 msg = (
                     f"`keep_share` cannot be measured: the filter kept none of {drawn} trial samples. Give it as a "
@@ -179,8 +189,9 @@ class FilteredGenerator(WrappingGenerator):
             asked = condition.take(pending).to_arguments()
             drawn = self.generator(images[pending], seeds=draws, **asked) if pending else sample
             refused = []
-            for row, one in zip(pending, _split(drawn), strict=False):
-                reason, measured = self._decide(one, seeds[row], attempt)
+            judgements = self._judge(drawn) if pending and self.mode == "filter" else {}
+            for place, (row, one) in enumerate(zip(pending, _split(drawn), strict=False)):
+                reason, measured = self._decide(one, seeds[row], attempt, judgements.get(place))
                 record = replace(one.provenance[0], **own, seed=seeds[row])
                 if reason:
                     refused.append(row)
@@ -194,21 +205,23 @@ class FilteredGenerator(WrappingGenerator):
             pending = refused
         return sample
 
-    def _decide(self, one: AnomalySample, seed: int, attempt: int) -> tuple[str, dict[str, float]]:
+    def _decide(
+        self, one: AnomalySample, seed: int, attempt: int, judgement: Judgement | None
+    ) -> tuple[str, dict[str, float]]:
         """Return why one draw is refused, ``""`` if it is not, and what was measured of it."""
         if not bool(one.accepted[0]):
             return "", {}
-        if self.mode == "random_keep":
+        if judgement is None:  # random_keep
             kept = RandomStream(hash64(seed, "random_keep", attempt)).unit() < self.share
             return "" if kept else f"left out at random, {self.share:.0%} are kept", {}
-        (judgement,) = self._judge(one, [0])
-        return judgement.reason, {
-            "similarity": judgement.similarity,
-            "smoothed_visibility": judgement.smoothed_visibility,
-        }
+        measured = {"similarity": judgement.similarity, "loss_of_similarity": judgement.drop}
+        return judgement.reason, {**measured, "smoothed_visibility": judgement.visibility}
 
-    def _judge(self, sample: AnomalySample, rows: list[int]) -> list[Judgement]:
-        return self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows])
+    def _judge(self, sample: AnomalySample) -> dict[int, Judgement]:
+        """Return the judgement on each row that passed the generator's own checks, all judged at once."""
+        rows = sample.accepted.nonzero().flatten().tolist()
+        judged = self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows]) if rows else []
+        return dict(zip(rows, judged, strict=True))
 
 
 def _split(sample: AnomalySample) -> Iterator[AnomalySample]:

@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from anomalib_synth.encoders.embedders import Embedder, embed_rows, load_embedder
-from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.retrieval.index import WindowIndex
+from anomalib_synth.retrieval.index import require_faiss
 from anomalib_synth.retrieval.settings import FilterSettings
-from anomalib_synth.retrieval.windows import WindowGrid
+from anomalib_synth.retrieval.sized import SizedNormals, index_size
+from anomalib_synth.retrieval.visibility import measure_smoothed_visibility, rate_null_edits
+from anomalib_synth.retrieval.windows import Window, WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ALGORITHM = 1  # raise it when the same inputs give other scores
-_TWO_LEVELS = 2 / 255
-_ROUND = 6
+ALGORITHM = 2  # raise it when the same inputs give other scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +31,18 @@ class Judgement:
 
     Args:
         similarity: Mean cosine of its window and the nearest windows of normals, in [-1, 1].
-        smoothed_visibility: Smoothed change in the mask over noise; not the ``visibility`` of the checks.
+        standing: The similarity where 0 is the median of normals' windows of that size and -1 the lower bound.
+        drop: How much of its similarity the edit took, see :class:`RetrievalFilter`.
+        visibility: Change in the mask over noise.
+        side: Side of its window in pixels.
         reason: Which bound it breaks, the value and the limit; ``""`` when it is kept.
     """
 
     similarity: float
-    smoothed_visibility: float
+    standing: float
+    drop: float
+    visibility: float
+    side: int
     reason: str
 
     @property
@@ -52,25 +56,29 @@ class RetrievalFilter:
 
     After "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), which retrieves the real
     normals nearest to a generated image and keeps it where it is close to them. The score is
-    :math:`s = \frac{1}{k} \sum_{i=1}^{k} \cos(z, z_i)` over the k windows of normals nearest to the window z that holds
-    the sample's mask; kept where :math:`\tau_{low} \le s` and the change is visible. We differ: windows, so that the
-    score does not depend on the size of the image; :math:`\tau_{low}` is a quantile of the same score of the normals'
-    own windows, each against the windows of all *other* normals, so no defect, real or synthetic, sets it. A sample,
-    too, is compared with other images than the one it was drawn on.
+    :math:`s = \frac{1}{k} \sum_{i=1}^{k} \cos(z, z_i)` over the k windows of normals nearest to the window z around the
+    sample's mask. Kept where
 
-    A window is about as large as a generator's edit. A local defect takes a small part of it and moves its vector
-    little; another object, other colours, noise or a turned or warped window take most of it.
+    - :math:`\tau_{low} \le s`: it looks like the product;
+    - :math:`(s_0 - s) / \max(1 - s_0, \sigma) \le \delta`, with :math:`s_0` the score of the window before the edit and
+      :math:`\sigma` the spread of normals: the edit took it no further from them than a mild defect would;
+    - the change is visible.
+
+    We differ: windows, a fifth larger than the edit (up to 1.7 times as large, as they come in few sizes), so that the
+    score depends neither on the size of the image nor on that of the edit: a bad edit of a tenth of the side fills its
+    window as one of half the side does. All bounds are quantiles over windows *of that size* of the normals, each
+    compared with the windows of all *other* normals, and no defect sets them, real or of a generator. How far a mild
+    defect takes a window from the normals depends on the product, so a plain ellipse or line of ``reference`` contrast
+    is drawn in some of the normals' windows: :math:`\delta` is what keeps 80 % of these, and :math:`\tau_{low}` lies
+    below 99 % of the normals and 95 % of these. A sample, too, is compared with other images than the one it was drawn
+    on.
+
+    The windows of a size are embedded when a sample first asks for that size: at most ``max_windows`` of them.
 
     Args:
         settings: How to compare.
         folder: Where indexes are kept and found again, each under the digest of the normals, the embedder's weights
             and the settings; None keeps nothing.
-
-    Attributes:
-        lower: Least similarity of a sample, set by :meth:`fit`.
-        upper: Largest similarity, infinite where there is no bound.
-        floor: Least smoothed visibility.
-        normal_scores: (M,) similarity of each of the normals' windows to the other normals.
 
     Example:
         >>> normals = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 8 + 0.4
@@ -84,10 +92,10 @@ class RetrievalFilter:
     def __init__(self, settings: FilterSettings | None = None, *, folder: Path | str | None = None) -> None:
         self.settings = settings or FilterSettings()
         self.folder = None if folder is None else Path(folder)
-        self.lower = self.upper = self.floor = float("nan")
-        self.normal_scores = np.zeros(0)
-        self._fitted_grid: WindowGrid | None = None
-        self._index: WindowIndex | None = None
+        self._normals: torch.Tensor | None = None
+        self._fitted_plan: WindowPlan | None = None
+        self._key = ""
+        self._sizes: dict[int, SizedNormals] = {}
         self._numbers: dict[str, int] = {}
 
     @cached_property
@@ -98,24 +106,29 @@ class RetrievalFilter:
     @property
     def is_fitted(self) -> bool:
         """Whether there are normals to compare with."""
-        return self._index is not None
+        return self._normals is not None
 
     @property
-    def _grid(self) -> WindowGrid:
-        """The windows' places, known since :meth:`fit`."""
-        return cast("WindowGrid", self._fitted_grid)
-
-    @property
-    def index(self) -> WindowIndex:
-        """The windows of the normals.
+    def normals(self) -> torch.Tensor:
+        """(N, C, H, W), what samples are compared with.
 
         Raises:
             ValueError: Before :meth:`fit`.
         """
-        if self._index is None:
+        if self._normals is None:
             msg = "The retrieval filter compares with real normals and has none yet. Call `fit` (or `prepare`) first."
             raise ValueError(msg)
-        return self._index
+        return self._normals
+
+    @property
+    def plan(self) -> WindowPlan:
+        """The windows' sizes and places, known since :meth:`fit`."""
+        return cast("WindowPlan", self._fitted_plan)
+
+    @property
+    def sizes(self) -> dict[int, SizedNormals]:
+        """What is known of the normals' windows, by side, for the sizes that were asked for so far."""
+        return dict(sorted(self._sizes.items()))
 
     def make_key(self, data_digest: str) -> str:
         """Return the digest of all that scores depend on beside the sample: normals, weights, settings."""
@@ -123,26 +136,21 @@ class RetrievalFilter:
         parts = [data_digest, self.embedder.weights_hash, json.dumps(settings, sort_keys=True)]
         return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
-    def fit(
-        self,
-        normals: torch.Tensor,
-        *,
-        digest: str | None = None,
-        track: Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]] = iter,
-    ) -> RetrievalFilter:
-        """Index the windows of normals and set the bounds by them.
+    def fit(self, normals: torch.Tensor, *, digest: str | None = None) -> RetrievalFilter:
+        """Take the normals to compare with; their windows are embedded when a sample of their size comes.
 
         Args:
             normals: (N, C, H, W) in [0, 1], or uint8, N >= 2; the first ``max_normals`` are used.
             digest: Digest of the normals, None to compute it.
-            track: Wraps the images as they are read, to show progress.
 
         Returns:
             The filter itself.
 
         Raises:
-            ValueError: If there are fewer than two normals, or none have windows.
+            ImportError: If faiss is not installed.
+            ValueError: If there are fewer than two normals.
         """
+        require_faiss()
         if normals.ndim != 4 or len(normals) < 2 or normals.shape[1] not in {1, 3}:
             msg = (
                 "`normals` must be (N, C, H, W) with N >= 2 and C = 1 or 3, as each is compared with the others, "
@@ -152,37 +160,48 @@ class RetrievalFilter:
         normals = normals[: self.settings.max_normals]
         if digest is None:
             digest = blake2b(normals.contiguous().cpu().numpy().tobytes(), digest_size=16).hexdigest()
-        key = self.make_key(digest)
         height, width = normals.shape[-2:]
-        self._fitted_grid = WindowGrid(height=height, width=width, share=self.settings.window_share)
-        kept = None if self.folder is None else self.folder / key
-        if kept is not None and (kept / "index.json").is_file():
-            self._index, facts = WindowIndex.load(kept)
-            self.normal_scores = np.asarray(facts["normal_scores"])
-            images, null_edits = facts["images"], facts["null_edits"]
-        else:
-            self._index = self._embed_normals(normals, track)
-            self.normal_scores = self._score_normals(self._index)
-            images = [_digest_levels(normal) for normal in normals]
-            null_edits = [value for normal in normals for value in self._measure_null_edit(normal)]
-            if kept is not None:
-                facts = {"settings": asdict(self.settings), "normals": digest, "embedder": self.embedder.weights_hash}
-                self._index.save(
-                    kept,
-                    {**facts, "images": images, "null_edits": null_edits, "normal_scores": self.normal_scores.tolist()},
-                )
-        self._numbers = {name: number for number, name in enumerate(images)}
-        self.lower = float(np.quantile(self.normal_scores, self.settings.quantile, method="lower"))
-        share = self.settings.upper_quantile
-        least = self.settings.min_visibility
-        null = float(np.quantile(null_edits, 1 - self.settings.quantile, method="higher"))
-        self.floor = max(least, null) if least else 0.0
-        self.upper = float("inf") if share is None else float(np.quantile(self.normal_scores, share, method="higher"))
+        share = self.settings.window_share
+        self._fitted_plan = WindowPlan(height=height, width=width, context=self.settings.context, share=share)
+        self._key = self.make_key(digest)
+        self._normals, self._sizes = normals, {}
+        self.__dict__.pop("floor", None)  # of other normals
+        self._numbers = {_digest_levels(normal): number for number, normal in enumerate(normals)}
         return self
+
+    @cached_property
+    def floor(self) -> float:
+        """Least visibility of a sample, whatever its size."""
+        least = self.settings.min_visibility
+        if not least:
+            return 0.0
+        return max(
+            least, float(np.quantile(rate_null_edits(self.normals), 1 - self.settings.quantile, method="higher"))
+        )
+
+    @torch.no_grad()
+    def size(self, side: int, track: Callable[[Iterable[torch.Tensor]], Iterable[torch.Tensor]] = iter) -> SizedNormals:
+        """Return the normals' windows of one size, read from the folder or embedded now.
+
+        Args:
+            side: One of ``plan.sides``.
+            track: Wraps the normals as they are embedded, to show progress.
+        """
+        if side not in self._sizes:
+            kept = None if self.folder is None else self.folder / self._key / str(side)
+            if kept is not None and (kept / "index.json").is_file():
+                self._sizes[side] = SizedNormals.load(kept, side, self.settings)
+            else:
+                self._sizes[side] = index_size(
+                    self.normals, side, plan=self.plan, embedder=self.embedder, settings=self.settings, track=track
+                )
+                if kept is not None:
+                    self._sizes[side].save(kept)
+        return self._sizes[side]
 
     @torch.no_grad()
     def judge(self, source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> list[Judgement]:
-        """Judge samples.
+        """Judge samples, all at once.
 
         Args:
             source: (B, C, H, W) in [0, 1], the images without defects.
@@ -192,127 +211,63 @@ class RetrievalFilter:
         Raises:
             ValueError: Before :meth:`fit`, or if a mask is empty.
         """
+        _ = self.normals
         if not mask.flatten(1).any(1).all():
             msg = "`mask` must mark the defect of every sample, got an empty one. Judge samples with a defect only."
             raise ValueError(msg)
-        scores = self.score(source, image, mask)
-        visible = [
-            measure_smoothed_visibility(*rows)
-            for rows in zip(source.split(1), image.split(1), mask.split(1), strict=True)
-        ]
-        return [
-            Judgement(
-                similarity=similarity, smoothed_visibility=visibility, reason=self._find_reason(similarity, visibility)
-            )
-            for similarity, visibility in zip(scores, visible, strict=True)
-        ]
-
-    @torch.no_grad()
-    def score(self, source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> list[float]:
-        """Return the similarity of each sample's window to the nearest of normals other than its source.
-
-        Args:
-            source: (B, C, H, W) in [0, 1], the images without defects.
-            image: (B, C, H, W), the images with them.
-            mask: (B, 1, H, W), non-zero where the defect is; none empty.
-        """
-        index, size = self.index, self.embedder.image_size
-        windows = [self._grid.cut(one, self._grid.find(its), size) for one, its in zip(image, mask, strict=True)]
-        if not windows:
+        if not len(mask):
             return []
-        # one by one, as a product of many rows may be summed in another order
-        queries = embed_rows(self.embedder, windows).numpy()
-        own = [self._numbers.get(_digest_levels(self._grid.fit(one)), -1) for one in source]
-        found = [
-            index.search(query[None], k=self.settings.top_k, without=[number])[0]
-            for query, number in zip(queries, own, strict=True)
+        places = [self.plan.find(each) for each in mask]
+        own = [self._numbers.get(_digest_levels(self.plan.fit(one)), -1) for one in source]
+        cut = [
+            self.plan.cut(one, place, self.embedder.image_size)
+            for images in (image, source)
+            for one, place in zip(images, places, strict=True)
         ]
-        return [_mean_of_found(cosines)[0] for cosines in found]
+        vectors = embed_rows(self.embedder, cut).numpy()
+        after, before = (self._score(part, places, own) for part in np.split(vectors, 2))
+        visible = measure_smoothed_visibility(source, image, mask)
+        return [self._decide(*row) for row in zip(places, after, before, visible, strict=True)]
 
-    def _find_reason(self, similarity: float, visibility: float) -> str:
+    def score(self, source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> list[float]:
+        """Return the similarity of each sample's window to the nearest of normals other than its source."""
+        return [judgement.similarity for judgement in self.judge(source, image, mask)]
+
+    def _score(self, vectors: np.ndarray, places: list[Window], own: list[int]) -> list[float]:
+        """Return the similarity of vectors (B, D) to normals' windows of their size."""
+        scores = [0.0] * len(places)
+        for side in sorted({place.side for place in places}):
+            rows = [row for row, place in enumerate(places) if place.side == side]
+            found = self.size(side).search(vectors[rows], [own[row] for row in rows])
+            for row, score in zip(rows, found, strict=True):
+                scores[row] = score
+        return scores
+
+    def _decide(self, place: Window, after: float, before: float, visibility: float) -> Judgement:
+        normals = self.size(place.side)
+        drop = normals.rate_loss(before, after)
+        return Judgement(
+            similarity=after,
+            standing=normals.stand(after),
+            drop=drop,
+            visibility=visibility,
+            side=place.side,
+            reason=self._find_reason(normals, after, drop, visibility),
+        )
+
+    def _find_reason(self, normals: SizedNormals, similarity: float, drop: float, visibility: float) -> str:
         if visibility < self.floor:
             return f"smoothed visibility {visibility:.2f} below {self.floor:.2f}"
-        if similarity < self.lower:
-            return f"similarity {similarity:.4f} below {self.lower:.4f}"
-        if similarity > self.upper:
-            return f"similarity {similarity:.4f} above {self.upper:.4f}"
+        if similarity < normals.lower:
+            return f"similarity {similarity:.4f} below {normals.lower:.4f}"
+        if drop > normals.most_lost:
+            return f"loss of similarity {drop:.2f} above {normals.most_lost:.2f}"
+        if similarity > normals.upper:
+            return f"similarity {similarity:.4f} above {normals.upper:.4f}"
         return ""
-
-    @torch.no_grad()
-    def _embed_normals(self, normals: torch.Tensor, track: Callable) -> WindowIndex:
-        size, corners = self.embedder.image_size, self._grid.corners
-        vectors, images = [], []
-        for number, normal in enumerate(track(normals)):
-            image = _as_float(normal)
-            vectors.append(embed_rows(self.embedder, [self._grid.cut(image, corner, size) for corner in corners]))
-            images += [number] * len(corners)
-        return WindowIndex(torch.cat(vectors).numpy(), images)
-
-    def _measure_null_edit(self, normal: torch.Tensor) -> list[float]:
-        """Return how visible an edit that changes nothing is in each window of a normal."""
-        source, side = _as_float(normal)[None], self._grid.side
-        change, noise = _map_smoothed_change(source, make_null_edit(source))
-        cut = [(slice(None), slice(None), slice(y, y + side), slice(x, x + side)) for y, x in self._grid.corners]
-        return [_rate_smoothed_change(exact_mean(change[place]), exact_mean(noise[place])) for place in cut]
-
-    def _score_normals(self, index: WindowIndex) -> np.ndarray:
-        """Return the similarity of each window of a normal to the windows of all other normals."""
-        cosines, _ = index.search(index.vectors, k=self.settings.top_k, without=index.images)
-        return np.asarray(_mean_of_found(cosines))
-
-
-def measure_smoothed_visibility(source: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> float:
-    """Return how visible a change is: its smoothed size in the mask over the source's noise there and two grey levels.
-
-    Args:
-        source: (1, C, H, W) in [0, 1].
-        image: (1, C, H, W) in [0, 1].
-        mask: (1, 1, H, W), not empty.
-    """
-    inside = (mask != 0).float()
-    change, noise = _map_smoothed_change(source.float(), image.float())
-    return _rate_smoothed_change(exact_mean(change, inside), exact_mean(noise, inside))
-
-
-def make_null_edit(image: torch.Tensor) -> torch.Tensor:
-    """Return images after an edit that changes nothing: half the resolution, and a quarter of that for colours.
-
-    Args:
-        image: (B, C, H, W) in [0, 1].
-    """
-    coarse = _through(image, 2)
-    grey = coarse.mean(1, keepdim=True)
-    return (grey + _through(coarse - grey, 4)).clamp(0, 1)
-
-
-def _through(image: torch.Tensor, factor: int) -> torch.Tensor:
-    size = [max(1, side // factor) for side in image.shape[-2:]]
-    return F.interpolate(F.interpolate(image, size, mode="area"), image.shape[-2:], mode="bilinear")
-
-
-def _map_smoothed_change(source: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the smoothed change and the source's noise, each (B, 1, H, W)."""
-    change = box_blur(image - source).abs().amax(1, keepdim=True)
-    return change, (source - box_blur(source)).abs().mean(1, keepdim=True)
-
-
-def _rate_smoothed_change(change: torch.Tensor, noise: torch.Tensor) -> float:
-    return round(float(change) / (float(noise) + _TWO_LEVELS), _ROUND)
-
-
-def _as_float(image: torch.Tensor) -> torch.Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
 def _digest_levels(image: torch.Tensor) -> str:
     """Return the digest of an image's 8-bit levels: (C, H, W) in [0, 1] or uint8."""
     levels = image if image.dtype == torch.uint8 else (image.float() * 255).round().to(torch.uint8)
     return blake2b(levels.contiguous().cpu().numpy().tobytes(), digest_size=16).hexdigest()
-
-
-def _mean_of_found(cosines: np.ndarray) -> list[float]:
-    """Return the mean of each row's cosines, leaving out those that were not found."""
-    found = cosines > -1
-    return [
-        round(float(row[seen].mean()) if seen.any() else -1.0, _ROUND) for row, seen in zip(cosines, found, strict=True)
-    ]

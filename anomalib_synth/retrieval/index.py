@@ -154,12 +154,26 @@ class WindowIndex:
             raise ValueError(msg) from error
 
 
-def _build(vectors: np.ndarray, *, exact: bool) -> Any:
+def require_faiss() -> None:
+    """Say that faiss is missing before anything is computed for it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    _import()
+
+
+def _import() -> Any:
     try:
         import faiss
     except ImportError as error:
         msg = f"The retrieval filter needs faiss, which is not installed: {install_extras('filter')}"
         raise ImportError(msg) from error
+    return faiss
+
+
+def _build(vectors: np.ndarray, *, exact: bool) -> Any:
+    faiss = _import()
     flat = faiss.IndexFlatIP(vectors.shape[1])
     if exact:
         flat.add(vectors)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?%?(?![\w])", re.IGNORECASE)
 _NAME = re.compile(r"^([\w-]+): ")
 _BINS = 50
+_LOWEST = -6.0
 # Okabe and Ito's palette: told apart with any colour vision; line styles differ too.
 _GREY, _BLUE, _RED = "#666666", "#0072B2", "#D55E00"
 
@@ -94,26 +95,26 @@ def draw_scores(
     normals: Sequence[float] | np.ndarray,
     samples: Mapping[str, Sequence[float]],
     *,
-    lower: float,
-    upper: float = float("inf"),
     out: Path,
 ) -> None:
-    """Draw histograms of the normals' scores, each against the others, and of samples', with the bounds.
+    """Draw histograms of the normals' scores, each against the others, and of samples', with the lower bound.
+
+    Windows of all sizes are in one picture, so scores are in units of their own size's spread. What lies far below is
+    counted in the first bin.
 
     Args:
-        normals: Scores of the normals' windows.
-        samples: Scores by what they are called in the picture, such as ``kept`` and ``refused``.
-        lower: Lower bound.
-        upper: Upper bound, infinite for none.
+        normals: Where the normals' windows stand, see ``SizedNormals.stand``: 0 is their median, -1 the lower bound.
+        samples: Where samples stand, by what they are called in the picture, such as ``kept`` and ``refused``.
         out: PNG file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = {name: np.asarray(values, dtype=float) for name, values in samples.items() if len(values)}
-    everything = np.concatenate([np.asarray(normals, dtype=float), *shown.values()])
+    normals = np.asarray(normals, dtype=float).clip(_LOWEST)
+    shown = {name: np.asarray(values, dtype=float).clip(_LOWEST) for name, values in samples.items() if len(values)}
+    everything = np.concatenate([[-1.0, 0.0], normals, *shown.values()])
     low, high = float(everything.min()), float(everything.max())
-    edges = np.linspace(low, high if high > low else low + 1e-6, _BINS + 1).tolist()
+    edges = np.linspace(low, high, _BINS + 1).tolist()
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: no display, no global state
     axes = figure.add_subplot()
@@ -129,10 +130,8 @@ def draw_scores(
             values, edges, weights=weights, histtype="step", color=colour, linestyle=style, linewidth=1.6,
             label=f"{len(values)} samples {name}",
         )  # fmt: skip
-    axes.axvline(lower, color="black", linewidth=1, label=f"lower bound {lower:.4f}")
-    if np.isfinite(upper):
-        axes.axvline(upper, color="black", linewidth=1, linestyle=":", label=f"upper bound {upper:.4f}")
-    axes.set_xlabel("similarity to the nearest normals (mean cosine)")
+    axes.axvline(-1, color="black", linewidth=1, label="lower bound")
+    axes.set_xlabel("similarity to the nearest normals: 0 is the median of normals, -1 the lower bound")
     axes.set_ylabel("share")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,9 @@ def test_what_is_refused_is_left_out_with_scores_and_a_reason(store, parts_root,
     facts = json.loads((store / "filter.json").read_text())["facts"]
     for row in rows:
         if "visibility" not in row["reason"]:
-            assert (float(row["similarity"]) < facts["lower"]) == ("similarity" in row["reason"])
+            lower = facts["bounds"][row["window"]]["lower"]
+            assert (float(row["similarity"]) < lower) == row["reason"].startswith("similarity")
+            assert (float(row["loss_of_similarity"]) > 0.2) or not row["reason"].startswith("loss")
     with Image.open(store / "filter" / "scores.png") as picture:
         assert picture.width > 500
     catalogue = Catalogue(opened)
@@ -92,7 +94,9 @@ def test_the_command_line_takes_the_settings(store, parts_root, settings, tmp_pa
         "filter", f"--store={store}", f"--normals={parts_root}/train/good", f"--out={tmp_path / 'report'}",
         f"--retrieval.embedder={settings.embedder}", "--retrieval.max_normals=6",
     ])  # fmt: skip
-    assert "set by 54 windows of 6 normals" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "compared with 6 normals" in printed
+    assert " px: similarity at least " in printed
     assert len(list((tmp_path / "report" / "index").iterdir())) == 1
     with pytest.raises(SystemExit, match=r"`normals` must be a folder with images"):
         main(["filter", f"--store={store}", f"--normals={tmp_path / 'none'}"])

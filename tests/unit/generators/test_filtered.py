@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -97,7 +98,8 @@ def test_what_passes_at_once_is_what_the_generator_draws_alone(make, settings) -
             assert sample.caption[row] == plain.caption[row]
             measured = sample.provenance[row].measured
             assert measured["similarity"] == judgement.similarity
-            assert measured["smoothed_visibility"] == judgement.smoothed_visibility
+            assert measured["loss_of_similarity"] == judgement.drop
+            assert measured["smoothed_visibility"] == judgement.visibility
             assert measured["area"] == plain.provenance[row].measured["area"]
 
 
@@ -112,7 +114,7 @@ def test_what_is_refused_is_drawn_again_with_another_seed(make, settings) -> Non
     once, often = (make(budget=n).prepare(NORMALS)(IMAGES, seeds=SEEDS) for n in (1, 6))
     assert int(once.accepted.sum()) < int(often.accepted.sum())
     refused = [reason for reason in once.reason if reason]
-    assert all(": similarity 0." in reason or ": smoothed visibility" in reason for reason in refused)
+    assert all(any(word in reason for word in (": similarity", ": loss", ": smoothed vis")) for reason in refused)
     assert {reason.partition(":")[0] for reason in refused} <= set(FAMILIES)
 
 
@@ -137,6 +139,32 @@ def test_the_digest_covers_normals_weights_and_settings(make, settings, tmp_path
     assert make(retrieval=other).weights_hash != make().weights_hash != ""
 
 
+def test_a_batch_is_judged_at_once_when_draws_are_refused_too(make, monkeypatch) -> None:
+    judged = []
+    judge = RetrievalFilter.judge
+    monkeypatch.setattr(
+        RetrievalFilter, "judge", lambda self, *tensors: judged.append(len(tensors[0])) or judge(self, *tensors)
+    )
+    sample = make(budget=3).prepare(NORMALS)(IMAGES, seeds=SEEDS)
+    attempts = [record.attempt for record in sample.provenance]
+    assert judged[0] == 8
+    assert len(judged) <= 3
+    assert sum(judged) == sum(3 if attempt < 0 else attempt + 1 for attempt in attempts)
+
+
+def test_a_missing_faiss_is_told_before_the_normals_are_measured(make, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+
+    def read():
+        pytest.fail("the normals were read")
+        yield
+
+    with pytest.raises(ImportError, match="needs faiss, which is not installed"):
+        make().prepare(read())
+    with pytest.raises(ImportError, match="needs faiss, which is not installed"):
+        make().use_prepared(PreparedNormals.from_images(NORMALS))
+
+
 def test_prepared_normals_can_be_shared_and_are_indexed_when_needed(make, tmp_path) -> None:
     prepared = PreparedNormals.from_images(NORMALS)
     generator = make(index_folder=tmp_path / "index")
@@ -149,7 +177,7 @@ def test_prepared_normals_can_be_shared_and_are_indexed_when_needed(make, tmp_pa
     inner = RuleBasedGenerator(FAMILIES).prepare(NORMALS)
     assert FilteredGenerator(inner).prepared is inner.prepared
     generator.use_prepared(PreparedNormals.from_images(NORMALS.flip(-1)))
-    _ = generator.filter
+    generator(IMAGES, seeds=SEEDS)
     assert len(list((tmp_path / "index").iterdir())) == 2
 
 

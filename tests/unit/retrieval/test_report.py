@@ -32,9 +32,7 @@ def test_the_table_has_a_row_for_all() -> None:
 
 def test_the_picture_is_drawn(tmp_path) -> None:
     out = tmp_path / "new" / "scores.png"
-    draw_scores(
-        [0.9, 0.95, 0.99], {"kept": [0.96], "refused": [0.5, 0.6], "none": []}, lower=0.91, upper=0.999, out=out
-    )
+    draw_scores([-1.1, 0.0, 0.5], {"kept": [0.2], "refused": [-3.0, -60.0], "none": []}, out=out)
     with Image.open(out) as picture:
         assert picture.width > 500
-    draw_scores([1.0], {}, lower=1.0, out=out)
+    draw_scores([], {}, out=out)
