@@ -17,7 +17,7 @@ from anomalib_synth.retrieval.index import require_faiss
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.retrieval.sized import SizedNormals, index_size
 from anomalib_synth.retrieval.visibility import measure_smoothed_visibility, rate_null_edits
-from anomalib_synth.retrieval.windows import Window, WindowPlan
+from anomalib_synth.retrieval.windows import FilterWindow, WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -233,7 +233,7 @@ class RetrievalFilter:
         """Return the similarity of each sample's window to the nearest of normals other than its source."""
         return [judgement.similarity for judgement in self.judge(source, image, mask)]
 
-    def _score(self, vectors: np.ndarray, places: list[Window], own: list[int]) -> list[float]:
+    def _score(self, vectors: np.ndarray, places: list[FilterWindow], own: list[int]) -> list[float]:
         """Return the similarity of vectors (B, D) to normals' windows of their size."""
         scores = [0.0] * len(places)
         for side in sorted({place.side for place in places}):
@@ -243,7 +243,7 @@ class RetrievalFilter:
                 scores[row] = score
         return scores
 
-    def _decide(self, place: Window, after: float, before: float, visibility: float) -> Judgement:
+    def _decide(self, place: FilterWindow, after: float, before: float, visibility: float) -> Judgement:
         normals = self.size(place.side)
         drop = normals.rate_loss(before, after)
         return Judgement(

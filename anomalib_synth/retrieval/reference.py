@@ -6,13 +6,15 @@ import math
 
 import torch
 
-from anomalib_synth.retrieval.windows import Window
+from anomalib_synth.retrieval.windows import FilterWindow
 
 _SOFT = 0.25  # share of the way to the middle over which it fades in
 _THIN = 0.06  # half width of a line, of its length
 
 
-def draw_reference(image: torch.Tensor, window: Window, *, length: int, contrast: float, number: int) -> torch.Tensor:
+def draw_reference(
+    image: torch.Tensor, window: FilterWindow, *, length: int, contrast: float, number: int
+) -> torch.Tensor:
     """Return an image (C, H, W) in [0, 1] with an ellipse or a line in the middle of a window, darker or lighter.
 
     Args:

@@ -14,7 +14,7 @@ SMALLEST = 16  # pixels
 _STEP = math.sqrt(2)
 
 
-class Window(NamedTuple):
+class FilterWindow(NamedTuple):
     """A square window: its side, and its top and left corner, in pixels."""
 
     side: int
@@ -55,12 +55,12 @@ class WindowPlan:
         """Return an image (C, H, W) at the plan's size."""
         return _resize(image, (self.height, self.width))
 
-    def cut(self, image: torch.Tensor, window: Window, size: int) -> torch.Tensor:
+    def cut(self, image: torch.Tensor, window: FilterWindow, size: int) -> torch.Tensor:
         """Cut one window out of an image (C, H, W), resized to (3, size, size) float32."""
         side, top, left = window
         return _resize(self.fit(image)[:, top : top + side, left : left + side], (size, size)).expand(3, -1, -1)
 
-    def find(self, mask: torch.Tensor) -> Window:
+    def find(self, mask: torch.Tensor) -> FilterWindow:
         """Return the window around a mask: the smallest class that is ``context`` times as long, its middle the box's.
 
         Where the mask is longer than the window can be, it holds as much of it as a window along that side can.
@@ -74,9 +74,9 @@ class WindowPlan:
         wanted = self.context * max(end - start for start, end in boxes)
         side = next((each for each in self.sides if each >= wanted), self.sides[-1])
         corner = [_place(line, box, side) for line, box in zip(lines, boxes, strict=True)]
-        return Window(side, corner[0], corner[1])
+        return FilterWindow(side, corner[0], corner[1])
 
-    def scatter(self, side: int, number: int, limit: int) -> list[Window]:
+    def scatter(self, side: int, number: int, limit: int) -> list[FilterWindow]:
         """Return windows of one class at random places of one image, the same for the same number.
 
         As many as lie half a side apart, at most ``limit``. Places differ between images, so all of them are covered by
@@ -86,7 +86,7 @@ class WindowPlan:
         count = math.prod(1 + math.ceil(2 * room / side) for room in rooms)
         rng = torch.Generator().manual_seed(number * 2**16 + side)
         draws = [torch.randint(room + 1, (min(count, limit),), generator=rng).tolist() for room in rooms]
-        return [Window(side, top, left) for top, left in zip(*draws, strict=True)]
+        return [FilterWindow(side, top, left) for top, left in zip(*draws, strict=True)]
 
 
 def _place(line: torch.Tensor, box: tuple[int, int], side: int) -> int:

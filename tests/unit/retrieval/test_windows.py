@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from anomalib_synth.retrieval.windows import Window, WindowPlan
+from anomalib_synth.retrieval.windows import FilterWindow, WindowPlan
 
 
 def make_mask(height: int, width: int, top: int, left: int, h: int, w: int) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_a_window_is_one_and_a_half_to_about_twice_as_large_as_the_edit_and_hold
 
 def test_the_middle_of_a_window_is_that_of_the_edit_where_the_image_goes_on() -> None:
     plan = WindowPlan(height=256, width=256, context=1.5)
-    assert plan.find(make_mask(256, 256, 100, 40, 20, 20)) == Window(32, 94, 34)
+    assert plan.find(make_mask(256, 256, 100, 40, 20, 20)) == FilterWindow(32, 94, 34)
 
 
 def test_a_mask_longer_than_any_window_is_cut_where_most_of_it_lies() -> None:
@@ -60,9 +60,9 @@ def test_windows_of_images_of_another_size_show_the_same_extent() -> None:
     plan = WindowPlan(height=32, width=32, context=1.0, share=0.5)
     image = torch.zeros(3, 64, 64)
     image[:, :32, 32:] = 1
-    assert float(plan.cut(image, Window(16, 0, 16), 8)[:, 2:6, 2:6].min()) > 0.99
-    assert float(plan.cut(image, Window(16, 16, 0), 8)[:, 2:6, 2:6].max()) < 0.01
-    assert plan.cut(image[:1], Window(16, 0, 0), 8).shape == (3, 8, 8)
+    assert float(plan.cut(image, FilterWindow(16, 0, 16), 8)[:, 2:6, 2:6].min()) > 0.99
+    assert float(plan.cut(image, FilterWindow(16, 16, 0), 8)[:, 2:6, 2:6].max()) < 0.01
+    assert plan.cut(image[:1], FilterWindow(16, 0, 0), 8).shape == (3, 8, 8)
     big, small = make_mask(128, 128, 4, 100, 16, 24), make_mask(64, 64, 2, 50, 8, 12)
     plan = WindowPlan(height=64, width=64, context=1.5)
     assert plan.find(big) == plan.find(small)
@@ -82,4 +82,4 @@ def test_places_are_spread_bounded_and_the_same_for_the_same_image() -> None:
         seen[top : top + side, left : left + side] += 1
     assert float((seen > 0).float().mean()) > 0.95
     assert len(plan.scatter(96, 0, 100)) == 2, "as many as lie half a side apart"
-    assert WindowPlan(height=64, width=64, context=1.5).scatter(64, 3, 100) == [Window(64, 0, 0)]
+    assert WindowPlan(height=64, width=64, context=1.5).scatter(64, 3, 100) == [FilterWindow(64, 0, 0)]
