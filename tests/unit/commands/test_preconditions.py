@@ -108,14 +108,30 @@ def test_page_is_written_among_the_images_when_it_is_no_image(tmp_path) -> None:
         main(["preview", "--normals", str(tmp_path), "--out", str(tmp_path / "preview.html")])
 
 
+LIGHT = """
+import sys
+from anomalib_synth.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    print(stop.code, "torch" in sys.modules, "anomalib" in sys.modules)
+"""
+
+
+def run_apart(*given: str) -> str:
+    """Run a command in a process of its own; return its error, and whether torch and anomalib were imported."""
+    done = subprocess.run([sys.executable, "-c", LIGHT, *given], capture_output=True, text=True, check=True)
+    return done.stdout.rstrip()
+
+
 @pytest.mark.parametrize("command", ["build --normals", "predict --detector there --images", "preview --normals"])
 def test_folder_that_is_not_there_is_refused_before_anything_heavy_is_imported(command, tmp_path) -> None:
-    code = (
-        "import sys\nfrom anomalib_synth.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n"
-        "    print(stop.code, 'torch' in sys.modules, 'anomalib' in sys.modules)"
-    )
-    given = [*command.split(), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
-    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
-    assert "must be a folder with images, got " in done.stdout
-    assert done.stdout.rstrip().endswith("False False")
+    said = run_apart(*command.split(), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
+    assert "must be a folder with images, got " in said
+    assert said.endswith("False False")
+
+
+def test_model_that_is_misspelt_is_refused_before_anything_heavy_is_imported(tmp_path) -> None:
+    said = run_apart("build", "--normals", str(tmp_path), "--out", str(tmp_path / "out"), "--models", "[patchcor]")
+    assert "`models` must name some of discriminative_padim, patchcore, padim, got ['patchcor']" in said
+    assert said.endswith("False False")
