@@ -44,7 +44,7 @@ def preview(
         if value < limit:
             msg = f"`{name}` must be >= {limit}, got {value}."
             raise ValueError(msg)
-    generator = RuleBasedGenerator() if generator is None else generator
+    generator = RuleBasedGenerator(RuleBasedGenerator.available_families()) if generator is None else generator
     check_preview(out, generator, per_family)
     if out.suffix.lower() != ".html":
         check_outside(out, normals=normals)

@@ -59,7 +59,7 @@ def suggest(
             msg = f"`out` must be a file with the suffix .yaml, got {str(out)!r}."
             raise ValueError(msg)
         check_writable_folder("out", out.parent)
-    chosen = list(RuleBasedGenerator(families).families)
+    chosen = list(RuleBasedGenerator(families or RuleBasedGenerator.available_families()).families)
     images, reader = read_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
     prepared = PreparedNormals.from_images(images)
     real = measure_real_defects(defects, masks, reader, prepared)

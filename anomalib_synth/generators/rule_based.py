@@ -45,7 +45,7 @@ class RuleBasedGenerator(ProposingGenerator):
     visibility grows with it monotonically.
 
     Args:
-        families: Names, or names with weights (need not sum to 1); None takes all, evenly.
+        families: Names, or names with weights (need not sum to 1); None takes all but the regional ones, evenly.
         strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the family's full effect.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1; drawn
             log-uniformly. What is thin is up to three times as long, at most as long as the image.
@@ -301,7 +301,7 @@ class RuleBasedGenerator(ProposingGenerator):
 def _check_families(families: Sequence[str] | Mapping[str, float] | None) -> dict[str, float]:
     """Return family weights by name, in the registry's order."""
     if families is None:
-        return dict.fromkeys(REGISTRY, 1.0)
+        return {name: 1.0 for name, family in REGISTRY.items() if not family.regional}
     if isinstance(families, str):
         families = [families]
     given: Any = families

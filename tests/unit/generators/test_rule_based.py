@@ -123,6 +123,13 @@ def test_colours_are_free_when_the_product_is_colourful() -> None:
     assert any(p["hue"] < 0.5 for _, p in (grey.make_params(s, 96, 96) for s in range(20)))
 
 
+def test_regional_families_are_drawn_when_they_are_named_and_not_otherwise() -> None:
+    regional = {"uneven", "wear", "streaks", "fray"}
+    assert regional <= set(RuleBasedGenerator.available_families())
+    assert set(RuleBasedGenerator().families) == set(RuleBasedGenerator.available_families()) - regional
+    assert set(RuleBasedGenerator(["wear", "dent"]).families) == {"wear", "dent"}
+
+
 def test_sizes_are_log_uniform_and_lengths_reach_across_the_image() -> None:
     frame = Frame(height=256, width=256, size=RuleBasedGenerator().size)
     rng = RandomStream(0)
