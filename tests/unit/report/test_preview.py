@@ -157,7 +157,7 @@ def test_configuration_lists_families_alone_when_all_else_is_default() -> None:
     config = describe_generator(RuleBasedGenerator())
     found = yaml.safe_load(config.fill(config.generator))
     assert found["class_path"] == "anomalib_synth.generators.RuleBasedGenerator"
-    assert found["init_args"] == {"families": RuleBasedGenerator.available_families()}
+    assert found["init_args"] == {"families": list(RuleBasedGenerator().families)}
 
 
 def test_page_has_no_ticks_when_the_generator_is_not_rule_based() -> None:
@@ -192,8 +192,9 @@ def test_family_is_that_of_the_draw_when_it_is_known() -> None:
 )
 def test_file_is_refused_before_anything_is_read_when_it_cannot_be_written(name, message, tmp_path) -> None:
     (tmp_path / "folder.html").mkdir()
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match=message):
-        main(["preview", "--normals=missing", f"--out={tmp_path / name}", "--per_family=20"])
+        main(["preview", f"--normals={tmp_path / 'empty'}", f"--out={tmp_path / name}", "--per_family=20"])
 
 
 @pytest.mark.parametrize("drawings", [1, 2, 3, 7])
