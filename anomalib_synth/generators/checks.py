@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.quality.teaching import rate_teaching
 
 _LEVEL = 1 / 255
 _MEASURED = ("area", "visibility", "agreement", "foreground")
@@ -18,8 +17,7 @@ class Verdict:
     """The outcome of the checks for N windows.
 
     Shape:
-        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32, how much a detector can learn from it
-        (:func:`anomalib_synth.quality.teaching.rate_teaching`); ``measured``: N times ``area`` (share of the
+        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32; ``measured``: N times ``area`` (share of the
         image's pixels), ``visibility`` (mean change in the mask over the noise of normals), ``agreement`` (share of the
         intended area that changed) and ``foreground`` (share of the mask on the part); ``reason``: N strings, ``""``
         where the window passed.
@@ -101,7 +99,7 @@ class SampleChecks:
         visibility = exact_mean(change, mask, count=pixels) / floor
         agreement = pixels / meant.clamp_min(1)
         on_part = on_part / pixels.clamp_min(1)
-        quality = rate_teaching(visibility, agreement, on_part)
+        quality = agreement.clamp(max=1) * (visibility / (visibility + 1))
         columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
         measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]
         return Verdict(mask=mask, quality=quality, measured=measured, reason=[self.judge(**row) for row in measured])
