@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from anomalib_synth.functional.masks import box_blur, exact_mean
-from anomalib_synth.quality.teaching import rate_teaching
 
 _LEVEL = 1 / 255
 _MEASURED = ("area", "visibility", "agreement", "foreground")
@@ -18,8 +17,7 @@ class CheckResult:
     """The outcome of the checks for N windows.
 
     Shape:
-        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32, how much a detector can learn from it
-        (:func:`anomalib_synth.quality.teaching.rate_teaching`); ``measured``: N times ``area`` (share of the
+        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32; ``measured``: N times ``area`` (share of the
         image's pixels), ``visibility`` (mean change in the mask over the noise of normals), ``agreement`` (share of the
         intended area on the part that changed) and ``foreground`` (share of the intended area on the part);
         ``reason``: N strings, ``""``
@@ -102,7 +100,7 @@ class SampleChecks:
         visibility = exact_mean(change, mask, count=pixels) / floor
         agreement = (pixels / torch.where(on_part > 0, on_part, meant).clamp_min(1)).clamp(max=1)
         on_part = on_part / meant.clamp_min(1)
-        quality = rate_teaching(visibility, agreement, on_part)
+        quality = agreement * (visibility / (visibility + 1))
         columns = torch.stack([area, visibility, agreement, on_part]).double().cpu()
         measured = [dict(zip(_MEASURED, row, strict=True)) for row in columns.T.tolist()]
         return CheckResult(

@@ -44,7 +44,7 @@ class FilterSettings:
     top_k: int = 5
     quantile: float = 0.01
     upper_quantile: float | None = None
-    reference: float | None = 0.15
+    reference: float | None = 0.12
     min_visibility: float = 0.6
     max_normals: int = 256
     max_windows: int = 256

@@ -42,13 +42,12 @@ def test_window_is_measured_as_by_hand() -> None:
     assert found["visibility"] == pytest.approx(4, rel=1e-4)
     assert found["agreement"] == 1
     assert found["foreground"] == pytest.approx(0.5)
-    hump = 4 * 4 * 3 / (4 + 3) ** 2  # four times the noise, where three teach most
-    assert float(result.quality[0]) == pytest.approx(0.5 * hump**2, rel=1e-4)
+    assert float(result.quality[0]) == pytest.approx(4 / 5, rel=1e-4)
 
 
-def test_quality_is_highest_when_a_defect_is_plain_but_not_glaring_and_rises_with_agreement() -> None:
-    faint, plain, glaring = (float(check(levels * GREY).quality[0]) for levels in (2.2, 6, 60))
-    assert 0 < glaring < faint < plain <= 1
+def test_quality_rises_with_visibility_and_with_agreement() -> None:
+    faint, plain, strong = (float(check(levels * GREY).quality[0]) for levels in (4, 12, 60))
+    assert 0 < faint < plain < strong < 1
     half, whole = (check(40 * GREY, square=square) for square in (4, 8))
     assert half.measured[0]["agreement"] < 0.5 < whole.measured[0]["agreement"]
     assert half.measured[0]["visibility"] == pytest.approx(whole.measured[0]["visibility"], rel=0.5)
