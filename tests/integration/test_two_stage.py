@@ -297,7 +297,7 @@ def test_a_store_that_serves_nothing_is_named_before_the_first_batch(parts_root,
     callbacks = make_callbacks()
     fine = StoredGenerator(tmp_path / "store", families=["no_such_family"])
     callbacks[2] = TwoStageTrainingCallback(fine)
-    with pytest.raises(StoreError, match="keeps 2 samples, but none of .* no_such_family"):
+    with pytest.raises(StoreError, match=r"keeps 2 samples, but none of .* no_such_family"):
         train(make_supersimplenet(), parts_root, tmp_path, callbacks)
     assert not callbacks[0].steps
 
