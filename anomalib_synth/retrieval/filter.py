@@ -82,7 +82,7 @@ class RetrievalFilter:
 
     Example:
         >>> normals = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 8 + 0.4
-        >>> keeper = RetrievalFilter(FilterSettings(embedder="bundle")).fit(normals)
+        >>> keeper = RetrievalFilter(FilterSettings(max_windows=24)).fit(normals)
         >>> mask = torch.zeros(1, 1, 64, 64)
         >>> mask[..., 16:48, 16:48] = 1
         >>> keeper.judge(normals[:1], normals[:1] * (1 - mask), mask)[0].kept

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from anomalib_synth.callbacks import SynthesisCallback, TwoStageTrainingCallback
+from anomalib_synth.commands.generate import generate
 from anomalib_synth.generators import RuleBasedGenerator, StoredGenerator
 from anomalib_synth.store import StoreError
 from tests.conftest import save_images
@@ -287,9 +288,11 @@ def test_stages_of_one_generator_are_refused_when_both_are_drawn(tmp_path) -> No
 
 
 def test_a_store_that_serves_nothing_is_named_before_the_first_batch(parts_root, tmp_path) -> None:
+    generate(parts_root / "train" / "good", out=tmp_path / "store", num_samples=2, image_size=64)
     callbacks = make_callbacks()
-    callbacks[2] = TwoStageTrainingCallback(StoredGenerator(tmp_path / "none", paired=False))
-    with pytest.raises(StoreError, match="none"):
+    fine = StoredGenerator(tmp_path / "store", families=["no_such_family"])
+    callbacks[2] = TwoStageTrainingCallback(fine)
+    with pytest.raises(StoreError, match=r"keeps 2 samples, but none of .* no_such_family"):
         train(make_supersimplenet(), parts_root, tmp_path, callbacks)
     assert not callbacks[0].steps
 

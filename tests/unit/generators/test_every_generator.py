@@ -61,7 +61,7 @@ def made(tmp_path_factory):
     bundle, embedder = make_bundle(root / "bundle").path, write_bundle(root / "embedder")
     pipeline, defects = make_pipeline(root / "pipeline"), write_defect(root / "defects")
     make_store(root / "store", 8)
-    retrieval = FilterSettings(embedder=embedder, quantile=0.01, min_visibility=0.0)
+    retrieval = FilterSettings(embedder=embedder, quantile=0.01, min_visibility=0.0, window_share=0.5, reference=None)
     words = partial(AutoregressiveGenerator, bundle=bundle, checks=LOOSE, foreground=None)
     editing = DiffusionSettings(num_inference_steps=1, batch_size=2)
     diffusion = partial(
