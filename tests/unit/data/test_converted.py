@@ -12,9 +12,9 @@ from anomalib.data import AnomalibDataModule, Folder
 from anomalib.data.utils import read_image
 from PIL import Image
 
-from anomalib_synth.calibration.training_run import instantiate
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator, StoredGenerator
+from anomalib_synth.host.from_config import build_object
 from anomalib_synth.store import SampleStore
 from tests.contract import render_normals
 from tests.unit.store.samples import make_record
@@ -80,7 +80,7 @@ init_args:
   generator: {{class_path: anomalib_synth.generators.RuleBasedGenerator}}
   white_point: {text}
 """
-    assert instantiate(AnomalibDataModule, "data", yaml.safe_load(config)).white_point == value
+    assert build_object(AnomalibDataModule, yaml.safe_load(config), "`data`").white_point == value
 
 
 def test_defects_stay_the_same_when_the_copies_are_there_already(tmp_path) -> None:
