@@ -144,7 +144,7 @@ def prediction_interval(share: Proportion, new: int, *, level: float = 0.95) -> 
 
     Example:
         >>> prediction_interval(Proportion(0, 30), 50), prediction_interval(Proportion(0, 30, design=2.0), 50)
-        ((0, 6), (0, 11))
+        ((0, 7), (0, 11))
     """
     from scipy.stats import betabinom
 

@@ -13,7 +13,7 @@ def suggest_names(name: str, known: Iterable[str]) -> str:
     """Return what to add to an error about an unknown name.
 
     Example:
-        >>> suggest("previw", ["preview", "export"]), suggest("x", ["preview"])
+        >>> suggest_names("previw", ["preview", "export"]), suggest_names("x", ["preview"])
         (" Did you mean 'preview'?", '')
     """
     close = difflib.get_close_matches(name, list(known), n=1)

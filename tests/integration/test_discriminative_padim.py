@@ -359,9 +359,9 @@ def test_quality_weights_the_samples(parts_root, tmp_path) -> None:
     weights = []
     for low in (1.0, 0.1):
         callbacks = [make_callback(probability=1.0), Grades(low), QualityWeightingCallback(effective_share=0.6)]
-        model, _ = train(parts_root, tmp_path, callbacks)
+        model, _ = train(parts_root, tmp_path, callbacks, max_epochs=8)
         weights.append(model.model.branches[0].feature_head[0].weight.detach())
-    plain, _ = train(parts_root, tmp_path, [make_callback(probability=1.0)])
+    plain, _ = train(parts_root, tmp_path, [make_callback(probability=1.0)], max_epochs=8)
     assert torch.equal(weights[0], plain.model.branches[0].feature_head[0].weight)
     assert not torch.equal(weights[0], weights[1])
 

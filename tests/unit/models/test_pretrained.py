@@ -80,7 +80,7 @@ def test_a_pipeline_is_refused_when_a_part_of_another_takes_its_place(pipeline) 
 
 def test_a_pipeline_is_refused_when_a_part_is_not_there(pipeline) -> None:
     shutil.rmtree(pipeline / "text_encoder")
-    with pytest.raises(ValueError, match="must hold its part `text_encoder`"):
+    with pytest.raises(ValueError, match="must hold its component `text_encoder`"):
         _ = DiffusionEditor(pipeline).pipe
 
 
@@ -129,7 +129,7 @@ def test_nothing_is_imported_when_an_index_names_a_foreign_class(pipeline, entry
         ("vae/config.json", {"block_out_channels": [10**6] * 3}, r"must hold the \d+ weights its config.json asks for"),
         ("tokenizer/tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "code of its own"),
         ("model_index.json", {"custom_pipeline": "org/name"}, "code of its own"),
-        ("model_index.json", {"../outside": ["diffusers", "AutoencoderKL"]}, "must name its parts by a word"),
+        ("model_index.json", {"../outside": ["diffusers", "AutoencoderKL"]}, "must name its components by a word"),
         ("unet/adapter_config.json", {}, "must hold a whole model, got an adapter"),
         (
             "unet/diffusion_pytorch_model.safetensors.index.json",
