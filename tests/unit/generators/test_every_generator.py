@@ -83,7 +83,7 @@ def made(tmp_path_factory):
         "words": words,
         "diffusion": edit,
         "scored_words": lambda: ScoredGenerator(words(), encoder=bundle),
-        "filtered_words": lambda: FilteredGenerator(words(), retrieval=retrieval, budget=2),
+        "filtered_words": lambda: FilteredGenerator(words(strength=(0.2, 0.5)), retrieval=retrieval, budget=3),
         "mixed": lambda: MixtureGenerator([RULES(), RuleBasedGenerator(["nsa"])], [2, 1]),
         "mixed_words": lambda: MixtureGenerator([words(), RULES(), stored()]),
         "scored_mixture": lambda: ScoredGenerator(MixtureGenerator([RULES(), words()], [9, 1]), encoder=bundle),
