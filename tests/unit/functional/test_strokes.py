@@ -5,19 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from anomalib_synth.functional.layers import Window
 from anomalib_synth.functional.strokes import jagged, links, stroke_distance
-
-
-def make_window(side: int, *, batch: int = 1, channels: int = 3, level: float = 0.5) -> Window:
-    places = torch.arange(side) + 0.5 - side / 2
-    return Window(
-        image=torch.full((batch, channels, side, side), level),
-        x=places.view(1, 1, 1, -1).expand(batch, -1, -1, -1),
-        y=places.view(1, 1, -1, 1).expand(batch, -1, -1, -1),
-        foreground=torch.ones(batch, 1, side, side),
-        background=torch.full((1, channels, 1, 1), 0.5),
-    )
+from tests.unit.functional.kernel_windows import make_window
 
 
 def test_stroke_distance_equals_brute_force_when_widths_vary() -> None:
