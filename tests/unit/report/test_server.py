@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,6 +27,9 @@ from anomalib_synth.store.files import append_lines
 from anomalib_synth.store.locking import exclusive
 from tests.integration.review_site import serve_store
 from tests.unit.store.samples import make_record, make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 UPLOAD = (
     b"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"
@@ -191,13 +195,9 @@ def test_nothing_is_complained_of_when_a_client_goes_away(store, capfd) -> None:
     assert "Traceback" not in capfd.readouterr().err
 
 
-def count_threads(process: int) -> int:
-    return len(list(Path(f"/proc/{process}/task").iterdir()))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_process(store, sign) -> None:
+@contextlib.contextmanager
+def run_review(store: SampleStore) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command in a process of its own; give it and its address once it has answered."""
     command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
@@ -205,6 +205,17 @@ def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_proce
     ) as process:
         address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
         ask(address, "api/samples")
+        yield process, address
+
+
+def count_threads(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_process(store, sign) -> None:
+    with run_review(store) as (process, address):
         body = json.dumps({"ids": [store.records[0].id], "accepted": False}).encode()
         head = b"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
         with exclusive(store.path / ".decisions.lock", wait=0.0):
@@ -224,13 +235,7 @@ def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_proce
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_at_once_whatever_clients_do_when_it_is_told_to(store, sign) -> None:
-    command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
-        ask(address, "api/samples")
+    with run_review(store) as (process, address):
         held = [connect(address, data) for data in (b"", b"GET / HT", UPLOAD) for _ in range(10)]
         unread = [connect(address, b"GET /page/main.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 400) for _ in range(3)]
         assert ask(address, "api/samples")[0] == 200
