@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from anomalib_synth.commands.normals import load_normals
 from anomalib_synth.commands.preconditions import check_outside, check_writable_folder
 
 
@@ -36,8 +37,6 @@ def preview(
         seed: Seed of the samples.
     """
     from anomalib_synth.generators import RuleBasedGenerator
-    from anomalib_synth.generators.prepared import evenly_spread
-    from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images, to_tensor
     from anomalib_synth.report.preview import check_preview, write_preview
 
     for name, value, limit in (("per_family", per_family, 1), ("max_normals", max_normals, 1)):
@@ -49,17 +48,10 @@ def preview(
     if out.suffix.lower() != ".html":
         check_outside(out, normals=normals)
     check_writable_folder("out", out.parent)
-    listing = list_images(normals)
-    folder = ImageFolder(
-        dict(evenly_spread(list(listing.files.items()), max_normals)),
-        image_size=ImageSize.parse(image_size),
-        white_point=choose_white_point(bit_depth, listing.paths),
-    )
-    images = [to_tensor(pixels) for _, pixels in folder]
-    folder.require(1, "normals")
-    for name, reason in {**listing.foreign, **folder.left_out}.items():
+    images, reader, left_out = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
+    for name, reason in left_out.items():
         print(f"Left out {name}: {reason}.")
-    white = folder.reader.white_point
+    white = reader.white_point
     white.check_same([(type(each).__name__, each.donor_white) for each in generator.walk()], "generator")
     facts = []
     if str(white):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anomalib_synth.commands.normals import load_normals
 from anomalib_synth.commands.preconditions import check_writable_folder
 
 
@@ -43,7 +44,7 @@ def suggest(
     Raises:
         ValueError: If an argument is out of its range, or no defect has an outline or a box.
     """
-    from anomalib_synth.fitting.real_measures import measure_real_defects, read_normals
+    from anomalib_synth.fitting.real_measures import measure_real_defects
     from anomalib_synth.fitting.suggestion import draw_references, suggest_families
     from anomalib_synth.generators import RuleBasedGenerator
     from anomalib_synth.generators.prepared import PreparedNormals
@@ -60,10 +61,10 @@ def suggest(
             raise ValueError(msg)
         check_writable_folder("out", out.parent)
     chosen = list(RuleBasedGenerator(families or RuleBasedGenerator.available_families()).families)
-    images, reader = read_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
+    images, reader, unread = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
     prepared = PreparedNormals.from_images(images)
     real = measure_real_defects(defects, masks, reader, prepared)
-    for name, reason in real.left_out.items():
+    for name, reason in {**unread, **real.left_out}.items():
         print(f"Left out {name}: {reason}.")
     steps = iter(track(chosen, "Drawing families"))
     drawn = draw_references(

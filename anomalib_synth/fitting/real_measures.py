@@ -12,16 +12,10 @@ from torch.nn import functional as F
 from anomalib_synth.defects import DEFECT, UNKNOWN, list_defects
 from anomalib_synth.fitting.defect_measures import outline_in_box, to_vector
 from anomalib_synth.fitting.suggestion import measure_on_part
-from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.images import (
-    ImageFolder,
     ImageReader,
-    ImageSize,
     UnreadableImageError,
-    choose_white_point,
-    list_images,
     read_bytes,
-    to_tensor,
 )
 
 if TYPE_CHECKING:
@@ -47,25 +41,6 @@ class RealMeasures:
     def vectors(self) -> list[np.ndarray]:
         """The measures as vectors."""
         return [to_vector(each) for each in self.measured]
-
-
-def read_normals(
-    normals: Path, *, image_size: int | str | None, bit_depth: int | None, limit: int
-) -> tuple[list[torch.Tensor], ImageReader]:
-    """Return good images (3, H, W) in [0, 1], and what reads others like them.
-
-    Raises:
-        ValueError: If there is none that can be read.
-    """
-    listing = list_images(normals)
-    folder = ImageFolder(
-        dict(evenly_spread(list(listing.files.items()), limit)),
-        image_size=ImageSize.parse(image_size),
-        white_point=choose_white_point(bit_depth, listing.paths),
-    )
-    images = [to_tensor(pixels) for _, pixels in folder]
-    folder.require(1, "normals")
-    return images, folder.reader
 
 
 def measure_real_defects(
