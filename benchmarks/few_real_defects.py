@@ -161,11 +161,7 @@ class Bench:
         chosen = self.choose(seed)
         self.module.load_state_dict(self.state)
         torch.manual_seed(seed)
-        for branch in self.module.model.branches:
-            for head in (branch.feature_head, branch.residual_head):
-                for layer in head:
-                    if hasattr(layer, "reset_parameters"):
-                        layer.reset_parameters()
+        reset_heads(self.module)
         defects = self.learn(chosen[:count], kind, seed)
         begin = time.perf_counter()
         reference = ReferenceNormals(self.module.model, self.memory.features, self.memory.normals())
@@ -202,6 +198,15 @@ class Bench:
             scores.append(found.pred_score)
             maps.append(found.anomaly_map[:, 0])
         return torch.cat(scores), torch.cat(maps)
+
+
+def reset_heads(module: DiscriminativePadim) -> None:
+    """Initialise the heads anew, by torch's random state."""
+    for branch in module.model.branches:
+        for head in (branch.feature_head, branch.residual_head):
+            for layer in head:
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
 
 
 def draw_boxes(mask: np.ndarray) -> torch.Tensor:

@@ -37,6 +37,7 @@ import pandas as pd
 import torch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
+from few_real_defects import reset_heads
 from lightning.pytorch import seed_everything
 from real_images import make_datamodule
 from scipy import stats
@@ -166,11 +167,7 @@ class Bench:
         """Train the heads on some samples, or none, and return the metrics."""
         self.module.load_state_dict(self.state)
         torch.manual_seed(seed)
-        for branch in self.module.model.branches:
-            for head in (branch.feature_head, branch.residual_head):
-                for layer in head:
-                    if hasattr(layer, "reset_parameters"):
-                        layer.reset_parameters()
+        reset_heads(self.module)
         if drawn is None:
             self.reference.set_score(with_heads=False)
         else:
