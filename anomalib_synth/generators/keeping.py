@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from anomalib_synth.images import hash_bytes
 from anomalib_synth.store import Record, encode_png, hash_pixels, sample_id
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from anomalib_synth.sample import AnomalySample
     from anomalib_synth.store.store import Kind
 
-    Put = Callable[[Kind, str, bytes], str]
+    Put = Callable[[Kind, str, bytes], tuple[str, str]]
 
 _MEASURED = ("area", "visibility", "agreement", "foreground")
 _REMEMBERED_SOURCES = 4096
@@ -130,8 +129,7 @@ class SampleKeeper:
         return self._sources[source_hash]
 
     def _put_png(self, kind: Kind, name: str, pixels: np.ndarray) -> tuple[str, str]:
-        data = encode_png(pixels)
-        return self._put(kind, name, data), hash_bytes(data)
+        return self._put(kind, name, encode_png(pixels))
 
 
 def to_levels(image: torch.Tensor) -> np.ndarray:
