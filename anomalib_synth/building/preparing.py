@@ -32,14 +32,14 @@ class Prepared:
 
     Args:
         folders: Where they are.
-        contents: Their digests, by what they are for: train, validation, calibration, learned, judged.
-        rate: The rate of false alarms that they allow.
+        contents: Their digests, by purpose: train, validation, calibration, learned, judged.
+        rate: The lowest rate of false alarms that so many images can keep, at least the one that was asked for.
         odd: What is odd, in words.
-        warnings: What they cannot promise, in words.
-        megabytes: Disk that converted copies take.
-        looks: What each image is, a row an image.
-        white_point: White of images of more than 8 bits, as they were read.
-        named: Whether the user named the parts.
+        warnings: What so few images cannot promise, in words.
+        megabytes: Disk that converted copies take, in MiB.
+        looks: The facts about each image, as plain data.
+        white_point: White point with which images of more than 8 bits were read.
+        named: Whether the user named the parts with ``group_by``.
     """
 
     folders: DataFolders
@@ -60,13 +60,13 @@ def prepare(
 
     Args:
         settings: What is asked for.
-        state: What was seen before.
-        timeline: Where it shows how far it is, and what is odd.
-        root: The folder for the images, ``images`` in that of the build unless given.
-        few: Lay out no more than so many, to train with; for a dry run.
+        state: The steps that are done, with their results.
+        timeline: Shows the progress, and what is odd.
+        root: The folder for the images; None takes ``images`` in the folder of the build.
+        few: Lay out only so many training images and no others, for a dry run; None lays out all.
 
     Raises:
-        ValueError: If there are too few images, or one that is good and has a defect.
+        ValueError: If there are too few images, or one is both among the good images and among the defects.
     """
     looks = _look(settings, state, timeline)
     parts = _name_parts(looks, settings.group_by)
@@ -109,17 +109,17 @@ def prepare(
 
 
 def _name_parts(looks: ImageSurvey, group_by: str | None) -> list[str]:
-    """Return which part each group of near copies is a picture of, by its name; nothing where the user does not say.
+    """Return the part that each group of near copies shows, by its name; ``[]`` without ``group_by``.
 
     Raises:
-        ValueError: If the user's expression is not in a name.
+        ValueError: If the expression is not found in a name.
     """
     images = distinct(looks.images)
     return [] if group_by is None else [name_part(images[group[0]].name, group_by) for group in looks.groups]
 
 
 def _find_look_alikes(looks: ImageSurvey, state: BuildState, timeline: Timeline) -> list[str]:
-    """Return which groups of near copies look alike: the same name for those that do."""
+    """Return a name for each group of near copies; groups that look alike have the same name."""
     inputs = [__version__, looks.groups]
     found: list[str] | None = state.find("look-alikes", inputs)
     if found is not None:
@@ -141,21 +141,22 @@ def _together(looks: ImageSurvey, names: list[str]) -> dict[str, str]:
 
 
 def describe_split(prepared: Prepared) -> str:
-    """Say in words how many images are for what."""
+    """Say how many images serve which purpose."""
     count = {name: len(contents) for name, contents in prepared.contents.items()}
     text = (
         f"{count['train']} good images train, {count['validation']} compare the models, {count['calibration']} set and "
-        "measure the threshold; no two of different groups show the same"
+        "measure the threshold. No picture"
     )
-    text += ", nor one part, by `group_by`." if prepared.named else "."
+    text += " and no part (`group_by`)" if prepared.named else ""
+    text += " is in two of these sets."
     if count["learned"] or count["judged"]:
-        learned = f"{count['learned']} train DiscriminativePadim, " if count["learned"] else "none trains, "
-        text += f" Of the real defects {learned}{count['judged']} judge."
+        learned = f"{count['learned']} train DiscriminativePadim" if count["learned"] else "none trains a model"
+        text += f" Of the real defects {learned}, and {count['judged']} are kept for the evaluation."
     return text
 
 
 def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> ImageSurvey:
-    """Return what is in the folder, as it was seen before if no file has changed."""
+    """Survey the folder, or return the survey of an earlier run if no file has changed."""
     files = list_images(settings.normals).files
     stamps = [[name, *_stamp(path)] for name, path in files.items()]
     inputs: list[Any] = [__version__, str(settings.normals.resolve()), stamps]
@@ -182,7 +183,7 @@ def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Ima
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of the last change; of a link that leads nowhere, none."""
+    """Return size and time of the last change; zeros for a broken link."""
     try:
         found = path.stat()
     except OSError:

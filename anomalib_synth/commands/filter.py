@@ -24,18 +24,19 @@ def filter_store(
 ) -> None:
     """Compare the samples of a store with real normals, and leave out those that no longer look like the product.
 
-    What the filter says is kept in the store: the next training, export or count leaves out what it refused, and the
-    review page shows its scores and reasons. A person's decision goes before the filter's. Run it again after
-    `generate` added samples; what it said before is replaced.
+    The filter's results are kept in the store: the next training, export or count leaves out the refused samples, and
+    the review page shows the scores and reasons. A decision made in the review overrides the filter's. Run the command
+    again after `generate` added samples; it replaces the earlier results.
 
     Args:
         store: Folder of the store.
-        normals: Folder with good images of the product, searched recursively; those the samples were drawn on will do.
+        normals: Folder with good images of the product, searched recursively; the images that the samples were drawn on
+            are good enough.
         out: Folder for the table, the scores, the picture and the index; by default `filter` in the store.
         retrieval: How samples are compared.
-        mode: "filter", or the control "random_keep": as many samples are kept as the filter would keep, at random.
+        mode: "filter", or the control "random_keep", which keeps as many samples as the filter would, chosen at random.
         seed: Seed of "random_keep".
-        dry_run: Report only; the store stays as it is.
+        dry_run: Only report; the store stays as it is.
 
     Raises:
         ValueError: If an argument is out of its range, or fewer than two normals can be read.

@@ -109,7 +109,7 @@ def test_defects_judge_that_were_not_learned_when_there_are_ten(built) -> None:
     stated = json.loads((out / "detector" / "calibration.json").read_text())
     assert stated["real_defects"]["found"]["of"] == 6
     assert stated["target_false_alarm_rate"] == 0.125  # 7 images set the threshold
-    assert "6 other real defects were trained with" in (out / "report.html").read_text()
+    assert "The model trained on 6 other real defects" in (out / "report.html").read_text()
 
 
 def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None:
