@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from anomalib_synth.commands.preconditions import check_writable_folder, require_extra
 from anomalib_synth.retrieval.settings import FilterSettings
@@ -78,21 +78,13 @@ def filter_store(
     ]
     table = describe_counts(count_by_family(outcomes))
     write_scores(drawn, judgements, out / "scores.csv")
-    stands = [normals.stand(score) for normals in keeper.sizes.values() for score in normals.scores]
+    stands = [each.stand(score) for each in keeper.sizes.values() for score in each.scores]
     draw_scores(stands, scores, out=out / "scores.png")
     (out / "acceptance.txt").write_text(table + "\n", encoding="utf-8")
-    bounds = {
-        str(side): {
-            "lower": each.lower,
-            "most_lost": each.most_lost if math.isfinite(each.most_lost) else None,
-            "windows": len(each.scores),
-        }
-        for side, each in keeper.sizes.items()
-    }
     if not dry_run:
         facts = {
-            "retrieval": asdict(settings), "bounds": bounds, "floor": keeper.floor, "mode": mode, "seed": seed,
-            "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
+            "retrieval": asdict(settings), "bounds": _describe_bounds(keeper), "floor": keeper.floor, "mode": mode,
+            "seed": seed, "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
         }  # fmt: skip
         opened.write_filter_results(judgements, facts)
     kept = sum(not judgement["reason"] for judgement in judgements.values())
@@ -101,8 +93,24 @@ def filter_store(
         f"Kept {kept} of {len(drawn)} drawn samples, compared with {len(keeper.normals)} normals; smoothed "
         f"visibility at least {keeper.floor:.2f}. Report: {out}"
     )
+    _print_bounds(keeper)
+
+
+def _describe_bounds(keeper: Any) -> dict[str, dict[str, Any]]:
+    """Return the bounds of the filter for each size of windows, as plain data."""
+    return {
+        str(side): {
+            "lower": each.lower,
+            "most_lost": each.most_lost if math.isfinite(each.most_lost) else None,
+            "windows": len(each.scores),
+        }
+        for side, each in keeper.sizes.items()
+    }
+
+
+def _print_bounds(keeper: Any) -> None:
     for side, each in keeper.sizes.items():
         print(
-            f"  windows of {side} px: similarity at least {each.lower:.4f}, loss of it at most {each.most_lost:.2f}, "
-            f"set by {len(each.scores)} windows of normals"
+            f"  windows of {side} px: similarity at least {each.lower:.4f}, loss of similarity at most "
+            f"{each.most_lost:.2f}, set by {len(each.scores)} windows of normals"
         )
