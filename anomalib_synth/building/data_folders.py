@@ -115,10 +115,10 @@ def list_real_defects(defects: Path, marks: Path | None, normals: ImageSurvey) -
             found[content] = defect
             thumbnails.append(make_thumbnail(pixels))
     if both:
-        defect, look = both[0]
+        defect, image = both[0]
         msg = (
             f"`defects` must not hold images that are in `normals`, got {len(both)}, such as {str(defect.image)!r} "
-            f"(there {look.name!r}). Take them out of one of the two folders."
+            f"(there {image.name!r}). Take them out of one of the two folders."
         )
         raise ValueError(msg)
     contents = list(found)
@@ -144,7 +144,7 @@ def _read(path: Path, reader: ImageReader) -> np.ndarray:
 
 
 def lay_out(
-    looks: ImageSurvey,
+    survey: ImageSurvey,
     split: Split,
     root: Path,
     *,
@@ -159,7 +159,7 @@ def lay_out(
     file is converted.
 
     Args:
-        looks: The good images.
+        survey: The good images.
         split: Which content trains, compares and calibrates.
         root: The folder.
         learned: Real defects that train the model.
@@ -167,19 +167,19 @@ def lay_out(
         marks: Where the defects are marked.
         together: Name of the group of each content; contents of one group belong together.
     """
-    images = distinct(looks.images)
-    reader = ImageReader(None, looks.white_point)
+    images = distinct(survey.images)
+    reader = ImageReader(None, survey.white_point)
     files_of = {}
     for part in PARTS:
         chosen = [images[content] for content in getattr(split, part)]
-        files_of[part] = _fill(root / part, {look.name: look.path for look in chosen}, _converted(chosen), reader)
+        files_of[part] = _fill(root / part, {image.name: image.path for image in chosen}, _converted(chosen), reader)
     files = [defect.image for defect in judged]
     names = {f"{n:04d}_{path.stem[:_SHOWN]}{path.suffix}": path for n, path in enumerate(files)}
     odd = {name for name, path in names.items() if find_difference(path)}
-    _fill(root / "defects", names, odd, _reader_of(names.values(), looks.white_point))
+    _fill(root / "defects", names, odd, _reader_of(names.values(), survey.white_point))
     files = [defect.image for defect in learned]
     if any(find_difference(path) for path in files):
-        files, marks = write_learned(learned, root / "learned", _reader_of(files, looks.white_point)), None
+        files, marks = write_learned(learned, root / "learned", _reader_of(files, survey.white_point)), None
     held = files_of["calibration"]
     groups = {held[images[content].name]: together[content] for content in split.calibration} if together else {}
     return DataFolders(root=root, learned=files, marks=marks, judged=len(judged), groups=groups)
@@ -190,8 +190,8 @@ def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
     return ImageReader(None, white_point if str(white_point) else find_white_point(files))
 
 
-def _converted(looks: Sequence[ImageFacts]) -> set[str]:
-    return {look.name for look in looks if look.difference}
+def _converted(images: Sequence[ImageFacts]) -> set[str]:
+    return {image.name for image in images if image.difference}
 
 
 def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: ImageReader) -> dict[str, Path]:

@@ -74,13 +74,13 @@ def look_at(
     listing = list_images(folder, argument)
     white = choose_white_point(bit_depth, listing.paths)
     reader = ImageReader(None, white)
-    looked: list[ImageFacts] = []
+    read: list[ImageFacts] = []
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
-        for look in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
-            looked.append(look)
-            advance(len(looked) / len(listing.files))
-    images = [look for look in looked if not look.unreadable]
-    unreadable = [look for look in looked if look.unreadable]
+        for image in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
+            read.append(image)
+            advance(len(read) / len(listing.files))
+    images = [image for image in read if not image.unreadable]
+    unreadable = [image for image in read if image.unreadable]
     groups, oddities = find_oddities(images, unreadable, white)
     return ImageSurvey(
         images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white, note=listing.note()
@@ -117,8 +117,8 @@ def make_thumbnail(pixels: np.ndarray) -> np.ndarray:
 def distinct(images: Sequence[ImageFacts]) -> dict[str, ImageFacts]:
     """Return the first image of each content, by content."""
     found: dict[str, ImageFacts] = {}
-    for look in images:
-        found.setdefault(look.content, look)
+    for image in images:
+        found.setdefault(image.content, image)
     return found
 
 

@@ -66,13 +66,13 @@ def find_oddities(
     """Return the contents, near copies in one group, and what is odd. Sets ``odd`` of each odd image, too."""
     first: dict[str, ImageFacts] = {}
     copies = []
-    for look in images:
-        if look.content in first:
-            copies.append(look.name)
-            look.odd = f"a copy of {first[look.content].name}"
-        first.setdefault(look.content, look)
+    for image in images:
+        if image.content in first:
+            copies.append(image.name)
+            image.odd = f"a copy of {first[image.content].name}"
+        first.setdefault(image.content, image)
     unique = list(first.values())
-    groups = group_near_copies([look.thumbnail for look in unique])
+    groups = group_near_copies([image.thumbnail for image in unique])
     contents = [[unique[n].content for n in group] for group in groups]
     found = [
         *_describe_sizes(unique),
@@ -81,7 +81,7 @@ def find_oddities(
         *_describe_near_copies(unique, groups),
         *_describe_brightness(unique),
         *_describe_moves(unique),
-        *_name("unreadable", [look.name for look in unreadable]),
+        *_name("unreadable", [image.name for image in unreadable]),
     ]
     return contents, found
 
@@ -178,11 +178,11 @@ def _correlate(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _describe_sizes(images: Sequence[ImageFacts]) -> list[Oddity]:
-    sizes = Counter(look.size for look in images)
+    sizes = Counter(image.size for image in images)
     if len(sizes) < 2:
         return []
     common = sizes.most_common(1)[0][0]
-    names = [look.name for look in images if look.size != common]
+    names = [image.name for image in images if image.size != common]
     shown = ", ".join(f"{w} x {h} ({count})" for (w, h), count in sizes.most_common(4))
     aspects = {round(w / h, 2) for w, h in sizes}
     more = " Their proportions differ, so the models see some of them squeezed." if len(aspects) > 1 else ""
@@ -190,15 +190,15 @@ def _describe_sizes(images: Sequence[ImageFacts]) -> list[Oddity]:
 
 
 def _describe_depths(images: Sequence[ImageFacts], white: WhitePoint) -> list[Oddity]:
-    kinds = Counter(look.kind for look in images)
+    kinds = Counter(image.kind for image in images)
     found = []
     if len(kinds) > 1:
         shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         common = kinds.most_common(1)[0][0]
-        names = [look.name for look in images if look.kind != common]
+        names = [image.name for image in images if image.kind != common]
         text = f"Images are of {len(kinds)} kinds: {shown}. Are they from one camera?"
         found.append(_mark(images, Oddity("depths", text, names), "another kind of file"))
-    reasons = Counter(look.difference for look in images if look.difference)
+    reasons = Counter(image.difference for image in images if image.difference)
     for reason, count in reasons.most_common():
         at = f" White is {white}." if str(white) and "8 bits" in reason else ""
         text = (
@@ -219,8 +219,8 @@ def _describe_near_copies(images: Sequence[ImageFacts], groups: Sequence[Sequenc
 
 
 def _describe_brightness(images: Sequence[ImageFacts]) -> list[Oddity]:
-    found = find_bright([look.brightness for look in images])
-    middle = float(np.median([look.brightness for look in images])) if found else 0.0
+    found = find_bright([image.brightness for image in images])
+    middle = float(np.median([image.brightness for image in images])) if found else 0.0
     names = []
     for n in found:
         images[n].odd = images[n].odd or f"{'brighter' if images[n].brightness > middle else 'darker'} than usual"
@@ -235,9 +235,9 @@ def _describe_brightness(images: Sequence[ImageFacts]) -> list[Oddity]:
 
 
 def _describe_moves(images: Sequence[ImageFacts]) -> list[Oddity]:
-    aspects = [look.size[0] / look.size[1] for look in images]
+    aspects = [image.size[0] / image.size[1] for image in images]
     alike = bool(aspects) and max(aspects) < _SAME_ASPECT * min(aspects)  # else places cannot be compared
-    moved = find_moved([look.thumbnail for look in images]) if alike else {}
+    moved = find_moved([image.thumbnail for image in images]) if alike else {}
     if not moved:
         return []
     for n, (right, down) in moved.items():
@@ -267,7 +267,7 @@ def _name(kind: str, names: list[str]) -> list[Oddity]:
 
 def _mark(images: Sequence[ImageFacts], oddity: Oddity, text: str) -> Any:
     named = set(oddity.names)
-    for look in images:
-        if look.name in named:
-            look.odd = look.odd or text
+    for image in images:
+        if image.name in named:
+            image.odd = image.odd or text
     return oddity

@@ -64,7 +64,7 @@ def write_report(built: Built, settings: BuildSettings) -> tuple[bool, str]:
         "use": _uses(built, settings),
     }
     write_page(built.page, settings.out / "report.html", title=f"Detector for {_name(settings)}", build=shown)
-    _write_looks(built, settings)
+    _write_facts(built, settings)
     return fit, verdict
 
 
@@ -120,14 +120,14 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
     return uses
 
 
-def _write_looks(built: Built, settings: BuildSettings) -> None:
+def _write_facts(built: Built, settings: BuildSettings) -> None:
     roles = {
         content: part for part in ("train", "validation", "calibration") for content in built.prepared.contents[part]
     }
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(["name", "width", "height", "kind", "brightness", "used_to", "odd", "content"])
-    for row in built.prepared.looks:
+    for row in built.prepared.facts:
         odd = row["odd"] or row["difference"] or row["unreadable"]
         writer.writerow(
             [row["name"], *row["size"], row["kind"], round(row["brightness"], 4), roles.get(row["content"], ""), odd,
