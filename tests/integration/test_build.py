@@ -180,7 +180,7 @@ def test_dry_run_writes_nothing_and_tells_time_and_disk(parts, tmp_path, capsys)
         ({"false_alarm_rate": 1.0}, "`false_alarm_rate` must be in"),
         ({"min_recall": 2.0}, "`min_recall` must be in"),
         ({"exports": ["onnx"]}, "`exports` must name some of torch, openvino"),
-        ({"marks": Path("x")}, "`marks` say where `defects` are"),
+        ({"marks": Path("x")}, "`marks` need `defects`, whose places"),
     ],
 )
 def test_argument_is_refused_before_anything_is_written(options, message, parts, tmp_path) -> None:
