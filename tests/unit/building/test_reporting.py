@@ -36,7 +36,7 @@ def test_verdict_follows_drawn_and_real_defects(options, fit, said) -> None:
     found, why = judge(make_built(**options))
     assert found is fit
     assert said in why
-    assert ("1 of 25 good images alarmed: of the next 50 expect 0 to 9." in why) is fit
+    assert ("1 of 25 good images gave a false alarm; expect 0 to 9 of the next 50." in why) is fit
 
 
 def test_command_is_quoted_when_the_folder_has_a_space(tmp_path) -> None:

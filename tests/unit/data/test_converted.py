@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named_when_the_others_are_converted(tmp_path) -> None
 def test_real_defects_of_another_white_are_refused_unless_theirs_is_given(tmp_path) -> None:
     write_deep(tmp_path / "good", 6)
     defects = write_defect(tmp_path / "real", bits=10)
-    with pytest.raises(ValueError, match=r"RealDefectGenerator has them by 1023.*`white_point: 4095`"):
+    with pytest.raises(ValueError, match=r"RealDefectGenerator has 1023.*`white_point: 4095`"):
         wrap(tmp_path, RealDefectGenerator(defects), white_point="find").setup()
     generator = RealDefectGenerator(defects, white_point=4095)
     wrap(tmp_path, generator, white_point="find").setup()
