@@ -109,7 +109,7 @@ def test_defects_judge_that_were_not_learned_when_there_are_ten(built) -> None:
     stated = json.loads((out / "detector" / "calibration.json").read_text())
     assert stated["real_defects"]["found"]["of"] == 6
     assert stated["target_false_alarm_rate"] == 0.125  # 7 images set the threshold
-    assert "6 other real defects were trained with" in (out / "report.html").read_text()
+    assert "The model trained on 6 other real defects" in (out / "report.html").read_text()
 
 
 def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None:
@@ -180,7 +180,7 @@ def test_dry_run_writes_nothing_and_tells_time_and_disk(parts, tmp_path, capsys)
         ({"false_alarm_rate": 1.0}, "`false_alarm_rate` must be in"),
         ({"min_recall": 2.0}, "`min_recall` must be in"),
         ({"exports": ["onnx"]}, "`exports` must name some of torch, openvino"),
-        ({"marks": Path("x")}, "`marks` say where `defects` are"),
+        ({"marks": Path("x")}, "`marks` need `defects`, whose places"),
     ],
 )
 def test_argument_is_refused_before_anything_is_written(options, message, parts, tmp_path) -> None:

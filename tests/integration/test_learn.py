@@ -378,7 +378,9 @@ def test_learned_images_whose_features_are_lost_are_counted(detector, missed, ca
     run(detector, missed=missed / "missed_0.png")
     shutil.rmtree(detector / "learned" / "memory")
     run(detector, missed=missed / "missed_1.png")
-    assert "1 images of earlier versions were not among" in " ".join(capsys.readouterr().out.split())
+    assert "The features of 1 images that earlier versions had learned are lost" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_held_out_images_of_one_call_are_not_those_of_the_next(detector, missed, parts, tmp_path) -> None:
