@@ -43,17 +43,16 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SMALL = """
 import sys
-from anomalib_synth.building import candidates, planning
+from anomalib_synth.building import candidates
 from anomalib_synth.cli import main
-candidates.SCALES = (64, 96)
-planning._FEWEST_STEPS = 16
+candidates.SCALES = (96, 128)
 main(sys.argv[1:])
 """
 
 
 @pytest.fixture(scope="module")
 def start(parts, tmp_path_factory) -> Callable[[Path], WarmPython]:
-    """Starts `build` into a folder, with a detector of small images that trains for a few steps."""
+    """Starts `build` into a folder, with a detector of small images."""
     script = tmp_path_factory.mktemp("command") / "small_build.py"
     script.write_text(SMALL)
     arguments = [
@@ -135,7 +134,7 @@ def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None
 def test_nothing_is_done_again_when_it_is_done(built, parts, monkeypatch) -> None:
     out = built[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "detector").rglob("*") if path.is_file()}
-    monkeypatch.setattr("anomalib_synth.building.candidates.SCALES", (64, 96))
+    monkeypatch.setattr("anomalib_synth.building.candidates.SCALES", (96, 128))
     build(
         parts / "train" / "good", out=out, defects=parts / "real", models=["discriminative_padim", "padim"],
         minutes=0.1, min_recall=0.05, generator=RuleBasedGenerator(["noise", "hole"]), exports=["openvino"],
