@@ -90,8 +90,10 @@ class _MarkingEndpoints:
 
     def show_page(self, _: Request) -> Response:
         name = self.folder.images.resolve().name
-        shown = {"name": name, "out": str(self.folder.out), "of_regions": self.folder.of_regions}
-        page = self.template.render(version=__version__, states=STATES.items(), **shown)
+        of_regions = self.folder.of_regions
+        states = [(state, text) for state, text in STATES.items() if not of_regions or state != "no_defect"]
+        shown = {"name": name, "out": str(self.folder.out), "of_regions": of_regions}
+        page = self.template.render(version=__version__, states=states, **shown)
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
     def list_images(self, _: Request) -> Response:

@@ -234,7 +234,7 @@ export class Editor {
   }
 
   async sayNoDefect() {
-    if (!this.marks) return false;
+    if (!this.marks || $("no-defect").hidden) return false;
     const value = !this.marks.no_defect;
     this.withdraw();
     const isDone = await this.edit({ kind: "no_defect", value });

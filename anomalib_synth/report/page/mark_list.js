@@ -76,8 +76,8 @@ export class ImageList {
       button.hidden = button.dataset.state === "unreadable" && counts.unreadable === 0;
     }
     $("counts").textContent =
-      `${plural(this.images.length, "image")}: ${counts.marked} marked, ${counts.unmarked} not marked, ` +
-      `${counts.no_defect} without a defect${counts.unreadable ? `, ${counts.unreadable} cannot be read` : ""}` +
+      `${plural(this.images.length, "image")}: ${counts.marked} marked, ${counts.unmarked} not marked` +
+      `${$("no-defect").hidden ? "" : `, ${counts.no_defect} without a defect`}${counts.unreadable ? `, ${counts.unreadable} cannot be read` : ""}` +
       (this.looking ? " (still looking)" : "");
   }
 
