@@ -141,3 +141,16 @@ def test_floats_without_a_known_white_are_refused(value) -> None:
 def test_a_bit_depth_is_refused_when_it_is_none(depth) -> None:
     with pytest.raises(ValueError, match=r"`bit_depth` must be in 8..16"):
         WhitePoint.of_bit_depth(depth)
+
+
+@pytest.mark.parametrize(
+    ("white", "words"),
+    [
+        (WhitePoint(), ""),
+        (WhitePoint(integer=4095), "4095 (12 bits)"),
+        (WhitePoint(floating=2.5), "2.5 for floating-point numbers"),
+        (WhitePoint(integer=65535, floating=1.0), "65535 (16 bits) and 1 for floating-point numbers"),
+    ],
+)
+def test_white_is_said_in_words_for_the_kinds_of_files_that_there_are(white, words) -> None:
+    assert str(white) == words
