@@ -127,7 +127,7 @@ def test_the_whole_command_leaves_nothing_behind_when_it_is_killed(normals, tmp_
     check_equal(tmp_path / "store", read_store(tmp_path / "again"))
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
