@@ -42,7 +42,6 @@ class ImageSurvey:
         oddities: What is odd, in words.
         groups: Contents by what they show: copies, and near copies such as a picture that was saved again, together.
         white_point: White of the files of more than 8 bits.
-        note: What else lies in the folder and is not read.
     """
 
     images: list[ImageFacts]
@@ -50,7 +49,6 @@ class ImageSurvey:
     oddities: list[Oddity]
     groups: list[list[str]]
     white_point: WhitePoint
-    note: str = ""
 
 
 def look_at(
@@ -81,10 +79,8 @@ def look_at(
             advance(len(looked) / len(listing.files))
     images = [look for look in looked if not look.unreadable]
     unreadable = [look for look in looked if look.unreadable]
-    groups, oddities = find_oddities(images, unreadable, white)
-    return ImageSurvey(
-        images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white, note=listing.note()
-    )
+    groups, oddities = find_oddities(images, white)
+    return ImageSurvey(images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white)
 
 
 def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:

@@ -73,7 +73,8 @@ def prepare(
     split = split_images(looks.groups, settings.false_alarm_rate, settings.seed, parts)
     held = len(split.calibration)
     count = len(looks.groups)
-    odd = [oddity.text for oddity in looks.oddities] + ([looks.note] if looks.note else [])
+    odd = [oddity.text for oddity in looks.oddities]
+    odd += list_images(settings.normals).notes({look.name: look.unreadable for look in looks.unreadable})
     warnings = warn_of_few(count, held, settings.false_alarm_rate)
     if settings.defects is None:
         found = RealDefectFiles(defects={}, groups=[], odd=[])
@@ -172,7 +173,6 @@ def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Ima
         "oddities": [asdict(oddity) for oddity in looks.oddities],
         "groups": looks.groups,
         "white_point": looks.white_point.to_dict(),
-        "note": looks.note,
     }
     seconds = time.monotonic() - started
     state.save("look", inputs, kept, seconds=seconds)
@@ -204,5 +204,4 @@ def _restore(kept: dict[str, Any], files: dict[str, Path]) -> ImageSurvey:
         oddities=[Oddity(**each) for each in kept["oddities"]],
         groups=kept["groups"],
         white_point=WhitePoint.from_dict(kept["white_point"]),
-        note=kept["note"],
     )

@@ -18,7 +18,7 @@ def load_normals(normals: Path, *, image_size: int | str | None, bit_depth: int 
         limit: Largest number of images.
 
     Returns:
-        The images (3, H, W) in [0, 1], what reads others like them, and why others are left out, by name.
+        The images (3, H, W) in [0, 1], what reads others like them, and lines that say what is left out.
 
     Raises:
         ValueError: If there is none that can be read.
@@ -34,4 +34,4 @@ def load_normals(normals: Path, *, image_size: int | str | None, bit_depth: int 
     )
     images = [to_tensor(pixels) for _, pixels in folder]
     folder.require(1, "normals")
-    return images, folder.reader, {**listing.foreign, **folder.left_out}
+    return images, folder.reader, listing.notes(folder.left_out)

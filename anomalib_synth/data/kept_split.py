@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import PIL.Image
 import torch
 from anomalib.data.utils import LabelName
 
@@ -23,9 +22,8 @@ from anomalib_synth._version import __version__
 from anomalib_synth.generators.keeping import SampleKeeper, to_levels
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.generators.validation import check_drawn_on
-from anomalib_synth.images import digest_file, read_tensor
+from anomalib_synth.images import digest_file, read_size, read_tensor
 from anomalib_synth.images.batching import batch_by_size
-from anomalib_synth.images.formats import FORMATS
 from anomalib_synth.progress import track
 from anomalib_synth.store import SampleStore, StoreError
 
@@ -255,12 +253,9 @@ class KeptSplit:
 
 def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
     """Group consecutive images of one size."""
-
-    def read_size(image: HeldOut) -> tuple[int, int]:
-        with PIL.Image.open(image.path, formats=FORMATS) as file:
-            return file.size
-
-    return list(batch_by_size(images, read_size, count=_BATCH[0], most=_BATCH[1]))
+    return list(
+        batch_by_size(images, lambda image: read_size(Path(image.path), "base")[:2], count=_BATCH[0], most=_BATCH[1])
+    )
 
 
 def _show_progress(batches: list[list[HeldOut]], description: str) -> Iterator[list[HeldOut]]:

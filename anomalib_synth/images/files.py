@@ -41,8 +41,8 @@ def describe_other(path: Path) -> str:
     """Return what lies at a path in place of a regular file or a folder, links followed; ``""`` if nothing does."""
     try:
         mode = path.stat().st_mode
-    except OSError:
-        return ""  # whoever reads it says why not
+    except OSError as error:  # whoever reads it says why not; nothing can follow a loop
+        return "a link that leads to itself" if error.errno == errno.ELOOP else ""
     return "" if stat.S_ISDIR(mode) else _describe(mode)
 
 
