@@ -148,15 +148,15 @@ def run_calibration(
     network, config = load_model(model, checkpoint, loaded)
     check_post_processor(network)
     inference = read_inference(config) if config and tiler is None else tile(tiler or {})
-    shown = read_kept_white_point(checkpoint, loaded)
-    held_out, copies = list_normals(normals, settings.max_normals, shown)
+    kept = read_kept_white_point(checkpoint, loaded)
+    held_out, copies = list_normals(normals, settings.max_normals, kept)
     check_count(len(held_out), settings.false_alarm_rate)
-    check_not_trained_on(held_out, train_normals, config, shown)
+    check_not_trained_on(held_out, train_normals, config, kept)
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     check_normals_not_learned(held_out, loaded)
     check_generator_not_learned(generator, loaded)
-    real = [] if defects is None else list_real(defects, loaded, shown)
+    real = [] if defects is None else list_real(defects, loaded, kept)
     trained: list[Path] = []
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):
         trained = evenly_spread(list_images(train_normals, "train_normals").paths, _SHOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -174,7 +175,6 @@ def test_floats_under_the_name_of_a_pgm_have_the_white_of_floats() -> None:
     np.testing.assert_array_equal(levels[0, :, 0], (values[0] * 255).round())
 
 
-@pytest.mark.filterwarnings("error")
 def test_nothing_is_said_of_a_large_tiff_whose_tags_lie_at_its_end(tmp_path) -> None:
     image = np.full((200, 300), 900, np.uint16)
     data = bytearray(save(image, "tif"))
@@ -184,4 +184,7 @@ def test_nothing_is_said_of_a_large_tiff_whose_tags_lie_at_its_end(tmp_path) -> 
     data += data[place : place + 2 + 12 * count] + bytes(4)
     data[4:8] = pixels.to_bytes(4, "little")
     (tmp_path / "a.tif").write_bytes(data)
-    assert find_white_point([tmp_path / "a.tif"]).integer == 1023
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert find_white_point([tmp_path / "a.tif"]).integer == 1023
+    assert not said
