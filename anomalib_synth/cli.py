@@ -85,11 +85,13 @@ def main(args: list[str] | None = None) -> None:
         _refuse(f"there is no command {given[0]!r}.{suggest_names(name, COMMANDS)} `{PROGRAM} --help` lists them.")
     warnings.filterwarnings("ignore", category=FutureWarning, module="timm|anomalib")  # one says what the other imports
     from anomalib_synth.commands.arguments import parse_arguments
+    from anomalib_synth.commands.limits import check_numbers
     from anomalib_synth.commands.preconditions import check_images_are_there
 
     try:
         function = load(name)
         arguments = parse_arguments(function, name, given[1:])
+        check_numbers(arguments)
         check_images_are_there(arguments)
         function(**arguments)
     except (ValueError, OSError, ImportError) as error:  # bad input, a file or weights that are not there, an extra

@@ -25,43 +25,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import random
-import tempfile
 import time
-import warnings
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from anomalib.engine import Engine
-from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import seed_everything
+from feature_bench import FeatureBench
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from real_images import make_datamodule
 from rich.console import Console
 from scipy import ndimage
-from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.comparison.multiple_comparisons import estimate_gains
 from anomalib_synth.comparison.paired import describe_interval
-from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
 from anomalib_synth.defects import DEFECT
-from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator
-from anomalib_synth.images import decode_mask
-from anomalib_synth.learning.collecting import TrainingReader, draw
-from anomalib_synth.learning.example_memory import ExampleMemory
+from anomalib_synth.learning.collecting import draw
 from anomalib_synth.learning.examples import Example
 from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
-from anomalib_synth.models import DiscriminativePadim
 
 KINDS = ("mask", "box", "image")
 WORDS = {"mask": "with masks", "box": "with boxes", "image": "images alone"}
@@ -70,41 +56,15 @@ MASKED = ["magnetic_tile", "pavement_crack", "ball_screw"]
 OTHERS = ["woven_fabric", "solar_mono", "bottle_cap", "alien_toy"]
 KEY = ["arm", "category", "seed"]
 METRICS = ["image_auroc", "pixel_ap", "recall", "false_alarms"]
-SIZE, STEPS, RATE = 256, 800, 0.1
+STEPS = 800
 RESULTS = Path(__file__).parent / "results" / "few_real_defects.csv"
-for name in ("anomalib", "lightning", "lightning.pytorch", "anomalib_synth"):
-    logging.getLogger(name).setLevel(logging.ERROR)
-warnings.filterwarnings("ignore")
 
 
-class Bench:
-    """One category: its detector without heads, and the features of all its images, kept in a folder."""
+class Bench(FeatureBench):
+    """A category, and the features of synthetic defects drawn on it."""
 
     def __init__(self, data: Path, category: str, work: Path) -> None:
-        self.root = data / category
-        transform = Compose([Resize((SIZE, SIZE), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])
-        parts = {"evaluator": False, "visualizer": False, "post_processor": False}
-        seed_everything(0, verbose=False)
-        self.module = DiscriminativePadim(pre_processor=PreProcessor(transform), **parts)
-        datamodule = make_datamodule(data, category, batch_size=8)
-        with tempfile.TemporaryDirectory() as folder:
-            engine = Engine(
-                default_root_dir=folder, logger=False, accelerator="cpu", enable_progress_bar=False, max_epochs=1,
-                enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
-            )  # fmt: skip
-            engine.fit(self.module, datamodule=datamodule)
-        self.module.eval()
-        self.memory = ExampleMemory(work / category, self.module)
-        self.read = TrainingReader(self.module)
-        self.has_masks = (self.root / "ground_truth").is_dir()
-        samples = {split: getattr(datamodule, f"{split}_data").samples for split in ("train", "val", "test")}
-        self.normals = [Path(path) for path in samples["train"].image_path]
-        for path in self.normals:
-            self.memory.add("normal", path.name, self.read(path))
-        self.good = [self.memory.add("good", path, self.read(Path(path))) for path in samples["val"].image_path]
-        self.tested = [Path(path) for path in samples["test"].image_path]
-        self.labels = np.array(samples["test"].label_index) == 1
-        self.test = [self.memory.add("probe", str(path), self.read(path)) for path in self.tested]
+        super().__init__(data, category, work, size=256, scales=(160, 256))
         if len(self.memory.of("drawn")) < SAMPLES // 2:
             generator = RuleBasedGenerator()
             generator.prepare(self.read(path) for path in self.normals)
@@ -112,16 +72,6 @@ class Bench:
                 generator, self.normals, SAMPLES, self.read, 0, advance=lambda count: None
             ):
                 self.memory.add("drawn", "", image, marks=mask * DEFECT, source=source)
-        self.state = {name: value.clone() for name, value in self.module.state_dict().items()}
-
-    @cached_property
-    def masks(self) -> torch.Tensor:
-        """(n, 256, 256) bool of the test images, as the model sees them."""
-        return torch.stack([cover(self._mask(path), (SIZE, SIZE)) for path in self.tested])
-
-    def _mask(self, path: Path) -> torch.Tensor:
-        file = self.root / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
-        return torch.from_numpy(decode_mask(file, "data")) if file.exists() else torch.zeros(1, 1, dtype=torch.bool)
 
     def choose(self, seed: int) -> list[int]:
         """Return the places of ten test images with defects."""
@@ -135,7 +85,7 @@ class Bench:
             if kind == "image":
                 marks = torch.ones(image.shape[-2:], dtype=torch.uint8)
             else:
-                mask = cover(self._mask(self.tested[place]), (image.shape[-2], image.shape[-1]))
+                mask = cover(self.read_mask(self.tested[place]), (image.shape[-2], image.shape[-1]))
                 marks = mask.to(torch.uint8) * DEFECT if kind == "mask" else draw_boxes(mask.numpy())
             # not kept: the same image has other marks in other arms
             name = str(self.tested[place])
@@ -159,54 +109,21 @@ class Bench:
     def run(self, count: int, kind: str, seed: int) -> dict[str, Any]:
         """Train one arm; return its row."""
         chosen = self.choose(seed)
-        self.module.load_state_dict(self.state)
-        torch.manual_seed(seed)
-        reset_heads(self.module)
+        self.reset(seed)
         defects = self.learn(chosen[:count], kind, seed)
         begin = time.perf_counter()
-        reference = ReferenceNormals(self.module.model, self.memory.features, self.memory.normals())
         settings = HeadTrainingSettings(steps=STEPS, seed=seed, looks_from=0.4)
-        train_heads(self.module.model, self.memory, reference, settings, defects=defects)
+        train_heads(self.module.model, self.memory, self.reference, settings, defects=defects)
         seconds = time.perf_counter() - begin
         keep = [place for place in range(len(self.test)) if place not in chosen]
-        classes = Counter(self.tested[place].parent.name for place in chosen[:count])
-        return {**self.measure(keep), "learned": json.dumps(classes), "seconds": round(seconds, 1)}
-
-    def measure(self, keep: list[int]) -> dict[str, Any]:
-        """Return the metrics on some of the test images."""
-        scores, maps = self._predict([self.test[place] for place in keep])
-        labels = torch.from_numpy(self.labels[keep])
-        masks = self.masks[keep] if self.has_masks else None
-        outputs = ModelOutputs(scores=scores.tolist(), labels=labels.tolist(), maps=maps, masks=masks)
-        row: dict[str, Any] = dict(measure(outputs))
-        good = self._predict(self.good)[0]
-        if len(good) >= least_count(RATE):
-            above = scores > conformal_threshold(good.tolist(), RATE)
-            row |= {"recall": float(above[labels].float().mean()), "false_alarms": float(above[~labels].float().mean())}
+        row = self.measure(keep)
+        if "above" in row:
             names = [self.tested[place].parent.name for place in keep]
-            found = pd.Series(above.float().numpy()).groupby(np.array(names)).mean()
+            found = pd.Series(row["above"].float().numpy()).groupby(np.array(names)).mean()
             row["by_class"] = json.dumps({name: round(float(share), 3) for name, share in found.items()})
-        return {name: row.get(name) for name in [*METRICS, "by_class"]}
-
-    @torch.no_grad()
-    def _predict(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-        scores, maps = [], []
-        for start in range(0, len(examples), 8):
-            requests = [example.to_request() for example in examples[start : start + 8]]
-            views = self.memory.features.views(requests, count=len(self.memory.normals()))
-            found = self.module.model.predict_from([tuple(view) for view in views])
-            scores.append(found.pred_score)
-            maps.append(found.anomaly_map[:, 0])
-        return torch.cat(scores), torch.cat(maps)
-
-
-def reset_heads(module: DiscriminativePadim) -> None:
-    """Initialise the heads anew, by torch's random state."""
-    for branch in module.model.branches:
-        for head in (branch.feature_head, branch.residual_head):
-            for layer in head:
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+        classes = Counter(self.tested[place].parent.name for place in chosen[:count])
+        kept = {name: row.get(name) for name in [*METRICS, "by_class"]}
+        return {**kept, "learned": json.dumps(classes), "seconds": round(seconds, 1)}
 
 
 def draw_boxes(mask: np.ndarray) -> torch.Tensor:

@@ -111,7 +111,7 @@ def make_record(store: SampleStore, index: int, source: np.ndarray) -> Record:
     )  # fmt: skip
     data = {"images": encode_png(image), "masks": encode_png(mask), "sources": encode_png(source)}
     names = {"images": identity, "masks": identity, "sources": digest}
-    place = {kind: store.put(kind, names[kind], data[kind]) for kind in data}
+    place = {kind: store.put(kind, names[kind], data[kind])[0] for kind in data}
     return Record(
         id=identity, index=index, split="train", source=f"{index % 3}.png", source_hash=digest,
         image_file=place["images"], mask_file=place["masks"], source_file=place["sources"],

@@ -25,35 +25,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from anomalib.engine import Engine
-from anomalib.pre_processing import PreProcessor
-from few_real_defects import reset_heads
-from lightning.pytorch import seed_everything
-from real_images import make_datamodule
+from feature_bench import FeatureBench
 from scipy import stats
-from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
 from anomalib_synth.defects import DEFECT
-from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
-from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.generators.seeding import derive_seeds, image_key
-from anomalib_synth.images import decode_mask
-from anomalib_synth.learning.collecting import TrainingReader
 from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.training import HeadTrainingSettings, train_heads
-from anomalib_synth.models import DiscriminativePadim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +49,6 @@ if TYPE_CHECKING:
 SIZE, SAMPLES = 160, 400
 KEY = ["category", "seed", "score", "group"]
 RESULTS = Path(__file__).parent / "results" / "quality.csv"
-for name in ("anomalib", "lightning", "lightning.pytorch", "anomalib_synth"):
-    logging.getLogger(name).setLevel(logging.ERROR)
-warnings.filterwarnings("ignore")
 
 
 def rate_quality(measured: dict[str, float]) -> float:
@@ -98,45 +81,12 @@ class Group:
         return [each for role in roles for each in (self._drawn if role == "drawn" else self._memory.of(role))]
 
 
-class Bench:
-    """One category: its detector without heads, the features of its images and of the samples, kept in a folder."""
+class Bench(FeatureBench):
+    """A category, and the features of samples drawn on it, with what their checks measured."""
 
     def __init__(self, data: Path, category: str, work: Path, *, most_normals: int) -> None:
-        self.root = data / category
-        transform = Compose([Resize((SIZE, SIZE), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])
-        parts = {"evaluator": False, "visualizer": False, "post_processor": False}
-        seed_everything(0, verbose=False)
-        self.module = DiscriminativePadim(scales=[SIZE], pre_processor=PreProcessor(transform), **parts)
-        datamodule = make_datamodule(data, category, batch_size=8)
-        datamodule.prepare_data()
-        datamodule.setup()
-        datamodule.train_data.samples = datamodule.train_data.samples.iloc[:most_normals].reset_index(drop=True)
-        with tempfile.TemporaryDirectory() as folder:
-            engine = Engine(
-                default_root_dir=folder, logger=False, accelerator="cpu", enable_progress_bar=False, max_epochs=1,
-                enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
-            )  # fmt: skip
-            datamodule.setup = lambda stage=None: None  # it would read the images anew
-            engine.fit(self.module, datamodule=datamodule)
-        self.module.eval()
-        self.memory = ExampleMemory(work / category, self.module)
-        self.read = TrainingReader(self.module)
-        self.has_masks = (self.root / "ground_truth").is_dir()
-        self.normals = [Path(path) for path in datamodule.train_data.samples.image_path]
-        for path in self.normals:
-            self.memory.add("normal", path.name, self.read(path))
-        samples = datamodule.test_data.samples
-        self.tested = [Path(path) for path in samples.image_path]
-        self.labels = np.array(samples.label_index) == 1
-        self.test = [self.memory.add("probe", str(path), self.read(path)) for path in self.tested]
-        self.masks = torch.stack([cover(self._mask(path), (SIZE, SIZE)) for path in self.tested])
+        super().__init__(data, category, work, size=SIZE, scales=[SIZE], most_normals=most_normals)
         self.measured = self._draw(work / f"{category}.json")
-        self.reference = ReferenceNormals(self.module.model, self.memory.features, self.memory.normals())
-        self.state = {name: value.clone() for name, value in self.module.state_dict().items()}
-
-    def _mask(self, path: Path) -> torch.Tensor:
-        file = self.root / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
-        return torch.from_numpy(decode_mask(file, "data")) if file.exists() else torch.zeros(1, 1, dtype=torch.bool)
 
     def _draw(self, file: Path) -> dict[bytes, dict[str, float]]:
         """Draw the samples; return what their checks measured, by the digest of each."""
@@ -165,30 +115,14 @@ class Bench:
 
     def run(self, drawn: list[Example] | None, seed: int, steps: int) -> dict[str, Any]:
         """Train the heads on some samples, or none, and return the metrics."""
-        self.module.load_state_dict(self.state)
-        torch.manual_seed(seed)
-        reset_heads(self.module)
+        self.reset(seed)
         if drawn is None:
             self.reference.set_score(with_heads=False)
         else:
             lesson = HeadTrainingSettings(steps=steps, seed=seed)
             train_heads(self.module.model, Group(self.memory, drawn), self.reference, lesson)
-        scores, maps = self._predict()
-        masks = self.masks if self.has_masks else None
-        outputs = ModelOutputs(scores=scores.tolist(), labels=self.labels.tolist(), maps=maps, masks=masks)
-        row = dict(measure(outputs))
+        row = self.measure()
         return {name: row.get(name) for name in ("image_auroc", "pixel_ap")}
-
-    @torch.no_grad()
-    def _predict(self) -> tuple[torch.Tensor, torch.Tensor]:
-        scores, maps = [], []
-        for start in range(0, len(self.test), 8):
-            requests = [example.to_request() for example in self.test[start : start + 8]]
-            views = self.memory.features.views(requests, count=len(self.memory.normals()))
-            found = self.module.model.predict_from([tuple(view) for view in views])
-            scores.append(found.pred_score)
-            maps.append(found.anomaly_map[:, 0])
-        return torch.cat(scores), torch.cat(maps)
 
 
 def print_table(path: Path) -> None:

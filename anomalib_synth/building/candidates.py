@@ -1,4 +1,4 @@
-"""The models a build may train, as configurations that `anomalib train` takes too."""
+"""The models that a build may train, as configurations that `anomalib train` accepts too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
     from anomalib_synth.building.data_folders import DataFolders
 
-MODELS = ("discriminative_padim", "patchcore", "padim")  # as they are preferred where nothing tells them apart
+MODELS = ("discriminative_padim", "patchcore", "padim")  # in order of preference
 LABELS = {"discriminative_padim": "DiscriminativePadim", "patchcore": "PatchCore", "padim": "PaDiM"}
-LEARNS = "discriminative_padim"  # from defects
-SIDE = 160  # of what PatchCore and PaDiM see: on seven categories better in the mean than 256, and six times cheaper
+LEARNS = "discriminative_padim"  # the one that learns from defects
+SIDE = 160  # pixels, for PatchCore and PaDiM: on seven categories better on average than 256, and six times cheaper
+SCALES = (160, 256)  # of DiscriminativePadim
 STEPS, BATCH = 800, 8
 CORESET = 0.01
 _BACKBONE: dict[str, Any] = {"backbone": "efficientnet_lite0_bundled", "layers": ["blocks.2", "blocks.4"]}
@@ -34,12 +35,12 @@ def make_config(
     Args:
         name: One of :data:`MODELS`.
         folders: The images.
-        generator: Configuration of what draws the defects.
-        seed: Seed of everything.
+        generator: Configuration of the generator that draws the defects.
+        seed: Seed of everything random.
         accelerator: Device of the training.
         steps: Training steps of DiscriminativePadim.
         coreset: Share of the patches that PatchCore keeps.
-        distinct: Defects drawn before they come again, for DiscriminativePadim; None for its default.
+        distinct: Number of different defects that DiscriminativePadim trains on; None for its default.
     """
     root = folders.root.resolve()
     base = {
@@ -48,7 +49,7 @@ def make_config(
         "normal_dir": "train",
         "normal_test_dir": "validation",
         "test_split_mode": "from_dir",
-        "val_split_mode": "same_as_test",  # which is no test set: defects drawn on good images, to set a scale
+        "val_split_mode": "same_as_test",  # there is no real test set, only drawn defects that set the scores' scale
         "train_batch_size": BATCH,
         "eval_batch_size": 16,
         "num_workers": 0,
@@ -79,10 +80,10 @@ def make_config(
 
 
 def order(names: Sequence[str]) -> list[str]:
-    """Return models in the order in which they are preferred.
+    """Return models in order of preference.
 
     Raises:
-        ValueError: If one is not known, or there is none.
+        ValueError: If a model is not known, or there is none.
     """
     unknown = [name for name in names if name not in MODELS]
     if unknown or not names:
@@ -94,7 +95,7 @@ def order(names: Sequence[str]) -> list[str]:
 def _make_model(name: str, coreset: float) -> dict[str, Any]:
     if name == LEARNS:
         arguments: dict[str, Any] = {"backbone": _BACKBONE["backbone"], "layers": ["blocks.1", "blocks.2", "blocks.4"]}
-        arguments |= {"scales": [160, 256], "evaluator": False, "visualizer": False}
+        arguments |= {"scales": list(SCALES), "evaluator": False, "visualizer": False}
         return {"class_path": "anomalib_synth.models.DiscriminativePadim", "init_args": arguments}
     extra = {"coreset_sampling_ratio": coreset} if name == "patchcore" else {"n_features": 100}
     steps = [

@@ -1,4 +1,4 @@
-"""Which of the trained models is taken, and on what grounds."""
+"""Chooses one of the trained models, and says why."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
     from anomalib_synth.building.data_folders import DataFolders
 
-STRENGTHS = (0.3, 0.6)  # of the defects that compare models: neither invisible nor found by all
-_ENOUGH = 5  # real defects that have a say
+STRENGTHS = (0.3, 0.6)  # of the defects that compare models: neither invisible nor found by every model
+_ENOUGH = 5  # real defects, from which on they count in the choice
 _ROUNDS = 2000
 _TIE = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one model says of the images that all are compared on.
+    """The scores of one model on the images on which all models are compared.
 
     Args:
         good: Scores of good images.
-        synthetic: Scores of drawn defects.
-        real: Scores of real defects.
-        seconds: For an image.
+        synthetic: Scores of images with drawn defects.
+        real: Scores of images with real defects.
+        seconds: Seconds to score an image.
     """
 
     good: list[float]
@@ -52,14 +52,14 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult:
-    """How one model stands, for the report.
+    """How one model compares with the chosen one, for the report.
 
     Args:
         name: The model.
         synthetic: Image AUROC on drawn defects, with its 95 % interval.
-        real: On real ones, None without.
-        seconds: For an image.
-        against: Its lead over the model that was taken, in AUROC with its interval, by kind of defect.
+        real: The same on real defects, None if there are none.
+        seconds: Seconds to score an image.
+        against: By kind of defect, by how much its AUROC is above that of the chosen model, with the 95 % interval.
     """
 
     name: str
@@ -84,17 +84,19 @@ def score_candidate(
     seed: int,
     advance: Callable[[float], None] = lambda _: None,
 ) -> Scores:
-    """Score good images that no model was trained on, the same defects drawn on them, and real ones.
+    """Score good images that no model was trained on, defects drawn on them, and real defects.
+
+    The drawn defects are the same for every model.
 
     Args:
-        checkpoint: Of the model.
+        checkpoint: Checkpoint of the model.
         folders: The images.
-        generator: Configuration of what draws.
-        per_choice: Defects of each family.
-        batch_size: Images at once.
+        generator: Configuration of the generator that draws the defects.
+        per_choice: Number of drawn defects of each family.
+        batch_size: Images per batch.
         accelerator: Device.
         seed: Seed of the defects.
-        advance: Called with the share that is done.
+        advance: Called with the share that is done, in [0, 1].
     """
     network, config = load_model(None, checkpoint, read_checkpoint(checkpoint))
     drawing = build_generator(generator)
@@ -134,16 +136,16 @@ def score_candidate(
 
 
 def choose(scores: Mapping[str, Scores], *, learned: bool = False) -> tuple[str, str, list[CandidateResult]]:
-    """Return the model that is taken, the grounds in words, and how each stands.
+    """Return the chosen model, the reason in words, and the comparison of each model with it.
 
-    DiscriminativePadim has learned from defects drawn alike, so the drawn ones speak for it: what is left of them is
-    that another model which still finds more is better. Without that it is taken, as it was the better one on seven
-    categories of real defects. Of the others, the one that finds more drawn defects is taken, which was at or above
-    both in the mean; the faster one where they are level. Real defects have the say where there are five or more.
+    DiscriminativePadim has trained on defects of the same kind, so the drawn defects favour it. A model that still
+    finds surely more of them is therefore better. Otherwise DiscriminativePadim is chosen, as it was the best model on
+    seven categories of real defects. If it was not trained, the model that finds most drawn defects is chosen, and of
+    several equal ones the fastest. If there are five or more real defects, they decide before the drawn ones.
 
     Args:
-        scores: Scores by model, in the order in which they are preferred.
-        learned: Whether some real defects were trained with.
+        scores: Scores by model, in order of preference.
+        learned: Whether DiscriminativePadim has trained on other real defects.
     """
     names = list(scores)
     has_real = len(scores[names[0]].real) >= _ENOUGH
@@ -176,14 +178,16 @@ def _decide(scores: Mapping[str, Scores], *, has_real: bool, learned: bool) -> t
     if LEARNS in names:
         favourite = LEARNS
         why = (
-            "no other finds surely more, not even of the drawn defects, and on seven categories of real defects it was "
-            "the best in the mean (docs/results.md)"
+            "no other model finds surely more, and on seven categories of real defects it was the best on average "
+            "(docs/results.md)"
         )
     else:
         best = max(names, key=lambda name: auroc(scores[name].good, scores[name].synthetic)[0])
         level = [name for name in names if abs(lead(scores[name], scores[best], "synthetic")[0]) < _TIE]
         favourite = min(level, key=lambda name: scores[name].seconds)
-        why = "it finds the most drawn defects" if len(level) == 1 else "it is level with the best and the fastest"
+        why = "it finds the most drawn defects"
+        if len(level) > 1:
+            why = "it is the fastest of those that find the most drawn defects"
     for kind in kinds:
         leads = {name: lead(scores[name], scores[favourite], kind) for name in names if name != favourite}
         better = {name: each for name, each in leads.items() if each[1] > 0}
@@ -196,14 +200,14 @@ def _decide(scores: Mapping[str, Scores], *, has_real: bool, learned: bool) -> t
                 f"{LABELS[favourite]}, by {100 * gain:.1f} points of image AUROC ({100 * low:.1f} to {100 * high:.1f})."
             )
     count = len(scores[favourite].real)
-    said = f" {count} real defects, none of which was trained with, say nothing else." if has_real else ""
-    few = f" {count} real defects are too few to have a say." if count and not has_real else ""
-    also = " It has learned the other real ones." if learned and favourite == LEARNS else ""
+    said = f" The {count} real defects that no model trained on do not contradict this." if has_real else ""
+    few = f" {count} real defects are too few to count in the choice." if count and not has_real else ""
+    also = " It has learned from the other real defects." if learned and favourite == LEARNS else ""
     return favourite, f"{LABELS[favourite]} is taken: {why}.{said}{few}{also}"
 
 
 def auroc(good: Sequence[float], bad: Sequence[float]) -> tuple[float, float, float]:
-    """Return the image AUROC with its 95 % interval (bootstrap over images).
+    """Return the image AUROC with its 95 % interval (bootstrap over images); NaN if either set is empty.
 
     Example:
         >>> auroc([0.0, 1.0], [2.0, 3.0])[0]
@@ -216,19 +220,19 @@ def auroc(good: Sequence[float], bad: Sequence[float]) -> tuple[float, float, fl
 
 
 def lead(first: Scores, second: Scores, kind: str) -> tuple[float, float, float]:
-    """Return by how much one model's AUROC is higher on the same images, with its 95 % interval (paired bootstrap)."""
+    """Return the difference of two models' AUROC on the same images, with its 95 % interval (paired bootstrap)."""
     gain = _wins(first.good, getattr(first, kind)) - _wins(second.good, getattr(second, kind))
     return (float(gain.mean()), *_interval(gain)) if gain.size else (0.0, 0.0, 0.0)
 
 
 def _wins(good: Sequence[float], bad: Sequence[float]) -> np.ndarray:
-    """Return of each pair (bad, good) whether the bad one scores higher, a half for a tie."""
+    """Return a table (bad, good): 1 where the bad image scores higher than the good one, 0.5 for a tie, else 0."""
     high, low = np.asarray(bad, float)[:, None], np.asarray(good, float)[None]
     return (high > low) + 0.5 * (high == low)
 
 
 def _interval(table: np.ndarray) -> tuple[float, float]:
-    """Return the interval of a table's mean over rows and columns drawn anew."""
+    """Return the bootstrap interval of a table's mean; rows and columns are resampled independently."""
     random = np.random.default_rng(0)
     rows, columns = table.shape
     weights = random.multinomial(rows, np.full(rows, 1 / rows), _ROUNDS) / rows
@@ -240,7 +244,7 @@ def _interval(table: np.ndarray) -> tuple[float, float]:
 def _time_scoring(
     network: Any, checkpoint: Path, files: Sequence[Path], inference: Any, batch_size: int, accelerator: str
 ) -> float:
-    """Return the seconds that an image takes once the model is there."""
+    """Return the seconds to read and score an image, without loading the model: the second of two passes."""
     read = KeptImages("normals")
     ticks: list[float] = []
 

@@ -1,4 +1,4 @@
-"""The images a build works on, laid out in folders: every command reads them, and each reader reads them alike."""
+"""The images of a build, laid out in folders that every command can read, with the same pixels in every reader."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anomalib_synth.building.splitting import Split
     from anomalib_synth.defects import RealDefect
 
-_SHOWN = 40  # characters of a file's name where something is added to it
+_SHOWN = 40  # characters that are kept of a file's name when something is added to it
 PARTS = ("train", "validation", "calibration")
 
 
@@ -46,10 +46,10 @@ class DataFolders:
 
     Args:
         root: The folder that holds the others.
-        learned: Files of real defects that are trained with.
-        marks: Where those are marked, None for beside them.
-        judged: Number of real defects that judge.
-        groups: Which good images of the calibration belong together, by file.
+        learned: Files of the real defects that train the model.
+        marks: Where these are marked; None looks beside them.
+        judged: Number of real defects that are kept for the evaluation.
+        groups: For each good image of the calibration, the name of its group of images that belong together.
     """
 
     root: Path
@@ -60,12 +60,12 @@ class DataFolders:
 
     @property
     def train(self) -> Path:
-        """Good images to train with."""
+        """Good images that train the models."""
         return self.root / "train"
 
     @property
     def validation(self) -> Path:
-        """Good images to compare models on."""
+        """Good images on which the models are compared."""
         return self.root / "validation"
 
     @property
@@ -75,7 +75,7 @@ class DataFolders:
 
     @property
     def defects(self) -> Path | None:
-        """Real defects that judge, None for none."""
+        """Real defects that are kept for the evaluation, None if there are none."""
         return self.root / "defects" if self.judged else None
 
 
@@ -84,8 +84,8 @@ class RealDefectFiles:
     """The real defects of a build.
 
     Args:
-        defects: One of each content.
-        groups: Contents, near copies together.
+        defects: One defect for each different content (digest).
+        groups: The contents, near copies in one group.
         odd: What is odd about them, in words.
     """
 
@@ -98,7 +98,7 @@ def list_real_defects(defects: Path, marks: Path | None, normals: ImageSurvey) -
     """Return the real defects by content, and what is odd about them.
 
     Raises:
-        ValueError: If there is none, one cannot be read, or one is among the good images.
+        ValueError: If there is no defect, one cannot be read, or its image is among the good images.
     """
     listed = list_defects(defects, marks=marks)
     reader = _reader_of((defect.image for defect in listed), normals.white_point)
@@ -115,22 +115,22 @@ def list_real_defects(defects: Path, marks: Path | None, normals: ImageSurvey) -
             found[content] = defect
             thumbnails.append(make_thumbnail(pixels))
     if both:
-        defect, look = both[0]
+        defect, image = both[0]
         msg = (
             f"`defects` must not hold images that are in `normals`, got {len(both)}, such as {str(defect.image)!r} "
-            f"(there {look.name!r}). Take them out of one of the two."
+            f"(there {image.name!r}). Take them out of one of the two folders."
         )
         raise ValueError(msg)
     contents = list(found)
     groups = [[contents[n] for n in group] for group in group_near_copies(thumbnails)]
     copies, near = len(listed) - len(found), len(found) - len(groups)
     odd = [f"{copies} real defects are copies of others and count once."] if copies else []
-    odd += [f"{near} real defects are nearly the same as others; they train or judge together."] if near else []
+    odd += [f"{near} real defects are nearly the same as others; such images stay together."] if near else []
     return RealDefectFiles(defects=found, groups=groups, odd=odd)
 
 
 def _read(path: Path, reader: ImageReader) -> np.ndarray:
-    """Return what a file shows in 8 bits.
+    """Return the 8-bit image of a file, (H, W, 3).
 
     Raises:
         ValueError: If it cannot be read.
@@ -144,7 +144,7 @@ def _read(path: Path, reader: ImageReader) -> np.ndarray:
 
 
 def lay_out(
-    looks: ImageSurvey,
+    survey: ImageSurvey,
     split: Split,
     root: Path,
     *,
@@ -153,49 +153,49 @@ def lay_out(
     marks: Path | None = None,
     together: Mapping[str, str] | None = None,
 ) -> DataFolders:
-    """Fill the folders of a build; what is there and right stays, what does not belong is taken away.
+    """Fill the folders of a build. Files that are already right stay, and files that do not belong are deleted.
 
-    A file that anomalib reads as it is becomes a second name of the same file, or a copy where the disk does not allow
-    that; another is converted.
+    A file that anomalib reads with the same pixels is hard-linked, or copied if the disk does not allow that. Any other
+    file is converted.
 
     Args:
-        looks: The good images.
-        split: What each is for.
+        survey: The good images.
+        split: Which content trains, compares and calibrates.
         root: The folder.
-        learned: Real defects to train with.
-        judged: Real defects that judge.
-        marks: Where they are marked.
-        together: Which contents belong together: the same name for those that do.
+        learned: Real defects that train the model.
+        judged: Real defects that are kept for the evaluation.
+        marks: Where the defects are marked.
+        together: Name of the group of each content; contents of one group belong together.
     """
-    images = distinct(looks.images)
-    reader = ImageReader(None, looks.white_point)
+    images = distinct(survey.images)
+    reader = ImageReader(None, survey.white_point)
     files_of = {}
     for part in PARTS:
         chosen = [images[content] for content in getattr(split, part)]
-        files_of[part] = _fill(root / part, {look.name: look.path for look in chosen}, _converted(chosen), reader)
+        files_of[part] = _fill(root / part, {image.name: image.path for image in chosen}, _converted(chosen), reader)
     files = [defect.image for defect in judged]
     names = {f"{n:04d}_{path.stem[:_SHOWN]}{path.suffix}": path for n, path in enumerate(files)}
     odd = {name for name, path in names.items() if find_difference(path)}
-    _fill(root / "defects", names, odd, _reader_of(names.values(), looks.white_point))
+    _fill(root / "defects", names, odd, _reader_of(names.values(), survey.white_point))
     files = [defect.image for defect in learned]
     if any(find_difference(path) for path in files):
-        files, marks = write_learned(learned, root / "learned", _reader_of(files, looks.white_point)), None
+        files, marks = write_learned(learned, root / "learned", _reader_of(files, survey.white_point)), None
     held = files_of["calibration"]
     groups = {held[images[content].name]: together[content] for content in split.calibration} if together else {}
     return DataFolders(root=root, learned=files, marks=marks, judged=len(judged), groups=groups)
 
 
 def _reader_of(files: Iterable[Path], white_point: WhitePoint) -> ImageReader:
-    """Return a reader of defects by the white of the good images, or by their own where those had none."""
+    """Return a reader of defects with the white point of the good images or, if they have none, of the defects."""
     return ImageReader(None, white_point if str(white_point) else find_white_point(files))
 
 
-def _converted(looks: Sequence[ImageFacts]) -> set[str]:
-    return {look.name for look in looks if look.difference}
+def _converted(images: Sequence[ImageFacts]) -> set[str]:
+    return {image.name for image in images if image.difference}
 
 
 def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: ImageReader) -> dict[str, Path]:
-    """Fill a folder with files; return where each is, by name."""
+    """Fill a folder with files; return the path of each, by name."""
     targets = {name: folder / name for name in files if name not in converted}
     copies = name_copies({name: files[name] for name in files if name in converted}, folder)
     taken = set(targets.values())
@@ -217,7 +217,7 @@ def _fill(folder: Path, files: dict[str, Path], converted: set[str], reader: Ima
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the two are on different disks."""
+    """Hard-link a file, or copy it where a link is impossible."""
     if target.is_file() and (source.samefile(target) or _is_same(source, target)):
         return
     target.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Exports a calibrated detector for torch and OpenVINO, and makes sure that both say what the checkpoint says."""
+"""Exports a calibrated detector to torch and OpenVINO, and checks that the exports score like the checkpoint."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _COMPARED = 4
 
 
 def missing_for_openvino() -> list[str]:
-    """Return the libraries that an export to OpenVINO takes and that are not installed."""
+    """Return the libraries that an export to OpenVINO needs and that are not installed."""
     return [name for name in _NEEDED if find_spec(name) is None]
 
 
 def export_detector(
     detector: Path, kinds: Sequence[str], images: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Write the exports of a calibrated detector beside its checkpoint; each is read back, and its scores compared.
+    """Write the exports of a calibrated detector beside its checkpoint, read each back, and compare the scores.
 
     Args:
         detector: Folder with ``calibrated.ckpt`` and ``config.yaml``.
-        kinds: ``"torch"`` and ``"openvino"``.
-        images: Folder of images that scores are compared on.
+        kinds: Any of ``"torch"`` and ``"openvino"``.
+        images: Folder of images on which the scores are compared.
 
     Returns:
-        By kind the file and the largest difference to the checkpoint's scores; and why others could not be made: the
-        checkpoint is as good without them.
+        For each export that was made, its file and the largest difference to the checkpoint's scores; and for each that
+        failed, the reason. A failed export does no harm to the checkpoint.
     """
     checkpoint = detector / "calibrated.ckpt"
     model = _load(checkpoint)
@@ -75,10 +75,10 @@ def export_detector(
 
 
 def _compare(kind: str, path: Path, batches: Sequence[torch.Tensor], expected: Sequence[float]) -> float:
-    """Return by how much an export's scores differ from the checkpoint's.
+    """Return the largest difference between the scores of an export and of the checkpoint.
 
     Raises:
-        ValueError: If that is more than rounding.
+        ValueError: If it is more than rounding.
     """
     found = _openvino_scores(path, batches) if kind == "openvino" else _torch_scores(path, batches)
     difference = max(abs(a - b) for a, b in zip(expected, found, strict=True))
@@ -89,7 +89,7 @@ def _compare(kind: str, path: Path, batches: Sequence[torch.Tensor], expected: S
 
 
 def checkpoint_scores(checkpoint: Path, files: Sequence[Path]) -> list[float]:
-    """Return the normalised score of each image as `anomalib predict --ckpt_path` gives it."""
+    """Return the normalised score of each image, as ``anomalib predict --ckpt_path`` computes it."""
     from anomalib.data import PredictDataset
     from anomalib.engine import Engine
 
@@ -116,7 +116,7 @@ def _load(checkpoint: Path) -> AnomalibModule:
 
 
 def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, int]) -> Path:
-    """Export into a folder of its own first, so that a stopped export leaves nothing half done."""
+    """Export into a temporary folder and rename it, so that a stopped export leaves nothing half done."""
     from anomalib.engine import Engine
 
     target = detector / kind
@@ -137,21 +137,21 @@ def _write(kind: str, model: AnomalibModule, detector: Path, size: tuple[int, in
 
 
 def _export(engine: Any, kind: str, model: AnomalibModule, work: Path, size: tuple[int, int]) -> Path:
-    """Return what was exported: for OpenVINO for any number of images at once, or for one where torch cannot do that.
+    """Return the exported file. OpenVINO gets a model for any batch size or, where torch cannot export that, for 1.
 
-    PatchCore goes through more than 1024 patches in parts, and torch cannot tell how many that are in any batch.
+    PatchCore goes through more than 1024 patches in parts, whose number torch cannot express for a free batch size.
     """
     if kind != "openvino":
         return Path(engine.export(model, kind, export_root=work / "any"))
     try:
         return Path(engine.export(model, kind, export_root=work / "any", input_size=size))
-    except Exception:  # of many kinds; the second try tells what else is wrong
+    except Exception:  # of many kinds; the second try reports any other fault
         one = {"dynamic_shapes": None}
         return Path(engine.export(model, kind, export_root=work / "one", input_size=size, onnx_kwargs=one))
 
 
 def _torch_scores(path: Path, batches: Sequence[torch.Tensor]) -> list[float]:
-    """Return the scores of the file, which is a pickle, and so is read in a process of its own.
+    """Return the scores of a torch export. The file is a pickle, so it is read in a process of its own.
 
     Raises:
         ValueError: If it cannot be read.

@@ -1,4 +1,4 @@
-"""What was seen of one image."""
+"""What a build knows about one image."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ImageFacts:
-    """What one image is.
+    """Facts about one image.
 
     Args:
         name: Its path within the folder.
         path: Its file.
-        content: Digest of what it shows in 8 bits; ``""`` for one that cannot be read.
-        size: Width and height.
+        content: Digest of its 8-bit pixels; ``""`` if it cannot be read.
+        size: Width and height in pixels.
         kind: Depth and colours, such as ``"8-bit RGB"``.
-        difference: Why anomalib's reader would show it differently, ``""`` if it would not.
+        difference: Why anomalib's reader would read other pixels, ``""`` if it would not.
         brightness: Mean level in [0, 1].
         unreadable: Why it cannot be read, ``""`` if it can.
-        thumbnail: Its small grey picture, levels in [0, 1].
+        thumbnail: Small grey picture, (64, 64) float32 in [0, 1].
         odd: What is odd about it, in words.
     """
 

@@ -1,4 +1,4 @@
-"""Looks at the good images of a folder, one after the other: what each is, and its small grey picture."""
+"""Surveys the good images of a folder: reads each once, and finds copies and oddities."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _THREADS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSurvey:
-    """What was seen in a folder.
+    """What a folder holds.
 
     Args:
         images: Every image that can be read.
-        unreadable: Those that cannot.
+        unreadable: Images that cannot be read.
         oddities: What is odd, in words.
-        groups: Contents by what they show: copies, and near copies such as a picture that was saved again, together.
-        white_point: White of the files of more than 8 bits.
+        groups: The different contents (digests); near copies, such as a picture that was saved twice, in one group.
+        white_point: White point of the files of more than 8 bits.
     """
 
     images: list[ImageFacts]
@@ -58,13 +58,13 @@ def look_at(
     bit_depth: int | None = None,
     advance: Callable[[float], None] = lambda _: None,
 ) -> ImageSurvey:
-    """Read every image of a folder once, and say what is odd about them.
+    """Read every image of a folder once, and find what is odd about them.
 
     Args:
         folder: The folder, searched recursively.
-        argument: What the caller calls it, for errors.
-        bit_depth: Bits of white in images of more than 8 bits; None finds white in the folder.
-        advance: Called with the share of images that have been read.
+        argument: What the caller calls the folder, for errors.
+        bit_depth: Bit depth of the camera for images of more than 8 bits; None finds the white point in the folder.
+        advance: Called with the share of images that have been read, in [0, 1].
 
     Raises:
         ValueError: If there is no image in it.
@@ -72,19 +72,19 @@ def look_at(
     listing = list_images(folder, argument)
     white = choose_white_point(bit_depth, listing.paths)
     reader = ImageReader(None, white)
-    looked: list[ImageFacts] = []
+    read: list[ImageFacts] = []
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
-        for look in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
-            looked.append(look)
-            advance(len(looked) / len(listing.files))
-    images = [look for look in looked if not look.unreadable]
-    unreadable = [look for look in looked if look.unreadable]
+        for image in pool.map(lambda item: look_at_file(*item, reader=reader), listing.files.items()):
+            read.append(image)
+            advance(len(read) / len(listing.files))
+    images = [image for image in read if not image.unreadable]
+    unreadable = [image for image in read if image.unreadable]
     groups, oddities = find_oddities(images, white)
     return ImageSurvey(images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white)
 
 
 def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:
-    """Return what a file is; one that cannot be read says why."""
+    """Return the facts about a file; for one that cannot be read, only the reason."""
     try:
         data = read_bytes(path)
         pixels = reader.decode(data)
@@ -95,7 +95,7 @@ def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:
     return ImageFacts(
         name=name,
         path=path,
-        content=digest_pixels(pixels),  # as the models see it: 16 bits may differ where these do not
+        content=digest_pixels(pixels),  # of 8 bits, as the models see it, and not of 16
         size=(pixels.shape[1], pixels.shape[0]),
         kind=kind,
         difference=find_difference(path),
@@ -105,16 +105,16 @@ def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:
 
 
 def make_thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Return the small grey picture of an image (H, W, 3) uint8, levels in [0, 1]."""
+    """Return a small grey picture, (64, 64) float32 in [0, 1], of an image (H, W, 3) uint8."""
     grey = Image.fromarray(pixels).convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return np.asarray(grey, np.float32) / 255
 
 
 def distinct(images: Sequence[ImageFacts]) -> dict[str, ImageFacts]:
-    """Return one image of each content."""
+    """Return the first image of each content, by content."""
     found: dict[str, ImageFacts] = {}
-    for look in images:
-        found.setdefault(look.content, look)
+    for image in images:
+        found.setdefault(image.content, image)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Converted copies of real defects that are trained with, and beside each what is known of its place, by LabelMe."""
+"""Converted copies of the real defects that train a model, each with its marks in a LabelMe file beside it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def write_learned(defects: Sequence[RealDefect], folder: Path, reader: ImageReader) -> list[Path]:
-    """Write copies that every reader reads alike, with their masks, boxes, clicks and lines, and types.
+    """Write 8-bit copies of the images, with masks, boxes, clicks, lines and types of the defects beside them.
 
     Args:
         defects: The defects.
-        folder: Where; what was there before is replaced.
-        reader: Reads the images.
+        folder: Where the copies go; what was there before is deleted.
+        reader: The reader of the images.
 
     Returns:
         The copies, in the same order.
@@ -55,7 +55,7 @@ def _describe_masks(defect: RealDefect) -> Iterator[dict[str, Any]]:
 
 
 def _describe_others(defect: RealDefect) -> Iterator[dict[str, Any]]:
-    """Yield boxes, upright ones around those that are turned; clicks and lines."""
+    """Yield clicks, lines and boxes; a rotated box becomes the upright one around it."""
     for mark in defect.marks:
         if isinstance(mark.shape, Stroke):
             yield _shape("point" if mark.kind == "point" else "linestrip", mark.shape.points.tolist(), mark.label)

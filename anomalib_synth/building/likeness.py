@@ -1,4 +1,4 @@
-"""Which good images look alike: of one part, place, batch or weave, as far as pictures tell."""
+"""Which good images look alike, because they show the same part, place, batch or weave."""
 
 from __future__ import annotations
 
@@ -20,19 +20,22 @@ if TYPE_CHECKING:
 _SIDE = 160  # pixels
 _LAYERS = ("blocks.1", "blocks.2", "blocks.4")
 _BATCH = 8
-_TOGETHER = 10  # images of a cluster, in the mean
-_MOST = 2000  # images that are clustered; the others join the cluster that is nearest
+_TOGETHER = 10  # mean number of images in a cluster
+_MOST = 2000  # images that are clustered; the others join the nearest cluster
 
 
 def describe_images(
     images: Iterable[np.ndarray], count: int, *, advance: Callable[[float], None] = lambda _: None
 ) -> np.ndarray:
-    """Return what images look like: mean and deviation of each feature map of the bundled backbone, (N, 352).
+    """Describe images by mean and standard deviation of each feature map of the bundled backbone.
 
     Args:
-        images: Pixels, (H, W, 3) uint8, read one after the other.
-        count: How many.
-        advance: Called with the share that is done.
+        images: Images (H, W, 3) uint8, read one after the other.
+        count: How many there are.
+        advance: Called with the share that is done, in [0, 1].
+
+    Returns:
+        (N, 352) float32.
     """
     backbone = FrozenBackbone(BACKBONE_NAME, list(_LAYERS))
     backbone.load_weights()
@@ -57,20 +60,20 @@ def describe_images(
 
 
 def group_look_alikes(vectors: np.ndarray) -> list[int]:
-    """Return a number for each image, the same for those that look alike: a tenth as many as there are images.
+    """Return the number of each image's cluster; there are a tenth as many clusters as images.
 
-    Ward's clusters (1963) of the vectors, each feature to the same scale. How many parts or batches there are no
-    picture tells; whether scores go together within clusters the scores tell.
+    The clusters are Ward's (1963), on features of equal scale. Pictures do not tell how many parts or batches there
+    are, so the number of clusters is fixed. Whether scores within a cluster are alike is measured later, on the scores.
 
     Args:
-        vectors: What the images look like, a row an image.
+        vectors: (N, F), one row for each image, see :func:`describe_images`.
     """
     count = len(vectors)
     if count < 2 * _TOGETHER:
         return list(range(count))
     spread = vectors.std(0)
     scaled = (vectors - vectors.mean(0)) / np.where(spread > 0, spread, 1.0)
-    shown = np.random.default_rng(0).permutation(count)[:_MOST]  # not every so many-th: cameras may take turns
+    shown = np.random.default_rng(0).permutation(count)[:_MOST]  # at random, as every n-th image could be of one camera
     sample = scaled[shown]
     found = AgglomerativeClustering(len(shown) // _TOGETHER, linkage="ward").fit_predict(sample)
     centres = np.stack([sample[found == n].mean(0) for n in range(found.max() + 1)])
@@ -79,14 +82,14 @@ def group_look_alikes(vectors: np.ndarray) -> list[int]:
 
 
 def name_part(name: str, pattern: str) -> str:
-    """Return what an image is a picture of, by its name: the expression's first group, or all that it matches.
+    """Return the part that an image shows, taken from its name: the expression's first group, or its whole match.
 
     Args:
         name: Path within the folder of good images, with ``/`` on every system.
         pattern: Regular expression.
 
     Raises:
-        ValueError: If it is not in the name.
+        ValueError: If the expression is not found in the name, or what it finds is empty.
 
     Example:
         >>> name_part("monday/tile07_top.png", "tile([0-9]+)"), name_part("monday/tile07_top.png", "^[^/]+")
@@ -96,8 +99,8 @@ def name_part(name: str, pattern: str) -> str:
     kind = None if found is None else found[1] if found.re.groups else found[0]
     if not kind:
         msg = (
-            f"`group_by` must be found in the name of every image and say something there, got {pattern!r}, which does "
-            f"not in {name!r}. Mend the expression, or move that image."
+            f"`group_by` must find a non-empty text in the name of every image, got {pattern!r}, which finds none in "
+            f"{name!r}. Correct the expression, or move that image."
         )
         raise ValueError(msg)
     return str(kind)

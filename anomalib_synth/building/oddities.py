@@ -1,4 +1,4 @@
-"""What is odd about a folder of good images: sizes, depths, copies, brightness, parts that moved."""
+"""Finds what is odd about a folder of good images: sizes, depths, copies, brightness, moved parts."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from anomalib_synth.images import WhitePoint
 
 THUMBNAIL = 64  # pixels a side
-_ENOUGH = 8  # images, below which nothing can be called unusual
-_FAR = 6.0  # robust deviations
-_LEAST_BRIGHTNESS = 0.05  # of white: what nobody would call another exposure
-_MANY = 0.1  # of the images, from which they are no exceptions
-_NEAR_COPY = 0.25  # of what is usual between an image and the one most like it
-_AT_ONCE = 512  # images that are compared with all others at a time, so that thousands take no more memory
-_STILL = 0.5  # correlation with the median image from which parts can be said to lie still
+_ENOUGH = 8  # images; of fewer none can be called unusual
+_FAR = 6.0  # robust standard deviations
+_LEAST_BRIGHTNESS = 0.05  # of white; a smaller difference is no other exposure
+_MANY = 0.1  # of the images; more are no exceptions
+_NEAR_COPY = 0.25  # of the median distance between an image and the one most like it
+_AT_ONCE = 512  # images that are compared with all others at a time, to limit memory
+_STILL = 0.5  # median correlation with the median image; above it, parts lie in one place
 _MOVED = 0.05  # of a side
 _SAME_ASPECT = 1.02
 _MUCH_MOVE = 0.3  # of the images
 _SAID = {  # of one image, of several
     "copies": ("shows the same as another and counts once", "show the same as another and count once"),
     "near copies": (
-        "is nearly the same as another, as one picture saved twice; the two stay on one side of the split",
-        "are nearly the same as another, as one picture saved twice; they stay on one side of the split",
+        "is nearly the same as another, like a picture saved twice; the two stay on one side of the split",
+        "are nearly the same as another, like a picture saved twice; they stay on one side of the split",
     ),
     "brightness": (
         "is much brighter or darker than usual; take it away if it is not good",
@@ -46,12 +46,12 @@ _SAID = {  # of one image, of several
 
 @dataclass(frozen=True)
 class Oddity:
-    """Something odd.
+    """Something odd about a folder of images.
 
     Args:
         kind: ``sizes``, ``depths``, ``copies``, ``near copies``, ``brightness`` or ``moved``.
         text: What it is and what it means.
-        names: The images, where it is some of them.
+        names: The images that are odd; none if the oddity is about the whole folder.
     """
 
     kind: str
@@ -60,16 +60,16 @@ class Oddity:
 
 
 def find_oddities(images: Sequence[ImageFacts], white: WhitePoint) -> tuple[list[list[str]], list[Oddity]]:
-    """Return the contents by what they show, copies together, and what is odd; each odd image says so too."""
+    """Return the contents, near copies in one group, and what is odd. Sets ``odd`` of each odd image, too."""
     first: dict[str, ImageFacts] = {}
     copies = []
-    for look in images:
-        if look.content in first:
-            copies.append(look.name)
-            look.odd = f"a copy of {first[look.content].name}"
-        first.setdefault(look.content, look)
+    for image in images:
+        if image.content in first:
+            copies.append(image.name)
+            image.odd = f"a copy of {first[image.content].name}"
+        first.setdefault(image.content, image)
     unique = list(first.values())
-    groups = group_near_copies([look.thumbnail for look in unique])
+    groups = group_near_copies([image.thumbnail for image in unique])
     contents = [[unique[n].content for n in group] for group in groups]
     found = [
         *_describe_sizes(unique),
@@ -83,10 +83,16 @@ def find_oddities(images: Sequence[ImageFacts], white: WhitePoint) -> tuple[list
 
 
 def group_near_copies(thumbnails: Sequence[np.ndarray]) -> list[list[int]]:
-    """Return the images in groups that look like one picture saved twice, or taken twice.
+    """Group images that look like one picture saved or taken twice.
 
-    Such a pair differs by much less than what is usual between an image and the one most like it. Where images are
-    alike throughout, as in a sequence, none is: then nothing tells copies from others.
+    Two such images differ by much less than the median distance between an image and the one most like it. In a folder
+    where all images are alike, such as a sequence, no pair does, and copies cannot be told from other images.
+
+    Args:
+        thumbnails: Small grey pictures, all of one shape, in [0, 1].
+
+    Returns:
+        Groups of indices; an image without a near copy is a group of one.
     """
     count = len(thumbnails)
     if count < _ENOUGH:
@@ -117,7 +123,7 @@ def group_near_copies(thumbnails: Sequence[np.ndarray]) -> list[list[int]]:
 
 
 def find_bright(brightness: Sequence[float]) -> list[int]:
-    """Return the images that are much brighter or darker than usual, by deviations from the median."""
+    """Return the indices of images that are much brighter or darker than the median."""
     if len(brightness) < _ENOUGH:
         return []
     values = np.asarray(brightness)
@@ -127,10 +133,10 @@ def find_bright(brightness: Sequence[float]) -> list[int]:
 
 
 def find_moved(thumbnails: Sequence[np.ndarray]) -> dict[int, tuple[float, float]]:
-    """Return how far the parts of some images lie from where they usually do, right and down, in shares of the sides.
+    """Return how far parts lie from their usual place: right and down, as shares of width and height, by image.
 
-    By phase correlation with the median image. Nothing is said where images have no common place to compare, as
-    textures, and of an image that is no more like the others once it is shifted back.
+    Measured by phase correlation with the median image. The result is empty if the images have no common layout, as
+    textures have none. An image is left out if shifting it back does not make it more like the others.
     """
     if len(thumbnails) < _ENOUGH:
         return {}
@@ -155,7 +161,7 @@ def find_moved(thumbnails: Sequence[np.ndarray]) -> dict[int, tuple[float, float
 
 
 def _overlap(picture: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Return the part of a picture that is left when it is shifted by so much against another."""
+    """Return the part of a picture that overlaps another one when it is shifted by so many pixels."""
     rows = slice(max(down, 0), THUMBNAIL + min(down, 0))
     columns = slice(max(right, 0), THUMBNAIL + min(right, 0))
     return picture[rows, columns]
@@ -168,32 +174,32 @@ def _correlate(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _describe_sizes(images: Sequence[ImageFacts]) -> list[Oddity]:
-    sizes = Counter(look.size for look in images)
+    sizes = Counter(image.size for image in images)
     if len(sizes) < 2:
         return []
     common = sizes.most_common(1)[0][0]
-    names = [look.name for look in images if look.size != common]
+    names = [image.name for image in images if image.size != common]
     shown = ", ".join(f"{w} x {h} ({count})" for (w, h), count in sizes.most_common(4))
     aspects = {round(w / h, 2) for w, h in sizes}
-    more = " Of other proportions, so they are squeezed unlike the others." if len(aspects) > 1 else ""
+    more = " Their proportions differ, so the models see some of them squeezed." if len(aspects) > 1 else ""
     return [_mark(images, Oddity("sizes", f"Images are of {len(sizes)} sizes: {shown}.{more}", names), "another size")]
 
 
 def _describe_depths(images: Sequence[ImageFacts], white: WhitePoint) -> list[Oddity]:
-    kinds = Counter(look.kind for look in images)
+    kinds = Counter(image.kind for image in images)
     found = []
     if len(kinds) > 1:
         shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         common = kinds.most_common(1)[0][0]
-        names = [look.name for look in images if look.kind != common]
+        names = [image.name for image in images if image.kind != common]
         text = f"Images are of {len(kinds)} kinds: {shown}. Are they from one camera?"
         found.append(_mark(images, Oddity("depths", text, names), "another kind of file"))
-    reasons = Counter(look.difference for look in images if look.difference)
+    reasons = Counter(image.difference for image in images if image.difference)
     for reason, count in reasons.most_common():
         at = f" White is {white}." if str(white) and "8 bits" in reason else ""
         text = (
-            f"{count} of {len(images)} images have {reason}: the build works on copies that every reader reads alike, "
-            f"in the folder `images`.{at}"
+            f"{count} of {len(images)} images have {reason}: the build works on 8-bit upright copies in the folder "
+            f"`images`.{at}"
         )
         found.append(Oddity("depths", text))
     return found
@@ -209,8 +215,8 @@ def _describe_near_copies(images: Sequence[ImageFacts], groups: Sequence[Sequenc
 
 
 def _describe_brightness(images: Sequence[ImageFacts]) -> list[Oddity]:
-    found = find_bright([look.brightness for look in images])
-    middle = float(np.median([look.brightness for look in images])) if found else 0.0
+    found = find_bright([image.brightness for image in images])
+    middle = float(np.median([image.brightness for image in images])) if found else 0.0
     names = []
     for n in found:
         images[n].odd = images[n].odd or f"{'brighter' if images[n].brightness > middle else 'darker'} than usual"
@@ -218,16 +224,16 @@ def _describe_brightness(images: Sequence[ImageFacts]) -> list[Oddity]:
     if len(names) > _MANY * len(images):
         text = (
             f"Brightness varies: {len(names)} of {len(images)} images are much brighter or darker than the others. "
-            "Where that is no property of the parts, steady the light; the models must take it for normal."
+            "The models take that for normal. If the parts themselves do not vary so much, keep the light constant."
         )
         return [Oddity("brightness", text, names)]
     return _name("brightness", names)
 
 
 def _describe_moves(images: Sequence[ImageFacts]) -> list[Oddity]:
-    aspects = [look.size[0] / look.size[1] for look in images]
-    alike = bool(aspects) and max(aspects) < _SAME_ASPECT * min(aspects)  # else a place means nothing
-    moved = find_moved([look.thumbnail for look in images]) if alike else {}
+    aspects = [image.size[0] / image.size[1] for image in images]
+    alike = bool(aspects) and max(aspects) < _SAME_ASPECT * min(aspects)  # else places cannot be compared
+    moved = find_moved([image.thumbnail for image in images]) if alike else {}
     if not moved:
         return []
     for n, (right, down) in moved.items():
@@ -237,16 +243,16 @@ def _describe_moves(images: Sequence[ImageFacts]) -> list[Oddity]:
     names = [images[n].name for n in moved]
     if len(moved) > _MUCH_MOVE * len(images):
         text = (
-            f"The part does not lie still: in {len(moved)} of {len(images)} images it is moved by "
-            f"{_MOVED:.0%} of a side or more. PaDiM and DiscriminativePadim compare places; align the images if "
-            "you can."
+            f"The part does not lie in one place: in {len(moved)} of {len(images)} images it is moved by {_MOVED:.0%} "
+            "of a side or more. PaDiM and DiscriminativePadim compare images place by place; align the images if you "
+            "can."
         )
         return [Oddity("moved", text, names)]
     return _name("moved", names)
 
 
 def _name(kind: str, names: list[str]) -> list[Oddity]:
-    """Return the oddity of some images, none for no image."""
+    """Return a list with the oddity of some images, empty if there are none."""
     if not names:
         return []
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -257,7 +263,7 @@ def _name(kind: str, names: list[str]) -> list[Oddity]:
 
 def _mark(images: Sequence[ImageFacts], oddity: Oddity, text: str) -> Any:
     named = set(oddity.names)
-    for look in images:
-        if look.name in named:
-            look.odd = look.odd or text
+    for image in images:
+        if image.name in named:
+            image.odd = image.odd or text
     return oddity

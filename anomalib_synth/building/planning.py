@@ -1,4 +1,4 @@
-"""Which models fit into the time, and how long each will train: from a few steps of each, on this machine."""
+"""Plans which models fit into the time and how long each trains, from speeds measured on this machine."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 
     from anomalib_synth.building.data_folders import DataFolders
 
-_SHOWN = 16  # images that are tried
+_SHOWN = 16  # images on which speeds are measured
 _LEAST_STEPS, _LEAST_CORESET = 200, 0.001
-_FEWEST_STEPS = 50  # where even those do not fit and there is no other model
-_FIRST = 800 * 2 // BATCH  # steps of DiscriminativePadim until it has drawn its 800 defects, and they come again
-_PATCHES, _DIMENSIONS = (SIDE // 8) ** 2, 152  # of PatchCore's memory, an image and a patch
-_FIXED = {"export": 45.0, "report": 2.0}
+_FEWEST_STEPS = 50  # if even the least steps do not fit, but the model is the first that is wanted
+_FIRST = 800 * 2 // BATCH  # steps in which DiscriminativePadim draws its 800 defects; later steps repeat them
+_PATCHES, _DIMENSIONS = (SIDE // 8) ** 2, 152  # patches per image and numbers per patch in PatchCore's memory
+_FIXED = {"export": 45.0, "report": 2.0}  # seconds
 _SHARE = {"choose": 0.12, "calibrate": 0.18}  # of the time
-_MARGIN = 1.15
+_MARGIN = 1.15  # factor on the expected seconds of training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speeds:
-    """Seconds on this machine.
+    """Seconds that each kind of work takes on this machine.
 
     Args:
-        image: To read an image and put it through the small networks, once.
-        heads_image: For each image before DiscriminativePadim trains.
-        new_step: A step of it whose defects are drawn now.
-        old_step: A step of it with defects that were drawn before.
-        patch: A step of PatchCore's choice, for a patch that is there.
+        image: To read an image and put it through the backbone.
+        heads_image: What DiscriminativePadim needs for each image before its first step.
+        new_step: A step of DiscriminativePadim that draws its defects.
+        old_step: A step of DiscriminativePadim with defects that were drawn before.
+        patch: A step of PatchCore's coreset selection, for each patch in its memory.
         draw: To draw a defect.
         score: To read and score an image with DiscriminativePadim.
-        megabytes: Disk that a model of each kind takes.
+        megabytes: Disk that a trained model takes, in MiB.
     """
 
     image: float
@@ -68,14 +68,14 @@ class BuildPlan:
     """What a build will do.
 
     Args:
-        seconds: Expected seconds of each step.
+        seconds: Expected seconds of each step of the build.
         steps: Training steps of DiscriminativePadim.
-        coreset: Share of the patches that PatchCore keeps.
-        left_out: Why a model is not trained, by name.
-        per_choice: Defects of each family that compare the models.
-        per_cell: Defects of each family at each strength that measure recall.
-        megabytes: Disk that it all takes.
-        slow: How much longer DiscriminativePadim's first steps take, whose defects are drawn then.
+        coreset: Share of the patches that PatchCore keeps, in (0, 1].
+        left_out: For each model that is not trained, the reason.
+        per_choice: Drawn defects of each family on which the models are compared.
+        per_cell: Drawn defects of each family and strength on which recall is measured.
+        megabytes: Disk that the whole build takes, in MiB.
+        slow: How many times longer DiscriminativePadim's first steps take, as they draw defects.
     """
 
     seconds: dict[str, float]
@@ -92,7 +92,7 @@ class BuildPlan:
         return asdict(self)
 
     def weigh(self, share: float) -> float:
-        """Return the share of DiscriminativePadim's time that a share of its steps takes."""
+        """Return the share of DiscriminativePadim's training time after a share of its steps, both in [0, 1]."""
         done, first = share * self.steps, min(_FIRST, self.steps)
         whole = first * self.slow + self.steps - first
         return (min(done, first) * self.slow + max(0.0, done - first)) / whole
@@ -105,7 +105,7 @@ def measure_speeds(
 
     Args:
         folders: The images.
-        generator: Configuration of what draws the defects.
+        generator: Configuration of the generator that draws the defects.
         learns: Whether DiscriminativePadim is among the models.
         accelerator: Device.
         seed: Seed.
@@ -144,21 +144,21 @@ def make_plan(
     exports: bool,
     spent: float = 0.0,
 ) -> BuildPlan:
-    """Divide the time: the cheap models whole, DiscriminativePadim up to 800 steps, PatchCore with what is left.
+    """Divide the time: PaDiM first, then up to 800 steps of DiscriminativePadim, then PatchCore with what is left.
 
-    A model that does not fit is left out with the reason; the first that is wanted is trained whatever it takes.
+    A model that does not fit is left out, with the reason. The first wanted model is trained however long it takes.
 
     Args:
         speeds: Measured speeds.
-        models: Wanted models, in the order in which they are preferred.
-        minutes: The time.
+        models: Wanted models, in order of preference.
+        minutes: Minutes for the whole build.
         train: Number of training images.
-        validation: Number of images to compare models on.
+        validation: Number of images on which the models are compared.
         calibration: Number of images for the threshold.
         families: Number of families of defects.
         strengths: Number of strengths at which recall is measured.
-        exports: Whether the model is exported.
-        spent: Seconds that have passed.
+        exports: Whether the chosen model is exported.
+        spent: Seconds that have passed already.
     """
     total = 60 * minutes
     per_defect = speeds.draw + speeds.score
@@ -169,16 +169,16 @@ def make_plan(
         "calibrate": strengths * families * per_cell * per_defect
         + 2 * calibration * speeds.score
         + 5
-        + families * 2 * per_cell * speeds.draw,  # once more, for pictures
+        + families * 2 * per_cell * speeds.draw,  # drawn once more for pictures
         "export": _FIXED["export"] if exports else 1.0,
         "report": _FIXED["report"],
     }
     plan = BuildPlan(seconds=seconds, per_choice=per_choice, per_cell=per_cell, megabytes=0.0)
     left = (total - spent - sum(seconds.values())) / _MARGIN
     reserve = 0.0
-    if "patchcore" in models:  # as little of it as is of use
+    if "patchcore" in models:  # time for the smallest coreset of use
         reserve = _fit_in("patchcore", speeds, plan, left=0.0, train=train, drawn=validation)[0]
-    for name in sorted(models, key=("padim", LEARNS, "patchcore").index):  # by what is sure to fit
+    for name in sorted(models, key=("padim", LEARNS, "patchcore").index):  # the cheapest first
         kept = reserve if name == LEARNS and left > 2 * reserve else 0.0
         needed, plan = _fit_in(name, speeds, plan, left=left - kept, train=train, drawn=validation)
         if needed > left and name != models[0]:
@@ -200,13 +200,13 @@ def make_plan(
 def _fit_in(
     name: str, speeds: Speeds, plan: BuildPlan, *, left: float, train: int, drawn: int
 ) -> tuple[float, BuildPlan]:
-    """Return the seconds a model takes, and the plan with as much training as there is time for."""
+    """Return the seconds that a model takes, and the plan with as much training of it as there is time for."""
     base = 4 + train * speeds.image + drawn * (speeds.image + speeds.draw)
     if name == "padim":
         return base, plan
     if name == "patchcore":
         patches = train * _PATCHES
-        full = patches * patches * speeds.patch  # for a coreset of all of them
+        full = patches * patches * speeds.patch  # seconds for a coreset of all patches
         ratio = min(CORESET, max((left - base) / full, _LEAST_CORESET))
         return base + ratio * full, replace(plan, coreset=round(ratio, 5))
     fixed = 5 + train * speeds.heads_image + drawn * (speeds.score + speeds.draw)
@@ -218,9 +218,9 @@ def _fit_in(
 
 
 def choose_threads() -> int:
-    """Return how many threads are fastest now: all cores, or one, where others are at work on them.
+    """Return how many threads are fastest now: as many as cores or, if other work keeps the cores busy, one.
 
-    Threads wait for each other many times an image, so that two on a busy core are slower than one.
+    Threads wait for each other many times per image, so on busy cores two can be slower than one.
     """
     if os.environ.get("OMP_NUM_THREADS"):
         return torch.get_num_threads()
@@ -251,7 +251,7 @@ def _time(work: Callable[[], object]) -> float:
 
 
 def _time_patch() -> float:
-    """Return the seconds of a step of PatchCore's greedy choice, for a patch in its memory."""
+    """Return the seconds of a step of PatchCore's greedy coreset selection, for each patch in its memory."""
     count = 20_000
     features = torch.rand(count, _DIMENSIONS)
     distances = torch.linalg.norm(features - features[0], dim=1, keepdim=True)
@@ -267,7 +267,7 @@ def _time_patch() -> float:
 
 
 def _try_small(paths: Sequence[Path]) -> float:
-    """Return the seconds to read an image and put it through the backbone at the size of the small models."""
+    """Return the seconds to read an image and put it through the backbone, at the size of PatchCore and PaDiM."""
     from anomalib_synth.detectors.backbone import FrozenBackbone
 
     backbone = FrozenBackbone("efficientnet_lite0_bundled", ["blocks.2", "blocks.4"]).eval()
@@ -285,7 +285,10 @@ def _try_small(paths: Sequence[Path]) -> float:
 def _try_heads(
     folders: DataFolders, paths: Sequence[Path], generator: dict[str, Any], accelerator: str, seed: int
 ) -> tuple[list[float], float]:
-    """Return when the images were seen and each of ten steps was done, and how large the model is on disk."""
+    """Train ten steps of DiscriminativePadim, and return their times and the model's size on disk in MiB.
+
+    The times are the seconds before the first step, then the end of each step, in seconds after that.
+    """
     config = make_config(LEARNS, folders, generator, seed=seed, accelerator=accelerator, steps=10, distinct=_SHOWN)
     config["trainer"] |= {"limit_val_batches": 0}
     config["trainer"]["callbacks"] = config["trainer"]["callbacks"][:1]
@@ -300,7 +303,7 @@ def _try_heads(
 
 
 def _few(config: dict[str, Any], paths: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Return the arguments of a datamodule of some images alone."""
+    """Return the arguments of a datamodule of only these images."""
     folder.mkdir()
     for n, path in enumerate(paths):
         link(path, folder / f"{n:02d}{path.suffix}")

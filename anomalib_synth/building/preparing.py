@@ -32,14 +32,14 @@ class Prepared:
 
     Args:
         folders: Where they are.
-        contents: Their digests, by what they are for: train, validation, calibration, learned, judged.
-        rate: The rate of false alarms that they allow.
+        contents: Their digests, by purpose: train, validation, calibration, learned, judged.
+        rate: The lowest rate of false alarms that so many images can keep, at least the one that was asked for.
         odd: What is odd, in words.
-        warnings: What they cannot promise, in words.
-        megabytes: Disk that converted copies take.
-        looks: What each image is, a row an image.
-        white_point: White of images of more than 8 bits, as they were read.
-        named: Whether the user named the parts.
+        warnings: What so few images cannot promise, in words.
+        megabytes: Disk that converted copies take, in MiB.
+        facts: The facts about each image, as plain data.
+        white_point: White point with which images of more than 8 bits were read.
+        named: Whether the user named the parts with ``group_by``.
     """
 
     folders: DataFolders
@@ -48,7 +48,7 @@ class Prepared:
     odd: list[str]
     warnings: list[str]
     megabytes: float
-    looks: list[dict[str, Any]]
+    facts: list[dict[str, Any]]
     white_point: WhitePoint
     named: bool = False
 
@@ -60,26 +60,26 @@ def prepare(
 
     Args:
         settings: What is asked for.
-        state: What was seen before.
-        timeline: Where it shows how far it is, and what is odd.
-        root: The folder for the images, ``images`` in that of the build unless given.
-        few: Lay out no more than so many, to train with; for a dry run.
+        state: The steps that are done, with their results.
+        timeline: Shows the progress, and what is odd.
+        root: The folder for the images; None takes ``images`` in the folder of the build.
+        few: Lay out only so many training images and no others, for a dry run; None lays out all.
 
     Raises:
-        ValueError: If there are too few images, or one that is good and has a defect.
+        ValueError: If there are too few images, or one is both among the good images and among the defects.
     """
-    looks = _look(settings, state, timeline)
-    parts = _name_parts(looks, settings.group_by)
-    split = split_images(looks.groups, settings.false_alarm_rate, settings.seed, parts)
+    survey = _look(settings, state, timeline)
+    parts = _name_parts(survey, settings.group_by)
+    split = split_images(survey.groups, settings.false_alarm_rate, settings.seed, parts)
     held = len(split.calibration)
-    count = len(looks.groups)
-    odd = [oddity.text for oddity in looks.oddities]
-    odd += list_images(settings.normals).notes({look.name: look.unreadable for look in looks.unreadable})
+    count = len(survey.groups)
+    odd = [oddity.text for oddity in survey.oddities]
+    odd += list_images(settings.normals).notes({image.name: image.unreadable for image in survey.unreadable})
     warnings = warn_of_few(count, held, settings.false_alarm_rate)
     if settings.defects is None:
         found = RealDefectFiles(defects={}, groups=[], odd=[])
     else:
-        found = list_real_defects(settings.defects, settings.marks, looks)
+        found = list_real_defects(settings.defects, settings.marks, survey)
     real = found.defects
     can_learn = "discriminative_padim" in settings.models
     learned, judged = split_defects(found.groups, settings.seed, least=_FEW_REAL if can_learn else len(real) + 1)
@@ -90,73 +90,74 @@ def prepare(
     laid = replace(split, train=split.train[:few], validation=[], calibration=[]) if few else split
     timeline.start("lay out", "Laying out the images")
     folders = lay_out(
-        looks, laid, root or settings.out / "images", learned=[] if few else [real[each] for each in learned],
+        survey, laid, root or settings.out / "images", learned=[] if few else [real[each] for each in learned],
         judged=[] if few else [real[each] for each in judged], marks=settings.marks,
-        together={} if few else _together(looks, parts or _find_look_alikes(looks, state, timeline)),
+        together={} if few else _together(survey, parts or _find_look_alikes(survey, state, timeline)),
     )  # fmt: skip
     timeline.finish()
-    converted = [look for look in looks.images if look.difference]
+    converted = [image for image in survey.images if image.difference]
     return Prepared(
         folders=folders,
         contents={**asdict(split), "learned": learned, "judged": judged},
         rate=reachable_rate(held, settings.false_alarm_rate),
         odd=[*odd, *found.odd],
         warnings=warnings,
-        megabytes=sum(look.size[0] * look.size[1] * 1.5 for look in converted) / 2**20,
-        looks=[_describe(look) for look in [*looks.images, *looks.unreadable]],
-        white_point=looks.white_point,
+        megabytes=sum(image.size[0] * image.size[1] * 1.5 for image in converted) / 2**20,
+        facts=[_describe(image) for image in [*survey.images, *survey.unreadable]],
+        white_point=survey.white_point,
         named=bool(parts),
     )
 
 
-def _name_parts(looks: ImageSurvey, group_by: str | None) -> list[str]:
-    """Return which part each group of near copies is a picture of, by its name; nothing where the user does not say.
+def _name_parts(survey: ImageSurvey, group_by: str | None) -> list[str]:
+    """Return the part that each group of near copies shows, by its name; ``[]`` without ``group_by``.
 
     Raises:
-        ValueError: If the user's expression is not in a name.
+        ValueError: If the expression is not found in a name.
     """
-    images = distinct(looks.images)
-    return [] if group_by is None else [name_part(images[group[0]].name, group_by) for group in looks.groups]
+    images = distinct(survey.images)
+    return [] if group_by is None else [name_part(images[group[0]].name, group_by) for group in survey.groups]
 
 
-def _find_look_alikes(looks: ImageSurvey, state: BuildState, timeline: Timeline) -> list[str]:
-    """Return which groups of near copies look alike: the same name for those that do."""
-    inputs = [__version__, looks.groups]
+def _find_look_alikes(survey: ImageSurvey, state: BuildState, timeline: Timeline) -> list[str]:
+    """Return a name for each group of near copies; groups that look alike have the same name."""
+    inputs = [__version__, survey.groups]
     found: list[str] | None = state.find("look-alikes", inputs)
     if found is not None:
         return found
     timeline.start("look-alikes", "Finding images that look alike")
     started = time.monotonic()
-    images, reader = distinct(looks.images), ImageReader(None, looks.white_point)
+    images, reader = distinct(survey.images), ImageReader(None, survey.white_point)
     with allow_large_images():
-        pixels = (reader.decode(read_bytes(images[group[0]].path)) for group in looks.groups)
-        vectors = describe_images(pixels, len(looks.groups), advance=timeline.advance)
+        pixels = (reader.decode(read_bytes(images[group[0]].path)) for group in survey.groups)
+        vectors = describe_images(pixels, len(survey.groups), advance=timeline.advance)
     names = [str(each) for each in group_look_alikes(vectors)]
     state.save("look-alikes", inputs, names, seconds=time.monotonic() - started)
     timeline.finish()
     return names
 
 
-def _together(looks: ImageSurvey, names: list[str]) -> dict[str, str]:
-    return {content: name for group, name in zip(looks.groups, names, strict=True) for content in group}
+def _together(survey: ImageSurvey, names: list[str]) -> dict[str, str]:
+    return {content: name for group, name in zip(survey.groups, names, strict=True) for content in group}
 
 
 def describe_split(prepared: Prepared) -> str:
-    """Say in words how many images are for what."""
+    """Say how many images serve which purpose."""
     count = {name: len(contents) for name, contents in prepared.contents.items()}
     text = (
         f"{count['train']} good images train, {count['validation']} compare the models, {count['calibration']} set and "
-        "measure the threshold; no two of different groups show the same"
+        "measure the threshold. No picture"
     )
-    text += ", nor one part, by `group_by`." if prepared.named else "."
+    text += " and no part (`group_by`)" if prepared.named else ""
+    text += " is in two of these sets."
     if count["learned"] or count["judged"]:
-        learned = f"{count['learned']} train DiscriminativePadim, " if count["learned"] else "none trains, "
-        text += f" Of the real defects {learned}{count['judged']} judge."
+        learned = f"{count['learned']} train DiscriminativePadim" if count["learned"] else "none trains a model"
+        text += f" Of the real defects {learned}, and {count['judged']} are kept for the evaluation."
     return text
 
 
 def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> ImageSurvey:
-    """Return what is in the folder, as it was seen before if no file has changed."""
+    """Survey the folder, or return the survey of an earlier run if no file has changed."""
     files = list_images(settings.normals).files
     stamps = [[name, *_stamp(path)] for name, path in files.items()]
     inputs: list[Any] = [__version__, str(settings.normals.resolve()), stamps]
@@ -166,23 +167,23 @@ def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Ima
         return _restore(found, files)
     timeline.start("look", f"Looking at {len(files)} images")
     started = time.monotonic()
-    looks = look_at(settings.normals, bit_depth=settings.bit_depth, advance=timeline.advance)
+    survey = look_at(settings.normals, bit_depth=settings.bit_depth, advance=timeline.advance)
     kept = {
-        "images": [_describe(look) for look in looks.images],
-        "unreadable": [_describe(look) for look in looks.unreadable],
-        "oddities": [asdict(oddity) for oddity in looks.oddities],
-        "groups": looks.groups,
-        "white_point": looks.white_point.to_dict(),
+        "images": [_describe(image) for image in survey.images],
+        "unreadable": [_describe(image) for image in survey.unreadable],
+        "oddities": [asdict(oddity) for oddity in survey.oddities],
+        "groups": survey.groups,
+        "white_point": survey.white_point.to_dict(),
     }
     seconds = time.monotonic() - started
     state.save("look", inputs, kept, seconds=seconds)
     timeline.finish()
-    timeline.say(f"{len(looks.images)} images, {len(looks.groups)} of them different ({as_duration(seconds)}).")
-    return looks
+    timeline.say(f"{len(survey.images)} images, {len(survey.groups)} of them different ({as_duration(seconds)}).")
+    return survey
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of the last change; of a link that leads nowhere, none."""
+    """Return size and time of the last change; zeros for a broken link."""
     try:
         found = path.stat()
     except OSError:
@@ -190,8 +191,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _describe(look: ImageFacts) -> dict[str, Any]:
-    return {name: getattr(look, name) for name in _FIELDS}
+def _describe(image: ImageFacts) -> dict[str, Any]:
+    return {name: getattr(image, name) for name in _FIELDS}
 
 
 def _restore(kept: dict[str, Any], files: dict[str, Path]) -> ImageSurvey:

@@ -31,20 +31,20 @@ def judge(built: Built) -> tuple[bool, str]:
     if real and real["found"]["of"] >= _ENOUGH and real["found"]["high"] < page["min_recall"]:
         found = real["found"]
         return False, (
-            f"{label} finds {found['count']} of {found['of']} real defects, surely less than `min_recall` "
-            f"{100 * page['min_recall']:.0f} %, though it finds {100 * page['strongest']['value']:.0f} % of "
-            "the strongest drawn ones."
+            f"{label} finds {found['count']} of {found['of']} real defects, which is surely less than `min_recall` "
+            f"({100 * page['min_recall']:.0f} %), though it finds {100 * page['strongest']['value']:.0f} % of the "
+            "strongest drawn ones."
         )
     strongest, alarms = page["strongest"], page["alarms"]
     text = (
         f"{label} finds {strongest['count']} of {strongest['of']} of the strongest drawn defects "
-        f"({100 * strongest['value']:.0f} %; at least {100 * page['min_recall']:.0f} % is fit)"
+        f"({100 * strongest['value']:.0f} %; it is fit for use from {100 * page['min_recall']:.0f} %)"
     )
     if real:
         text += f" and {real['found']['count']} of {real['found']['of']} real ones that it has not learned"
-    text += f". {alarms['count']} of {alarms['of']} good images alarmed: "
+    text += f". {alarms['count']} of {alarms['of']} good images gave a false alarm; "
     expected = page["expected"]
-    text += f"of the next {expected['of']} expect {expected['low']} to {expected['high']}."
+    text += f"expect {expected['low']} to {expected['high']} of the next {expected['of']}."
     return True, text
 
 
@@ -60,16 +60,16 @@ def write_report(built: Built, settings: BuildSettings) -> tuple[bool, str]:
         "tried": [*_tried(built)],
         "odd": built.prepared.odd,
         "split": describe_split(built.prepared),
-        "learned": f"{learned} other real defects were trained with; these here were not." if learned else "",
+        "learned": f"The model trained on {learned} other real defects, but not on these." if learned else "",
         "use": _uses(built, settings),
     }
     write_page(built.page, settings.out / "report.html", title=f"Detector for {_name(settings)}", build=shown)
-    _write_looks(built, settings)
+    _write_facts(built, settings)
     return fit, verdict
 
 
 def _name(settings: BuildSettings) -> str:
-    """Return what the product is called: the folder's name, or that of one above where it says no more than good."""
+    """Return the name of the product: that of the folder or, if it only says "good" or the like, of one above."""
     parts = settings.normals.resolve().parts[1:]
     return next((part for part in reversed(parts) if part.lower() not in _PLAIN), settings.normals.name)
 
@@ -99,7 +99,7 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
     detector = settings.out / "detector"
     uses = [
         {
-            "text": "Score, verdict and picture of each image of a folder:",
+            "text": "Score, verdict and picture of each image in a folder:",
             "command": f"anomalib-synth predict --detector {quote(str(settings.out))} --images FOLDER --out RESULTS",
         }
     ]
@@ -107,12 +107,12 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
         learn = f"anomalib-synth learn --detector {quote(str(detector))} --missed FOLDER --false_alarms FOLDER"
         uses.append(
             {
-                "text": "Teach it what it missed, or alarmed for without a defect, in seconds:",
+                "text": "Teach it its missed defects and false alarms, in seconds:",
                 "command": learn,
             }
         )
     files = ", ".join(
-        f"{made['file']} ({kind}; scores as the checkpoint's to {max(made['difference'], 1e-7):.0e})"
+        f"{made['file']} ({kind}, scores equal to the checkpoint's within {max(made['difference'], 1e-7):.0e})"
         for kind, made in built.exports.items()
     )
     if files:
@@ -120,14 +120,14 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
     return uses
 
 
-def _write_looks(built: Built, settings: BuildSettings) -> None:
+def _write_facts(built: Built, settings: BuildSettings) -> None:
     roles = {
         content: part for part in ("train", "validation", "calibration") for content in built.prepared.contents[part]
     }
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(["name", "width", "height", "kind", "brightness", "used_to", "odd", "content"])
-    for row in built.prepared.looks:
+    for row in built.prepared.facts:
         odd = row["odd"] or row["difference"] or row["unreadable"]
         writer.writerow(
             [row["name"], *row["size"], row["kind"], round(row["brightness"], 4), roles.get(row["content"], ""), odd,

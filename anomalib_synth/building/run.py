@@ -1,4 +1,4 @@
-"""A build, step by step; what is done already is not done again."""
+"""A build, step by step; steps that are done already are not repeated."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What came of a build.
+    """The result of a build.
 
     Args:
         prepared: The images, and what is odd about them.
         plan: What was planned.
-        taken: The model.
-        grounds: Why.
-        standings: How each model stands.
-        page: What the page shows of the calibration.
-        exports: File and difference by kind.
-        not_exported: Why something was not, in words.
-        training: Seconds by model.
+        taken: The chosen model.
+        grounds: Why it was chosen, in words.
+        standings: The comparison of each model with the chosen one.
+        page: What the report shows of the calibration.
+        exports: For each export, its file and the largest difference of its scores.
+        not_exported: Why an export is missing, in words; ``""`` if none is.
+        training: Seconds of training, by model.
     """
 
     prepared: Prepared
@@ -62,12 +62,12 @@ class Built:
 
 
 class Builder:
-    """Does the steps of a build.
+    """Runs the steps of a build.
 
     Args:
         settings: What is asked for.
-        state: What is done.
-        timeline: Where it shows how far it is.
+        state: The steps that are done, with their results.
+        timeline: Shows the progress.
     """
 
     def __init__(self, settings: BuildSettings, state: BuildState, timeline: Timeline) -> None:
@@ -77,7 +77,7 @@ class Builder:
         self._began = time.monotonic()
 
     def run(self) -> Built:
-        """Do what is not done yet.
+        """Run the steps that are not done yet.
 
         Raises:
             ValueError: If an image or an argument is wrong.
@@ -103,7 +103,7 @@ class Builder:
     def _do(
         self, step: str, description: str, inputs: Any, work: Callable[[], Any], files: tuple[Path, ...] = ()
     ) -> Any:
-        """Return the result of a step, which is done unless it was done from the same inputs."""
+        """Return the result of a step; run it unless it was done before with the same inputs."""
         found = self._state.find(step, inputs, files)
         if found is not None:
             self._timeline.skip(step)
@@ -119,7 +119,7 @@ class Builder:
     def _plan(self, prepared: Prepared) -> BuildPlan:
         settings = self._settings
         counts = {part: len(contents) for part, contents in prepared.contents.items() if part != "judged"}
-        inputs = [  # a plan from other measurements has other steps, so that all is trained again
+        inputs = [  # no speeds: a plan from new measurements would have other steps, and all would be trained again
             __version__, settings.minutes, settings.models, settings.generator, settings.accelerator,
             bool(settings.exports), counts,
         ]  # fmt: skip
@@ -133,8 +133,8 @@ class Builder:
             self._timeline.say(f"{LABELS[name]} is left out: {reason}. Give more `minutes`.")
         if LEARNS in self._settings.models and LEARNS not in plan.left_out and plan.steps < STEPS:
             prepared.warnings.append(
-                f"DiscriminativePadim trains {plan.steps} steps, as the time allows, where {STEPS} serve most "
-                "products. Give more `minutes`."
+                f"DiscriminativePadim trains only {plan.steps} steps in the given time; most products need {STEPS}. "
+                "Give more `minutes`."
             )
         return plan
 
@@ -184,7 +184,7 @@ class Builder:
         def work() -> bool:
             run = settings.out / "candidates" / name
             self._set_learned_aside(detector)
-            (settings.out / "report.html").unlink(missing_ok=True)  # whose verdict is another detector's from now on
+            (settings.out / "report.html").unlink(missing_ok=True)  # its verdict is about the old detector
             for stale in ("torch", "openvino"):
                 shutil.rmtree(detector / stale, ignore_errors=True)
             calibration = run_calibration(
@@ -212,8 +212,8 @@ class Builder:
         kept = set_learned_aside(detector)
         if kept is not None:
             self._timeline.say(
-                f"WARNING What `learn` taught the detector before belongs to the old one and is kept in {str(kept)!r}. "
-                "Teach the new one: give its images to `learn` again."
+                f"WARNING What `learn` taught the old detector does not fit the new one; it is kept in {str(kept)!r}. "
+                "To teach the new detector, give those images to `learn` again."
             )
 
     def _export(self, prepared: Prepared, calibrated: list[Any]) -> tuple[dict[str, dict[str, Any]], str]:
@@ -223,8 +223,8 @@ class Builder:
         note = ""
         if missing:
             note = (
-                f"Not exported to OpenVINO, for want of {', '.join(missing)}: {install_extras('build')}, "
-                "then the same command exports it."
+                f"Not exported to OpenVINO, which needs {', '.join(missing)}: {install_extras('build')}, "
+                "then run the same command again."
             )
         files = tuple(detector / kind / ("model.pt" if kind == "torch" else "model.xml") for kind in kinds)
         made, failed = self._do(
@@ -237,7 +237,7 @@ class Builder:
 
 
 def plan_build(settings: BuildSettings, prepared: Prepared, *, spent: float = 0.0) -> BuildPlan:
-    """Try a few steps on some of the images, and divide the time."""
+    """Measure speeds on some of the images, and divide the time."""
     generator = build_generator(settings.generator)
     families = len(generator.families) if isinstance(generator, RuleBasedGenerator) else 1
     speeds = measure_speeds(

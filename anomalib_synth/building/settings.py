@@ -1,4 +1,4 @@
-"""What a build is asked for."""
+"""The settings of a build."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STRENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # at which recall is measured
-STATE = "build.json"  # in `out`: what is done
-_WRITTEN = ("images", "candidates", "detector", "work", "report.html", "looks.csv")  # in `out`, beside it
+STATE = "build.json"  # in `out`: the steps that are done
+_WRITTEN = ("images", "candidates", "detector", "work", "report.html", "looks.csv")  # what else a build writes to `out`
 _MOST_MINUTES = 60 * 24 * 30
-_MOST_SEED = 2**32 - 1  # that NumPy's global generator takes
+_MOST_SEED = 2**32 - 1  # the largest that NumPy's global generator takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:
-    """See :func:`anomalib_synth.commands.build.build`.
+    """The arguments of :func:`anomalib_synth.commands.build.build`, which explains them.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -62,7 +62,7 @@ class BuildSettings:
             msg = f"`exports` must name some of {', '.join(KINDS)}, got {unknown}."
             raise ValueError(msg)
         if self.marks is not None and self.defects is None:
-            msg = "`marks` say where `defects` are. Name those too, or leave `marks` out."
+            msg = "`marks` need `defects`, whose places they show. Give `defects` too, or leave `marks` out."
             raise ValueError(msg)
         if self.group_by is not None:
             try:
@@ -75,7 +75,7 @@ class BuildSettings:
         self._check_folders()
 
     def _check_folders(self) -> None:
-        """Refuse folders in which the build would take the user's files for its own, and replace them."""
+        """Refuse folders where the build would replace the user's files."""
         given = {"normals": self.normals, "defects": self.defects, "marks": self.marks}
         for argument, folder in given.items():
             if folder is None:
@@ -86,15 +86,15 @@ class BuildSettings:
             filled = next((self.out / name for name in _WRITTEN if _is_within(folder, self.out / name)), None)
             if filled is not None:
                 msg = (
-                    f"`{argument}` must lie outside what the build fills, got {str(folder)!r} in {str(filled)!r}, "
-                    "whose files it replaces. Name another `out`."
+                    f"`{argument}` must lie outside the folders that the build fills, got {str(folder)!r} in "
+                    f"{str(filled)!r}, whose files it replaces. Name another `out`."
                 )
                 raise ValueError(msg)
         strange = [name for name in _WRITTEN if (self.out / name).exists() or (self.out / name).is_symlink()]
         if strange and not (self.out / STATE).exists():
             msg = (
-                f"`out` {str(self.out)!r} holds {strange[0]!r}, but no build wrote it ({STATE} is not there), and this "
-                "one would replace it. Name another folder, or take it away."
+                f"`out` {str(self.out)!r} holds {strange[0]!r}, which no build wrote ({STATE} is not there) and which "
+                f"this build would replace. Name another folder, or take {strange[0]!r} away."
             )
             raise ValueError(msg)
 

@@ -1,4 +1,4 @@
-"""Which good images train, which choose the model, and which set and measure the threshold."""
+"""Splits the good images: some train, some compare the models, some set and measure the threshold."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 LEAST = 20  # images
 FEW = 60
-LEAST_PARTS = 4  # that a user names: one sets the threshold, one measures it, one compares, one trains
+LEAST_PARTS = 4  # named by `group_by`: one sets the threshold, one measures it, one compares models, one trains
 _LEAST_CALIBRATION = 10
 _MOST_CALIBRATION, _MOST_VALIDATION = 200, 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Contents of the images by what they are for; no two of different lists show the same.
+    """The contents (digests) of the images by purpose; no near copies are in different lists.
 
     Args:
-        train: The models learn from these.
-        validation: The models are compared on these, and anomalib's own scale is set on them.
-        calibration: Half of these set the threshold, half measure it.
+        train: The models train on these.
+        validation: The models are compared on these, and they set the scale of anomalib's scores.
+        calibration: Half of these set the threshold, and half measure it.
     """
 
     train: list[str]
@@ -37,12 +37,12 @@ class Split:
 
 
 def count_held_out(count: int, rate: float) -> tuple[int, int]:
-    """Return how many images are for calibration and for validation, of so many.
+    """Return how many of ``count`` images are held out for calibration and for validation.
 
-    Calibration has as many as the rate takes, or a fifth if that is more, but no more than 35 %.
+    Calibration gets as many as the false-alarm rate needs, or a fifth if that is more, but at most 35 % and 200.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: If there are fewer than 20 images.
 
     Example:
         >>> count_held_out(250, 0.05), count_held_out(40, 0.05)
@@ -51,7 +51,7 @@ def count_held_out(count: int, rate: float) -> tuple[int, int]:
     if count < LEAST:
         msg = (
             f"`normals` must hold at least {LEAST} different images, got {count}: some train, some choose the model, "
-            "and ten at the least set and measure the threshold. Take more pictures of good parts."
+            "and at least ten set and measure the threshold. Take more pictures of good parts."
         )
         raise ValueError(msg)
     wanted = max(2 * least_count(rate), round(0.2 * count))
@@ -60,7 +60,7 @@ def count_held_out(count: int, rate: float) -> tuple[int, int]:
 
 
 def reachable_rate(calibration: int, rate: float) -> float:
-    """Return the false-alarm rate that so many calibration images can keep: the one asked for, or the least there is.
+    """Return the false-alarm rate that so many calibration images can keep: ``rate``, or the lowest possible one.
 
     Example:
         >>> reachable_rate(38, 0.05), reachable_rate(14, 0.05)
@@ -71,18 +71,19 @@ def reachable_rate(calibration: int, rate: float) -> float:
 
 
 def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int, parts: Sequence[str] = ()) -> Split:
-    """Split contents, by content and seed alone; of near copies one is held out at most, and then the others go.
+    """Split contents; the split depends only on content and seed.
 
-    Images of one named part stay together: they set the threshold, measure it, compare the models, or train.
+    Of a group of near copies at most one image is held out; then the others are not used at all. All images of a named
+    part have the same purpose: setting the threshold, measuring it, comparing the models, or training.
 
     Args:
-        groups: Contents, near copies together.
-        rate: Target rate of false alarms.
+        groups: Contents, near copies in one group.
+        rate: Target rate of false alarms, in (0, 1).
         seed: Seed of the choice.
-        parts: Which part each group is a picture of, where somebody named them.
+        parts: The part that each group shows, if the user named them.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: If there are too few images or parts.
     """
     calibration, validation = count_held_out(len(groups), rate)
     ordered = sorted(
@@ -104,7 +105,7 @@ def split_images(groups: Sequence[Sequence[str]], rate: float, seed: int, parts:
 def _hold_out_parts(
     ordered: Sequence[list[str]], part_of: Mapping[str, str], calibration: int, validation: int
 ) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
-    """Return groups of whole parts for calibration (of two parts at least), for validation, and those that train."""
+    """Return the groups of whole parts for calibration (at least two parts), for validation and for training."""
     by_part: dict[str, list[list[str]]] = defaultdict(list)
     for group in ordered:
         by_part[part_of[group[0]]].append(group)
@@ -112,7 +113,7 @@ def _hold_out_parts(
         msg = (
             f"`group_by` must tell at least {LEAST_PARTS} parts from each other, got {len(by_part)}: one sets the "
             "threshold, one measures it, one compares the models, and the others train. Give pictures of more parts, "
-            "or leave it out."
+            "or leave `group_by` out."
         )
         raise ValueError(msg)
     first, rest = _take(list(by_part.values()), calibration // 2, spare=3)
@@ -122,14 +123,14 @@ def _hold_out_parts(
     if len(held) < _LEAST_CALIBRATION:
         msg = (
             f"`group_by` must leave parts with at least {_LEAST_CALIBRATION} images in all to set and measure the "
-            f"threshold, got {len(held)}. Give more pictures of each part, or leave it out."
+            f"threshold, got {len(held)}. Give more pictures of each part, or leave `group_by` out."
         )
         raise ValueError(msg)
     return held, compared, [group for part in rest for group in part]
 
 
 def _take(parts: Sequence[list[list[str]]], count: int, *, spare: int) -> tuple[list[list[str]], list[list[list[str]]]]:
-    """Return about so many groups of whole parts, one at the least, and the parts that are left, ``spare`` or more."""
+    """Return about ``count`` groups of whole parts (at least one part), and the rest (at least ``spare`` parts)."""
     taken: list[list[str]] = []
     left: list[list[list[str]]] = []
     for n, part in enumerate(parts):
@@ -146,12 +147,14 @@ def _take(parts: Sequence[list[list[str]]], count: int, *, spare: int) -> tuple[
 
 
 def split_defects(groups: Sequence[Sequence[str]], seed: int, *, least: int = 10) -> tuple[list[str], list[str]]:
-    """Return which real defects are learned and which judge: half each from ``least`` on, else all judge.
+    """Return which real defects train the model and which are kept for the evaluation.
+
+    From ``least`` groups on it is half each; with fewer, all are kept for the evaluation.
 
     Args:
-        groups: Contents, near copies together: they stay together.
+        groups: Contents, near copies in one group; a group is not divided.
         seed: Seed of the choice.
-        least: How many different ones it takes to learn from some.
+        least: Number of groups from which on half of them train.
     """
     ordered = sorted(map(sorted, groups), key=lambda group: hash64(seed, "build defects", group[0]))
     half = len(ordered) // 2 if len(ordered) >= least else 0
@@ -160,19 +163,19 @@ def split_defects(groups: Sequence[Sequence[str]], seed: int, *, least: int = 10
 
 
 def warn_of_few(count: int, calibration: int, rate: float) -> list[str]:
-    """Return what so few images cannot promise, in words."""
+    """Return warnings about what so few images cannot promise."""
     warnings = []
     reachable = reachable_rate(calibration, rate)
     if reachable > rate:
         needed = math.ceil(2 * least_count(rate) / 0.35)
         warnings.append(
             f"{100 * rate:.3g} % false alarms cannot be promised with {count} good images: {calibration // 2} of them "
-            f"set the threshold, which keeps {100 * reachable:.3g} % at the least. The threshold is set for "
-            f"{100 * reachable:.3g} %. About {needed} images would do."
+            f"set the threshold, and so few can promise {100 * reachable:.3g} % at best. The threshold is set for "
+            f"{100 * reachable:.3g} %. About {needed} images would be enough."
         )
     if count < FEW:
         warnings.append(
-            f"{count} good images are few: the models have seen little of what is normal, and every share below has a "
-            f"wide interval. {FEW} or more tell more."
+            f"{count} good images are few: the models see little of what is normal, and every share below has a wide "
+            f"interval. Give {FEW} or more."
         )
     return warnings

@@ -1,4 +1,4 @@
-"""What a build has done: each step with a digest of what it was made from, so that the next run goes on there."""
+"""The finished steps of a build, each with a digest of its inputs, so that the next run continues there."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FORMAT = 1
 
 
 class BuildState:
-    """The steps of a build that are done, in a file.
+    """The finished steps of a build, kept in a file.
 
     Args:
-        path: ``build.json``; one that cannot be read is begun anew, as is one of another format.
+        path: ``build.json``. If it cannot be read or has another format, no step counts as finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class BuildState:
             self.steps = {name: step for name, step in steps.items() if _is_step(step)}
 
     def find(self, name: str, inputs: Any, files: tuple[Path, ...] = ()) -> Any:
-        """Return the result of a step that was made from the same inputs and whose files are there, else None."""
+        """Return the result of a step if it was made from the same inputs and its files are there, else None."""
         step = self.steps.get(name)
         if step is None or step["inputs"] != digest(inputs) or not all(path.is_file() for path in files):
             return None
@@ -44,12 +44,12 @@ class BuildState:
         return float(self.steps.get(name, {}).get("seconds", 0.0))
 
     def forget(self, name: str) -> None:
-        """Strike out a step, on the disk too, before its files are replaced: a kill leaves some of them."""
+        """Remove a step, also on disk. Done before its files are replaced, as a killed run leaves some of them."""
         if self.steps.pop(name, None) is not None:
             self._write()
 
     def save(self, name: str, inputs: Any, result: Any, *, seconds: float) -> None:
-        """Write down that a step is done."""
+        """Record that a step is done."""
         self.steps[name] = {"inputs": digest(inputs), "seconds": round(seconds, 2), "result": result}
         self._write()
 

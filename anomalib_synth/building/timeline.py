@@ -1,4 +1,4 @@
-"""One bar over a whole build: how far it is, and the time that is left by what was measured before it began."""
+"""One progress bar for a whole build, with the time that is left according to the plan."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVERY = 15.0  # seconds between two plain lines
-_TELLS = 0.15  # of a step, from which its own pace counts for more than the plan
+_TELLS = 0.15  # share of a step; from there on its own pace counts instead of the plan
 
 
 class Timeline:
-    """Shows steps, each with the seconds it is expected to take; bars of what it calls are not shown.
+    """Shows the steps of a build and the time that is left; the progress bars of everything else are silenced.
 
     Args:
-        console: Where; plain lines where that is no terminal.
-        clock: Tells the seconds.
+        console: Where to show them; plain lines if that is not a terminal.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,11 +57,11 @@ class Timeline:
         self._silence.__exit__(kind, error, traceback)
 
     def plan(self, seconds: Mapping[str, float]) -> None:
-        """Say how long each step is expected to take; those that are not named keep what they had."""
+        """Set how many seconds each step is expected to take; other steps keep theirs."""
         self._planned |= seconds
 
     def skip(self, step: str) -> None:
-        """Say that a step need not be done."""
+        """Take a step that need not be done out of the plan."""
         self._planned.pop(step, None)
 
     def start(self, step: str, description: str) -> None:
@@ -75,7 +75,7 @@ class Timeline:
         self._said = self._clock()
 
     def advance(self, share: float) -> None:
-        """Say how much of the step is done, in [0, 1]."""
+        """Set the share of the step that is done, in [0, 1]."""
         self._share = max(self._share, min(1.0, share))
         left = self._describe_left()
         self._bar.update(self._task, completed=self.share, left=left)
@@ -97,7 +97,7 @@ class Timeline:
 
     @property
     def left(self) -> float:
-        """Seconds that are left: of this step by its own pace once that tells, of the others as planned."""
+        """Seconds that are left: for this step by its own pace, once it is known, and for the others as planned."""
         others = sum(seconds for step, seconds in self._planned.items() if step != self._current)
         if not self._current:
             return others
@@ -108,7 +108,7 @@ class Timeline:
 
     @property
     def share(self) -> float:
-        """Share of the whole that is done."""
+        """Share of the whole build that is done, in [0, 1]."""
         spent = sum(self._done.values()) + (self._clock() - self._began if self._current else 0.0)
         return spent / (spent + self.left) if spent + self.left else 0.0
 

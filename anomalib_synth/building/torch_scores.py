@@ -1,6 +1,6 @@
-"""Scores images by a torch export, in a process of its own: `python -m anomalib_synth.building.torch_scores FILE NPZ`.
+"""Scores images with a torch export in a process of its own: `python -m anomalib_synth.building.torch_scores FILE NPZ`.
 
-The file is a pickle. A build reads back what it has just written, and nothing else, to know that it can be read.
+The export is a pickle. A build unpickles only the file that it has just written, to check that it can be read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def score(export: Path, images: Path) -> list[float]:
 
     Args:
         export: The file.
-        images: A batch of one image each, (1, 3, H, W) float32 in [0, 1], as NumPy saves several arrays.
+        images: NPZ file of batches (1, 3, H, W) float32 in [0, 1].
     """
     with contextlib.redirect_stdout(io.StringIO()):
         model = torch.load(export, map_location="cpu", weights_only=False)["model"].eval()  # just written by the build

@@ -1,4 +1,4 @@
-"""Trains one candidate as `anomalib train` does, and leaves a run folder that every command takes."""
+"""Trains one candidate as `anomalib train` does, and leaves a run folder that every command accepts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def train_candidate(
     """Train the model of a configuration.
 
     Args:
-        config: As `anomalib train` takes it.
-        folder: Where ``config.yaml`` and the checkpoint go; there whole or not at all.
-        advance: Called with the share of the steps that is done.
+        config: A configuration of ``anomalib train``.
+        folder: Folder for ``config.yaml`` and the checkpoint; it is emptied first. The checkpoint is written whole or
+            not at all.
+        advance: Called with the share of the steps that is done, in [0, 1].
 
     Returns:
-        The seconds it took.
+        The seconds that training took.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,10 +61,10 @@ def train_candidate(
 
 
 def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[Any, AnomalibModule]:
-    """Build and train what a configuration says; return the trainer and the model.
+    """Build what a configuration describes and train it; return the trainer and the model.
 
     Raises:
-        KeyboardInterrupt: As it came.
+        KeyboardInterrupt: If the user presses Ctrl-C, which Lightning would swallow.
     """
     from anomalib.data import AnomalibDataModule
     from anomalib.engine import Engine
@@ -91,7 +92,7 @@ def fit(config: dict[str, Any], work: Path, callbacks: list[Callback]) -> tuple[
 
 @contextlib.contextmanager
 def _no_bars() -> Iterator[None]:
-    """Keep anomalib's bars off the screen, which has one for everything."""
+    """Keep anomalib's progress bars off the screen, where one bar shows the whole build."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
 

@@ -1,4 +1,4 @@
-"""Parameters taken out of training for a while."""
+"""Freezing parameters for a part of the training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class FrozenModules:
-    """Takes parameters out of training until :meth:`restore`.
+    """Freezes parameters until :meth:`restore`.
 
     Modules left without a trainable parameter go to eval mode, so that batch statistics stop and dropout is off. They
-    stay in it: some models call ``train()`` on their modules in every step.
+    are kept in it, as some models call ``train()`` on their modules in every step.
 
     Args:
         model: The model.
@@ -38,7 +38,7 @@ class FrozenModules:
             module.training = False
 
     def restore(self) -> None:
-        """Give every module and parameter back its mode and its ``requires_grad``, what was changed last first."""
+        """Restore the mode of every module and ``requires_grad`` of every parameter, in reverse order."""
         for module, training in reversed(self._modules):
             module.training = training
         for hook in reversed(self._hooks):
@@ -51,7 +51,7 @@ def match_parameters(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     """Return the names of the parameters that match any of the patterns.
 
     Raises:
-        ValueError: If a pattern matches none, or no trainable parameter is left.
+        ValueError: If a pattern matches no parameter, or no trainable parameter would be left.
     """
     names = [name for name, _ in model.named_parameters()]
     matched: set[str] = set()
@@ -60,19 +60,19 @@ def match_parameters(model: nn.Module, patterns: Sequence[str]) -> set[str]:
         if not found:
             modules = sorted({".".join(name.split(".")[:2]) for name in names})
             msg = (
-                f"`frozen` must hold patterns on the parameters of {type(model).__name__}, {pattern!r} matches none. "
-                f"Their names start with: {', '.join(modules)}; a whole module is '{modules[0]}.*'."
+                f"`frozen` must hold patterns on the parameters of {type(model).__name__}, but {pattern!r} matches "
+                f"none. Their names start with: {', '.join(modules)}; a whole module is '{modules[0]}.*'."
             )
             raise ValueError(msg)
         matched |= found
     if not any(parameter.requires_grad for name, parameter in model.named_parameters() if name not in matched):
-        msg = f"`frozen` must leave a trainable parameter of {type(model).__name__}, {list(patterns)} leave none."
+        msg = f"`frozen` must leave a trainable parameter of {type(model).__name__}, but {list(patterns)} leave none."
         raise ValueError(msg)
     return matched
 
 
 def _modules_of(model: nn.Module, frozen: Sequence[nn.Parameter]) -> list[nn.Module]:
-    """Return the modules that hold a frozen and no trainable parameter, with all modules inside them."""
+    """Return the modules that hold frozen parameters but no trainable one, with all modules inside them."""
     chosen = {id(parameter) for parameter in frozen}
     found: dict[int, nn.Module] = {}
     for module in model.modules():

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable | None) -> None:
     """Write a sample into a batch: ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality``, ``synthetic``.
 
-    Rows that already carry a real defect keep their image, mask and label. The model's pre-processor transforms
-    ``image`` and ``gt_mask`` after this; ``source``, which it does not know, is transformed here. A defect of which
-    that leaves nothing is none: its image is normal.
+    Rows that already have a real defect keep their image, mask and label. The model's pre-processor will transform
+    ``image`` and ``gt_mask``; it does not know ``source``, which is therefore transformed here. If that transform
+    leaves nothing of a defect, as a crop can, the image is labelled normal.
 
     Args:
         batch: The batch, changed in place.
@@ -50,7 +50,7 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
     seen = _follow_mask(mask, real, pre_process)
     source = _transform(pre_process, sample.source)
     if bool(real.any()):
-        own = getattr(batch, "source", None)  # SyntheticDataModule sets it, and pre-processes it
+        own = getattr(batch, "source", None)  # already pre-processed by SyntheticDataModule
         own = _transform(pre_process, batch.image) if own is None else own
         source = torch.where(real.view(-1, 1, 1, 1), own, source)
     batch.source = Image(source)
@@ -67,13 +67,13 @@ def write_labels(batch: ImageBatch, sample: AnomalySample, pre_process: Callable
 
 
 class RealRow(NamedTuple):
-    """A real defect that takes the place of a row of a batch.
+    """A real defect that replaces a row of a batch.
 
     Args:
-        row: Which row.
+        row: Index of the row.
         image: (3, H, W) in [0, 1], of the batch's size.
-        source: (3, H, W), the good image that the defect was pasted on; None for a photograph of the defect.
-        marks: (H, W) uint8, how it is marked; see :mod:`anomalib_synth.defects`.
+        source: (3, H, W) in [0, 1], the normal that the defect was pasted on; None for a photograph of the defect.
+        marks: (H, W) uint8, the marks of the defect; see :mod:`anomalib_synth.defects`.
         path: File of the image.
     """
 
@@ -87,8 +87,9 @@ class RealRow(NamedTuple):
 def write_real_rows(batch: ImageBatch, rows: Sequence[RealRow], pre_process: Callable | None) -> None:
     """Write real defects into a batch: the fields of :func:`write_labels`, and ``marks`` (B, H, W) uint8.
 
-    ``gt_mask`` is what is certain, ``marks`` are as the model sees them after its own transform, 0 for all other rows.
-    A defect of which that leaves nothing does not take its row. :func:`write_labels` may be called before or after.
+    ``gt_mask`` holds only pixels that are certainly defective. ``marks`` are transformed as the model will see them,
+    and are 0 in all other rows. A defect of which the transform leaves nothing does not replace its row.
+    :func:`write_labels` may be called before or after.
 
     Args:
         batch: The batch, changed in place.
@@ -131,10 +132,10 @@ def write_real_rows(batch: ImageBatch, rows: Sequence[RealRow], pre_process: Cal
 
 
 def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> None:
-    """Set ``gt_label`` of a batch whose masks a transform changed; a label that came without a mask stays set.
+    """Set ``gt_label`` of a batch from masks that a transform has changed; a label without a mask stays set.
 
-    A mask of which the model's pre-processor leaves nothing is no defect. Where the batch has none, ``quality`` is 1,
-    and ``synthetic`` is True where a mask came without a label.
+    If the model's pre-processor leaves nothing of a mask, the image is labelled normal. If the batch has no
+    ``quality``, it is set to 1; if it has no ``synthetic``, that is set to True where a mask came without a label.
 
     Args:
         batch: The batch, changed in place.
@@ -145,7 +146,7 @@ def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> N
     """
     if batch.gt_mask is None:
         msg = (
-            "SynthesisCallback(generator=None) sets labels from masks, but the batch has no `gt_mask`: a "
+            "SynthesisCallback(generator=None) sets labels from masks, but the batch has no `gt_mask`, as a "
             "classification datamodule makes none. Use `anomalib_synth.data.SyntheticDataModule`, or pass a generator."
         )
         raise ValueError(msg)
@@ -162,18 +163,18 @@ def label_from_mask(batch: ImageBatch, pre_process: Callable | None = None) -> N
 
 
 def _follow_mask(mask: torch.Tensor, labelled: torch.Tensor, pre_process: Callable | None) -> torch.Tensor:
-    """Return (B,) bool: which images are anomalous to the model; one that is labelled without a mask stays so."""
+    """Return (B,) bool: which images are anomalous for the model; a label without a mask stays set."""
     return in_view(mask, pre_process) | (labelled & ~mask.flatten(1).any(1))
 
 
 def _set_mask(batch: ImageBatch, mask: torch.Tensor) -> None:
-    """Set ``gt_mask`` with the type under which resizing loses no defect."""
+    """Set ``gt_mask`` as a type that loses no small defect when it is resized."""
     batch.gt_mask = mask
     set_unchecked(batch, "gt_mask", CoverageMask(batch.gt_mask))
 
 
 def _transform(pre_process: Callable | None, images: torch.Tensor) -> torch.Tensor:
-    """Return images as the model's pre-processor will leave them; a random transform draws the same then."""
+    """Return images as the model's pre-processor will transform them later, with the same random numbers."""
     if pre_process is None:
         return images
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""A learning rate that falls over the run, for models that keep theirs constant."""
+"""A learning rate that decays over the run, for models that keep theirs constant."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class LearningRateDecayCallback(Callback):
     """Lowers the learning rate of every optimiser along half a cosine (arXiv 1608.03983, equation 5, one cycle).
 
-    For models that train at a constant rate, such as GLASS and RealNet: in a short run on synthetic defects their
-    last steps still move the scores, so that what a run ends with depends on its last batches. Works with automatic and
-    manual optimisation. The decay follows the run's ``max_epochs`` or ``max_steps``, whichever ends it first. A resumed
-    run continues it; optimisers renewed by ``TwoStageTrainingCallback`` decay from the rate they start with.
+    It is for models that train at a constant rate, such as GLASS and RealNet. In a short run on synthetic defects their
+    last steps still move the scores, so that the result depends on the last batches. The callback works with automatic
+    and manual optimisation. The decay follows ``max_epochs`` or ``max_steps``, whichever ends the run first. A resumed
+    run continues it. Optimisers that ``TwoStageTrainingCallback`` renews decay from the rate they start with.
 
     Args:
         final_factor: Share of the first learning rate that is left at the end, in [0, 1].
@@ -42,7 +42,7 @@ class LearningRateDecayCallback(Callback):
         self._limits = RunLimits()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the length of the run, and refuse a model whose schedule this would fight."""
+        """Read the length of the run, and refuse a model that has a schedule of its own."""
         require_single(trainer, self, "Each would set the learning rate. Remove all but one.")
         if trainer.lr_scheduler_configs:
             msg = (
@@ -59,7 +59,7 @@ class LearningRateDecayCallback(Callback):
             raise ValueError(msg)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of the step to come."""
+        """Set the learning rate for the next step."""
         del pl_module, batch
         epochs = trainer.current_epoch + batch_idx / self._limits.batches
         done = max(epochs / self._limits.epochs, trainer.global_step / self._limits.steps)
@@ -70,7 +70,7 @@ class LearningRateDecayCallback(Callback):
 
 
 def decay_factor(done: float, final: float) -> float:
-    """Return the share of the first learning rate after a share of the run.
+    """Return the factor on the first learning rate after a share of the run.
 
     Args:
         done: Share of the run that is done, in [0, 1].

@@ -1,4 +1,4 @@
-"""Synthetic samples weigh as much in the loss as their quality says."""
+"""Weights each synthetic sample in the loss by its quality."""
 
 from __future__ import annotations
 
@@ -30,38 +30,37 @@ if TYPE_CHECKING:
 class QualityWeightingCallback(RestoringCallback):
     r"""Weights the loss of each synthetic sample by its quality, before the losses of the batch are averaged.
 
-    After "QARAD" (arXiv 2508.03539). The loss of the batch, :math:`\frac{1}{B} \sum_i l_i`, becomes
+    After QARAD (arXiv 2508.03539). The loss of the batch, :math:`\frac{1}{B} \sum_i l_i`, becomes
     :math:`\frac{1}{B} \sum_i w_i l_i`, where :math:`l_i` is what sample i contributes to the model's own loss. The
-    authors' public code multiplies the loss of the batch by the mean weight instead, which treats all samples alike.
+    authors' public code instead multiplies the loss of the batch by the mean weight, which treats all samples alike.
 
-    One entry under ``trainer.callbacks``, next to ``SynthesisCallback``, in any order. It works with DRAEM, DSR (in
-    the phase that trains the up-sampling module), SuperSimpleNet (``supervised: true``), UniNet, GLASS (the focal
-    loss; the other sees no synthetic images), RealNet, DiscriminativePadim, and a model of your own that
+    Add it under ``trainer.callbacks`` next to ``SynthesisCallback``, in any order. It works with DRAEM, DSR (in the
+    phase that trains the up-sampling module), SuperSimpleNet (``supervised: true``), UniNet, GLASS (its focal loss; its
+    other loss sees no synthetic images), RealNet and DiscriminativePadim. It also works with a model of your own that
     hands its per-sample losses, (B,), to a module ``sample_reduction``, which returns their mean. Any other model is
     refused.
 
-    What a quality is worth depends on the other qualities of the run, not on those beside it in the batch: the weights
-    have mean 1 over the last ``history`` synthetic samples (each process's own, under DDP), so the mean of one batch is
-    1 in expectation and not exactly, and the first 32 samples weigh 1. See
-    :class:`anomalib_synth.losses.QualityWeights`. The qualities are part of the checkpoint, so a resumed run has the
-    weights of one that was not interrupted (under DDP those of rank 0 are kept, and every process goes on from them).
+    The weight of a quality depends on the other qualities of the run, not on those in the same batch. The weights have
+    mean 1 over the last ``history`` synthetic samples (under DDP, of each process by itself), so the mean of one batch
+    is 1 only in expectation. The first 32 samples weigh 1. See :class:`anomalib_synth.losses.QualityWeights`. The
+    qualities are part of the checkpoint, so a resumed run has the weights of an uninterrupted one. Under DDP those of
+    rank 0 are kept, and every process goes on from them.
 
-    A batch in which all weights are 1 passes the model's own loss unchanged. So does any loss outside a training step.
-    While training, ``weight_effective_share``, ``weight_min`` and ``weight_max`` of each epoch's weights are logged,
-    and a histogram of them goes to the loggers that take one.
+    If all weights of a batch are 1, or outside a training step, the model's own loss is returned unchanged. For every
+    epoch ``weight_effective_share``, ``weight_min`` and ``weight_max`` are logged, and a histogram of the weights goes
+    to the loggers that take one.
 
     Args:
-        mode: How quality becomes a weight. ``softmax``: by a softmax whose temperature gives the weights of the run's
-            latest samples a set effective sample size. ``linear``: linearly. ``none``: all weights are 1. ``shuffled``:
-            each sample gets the softmax weight of another, at random: the control, with which quality must be compared.
-        effective_share: Effective sample size of the softmax's weights, (Σw)²/Σw², as a share of the synthetic
-            samples of the run, in (0, 1]. The temperature is never below 0.01, so that noise in the quality does not
-            decide.
+        mode: How quality becomes a weight. ``softmax``: by a softmax whose temperature gives the weights of the latest
+            samples a set effective sample size. ``linear``: linearly. ``none``: all weights are 1. ``shuffled``: each
+            sample gets the softmax weight of another, at random; this is the control to compare ``softmax`` with.
+        effective_share: Effective sample size of the softmax weights, (Σw)²/Σw², as a share of the synthetic samples of
+            the run, in (0, 1]. The temperature is at least 0.01, so that noise in the quality does not decide.
         linear_floor: Least weight of ``linear`` before rescaling to mean 1, in (0, 1].
-        linear_threshold: Quality at and below which a sample has that weight, in [0, 1).
-        history: Number of the latest synthetic samples that set temperature and scale, >= 32. Fewer follow a generator
-            that changes, as at the switch of two stages, more are steadier.
-        seed: Seed of ``shuffled``; the order depends on it and on the step.
+        linear_threshold: A sample with this quality or less has that least weight, in [0, 1).
+        history: Number of the latest synthetic samples that set temperature and scale, >= 32. A small number follows a
+            changing generator faster, as at the switch of two stages; a large number is steadier.
+        seed: Seed of ``shuffled``; which sample gets which weight depends on it and on the step.
 
     Raises:
         ValueError: If an argument is out of its range; at the start of training, if the model's loss cannot be
@@ -104,23 +103,23 @@ class QualityWeightingCallback(RestoringCallback):
             return
         find_losses(pl_module)
         require_single(trainer, self, "Each would weigh the loss again. Remove all but one.")
-        self.weigh.forget()  # a checkpoint that is resumed is read after this
+        self.weigh.forget()  # a checkpoint to resume from is loaded after this
 
     def state_dict(self) -> dict[str, Any]:
         """Return the qualities that weights depend on, as plain data."""
         return self.weigh.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the qualities of a run that is resumed; checkpoints of older versions hold none."""
+        """Restore the qualities of a resumed run; checkpoints of older versions hold none."""
         if state_dict:
             self.weigh.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of the model's losses; by now SynthesisCallback has taken that of its augmenter."""
+        """Replace the model's losses; SynthesisCallback has replaced the model's augmenter before this."""
         del trainer
         if draws_by_itself(pl_module):
             msg = (
-                f"{type(pl_module).__name__} draws its anomalies with its own augmenter, of which no quality is known. "
+                f"{type(pl_module).__name__} draws its anomalies with its own augmenter, which gives them no quality. "
                 "Add `anomalib_synth.callbacks.SynthesisCallback` with a generator to `trainer.callbacks`."
             )
             raise ValueError(msg)
@@ -142,7 +141,7 @@ class QualityWeightingCallback(RestoringCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, batch_idx: int
     ) -> None:
-        """Forget the batch: a loss outside a training step is not weighted."""
+        """Forget the batch, as a loss outside a training step is not weighted."""
         del trainer, pl_module, outputs, batch, batch_idx
         self._batch = self._weights = None
 
@@ -170,14 +169,14 @@ class QualityWeightingCallback(RestoringCallback):
         swaps, self._swaps = self._swaps, []
         patches, self._patches = self._patches, None
         self._batch = self._weights = None
-        with ExitStack() as stack:  # in reverse order, and each even if another fails
+        with ExitStack() as stack:  # runs all in reverse order, even if one fails
             for swap in swaps:
                 stack.callback(swap.restore)
             if patches is not None:
                 stack.callback(patches.remove)
 
     def _wrap(self, pl_module: LightningModule, site: LossSite, loss: torch.nn.Module) -> WeightedLoss:
-        """Return the loss that takes another's place."""
+        """Return the weighted loss that replaces a loss of the model."""
         if site.kind == "patches":
             self._patches = GlassPatches(**glass_parts(pl_module))
             split = self._patches.split
@@ -186,7 +185,7 @@ class QualityWeightingCallback(RestoringCallback):
         return WeightedLoss(loss, split=split, get_weights=self._batch_weights, copies=site.copies)
 
     def _batch_weights(self) -> torch.Tensor | None:
-        """Return the weights of the batch in training, None when there is none or when each weight is 1."""
+        """Return the weights of the current training batch; None if there is no batch or all weights are 1."""
         if self._batch is None:
             return None
         if self._weights is None:
@@ -204,7 +203,7 @@ def _read(batch: ImageBatch) -> tuple[torch.Tensor, torch.Tensor]:
     missing = "`quality`" if quality is None else "`synthetic` or `gt_label`" if synthetic is None else ""
     if missing:
         msg = (
-            f"QualityWeightingCallback needs {missing} in every training batch, this one has none. Add "
+            f"QualityWeightingCallback needs {missing} in every training batch, but this one has none. Add "
             "`anomalib_synth.callbacks.SynthesisCallback` to `trainer.callbacks`, or wrap the datamodule in "
             "`anomalib_synth.data.SyntheticDataModule` with `splits: [train]`; both set it."
         )

@@ -10,7 +10,7 @@ import torch
 
 
 def capture_random_state() -> dict[str, Any]:
-    """Return the states of Python's, NumPy's and torch's global generators (those of CUDA where there is any)."""
+    """Return the states of the global generators of Python, NumPy, torch and, if there is one, CUDA."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
     return {
@@ -24,7 +24,7 @@ def capture_random_state() -> dict[str, Any]:
 def restore_random_state(state: dict[str, Any]) -> None:
     """Set the global generators to what :func:`capture_random_state` returned.
 
-    CUDA's are left alone when the state has another number of devices than this machine.
+    Those of CUDA are not set if the state is of another number of devices than this machine has.
     """
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))

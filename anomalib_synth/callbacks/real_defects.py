@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from anomalib_synth.defects import RealDefect
 
 logger = logging.getLogger(__name__)
-_PREPARED = 64  # normals that the pasted variants are prepared with
-_UNCERTAIN = 0.25  # how often a defect without a mask takes its row: what it teaches is right less often
+_PREPARED = 64  # normals with which the generator of pasted variants is prepared
+_UNCERTAIN = 0.25  # probability that a chosen defect without a mask is used: it is a less reliable teacher
 _MOST_KEPT = 512 * 2**20  # bytes of decoded images
-_DISTINCT = 200  # pasted variants, after which they come again
+_DISTINCT = 200  # pasted variants, about; then they repeat
 
 
 class _Choice(NamedTuple):
@@ -41,37 +41,37 @@ class _Choice(NamedTuple):
 
     row: int
     defect: RealDefect
-    seed: int | None  # of a pasted variant; None for the image itself
-    visit: int  # seed of what is random about this visit
+    seed: int | None  # of the pasted variant; None for the image of the defect itself
+    visit: int  # seed of everything else that is random about this row
 
 
 class RealDefectsCallback(Callback):
-    """Puts the few real defects you have into every training batch, beside synthetic ones.
+    """Puts real defects into every training batch.
 
-    One entry under ``trainer.callbacks``, with :class:`SynthesisCallback` for the kinds of defects you have none of. It
-    takes a share of each batch's rows: half of them become the images of your defects as they are, the other half good
-    images with one of the defects pasted on: mirrored, turned, scaled, in another place
-    (:class:`~anomalib_synth.generators.RealDefectGenerator`). For models that learn from labelled batches
-    (DiscriminativePadim, RealNet, SuperSimpleNet with ``supervised: true``, UniNet).
+    Add it under ``trainer.callbacks``, together with :class:`SynthesisCallback` for kinds of defects of which you have
+    no real ones. It replaces a share of each batch's rows. Half of these rows become the images of your defects as they
+    are. In the other half a defect is pasted on the row's own normal image, mirrored, turned, scaled and in another
+    place (:class:`~anomalib_synth.generators.RealDefectGenerator`). It works with models that learn from labelled
+    batches: DiscriminativePadim, RealNet, SuperSimpleNet with ``supervised: true``, UniNet.
 
-    Defects are marked by masks, boxes, clicks or scribbles, or not at all: see :mod:`anomalib_synth.defects`. Without
-    a mask the model has to find the defect itself, which DiscriminativePadim can; those defects are not pasted, and
-    take a quarter of the rows.
+    Defects may be marked by masks, boxes, clicks or scribbles, or not at all: see :mod:`anomalib_synth.defects`. If a
+    defect has no mask, the model must find it itself, which only DiscriminativePadim can. Such a defect is not pasted,
+    and a row chosen for it is used only one time in four.
 
-    An image used here has been learned. The run is refused if its test or validation set, or the good images it trains
-    on, hold one of them, under whatever name.
+    The model has seen these images afterwards. The run is therefore refused if its test or validation set, or the
+    normals it trains on, contain one of them, under whatever name.
 
     Args:
         defects: Folder of images with defects, or the images.
-        marks: Where they are marked; None looks beside them. See :func:`anomalib_synth.defects.list_defects`.
-        share: Share of each batch's rows, in (0, 1); at least one row. Three of eight by default: beside
-            SynthesisCallback, three in four of the defective rows.
+        marks: Where the defects are marked; None looks beside the images. See
+            :func:`anomalib_synth.defects.list_defects`.
+        share: Share of each batch's rows to replace, in (0, 1); at least one row.
         pasted: Share of those rows that show a defect pasted on another image, in [0, 1].
         seed: Seed of the choices.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of training, if a defect cannot be read, its mark
-            is none, the model cannot learn from it, or the run would be tested on it.
+        ValueError: If an argument is out of its range; at the start of training, if a defect or its mark cannot be
+            read, the model cannot learn from it, or the run would be tested on it.
 
     Example:
         >>> RealDefectsCallback("parts/defects", share=0.25).share
@@ -91,7 +91,7 @@ class RealDefectsCallback(Callback):
     ) -> None:
         super().__init__()
         if not 0 < share < 1:
-            msg = f"`share` must be in (0, 1), got {share}. 0.375 makes three rows of eight real defects."
+            msg = f"`share` must be in (0, 1), got {share}. With 0.375, three of eight rows show real defects."
             raise ValueError(msg)
         if not 0 <= pasted <= 1:
             msg = f"`pasted` must be in [0, 1], got {pasted}."
@@ -103,7 +103,7 @@ class RealDefectsCallback(Callback):
         self.seed = seed
         self._listed: list[RealDefect] = []
         self._generator: RealDefectGenerator | None = None
-        self._repeats = 1  # epochs after which the pasted variants come again
+        self._repeats = 1  # epochs after which the pasted variants repeat
         self._learned: list[str] = []  # digests of the images, once they are listed
         self._kept: dict[Path, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -115,8 +115,8 @@ class RealDefectsCallback(Callback):
         name = type(pl_module).__name__
         if find_anomaly_input(pl_module).kind != "labels":
             msg = (
-                f"`defects` are labelled images, which {name} does not train on: it draws its own. Paste them with "
-                "SynthesisCallback and RealDefectGenerator, or train DiscriminativePadim, RealNet, Supersimplenet "
+                f"`defects` are labelled images, but {name} draws its own anomalies and reads no labels. Paste them "
+                "with SynthesisCallback and RealDefectGenerator, or train DiscriminativePadim, RealNet, Supersimplenet "
                 "(supervised: true) or UniNet."
             )
             raise ValueError(msg)
@@ -132,15 +132,15 @@ class RealDefectsCallback(Callback):
             raise ValueError(msg)
 
     def list_defects(self) -> list[RealDefect]:
-        """Return the defects.
+        """Return the defects, sorted.
 
         Raises:
-            ValueError: As :func:`anomalib_synth.defects.list_defects`.
+            ValueError: See :func:`anomalib_synth.defects.list_defects`.
         """
         return list_defects(self.defects, marks=self.marks)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that the run is not tested on the defects, and prepare what pastes them."""
+        """Check that the run is not tested on the defects, and prepare the generator that pastes them."""
         check_images_of(trainer.datamodule, "data")
         files = [defect.image for defect in self._listed]
         self._learned = check_not_held_out(trainer.datamodule, files, "defects")
@@ -155,7 +155,7 @@ class RealDefectsCallback(Callback):
         logger.info("Real defects: %d images, %d of them with masks.", len(files), len(masked))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the epochs after which the pasted variants come again: features of images seen before are kept."""
+        """Set after how many epochs the pasted variants repeat, for models that cache features of images."""
         del pl_module
         loader = trainer.train_dataloader
         size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
@@ -175,14 +175,14 @@ class RealDefectsCallback(Callback):
         write_real_rows(batch, [row for row in rows if row is not None], model_transform(pl_module))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write down what was learned."""
+        """Record the digests of the defects in the checkpoint."""
         remember_learned(checkpoint, self._learned)
 
     def _count(self, size: int) -> int:
         return max(1, round(self.share * size))
 
     def _choose(self, batch: ImageBatch, epoch: int, place: int) -> list[_Choice]:
-        """Choose the rows, by what their images and the epoch hash to, and what they become."""
+        """Choose which rows to replace, by a hash of image and epoch, and what each becomes."""
         names = [f"{place}:{row}" for row in range(len(batch.image))]
         if batch.image_path is not None:
             names = [image_key(path) for path in batch.image_path]
@@ -191,7 +191,7 @@ class RealDefectsCallback(Callback):
         chosen = sorted(good, key=lambda row: seeds[row])[: self._count(len(seeds))]
         choices = []
         for row in sorted(chosen):
-            visit = hash64(seeds[row], epoch, place)  # the image itself may be any, in any visit
+            visit = hash64(seeds[row], epoch, place)  # an unpasted defect may differ in every epoch
             draws = RandomStream(visit)
             is_drawn = getattr(batch, "synthetic", None) is not None and bool(batch.synthetic[row])
             pastes = self._generator is not None and not is_drawn and RandomStream(seeds[row]).unit() < self.pasted
@@ -202,7 +202,7 @@ class RealDefectsCallback(Callback):
         return choices
 
     def _read(self, trainer: Trainer, batch: ImageBatch, choice: _Choice) -> RealRow:
-        """Return the image of a defect as the run's own images come: augmented, and at their size."""
+        """Return the image of a defect, augmented and resized like the run's own images."""
         image, marks = self._load(choice.defect)
         augment = getattr(getattr(trainer.train_dataloader, "dataset", None), "augmentations", None)
         if augment is not None:
@@ -221,7 +221,7 @@ class RealDefectsCallback(Callback):
         )
 
     def _paste(self, batch: ImageBatch, choice: _Choice) -> RealRow | None:
-        """Return the row's own image with a defect pasted on, None if that failed its checks."""
+        """Return the row's own image with a defect pasted on, None if the pasted defect failed its checks."""
         source = batch.image[choice.row].as_subclass(torch.Tensor)
         sample = cast("RealDefectGenerator", self._generator)(source[None], seeds=torch.tensor([choice.seed]))
         if not bool(sample.accepted[0]):
@@ -231,7 +231,7 @@ class RealDefectsCallback(Callback):
         return RealRow(row=choice.row, image=sample.image[0], source=source, marks=marks, path=path)
 
     def _load(self, defect: RealDefect) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the image (3, H, W) in [0, 1] and the marks (H, W) uint8 of a defect, kept up to a limit."""
+        """Return the image (3, H, W) in [0, 1] and the marks (H, W) uint8 of a defect; cached, up to a limit."""
         kept = self._kept.get(defect.image)
         if kept is None:
             image = (read_tensor(defect.image, "defects") * 255).round().to(torch.uint8)
@@ -242,6 +242,6 @@ class RealDefectsCallback(Callback):
 
 
 def _is_replaceable(batch: ImageBatch, row: int) -> bool:
-    """Return whether a row is a good image, or one with a defect that is drawn: nothing real is lost with it."""
+    """Return whether a row is a normal or has a synthetic defect, so that no real defect is lost."""
     synthetic = getattr(batch, "synthetic", None)
     return not bool(batch.gt_label[row]) or (synthetic is not None and bool(synthetic[row]))

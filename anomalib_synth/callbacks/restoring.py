@@ -1,4 +1,4 @@
-"""A callback that changes a model for the length of a fit."""
+"""The base of callbacks that change a model for the duration of a fit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class RestoringCallback(Callback, ABC):
-    """Undoes what it changed however the fit ends: as planned, by an error, or by the trainer's teardown.
+    """Undoes its changes however the fit ends: normally, by an error, or by the trainer's teardown.
 
-    All callbacks of a trainer that do so restore together, the last one first: two may have changed the same module,
-    and the one that came later keeps what the earlier one put there. One that fails does not keep the others from it.
+    All such callbacks of a trainer restore together, the last one first: if two have changed the same module, the later
+    one has kept what the earlier one put there. If one fails, the others still restore.
     """
 
     @abstractmethod
     def restore(self) -> None:
-        """Put back what was changed; called up to three times a fit, so the second call must do nothing."""
+        """Put back what was changed. A fit may call this up to three times; later calls must do nothing."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put back what was changed."""
@@ -40,7 +40,7 @@ class RestoringCallback(Callback, ABC):
 
 
 def restore_all(trainer: Trainer) -> None:
-    """Have every restoring callback of a trainer put back what it changed, the last one first."""
+    """Call ``restore`` of every restoring callback of a trainer, the last one first."""
     with ExitStack() as stack:
         for callback in trainer.callbacks:
             if isinstance(callback, RestoringCallback):
@@ -52,8 +52,8 @@ def require_single(trainer: Trainer, callback: Callback, remedy: str) -> None:
 
     Args:
         trainer: The trainer.
-        callback: One of them.
-        remedy: What to do instead.
+        callback: The callback that must be the only one of its class.
+        remedy: A sentence that says what to do instead.
 
     Raises:
         ValueError: If there are several.
@@ -62,7 +62,7 @@ def require_single(trainer: Trainer, callback: Callback, remedy: str) -> None:
     count = sum(isinstance(each, kind) for each in trainer.callbacks)
     if count > 1:
         msg = (
-            f"`trainer.callbacks` must hold one {kind.__name__}, got {count}. {remedy} Of two configurations, "
-            "`callbacks:` in the second replaces the first's list, `callbacks+:` appends to it."
+            f"`trainer.callbacks` must hold one {kind.__name__}, got {count}. {remedy} With two config files, "
+            "`callbacks:` in the second replaces the list of the first, and `callbacks+:` appends to it."
         )
         raise ValueError(msg)

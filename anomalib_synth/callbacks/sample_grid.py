@@ -20,7 +20,7 @@ _CONTOUR = (255, 40, 40)
 def draw_sample_grid(sample: AnomalySample, rows: list[int]) -> np.ndarray:
     """Draw source, image, and image with the mask's outline side by side, with the caption beneath.
 
-    A draw that failed its checks has the reason in place of the caption.
+    A sample that failed its checks shows the reason in place of the caption.
 
     Args:
         sample: The samples.

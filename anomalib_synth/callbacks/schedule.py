@@ -1,4 +1,4 @@
-"""When the second stage of a run starts, and what is drawn in each stage: decisions apart from the training loop."""
+"""When the second stage of a run starts, and what is drawn in each stage: decisions that need no training loop."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SwitchUnit = Literal["fraction", "epoch", "step"]
 
 
 class Progress(NamedTuple):
-    """How far a run is, or where it switches: finished epochs, batches, and optimiser steps.
+    """How far a run has come, or where it switches to stage 2.
 
     Args:
         epochs: Finished epochs.
         batches: Finished batches, over all epochs.
-        steps: Optimiser steps as ``trainer.global_step`` counts them: each optimiser's, with manual optimisation.
+        steps: Optimiser steps as ``trainer.global_step`` counts them; with manual optimisation, of all optimisers.
     """
 
     epochs: float = math.inf
@@ -37,8 +37,8 @@ class RunLimits:
     Args:
         epochs: Most epochs.
         steps: Most optimiser steps, as ``trainer.global_step`` counts them.
-        batches: Batches an epoch.
-        steps_per_epoch: Optimiser steps an epoch; None where only the model knows (manual optimisation).
+        batches: Batches per epoch.
+        steps_per_epoch: Optimiser steps per epoch; None with manual optimisation, where only the model knows.
     """
 
     epochs: float = math.inf
@@ -60,7 +60,7 @@ class RunLimits:
 
 
 def check_switch(switch: float, unit: SwitchUnit) -> None:
-    """Raise a ValueError if the switch cannot be meant in this unit."""
+    """Raise a ValueError if the switch is out of the range of its unit."""
     if unit == "fraction":
         if not 0 < switch < 1:
             msg = f"`switch` must be in (0, 1) as a fraction of the run, got {switch}. Or set `switch_unit`."
@@ -71,7 +71,7 @@ def check_switch(switch: float, unit: SwitchUnit) -> None:
 
 
 def stage_at(done: Progress, switch: Progress) -> int:
-    """Return the stage, 1 or 2, of what comes after ``done``: 2 once any count has reached that of ``switch``.
+    """Return the stage that follows ``done``: 2 if any of its counts has reached that of ``switch``, else 1.
 
     Example:
         >>> stage_at(Progress(0, 6, 6), Progress(batches=7)), stage_at(Progress(0, 7, 7), Progress(batches=7))
@@ -83,8 +83,8 @@ def stage_at(done: Progress, switch: Progress) -> int:
 def place_switch(switch: float, unit: SwitchUnit, limits: RunLimits) -> Progress:
     """Return where stage 2 starts in a run with these limits.
 
-    A fraction counts in batches towards ``limits.epochs`` and in steps towards ``limits.steps``; the run ends at
-    whichever comes first, and so does its stage 1.
+    A fraction is taken of the batches in ``limits.epochs`` and of the steps in ``limits.steps``. Stage 2 starts at
+    whichever comes first, as the run ends at whichever limit comes first.
 
     Raises:
         ValueError: If stage 2 would start at or after the end of the run, or the run has no end to take a fraction of.
@@ -109,7 +109,7 @@ def place_switch(switch: float, unit: SwitchUnit, limits: RunLimits) -> Progress
 
 
 def stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) -> float:
-    """Return which share of the run stage 2 takes, in (0, 1).
+    """Return the share of the run that stage 2 takes, in (0, 1).
 
     Raises:
         ValueError: If that cannot be known before training.
@@ -128,7 +128,7 @@ def stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) -> float
 
 
 def known_stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) -> float | None:
-    """Return which share of the run stage 2 takes, None where that cannot be known before training."""
+    """Return the share of the run that stage 2 takes, None if it cannot be known before training."""
     try:
         return stage_two_share(switch, unit, limits)
     except ValueError:
@@ -136,13 +136,13 @@ def known_stage_two_share(switch: float, unit: SwitchUnit, limits: RunLimits) ->
 
 
 def fine_share(order: Order, stage: int, *, kept: float = 0.0, stage_two: float = 0.0) -> float:
-    """Return which share of the samples the fine generator draws.
+    """Return the share of the samples that the fine generator draws.
 
     Args:
-        order: The order of the two sets.
+        order: The order of the two generators.
         stage: 1 or 2.
-        kept: Share of stage 1's samples in stage 2, in [0, 1).
-        stage_two: Share of the run that stage 2 takes; only ``mixed`` asks.
+        kept: Share of stage-1 samples in stage 2, in [0, 1).
+        stage_two: Share of the run that stage 2 takes, in (0, 1); used by ``mixed`` alone.
 
     Example:
         >>> fine_share("two_stage", 2, kept=0.25), fine_share("reverse", 2, kept=0.25)
@@ -174,7 +174,7 @@ def _length(unit: SwitchUnit, limits: RunLimits) -> float:
 
 
 def _fraction_of(fraction: float, total: float) -> float:
-    """Return a fraction of a whole number as a whole number, with at least one on either side."""
+    """Return a fraction of a total as a whole number that leaves at least one on either side."""
     if math.isinf(total):
         return math.inf
     if total < 2:

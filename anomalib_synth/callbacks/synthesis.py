@@ -34,39 +34,40 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _NUMBER = re.compile(r"\d[\d.e+-]*")
-_TRIES = 4  # draws of a defect that the model is to see
+_TRIES = 4  # draws until a defect lies where the model's transform leaves it visible
 
 
 class SynthesisCallback(RestoringCallback):
     """Draws synthetic defects onto the training batches of any anomalib model that can learn from them.
 
-    One entry under ``trainer.callbacks``. For models with an augmenter (DRAEM, DSR in its second phase, GLASS) it takes
-    the augmenter's place while the model trains; for models that learn from labelled samples (SuperSimpleNet with
-    ``supervised: true``, UniNet, RealNet, DiscriminativePadim) it writes ``image``, ``source``, ``gt_mask``,
-    ``gt_label``, ``quality`` and ``synthetic`` into the batch, before the model's pre-processor normalises it; the
-    batch of a model with an augmenter gets ``quality`` and ``synthetic`` as the augmenter is called. A model that
-    cannot learn from anomalies is refused. A defect that the model's own transform leaves out, by cropping, is drawn
-    again; the image stays normal if that does not help.
+    Add it under ``trainer.callbacks``. A model with an augmenter (DRAEM, DSR in its second phase, GLASS) trains with
+    the callback in the augmenter's place; each call of the augmenter also writes ``quality`` and ``synthetic`` into the
+    batch. For a model that learns from labelled samples (SuperSimpleNet with ``supervised: true``, UniNet, RealNet,
+    DiscriminativePadim) the callback writes ``image``, ``source``, ``gt_mask``, ``gt_label``, ``quality`` and
+    ``synthetic`` into the batch before the model's pre-processor normalises it. A model that cannot learn from
+    anomalies is refused. If the model's own transform crops a defect away, the defect is drawn again; if that does not
+    help, the image stays normal.
 
-    Before training, the generator is prepared with the training normals at the size the model sees, unless it came
-    prepared. Each image's seed is a hash of the seed, the epoch and the last three parts of the image's path, so a run
-    can be repeated on any number of workers or devices.
+    Before training, the generator is prepared with the training normals at the size that the model sees, unless it is
+    already prepared. Each image's seed is a hash of the run's seed, the epoch and the last three parts of the image's
+    path, so a run can be repeated on any number of workers or devices.
 
     Args:
-        generator: Draws the defects. None: a transform among ``train_augmentations`` already drew them, and the
-            callback only sets ``gt_label`` from the mask.
+        generator: The generator that draws the defects. None: a transform among ``train_augmentations`` already drew
+            them, and the callback only sets ``gt_label`` from the mask.
         probability: Probability that an image gets a defect, in [0, 1].
         seed: Seed of the run.
-        distinct_samples: About how many different samples the run draws, >= 1: after as many epochs as that takes,
-            those of the first come again. None: as many as the model's attribute ``distinct_samples`` says, which
-            models have that keep the features of what they saw (DiscriminativePadim), else new ones in every epoch.
-        max_normals: Number of training normals to prepare the generator with, evenly spread, >= 1.
-        grid_every_n_epochs: Every how many epochs a grid of samples goes to the loggers that take images and to
+        distinct_samples: About how many different samples the run draws, >= 1; once that many are drawn, the epochs
+            repeat from the first on. None takes the number from the model's attribute ``distinct_samples``, which
+            models have that cache features of images (DiscriminativePadim); other models get new samples every epoch.
+        max_normals: Most training normals to prepare the generator with, evenly spread, >= 1.
+        grid_every_n_epochs: Every so many epochs a grid of samples goes to the loggers that take images and to
             ``<results>/synthesis/``; 0 for never.
 
     Raises:
-        ValueError: If an argument is out of its range, or (at the start of training) the model cannot learn from
-            anomalies.
+        TypeError: If ``generator`` is neither a generator nor None.
+        ValueError: If an argument is out of its range; at the start of training, if the model cannot learn from
+            anomalies, or the run would be tested on what the samples show.
 
     Example:
         >>> from anomalib_synth.generators import RuleBasedGenerator
@@ -107,7 +108,7 @@ class SynthesisCallback(RestoringCallback):
         self.distinct_samples = distinct_samples
         self.max_normals = max_normals
         self.grid_every_n_epochs = grid_every_n_epochs
-        self._drawn_epochs: int | None = None  # after which the samples come again
+        self._drawn_epochs: int | None = None  # after which the samples repeat
         self._anomaly_input: AnomalyInput | None = None
         self._swap: SlotSwap | None = None
         self._seeds: list[int] = []
@@ -127,20 +128,20 @@ class SynthesisCallback(RestoringCallback):
         require_single(
             trainer,
             self,
-            "Each would draw onto what another drew, or take its place. For several generators give one callback an "
-            "`anomalib_synth.generators.MixtureGenerator`.",
+            "Each would draw over the samples of the other, or replace them. For several generators give one callback "
+            "an `anomalib_synth.generators.MixtureGenerator`.",
         )
         self._anomaly_input = find_anomaly_input(pl_module)
         if self.generator is None and self._anomaly_input.kind == "slot":
             msg = (
-                f"SynthesisCallback(generator=None) sets labels, but {type(pl_module).__name__} makes its own "
-                "anomalies and reads none. Give the callback a generator."
+                f"SynthesisCallback(generator=None) sets labels, but {type(pl_module).__name__} draws its own "
+                "anomalies and reads no labels. Give the callback a generator."
             )
             raise ValueError(msg)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the images, prepare the generator and take the model's augmenter's place."""
-        self.restore()  # of a fit that was killed between its hooks
+        """Check the images, prepare the generator and replace the model's augmenter."""
+        self.restore()  # what a fit left that was killed between its hooks
         self.drawing_seconds, self.accepted_samples = 0.0, 0
         check_images_of(trainer.datamodule, "data")
         if self.generator is None:
@@ -148,7 +149,7 @@ class SynthesisCallback(RestoringCallback):
         defects = check_not_held_out(trainer.datamodule, self.generator.defect_digests, "generator")
         leave_held_out(trainer.datamodule, self.generator)
         self._learned = sorted({*defects, *self.generator.normal_digests})
-        if self._prepares:  # for every fit anew: the next one may be on another product
+        if self._prepares:  # in every fit, as the next one may be on another product
             self.generator.prepare(training_normals(trainer, limit=self.max_normals))
             logger.info("Foreground: %s.", cast("PreparedNormals", self.generator.prepared).foreground.note)
         anomaly_input = cast("AnomalyInput", self._anomaly_input)
@@ -156,7 +157,7 @@ class SynthesisCallback(RestoringCallback):
             self._swap = SlotSwap(pl_module, anomaly_input.slot, self._fill_slot)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the epochs after which the samples come again."""
+        """Set after how many epochs the samples repeat."""
         self._drawn_epochs = None
         wanted = self.distinct_samples or getattr(pl_module, "distinct_samples", None)
         if wanted is not None:
@@ -166,7 +167,7 @@ class SynthesisCallback(RestoringCallback):
             self._drawn_epochs = max(1, round(wanted / max(expected, 1)))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last epoch's grid, and collect a new one when it is due."""
+        """Forget the last epoch's grid, and decide whether this epoch collects one."""
         del pl_module
         self._shown = None
         self._collects = bool(self.grid_every_n_epochs) and trainer.current_epoch % self.grid_every_n_epochs == 0
@@ -192,7 +193,7 @@ class SynthesisCallback(RestoringCallback):
             self._batch = batch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: AnomalibModule) -> None:
-        """Log the acceptance rate, warn when most draws fail, and show a grid when one is due."""
+        """Log the acceptance rate, warn if most draws fail, and save the grid if one was collected."""
         counts = torch.tensor([self._reasons.pop("", 0), self._reasons.total()], dtype=torch.float32)
         accepted, rejected = trainer.strategy.reduce(counts.to(pl_module.device), reduce_op="sum").tolist()
         tried = accepted + rejected
@@ -206,7 +207,7 @@ class SynthesisCallback(RestoringCallback):
             self._log_grid(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write down which real defects, and which normals of a store, the samples show."""
+        """Record in the checkpoint which real defects, and which normals of a store, the samples show."""
         remember_learned(checkpoint, self._learned)
 
     def restore(self) -> None:
@@ -216,11 +217,11 @@ class SynthesisCallback(RestoringCallback):
             self._swap = None
 
     def switch_generator(self, generator: AnomalyGenerator) -> None:
-        """Draw with another, prepared generator from the next batch on."""
+        """Draw with another generator, which must be prepared, from the next batch on."""
         self.generator = generator
 
     def _fill_slot(self, images: torch.Tensor) -> AnomalySample:
-        """Draw in the augmenter's place, and leave in the batch what only the sample knows."""
+        """Draw in place of the augmenter, and write quality and origin of the samples into the batch."""
         sample = self._draw(images)
         check_drawn_on(
             sample, images, self.generator, ["the batch's, with which this model compares it"] * len(images),
@@ -236,8 +237,8 @@ class SynthesisCallback(RestoringCallback):
         """Draw defects onto the chosen images of the batch whose seeds are remembered.
 
         Args:
-            images: The images.
-            transform: What the model still does to them, None for nothing.
+            images: The images of the batch, (B, C, H, W).
+            transform: The transform that the model will apply to them, None for none.
         """
         if len(images) != len(self._seeds):
             msg = f"The model passes {len(images)} images to its augmenter, but the batch has {len(self._seeds)}."
@@ -249,7 +250,7 @@ class SynthesisCallback(RestoringCallback):
             return sample
         before = time.perf_counter()
         drawn = self._draw_in_view(images[chosen], chosen, transform)
-        self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so the time is all there
+        self.accepted_samples += int(drawn.accepted.sum())  # waits for the device, so that the time below is complete
         self.drawing_seconds += time.perf_counter() - before
         sample.place(chosen, drawn)
         self._reasons.update(_NUMBER.sub("#", reason) for reason in drawn.reason)
@@ -258,7 +259,7 @@ class SynthesisCallback(RestoringCallback):
         return sample
 
     def _draw_in_view(self, images: torch.Tensor, chosen: list[int], transform: Transform | None) -> AnomalySample:
-        """Draw defects that the model sees: those its transform leaves out are drawn again, or not at all."""
+        """Draw defects; redraw those that the model's transform crops away, and give them up after ``_TRIES`` draws."""
         generator = cast("AnomalyGenerator", self.generator)
         seeds = [self._seeds[row] for row in chosen]
         names = generator.name_images([self._names[row] for row in chosen])

@@ -1,4 +1,4 @@
-"""Two-stage training: much cheap synthesis first, a little good synthesis after it."""
+"""Two-stage training: first on many cheap samples, then on a few good ones."""
 
 from __future__ import annotations
 
@@ -44,47 +44,50 @@ _LEAST_STAGE_TWO = 0.5 - 1e-9
 
 
 class TwoStageTrainingCallback(RestoringCallback):
-    """Trains on the samples of one generator first and fine-tunes the same weights on those of another.
+    """Trains on the samples of one generator first, and fine-tunes the same weights on those of another.
 
     After "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227): pre-training on many
     rule-based samples, then fine-tuning on a small, filtered set with fresh optimisers and a lower learning rate.
-    Stage 1 draws with the generator of the run's one :class:`~anomalib_synth.callbacks.SynthesisCallback`, which is
-    meant to be cheap and crude: noise and the literature's families. This callback brings that of stage 2, good samples
-    from a store or any generator, and shares the measured normals with it unless it came prepared. The two must
-    differ: fine-tuning on the samples of stage 1 has nothing to teach. Stage 2 takes half of the run or more; a shorter
-    one is said in the log.
+    Stage 1 draws with the generator of the run's one :class:`~anomalib_synth.callbacks.SynthesisCallback`, which should
+    be cheap and crude: noise and the literature's families. This callback adds the generator of stage 2, which draws
+    good samples or serves them from a store; unless it is already prepared, it uses the normals measured for stage 1.
+    The two generators must differ, as fine-tuning on the samples of stage 1 would add nothing. Stage 2 should take half
+    of the run or more; the log warns if it is shorter.
 
-    The orders other than ``two_stage`` are controls. Fresh optimisers, the learning rate and frozen parts come at the
-    switch in every order, so runs differ in their samples only, at equal optimiser steps: ``reverse`` draws the
-    fine samples first, ``mixed`` draws in both stages the share that makes as many fine samples as ``two_stage``,
+    The orders other than ``two_stage`` are controls. In every order, the switch brings fresh optimisers, the new
+    learning rate and the frozen parts, so runs of equal optimiser steps differ only in their samples. ``reverse`` draws
+    the fine samples first. ``mixed`` draws as many fine samples as ``two_stage``, but spread over both stages.
     ``rule_only`` and ``fine_only`` draw one kind throughout.
 
-    A switch within an epoch waits for the optimiser step of accumulated gradients; one at an epoch's end takes effect
-    at the next epoch's start, so a checkpoint of that end still belongs to stage 1. Resuming a checkpoint of an epoch's
-    end gives the run that was not interrupted, bit for bit on the CPU and one process: the checkpoint holds the stage
-    and the random states (with several processes only those of rank 0, which are then left alone).
+    A switch within an epoch waits for the optimiser step of accumulated gradients. A switch at the end of an epoch
+    takes effect at the start of the next one, so a checkpoint of that epoch's end still belongs to stage 1. A run
+    resumed from a checkpoint of an epoch's end equals the uninterrupted run, bit for bit on the CPU with one process:
+    the checkpoint holds the stage and the random states. (With several processes it holds only those of rank 0, and
+    they are not restored.)
 
-    Single-device and DDP strategies only. ``frozen`` under DDP needs ``strategy: ddp_find_unused_parameters_true``.
+    Only single-device and DDP strategies work. Under DDP, ``frozen`` needs
+    ``strategy: ddp_find_unused_parameters_true``.
 
     Args:
-        fine_generator: Draws the samples of stage 2.
+        fine_generator: The generator that draws the samples of stage 2.
         order: ``two_stage``, or a control: ``reverse``, ``mixed``, ``rule_only``, ``fine_only``.
         switch: Where stage 2 starts, in ``switch_unit``; by default at half of the run.
-        switch_unit: ``fraction`` of the run, in (0, 1): of ``max_steps`` (as ``trainer.global_step`` counts) or of
-            ``max_epochs`` (in batches), whichever ends the run. ``epoch``: the first epoch of stage 2, counted from 0.
-            ``step``: the number of optimiser steps in stage 1, as ``trainer.global_step`` counts them: with manual
-            optimisation (GLASS, DSR) every optimiser's step.
+        switch_unit: ``fraction``: a fraction of the run, in (0, 1), either of ``max_steps`` or of the batches in
+            ``max_epochs``, whichever ends the run. ``epoch``: the first epoch of stage 2, counted from 0. ``step``: the
+            number of optimiser steps in stage 1, as ``trainer.global_step`` counts them; with manual optimisation
+            (GLASS, DSR) it counts the steps of every optimiser.
         learning_rate_factor: Factor on every learning rate of ``configure_optimizers`` in stage 2, > 0.
-        keep_rule_share: Share of stage-1 samples kept in stage 2, in [0, 1): of rule samples in ``two_stage``, of fine
-            samples in ``reverse``. Drawn by each sample's seed.
-        frozen: Shell patterns on the names of the model's parameters, frozen in stage 2. Modules left without a
+        keep_rule_share: Share of stage-2 samples that stage 1's generator still draws, in [0, 1): rule-based ones in
+            ``two_stage``, fine ones in ``reverse``. Each sample's seed decides.
+        frozen: Shell patterns on the names of the model's parameters that are frozen in stage 2. Modules left without a
             trainable parameter go to eval mode, so their batch statistics stop too. (GLASS differentiates through its
             projection, which therefore cannot be frozen.)
 
     Raises:
+        TypeError: If ``fine_generator`` is not a generator, or ``frozen`` is a string.
         ValueError: If an argument is out of its range; at the start of training, if there is not exactly one
-            SynthesisCallback with a generator, both stages have the same generator, the model cannot take what is
-            served, the switch lies beyond the run, or a pattern matches no parameter.
+            SynthesisCallback with a generator, both stages have the same generator, the model cannot train on the
+            served samples, the switch lies beyond the run, or a pattern matches no parameter.
         StoreError: At the start of training, if stage 2 is served from a store that is missing or keeps nothing.
 
     Example:
@@ -117,7 +120,8 @@ class TwoStageTrainingCallback(RestoringCallback):
             raise ValueError(msg)
         if not 0 <= keep_rule_share < 1:
             msg = (
-                f"`keep_rule_share` must be in [0, 1), got {keep_rule_share}. For no second set, use order `rule_only`."
+                f"`keep_rule_share` must be in [0, 1), got {keep_rule_share}. To draw no fine samples, use order "
+                "`rule_only`."
             )
             raise ValueError(msg)
         if isinstance(frozen, str):
@@ -130,7 +134,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self.learning_rate_factor = learning_rate_factor
         self.keep_rule_share = keep_rule_share
         self.frozen = list(frozen)
-        self._learned: list[str] = []  # digests of what the second generator's samples show
+        self._learned: list[str] = []  # digests of defects and normals that samples of stage 2 show
         self._shares_normals = fine_generator.prepared is None
         self._synthesis: SynthesisCallback | None = None
         self._rule_generator: AnomalyGenerator | None = None
@@ -141,7 +145,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self._random_state: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the callback to drive, and refuse a run this callback cannot serve."""
+        """Find the SynthesisCallback to drive, and refuse a run that cannot have two stages."""
         if stage != "fit":
             return
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
@@ -163,14 +167,14 @@ class TwoStageTrainingCallback(RestoringCallback):
         return {"stage": self._stage, "random_state": capture_random_state()}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write down which real defects, and which normals of a store, the second stage shows."""
+        """Record in the checkpoint which real defects, and which normals of a store, samples of stage 2 show."""
         remember_learned(checkpoint, self._learned)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up the stage of a run that is resumed.
+        """Restore the stage of a resumed run.
 
-        Not ``load_state_dict``: parts must be frozen before the optimisers are built, or those of a model that gives
-        them its trainable parameters only would not fit the checkpoint.
+        This is done here and not in ``load_state_dict``, because parts must be frozen before the optimisers are built:
+        some models give them only trainable parameters, and they would not fit the checkpoint otherwise.
         """
         state = checkpoint["callbacks"].get(self.state_key)
         if trainer.state.fn != TrainerFn.FITTING or state is None:
@@ -181,7 +185,7 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._freeze(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Place the switch, now that the length of the run is known, and draw what the stage asks for."""
+        """Place the switch, now that the length of the run is known, and choose the stage's generator."""
         if self._random_state is not None:
             complete_last_epoch(trainer)
         limits = RunLimits.of(trainer)
@@ -204,7 +208,7 @@ class TwoStageTrainingCallback(RestoringCallback):
         self._choose_generator()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Continue the draws of a resumed run; start stage 2 when the last epoch completed stage 1."""
+        """Restore the random states of a resumed run; start stage 2 if the last epoch completed stage 1."""
         if self._random_state is not None and trainer.world_size == 1:
             renew_first_iterator(trainer)
             restore_random_state(self._random_state)
@@ -215,7 +219,7 @@ class TwoStageTrainingCallback(RestoringCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Start stage 2 within an epoch, before its first batch is drawn."""
+        """Start stage 2 within an epoch, before the next batch."""
         del outputs, batch
         if self._stage == 2 or trainer.is_last_batch or not self._is_due(trainer):
             return
@@ -223,14 +227,14 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._start_stage_two(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so when training ended before the switch."""
+        """Warn if training ended before the switch."""
         del pl_module
         if self._stage == 1:
             done = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
             logger.warning("Training ended at %s, before stage 2 was to start.", done)
 
     def restore(self) -> None:
-        """Put back what was frozen and the stage-1 generator, what came last first."""
+        """Unfreeze the frozen parts, then put the stage-1 generator back."""
         synthesis, self._synthesis = self._synthesis, None
         frozen, self._frozen_modules = self._frozen_modules, None
         with ExitStack() as stack:
@@ -255,12 +259,12 @@ class TwoStageTrainingCallback(RestoringCallback):
             self._frozen_modules = FrozenModules(pl_module, self.frozen)
 
     def _choose_generator(self) -> None:
-        """Have the synthesis callback draw what the stage asks for."""
+        """Set the generator that the SynthesisCallback draws with in the current stage."""
         share = fine_share(self.order, self._stage, kept=self.keep_rule_share, stage_two=self._stage_two)
         synthesis, rules = self._driven
         synthesis.switch_generator(blend_generators(rules, self.fine_generator, share))
 
     @property
     def _driven(self) -> tuple[SynthesisCallback, AnomalyGenerator]:
-        """The callback that is driven and the generator it came with, known since :meth:`setup`."""
+        """The driven SynthesisCallback and its own generator, known since :meth:`setup`."""
         return cast("tuple[SynthesisCallback, AnomalyGenerator]", (self._synthesis, self._rule_generator))

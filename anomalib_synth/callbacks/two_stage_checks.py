@@ -1,4 +1,4 @@
-"""What a run in two stages must keep, checked before its first batch."""
+"""Checks of a run in two stages, made before its first batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def find_synthesis(trainer: Trainer) -> SynthesisCallback:
-    """Return the run's one SynthesisCallback."""
+    """Return the run's one SynthesisCallback.
+
+    Raises:
+        ValueError: If there is none, more than one, or one without a generator.
+    """
     found = [callback for callback in trainer.callbacks if isinstance(callback, SynthesisCallback)]
     if len(found) != 1 or found[0].generator is None:
         got = "one without a generator" if len(found) == 1 else str(len(found))
@@ -31,7 +35,7 @@ def find_synthesis(trainer: Trainer) -> SynthesisCallback:
 
 
 def check_distinct(rules: AnomalyGenerator, fine: AnomalyGenerator, order: Order) -> None:
-    """Refuse stages of one generator, unless the order draws with one alone."""
+    """Refuse two stages with the same generator, unless the order draws with only one of them."""
     if order not in {"rule_only", "fine_only"} and (fine is rules or fine.config == rules.config):
         msg = (
             f"`fine_generator` must differ from the generator of SynthesisCallback, got {type(fine).__name__} with the "
@@ -42,11 +46,11 @@ def check_distinct(rules: AnomalyGenerator, fine: AnomalyGenerator, order: Order
 
 
 def check_served(fine: AnomalyGenerator, pl_module: LightningModule) -> None:
-    """Refuse kept samples that the switch would find missing, or that this model cannot take.
+    """Refuse served samples that would be missing at the switch, or that this model cannot train on.
 
     Raises:
-        StoreError: If a store is missing, damaged, or keeps nothing that is asked for.
-        ValueError: If the model compares each image with its own defect, and the samples bring images of their own.
+        StoreError: If a store is missing, damaged, or keeps no sample that is asked for.
+        ValueError: If the model compares each image of the batch with its own defect, but a store brings other images.
     """
     for part in fine.walk():
         if not isinstance(part, StoredGenerator):
@@ -63,7 +67,7 @@ def check_served(fine: AnomalyGenerator, pl_module: LightningModule) -> None:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a word that is none of the choices."""
+    """Refuse a value that is none of the choices."""
     if value not in choices:
         msg = f"`{name}` must be one of {', '.join(choices)}, got {value!r}."
         raise ValueError(msg)

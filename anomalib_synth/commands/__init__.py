@@ -1,1 +1,1 @@
-"""The commands of ``anomalib-synth``, one file each. Importing one is cheap: what it needs, it imports when it runs."""
+"""The commands of ``anomalib-synth``, one file each. Importing a command is cheap; heavy imports wait until it runs."""

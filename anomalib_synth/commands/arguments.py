@@ -15,16 +15,16 @@ from anomalib_synth.commands.suggestions import suggest_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-GENERATOR = "generator"  # read by itself: its class decides which arguments it takes, and importing that takes seconds
+GENERATOR = "generator"  # parsed separately: its class decides which arguments it takes, and takes seconds to import
 _WORDS = {"true", "false", "yes", "no"}
 _ALONE = {"help", "print_config"}
 
 
 def parse_arguments(function: Callable[..., None], name: str, given: Sequence[str]) -> dict[str, Any]:
-    """Return what a command is called with.
+    """Return the arguments with which a command is called.
 
-    Hyphens in the names of options are underscores; a switch needs no value; a list may be written `a,b` for `[a, b]`;
-    a configuration is a file or the name of one that comes with the package.
+    In the names of options, hyphens count as underscores. A switch needs no value. A list `[a, b]` may be written
+    `a,b`. A configuration is a file, or the name of one that comes with the package.
 
     Args:
         function: The command.
@@ -32,7 +32,7 @@ def parse_arguments(function: Callable[..., None], name: str, given: Sequence[st
         given: The arguments of the command line.
 
     Raises:
-        SystemExit: With status 2 and a message if they cannot be read, 0 after help.
+        SystemExit: With status 2 and a message if they cannot be parsed, with status 0 after help.
         ValueError: If the generator cannot be built.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
@@ -57,10 +57,10 @@ def parse_arguments(function: Callable[..., None], name: str, given: Sequence[st
 
 
 def _check_required(tokens: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Name what is missing, unless a configuration may have it.
+    """Refuse a command line without a required option, unless a configuration may hold it.
 
     Raises:
-        ArgumentError: If something is.
+        ArgumentError: If a required option is missing.
     """
     given = {token[2:].partition("=")[0].partition(".")[0] for token in tokens}
     if given & {"config", *_ALONE}:
@@ -79,7 +79,7 @@ def _make_parser(function: Callable[..., None], name: str) -> ArgumentParser:
 
 
 def _read_generator(tokens: Sequence[str]) -> tuple[ArgumentParser, Any]:
-    """Return the parser of generators and what it has read."""
+    """Return the parser of the generator, and what it has parsed."""
     from anomalib_synth.generators import AnomalyGenerator
 
     parser = ArgumentParser(prog="anomalib-synth", exit_on_error=False)
@@ -89,7 +89,7 @@ def _read_generator(tokens: Sequence[str]) -> tuple[ArgumentParser, Any]:
 
 @contextlib.contextmanager
 def _refusing(name: str) -> Iterator[None]:
-    """Turn what the parser says of wrong arguments into one message.
+    """Turn the parser's error about wrong arguments into one message.
 
     Raises:
         SystemExit: With status 2.
@@ -102,10 +102,10 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def _tidy(given: Sequence[str], parameters: Mapping[str, inspect.Parameter]) -> Iterator[str]:
-    """Yield every option as one token, by its real name, with a value.
+    """Yield every option as one token ``--name=value``, with its real name.
 
     Raises:
-        ArgumentError: Naming what is no option of the command.
+        ArgumentError: If a token is not an option of the command, or an option has no value.
     """
     left = list(given)
     while left:
@@ -145,7 +145,7 @@ def _find_name(given: str, parameters: Mapping[str, inspect.Parameter]) -> str:
 
 
 def _is_mapping(name: str, parameters: Mapping[str, inspect.Parameter]) -> bool:
-    """Return whether what follows the option's name is a key of the user's."""
+    """Return whether an option is a mapping, so that the user chooses the keys after its name."""
     kind = parameters[name].annotation if name in parameters else None
     return dict in {get_origin(each) for each in (kind, *get_args(kind))}
 

@@ -29,45 +29,48 @@ def build(
     seed: int = 0,
     dry_run: bool = False,
 ) -> None:
-    """Build a detector from a folder of good images: look, train, choose, set the threshold, export, report.
+    """Build a detector from a folder of good images: survey, train, choose, set the threshold, export, report.
 
-    Looks at the images and says what is odd. Holds out what sets and measures the threshold, by content, so that copies
-    never lie on both sides, nor images that `group_by` says are of one part. Trains the models that the time allows,
-    compares them by defects drawn on images that none has seen, and by your real defects where there are any, and says
-    on what grounds one is taken. Sets its threshold, finds the faintest defects it finds and the kinds it is blind to,
-    and exports it.
+    First the command looks at the images and says what is odd about them. It holds out images that set and measure the
+    threshold; they are split by content, so that copies of an image, and images of one part by `group_by`, are never on
+    both sides. Then it trains the models that fit into the time. It compares them on defects drawn on images that no
+    model has seen, and on your real defects if there are any, chooses one, and says why. Finally it sets the threshold
+    of that model, measures how faint a defect it finds and which kinds it misses, and exports it.
 
-    Images of more than 8 bits, or that lie on their side, are converted in `out`; yours stay as they are. The same
-    command goes on where a stopped one was; when images are added or settings change, what depends on them is redone.
+    Images of more than 8 bits, and images that lie on their side, are converted to copies in `out`; your files stay as
+    they are. If a build was stopped, the same command continues it. If images are added or settings change, only the
+    steps that depend on them are repeated.
 
     Writes to the folder `out`: `report.html` (the verdict first), `detector` (calibrated.ckpt, torch/model.pt,
-    openvino/model.xml), `candidates` (a run folder a model), `images`, `looks.csv`, `build.json`. Ends with status 0 if
-    the detector is fit to be deployed, 3 if it is not.
+    openvino/model.xml), `candidates` (a run folder for each model), `images`, `looks.csv`, `build.json`. Ends with
+    status 0 if the detector is fit to be deployed, 3 if it is not.
 
     Args:
         normals: Folder with good images, searched recursively; at least 20, better 100 or more.
         out: Folder for the results.
-        defects: Folder with real defects, searched recursively. Fewer than ten judge; of ten or more half train
-            DiscriminativePadim, and the others judge.
-        marks: Where the defects are marked; by default it is looked for beside them. See docs/real_defects.md.
+        defects: Folder with real defects, searched recursively. Of ten or more, half train DiscriminativePadim, and the
+            others are kept for the evaluation. Fewer than ten are all kept for the evaluation.
+        marks: Where the defects are marked; by default, beside the images. See docs/real_defects.md.
         models: Models to try, of discriminative_padim, patchcore, padim; several as `patchcore,padim`.
-        minutes: Time for all of it, > 0, at most 30 days. Models that do not fit are left out, and less is drawn.
-        false_alarm_rate: Target share of good images that may be called anomalous, in (0, 1). 5 % take 109 images, 1 %
-            566; with fewer the threshold is set for the least rate that they allow, and the report says so.
-        min_recall: Least share of the strongest drawn defects, and of the real ones, that a detector fit to be deployed
-            finds, in [0, 1]; 0 never ends with status 3.
-        group_by: Regular expression that finds, in an image's path within `normals`, which part (or batch, camera, day)
-            it is of: its first group, or all that it matches; such as `tile([0-9]+)`, or `^[^/]+` for the first folder.
-            Images of one part stay together, and false alarms are stated for new parts. It takes four parts, better
-            many.
-        generator: Draws the defects; RuleBasedGenerator unless given. It must draw on the images it is given.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
-            Real defects are read by it too, and it is kept with the detector.
-        exports: What to export to, of torch, openvino; [] for nothing.
+        minutes: Time for the whole build, > 0, at most 30 days. Models that do not fit are left out, and if it is
+            short, fewer defects are drawn.
+        false_alarm_rate: Target share of good images that may be called anomalous, in (0, 1). 5 % need 109 images, 1 %
+            need 566; with fewer, the threshold is set for the lowest rate that they allow, and the report says so.
+        min_recall: Least share of the strongest drawn defects, and of the real ones, that a detector must find to be
+            fit for deployment, in [0, 1]. With 0 the command never ends with status 3.
+        group_by: Regular expression that finds in an image's path within `normals` which part (or batch, camera, day)
+            it shows: its first group, or its whole match. Examples: `tile([0-9]+)`; `^[^/]+` for the first folder.
+            Images of one part stay together, and false alarms are stated for new parts. At least four parts are needed,
+            better many.
+        generator: The generator that draws the defects, RuleBasedGenerator unless given. It must draw on the images
+            that it gets, so StoredGenerator needs `paired: false`.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
+            folder. Real defects are read with it too, and it is kept with the detector.
+        exports: Formats to export to, of torch, openvino; [] for none.
         accelerator: Device: auto, cpu, gpu.
         seed: Seed of everything that is drawn at random.
-        dry_run: Look at the images, try a few steps, and print what would be done, how long it takes and the disk it
-            needs; nothing is kept.
+        dry_run: Look at the images, try a few steps, and print what would be done, how long it would take and how much
+            disk it would need; nothing is kept.
 
     Raises:
         ValueError: If an argument is wrong, or there are too few images.
@@ -103,7 +106,7 @@ def _run(settings: Any) -> bool:
     from anomalib_synth.images import list_images
     from anomalib_synth.store.locking import exclusive
 
-    list_images(settings.normals)  # refuse what is no folder before one is made
+    list_images(settings.normals)  # refuses a wrong folder before `out` is made
     settings.out.mkdir(parents=True, exist_ok=True)
     with exclusive(settings.out / ".lock", wait=0.0), Timeline() as timeline:
         built = Builder(settings, BuildState(settings.out / STATE), timeline).run()
@@ -115,7 +118,7 @@ def _run(settings: Any) -> bool:
             if line:
                 timeline.say(f"WARNING {line}")
         if built.page["more_alarms"]:
-            timeline.say("WARNING The images that measured the threshold alarm more often than it was set for.")
+            timeline.say("WARNING The images that measured the threshold gave more false alarms than it was set for.")
         timeline.say(f"{'FIT TO DEPLOY' if fit else 'NOT FIT TO DEPLOY'} {verdict}")
         timeline.say(f"Report: {settings.out / 'report.html'}; detector: {settings.out / 'detector'}")
     return fit
@@ -154,5 +157,5 @@ def _estimate(settings: Any) -> None:
     needed = plan.megabytes + prepared.megabytes
     print(f"In all about {as_duration(sum(plan.seconds.values()))}, and {needed:.0f} MiB on disk ({free:.0f} free).")
     if needed > free:
-        print("This is more than is free: the build would stop with a full disk.")
+        print("That is more than is free: the build would stop with a full disk.")
     print("Dry run: nothing was written.")

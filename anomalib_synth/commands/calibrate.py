@@ -1,4 +1,4 @@
-"""The command `anomalib-synth calibrate`: a threshold that keeps its false-alarm rate, and what it finds."""
+"""The command `anomalib-synth calibrate`: a threshold for a false-alarm rate, and which defects it finds."""
 
 from __future__ import annotations
 
@@ -29,49 +29,50 @@ def calibrate(
     accelerator: str = "auto",
     seed: int = 0,
 ) -> None:
-    """Set a trained model's threshold for a false-alarm rate, and measure the faintest defects it then finds.
+    """Set a trained model's threshold for a false-alarm rate, and measure how faint a defect it then finds.
 
-    The normals must not be training images: a model scores those lower than any other, and the threshold would be far
-    too low. They are compared, by content, with every normal image that the run's datamodule could have trained on.
-    Images are scored as `anomalib predict` does it: with the checkpoint's transform, and with what the run's
-    configuration changes about predictions (the tiler, callbacks of your own, the precision).
+    The normals must not be training images: a model scores those lower than others, so the threshold would be far too
+    low. They are compared, by content, with every normal image that the run's datamodule could have trained on. Images
+    are scored as in `anomalib predict`: with the checkpoint's transform, and with everything in the run's configuration
+    that changes predictions (the tiler, callbacks of your own, the precision).
 
-    Half of the normals (chosen by content and seed) set the threshold, a split-conformal quantile, so the chance of a
-    false alarm is at most the target. That guarantee is marginal: it holds on average over which normals set the
-    threshold, for images of the same kind; one threshold may alarm more often, and the report says how much more is
-    likely with so many normals. The other half measures the rate that results. The threshold stands above the normal
-    that sets it by more than a score moves between batch sizes. Defects are drawn on the measuring half at the
-    size of the files, the same ones at every strength; recall is the share found of those that are visible by the
-    generator's checks and not cropped away by the model's own transform.
+    Half of the normals (chosen by content and seed) set the threshold as a split-conformal quantile, so that the
+    probability of a false alarm is at most the target. This guarantee is marginal: it holds on average over the choice
+    of the normals, for images of the same kind. A single threshold may give more false alarms; the report says how many
+    more are likely with so many normals. The other half of the normals measures the rate. The threshold lies above the
+    score of the normal that sets it, by more than a score varies between batch sizes. Defects are drawn on the
+    measuring half at the size of the files, the same ones at every strength. Recall is the share that is found of the
+    defects that pass the generator's checks and that the model's own transform does not crop away.
 
-    Writes to the folder `out`: `calibrated.ckpt`, a copy of the checkpoint with which `anomalib predict` labels by the
-    new thresholds (validating it again would overwrite them), `calibration.html` (fit for use or not, what it misses,
-    with pictures), `recall.png`, `recall.csv`, `scores.csv` and `calibration.json`.
+    Writes to the folder `out`: `calibrated.ckpt`, a copy of the checkpoint with which `anomalib predict` uses the new
+    thresholds (validating it again would overwrite them); `calibration.html` (whether it is fit for use, and what it
+    misses, with pictures); `recall.png`, `recall.csv`, `scores.csv` and `calibration.json`.
 
     Args:
         checkpoint: Checkpoint of any anomalib model (.ckpt), as `anomalib train` saves it. It is not changed.
-        normals: Folder with good images that the model was NOT trained on, searched recursively. 5 % false alarms take
-            38 of them, 1 % take 198.
-        out: Folder for the results, outside those of the images.
+        normals: Folder with good images that the model was NOT trained on, searched recursively. A rate of 5 % needs 38
+            of them, 1 % needs 198.
+        out: Folder for the results, outside the folders of images.
         model: Class path of the model (anomalib.models.Patchcore), or the YAML configuration it was trained with. Not
-            needed where `anomalib train` left its config.yaml above the checkpoint.
-        generator: Draws the defects. A RuleBasedGenerator shows each of its families at each strength; any other
-            generator counts as one kind of defect.
-        defects: Folder with a few real defects, searched recursively; warns if they score unlike the synthetic ones.
-        train_normals: Folder with the training images, to make sure that none is among the normals; needed where no
-            configuration tells which they are.
-        tiler: Settings of anomalib's TilerConfigurationCallback, such as {tile_size: 256, stride: 128}, where the model
-            was trained with it and no configuration tells; {} for none.
+            needed if `anomalib train` left its config.yaml above the checkpoint.
+        generator: The generator that draws the defects. Of a RuleBasedGenerator, each family is drawn at each strength;
+            any other generator counts as one kind of defect.
+        defects: Folder with a few real defects, searched recursively. A warning tells if their scores differ from those
+            of the synthetic ones.
+        train_normals: Folder with the training images, to check that none is among the normals; needed if no
+            configuration names them.
+        tiler: Settings of anomalib's TilerConfigurationCallback, such as {tile_size: 256, stride: 128}, if the model
+            was trained with it and no configuration says so; {} for no tiler.
         false_alarm_rate: Target share of good images that may be called anomalous, in (0, 1).
-        min_recall: Least share of the strongest defects that a model fit for use finds, in [0, 1]. One that finds less,
-            or no larger a share of them than of the good images it may call anomalous, is called unfit, and the command
-            fails after it has written its report; 0 never fails.
+        min_recall: Least share of the strongest defects that a model must find to be fit for use, in [0, 1]. A model is
+            also unfit if that share is not above the share of good images that it may call anomalous. For an unfit
+            model the command fails after it has written its report; with 0 it never fails.
         strengths: Strengths of the defects, each in (0, 1]; for a RuleBasedGenerator.
         per_cell: Defects drawn of each family at each strength, >= 1; other generators draw as many as one family.
         max_normals: Largest number of normals to use, evenly spread over the sorted files.
         batch_size: Images scored at once, >= 1.
         accelerator: Device of the model: auto, cpu, gpu.
-        seed: Seed of the halves and of the defects.
+        seed: Seed of the choice of the halves and of the defects.
 
     Raises:
         ValueError: If an argument is wrong, before any work; or, at the end, if the model is unfit.
@@ -101,6 +102,9 @@ def calibrate(
 
 def _check_out(out: Path, checkpoint: Path) -> None:
     if (out / "calibrated.ckpt").resolve() == checkpoint.resolve():
-        msg = f"`out` must not be the folder of a checkpoint of that name, got {str(out)!r}. Name another folder."
+        msg = (
+            f"`out` must not hold the checkpoint itself, which calibrated.ckpt would replace, got {str(out)!r}. Name "
+            "another folder."
+        )
         raise ValueError(msg)
     check_writable_folder("out", out)

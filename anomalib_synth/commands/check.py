@@ -6,12 +6,16 @@ from pathlib import Path
 
 
 def check(store: Path, *, repair: bool = False) -> None:
-    """Compare a store with its manifest: every field of every row, every file.
+    """Compare a store with its manifest: every field of every row, and every file.
 
     Args:
         store: Folder of the store.
-        repair: Put bad lines, and rows whose files are damaged, into files beside their logs and keep the rest; the
-            same `generate` draws what is missing.
+        repair: Move bad lines, and rows whose files are damaged, into files beside their logs, and keep the rest. The
+            same `generate` command draws the missing samples again.
+
+    Raises:
+        ValueError: If there are problems.
+        StoreError: If there is no store.
     """
     from anomalib_synth.store import SampleStore
 

@@ -34,47 +34,49 @@ def compare(
     """Train several models with and without synthesis, and say whether it helped.
 
     Every arm (a model with a synthesis) is trained on every data set with every seed, for the same number of optimiser
-    steps, in a process of its own; what the last step leaves is tested. No checkpoint, threshold or setting is chosen
-    on test images. Each run is kept as it ends: the same command goes on where a stopped one was, and tries failed runs
-    again. Take a configuration with --config, such as configs/compare/quick.yaml.
+    steps, each run in a process of its own. The model after the last step is tested. No checkpoint, threshold or
+    setting is chosen on test images. The result of each run is kept at once: if a comparison was stopped, the same
+    command continues it, and repeats failed runs. Give a configuration with --config, such as
+    configs/compare/quick.yaml.
 
-    Verdicts, and the intervals of the differences from the baseline, are corrected for the number of arms (Holm): at
-    most about one comparison in twenty calls any arm better or worse that has no effect.
+    Verdicts, and the intervals of the differences from the baseline, are corrected for the number of arms (Holm): in
+    at most about one comparison in twenty is an arm without effect called better or worse.
 
-    Writes to the folder `out`: runs.jsonl (as they come), results.csv and results.parquet (a row a run), verdicts.json
-    (with what they are corrected for), table.md, plots (PNG and SVG), index.html (all of it in one file), spec.yaml,
+    Writes to the folder `out`: runs.jsonl (each run as it ends), results.csv and results.parquet (a row for each run),
+    verdicts.json (with their correction), table.md, plots (PNG and SVG), index.html (all of it in one file), spec.yaml,
     and logs.
 
     Args:
-        models: Name -> {class_path, init_args} of any anomalib model; normalise: {mean, std} beside them replaces the
+        models: Name -> {class_path, init_args} of any anomalib model. A third key, normalise: {mean, std}, replaces the
             statistics of its pre-processor.
         data: Name -> {class_path, init_args} of any anomalib datamodule, with a seed and val_split_mode: from_train or
-            from_dir; categories: [...] beside them makes one data set a category.
+            from_dir. A third key, categories: [...], makes a data set of each category.
         arms: List of [model, synthesis] pairs.
-        baseline: The arm that the others are compared with.
-        out: Folder for the results; kept results in it are used.
-        synthesis: Name -> list of callbacks {class_path, init_args}; an empty list leaves the model as it comes. A
-            callback that takes a seed gets the run's, unless it is given one.
-        seeds: Seeds of the runs; an interval takes at least two, better three or more.
-        steps: Optimiser steps of every arm that trains; models that fix their epochs, as PatchCore, keep them.
-        image_size: Size in pixels that every model sees: the side of a square, or height x width, such as 384x512;
-            null leaves each model's own pre-processor.
-        false_alarm_rate: Share of good images that may be called anomalous, in (0, 1): one half of the good validation
-            images sets the threshold for it, the other measures it; null leaves thresholds out.
-        test_defects: "synthetic" allows data whose test set is synthetic, to choose among models without a real defect;
+        baseline: The arm with which the others are compared.
+        out: Folder for the results; results that are already in it are used.
+        synthesis: Name -> list of callbacks {class_path, init_args}; an empty list leaves the model as it is. A
+            callback that takes a seed gets that of the run, unless it has one.
+        seeds: Seeds of the runs; an interval needs at least two, better three or more.
+        steps: Optimiser steps of every arm that trains. Models with a fixed number of epochs, such as PatchCore, keep
+            it.
+        image_size: Size in pixels that every model sees: the side of a square, or height x width, such as 384x512.
+            null keeps each model's own pre-processor.
+        false_alarm_rate: Share of good images that may be called anomalous, in (0, 1). One half of the good validation
+            images sets the threshold, and the other half measures the rate. null computes no threshold.
+        test_defects: "synthetic" allows data whose test set is synthetic, to choose among models without real defects;
             every verdict then says so.
-        metric: What the verdict is about.
+        metric: The metric that the verdict is about.
         title: Heading of the page.
         workers: Runs at the same time, >= 1.
         engine: "local" runs on this machine, "ray" on the Ray cluster that RAY_ADDRESS names, or else on a local one.
         accelerator: Device of the training: auto, cpu, gpu.
-        devices: Numbers of the GPUs that runs are spread over.
-        threads: CPU threads of a run; by default the machine's, divided by the workers.
+        devices: Numbers of the GPUs to use; runs are spread over them.
+        threads: CPU threads of a run; by default the number of cores divided by the number of workers.
         dry_run: Check everything, list the runs, and train nothing.
 
     Raises:
-        ValueError: If an argument is out of its range, unknown, or would choose on test data; after all others are
-            done, if a run failed.
+        ValueError: If an argument is out of its range, unknown, or would choose on test data; after all runs, if one of
+            them failed.
         StoreError: If another run writes to the folder.
     """
     require_extra("compare", "compare", "pyarrow")
@@ -93,7 +95,7 @@ def compare(
         image_size=image_size, false_alarm_rate=false_alarm_rate, test_defects=test_defects,
     )  # fmt: skip
     if metric == "recall" and false_alarm_rate is None:
-        msg = "`metric` recall takes a threshold, got `false_alarm_rate` null. Set a rate, or choose another metric."
+        msg = "`metric` recall needs a threshold, got `false_alarm_rate` null. Set a rate, or choose another metric."
         raise ValueError(msg)
     trials = spec.trials()
     if dry_run:

@@ -22,11 +22,11 @@ def configs(
     where: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """List the configurations that come with the package, show one, or copy them to change them.
+    """List the configurations that come with the package, show one, or copy them so that you can change them.
 
     Args:
-        name: The configuration that is shown or copied, such as train/quickstart; all of them unless given.
-        show: Print it.
+        name: The configuration to show or to copy, such as train/quickstart; by default all of them.
+        show: Print the configuration.
         copy: Folder to copy to.
         where: Print the path of the file, for `anomalib train --config`.
         overwrite: Replace files of the same name that differ.
@@ -41,7 +41,7 @@ def configs(
         msg = f"`name` must be given with `{'show' if show else 'where'}`, such as train/quickstart."
         raise ValueError(msg)
     if overwrite and copy is None:
-        msg = "`overwrite` has an effect with `copy` only. Leave it out."
+        msg = "`overwrite` has an effect only with `copy`. Leave it out."
         raise ValueError(msg)
     chosen = list_configs() if name is None else {name: find_config(name)}
     if copy is not None:
@@ -69,10 +69,10 @@ def list_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Return the file that is meant by a path, or by the name of a configuration that comes with the package.
+    """Return the file of a path, or of the name of a configuration that comes with the package.
 
     Raises:
-        ValueError: If there is neither.
+        ValueError: If it is neither, or several configurations have that name.
     """
     if Path(name).is_file():
         return Path(name)
@@ -89,14 +89,14 @@ def find_config(name: str) -> Path:
 
 
 def describe_config(path: Path) -> str:
-    """Return the first sentence of the comment that a configuration begins with."""
+    """Return the first sentence of the comment at the beginning of a configuration."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     comment = " ".join(line.strip("# ") for line in lines)
     return re.split(r"(?<=[.])\s", comment, maxsplit=1)[0]
 
 
 def _wrap(text: str, *, indent: int) -> str:
-    """Return a line as it fits a terminal; whole where something else reads it."""
+    """Return a line wrapped to the terminal; unwrapped if the output is not a terminal."""
     if not sys.stdout.isatty():
         return text
     return textwrap.fill(text, max(indent + 20, shutil.get_terminal_size().columns), subsequent_indent=" " * indent)

@@ -1,4 +1,4 @@
-"""The command ``anomalib-synth convert``: copies of images, or of masks, that every reader reads the same."""
+"""The command ``anomalib-synth convert``: copies of images or masks that every reader reads in the same way."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def convert(
 ) -> None:
     """Write copies of images, or of masks, that anomalib reads as they are: upright 8-bit PNG.
 
-    Files keep their folders and names but for the suffix; where two differ in that alone, it goes into the name. Images
-    of 12 and 16 bits get one white point, smoothed or JPEG masks the two levels 0 and 255. A mask that marks nothing
-    stays so; one that looks inverted, and any file that cannot be read, is named and left out.
+    Copies keep the folders and names of their files, except for the suffix; if two names differ only in the suffix, it
+    becomes part of the name. Images of 12 and 16 bits get one white point. Smoothed masks and JPEG masks get the two
+    levels 0 and 255. A mask that marks nothing stays empty. A mask that looks inverted, and any file that cannot be
+    read, is named and left out.
 
     Args:
-        images: Folder with images, searched recursively; or name masks.
-        out: Folder for the copies, outside the other one.
-        masks: Folder with masks, in place of images.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
-            Give the one found for the training images when you convert images to predict on.
+        images: Folder with images, searched recursively. Give either this or `masks`.
+        out: Folder for the copies, outside the folder that is read.
+        masks: Folder with masks, searched recursively.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
+            folder. For images to predict on, give the one that was found for the training images.
         image_size: Long side in pixels, or height x width, such as 384x512; by default images keep their size.
 
     Raises:
-        ValueError: If an argument is out of its range, or two files would become one.
+        ValueError: If an argument is out of its range, two files would become one, or no file can be read.
     """
     from anomalib_synth.engines.convert import name_copies, read_masks, write_copies
     from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images
@@ -44,7 +45,7 @@ def convert(
         raise ValueError(msg)
     folder = cast("Path", images if images is not None else masks)
     if out.resolve().is_relative_to(folder.resolve()):
-        msg = f"`out` must lie outside the folder it is made from, got {str(out)!r} inside {str(folder)!r}."
+        msg = f"`out` must lie outside the folder that is read, got {str(out)!r} inside {str(folder)!r}."
         raise ValueError(msg)
     check_writable_folder("out", out)
     listing = list_images(folder, "masks" if masks is not None else "images")

@@ -1,16 +1,16 @@
-"""The command `anomalib-synth doctor`: what works on this machine, and what to do for the rest."""
+"""The command `anomalib-synth doctor`: what works on this machine, and how to get the rest to work."""
 
 from __future__ import annotations
 
 
 def doctor(*, as_json: bool = False) -> None:
-    """Say what works on this machine, and what to do for the rest. Nothing is downloaded.
+    """Say what works on this machine, and how to get the rest to work. Nothing is downloaded.
 
     Args:
         as_json: Print JSON instead of a table.
 
     Raises:
-        SystemExit: With status 1, if something is broken that should work everywhere.
+        SystemExit: With status 1 if something is broken that should work everywhere.
     """
     import json
     from dataclasses import asdict

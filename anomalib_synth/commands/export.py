@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write the kept samples of a store in a layout that other tools read, whole or not at all.
 
-    An export that was stopped goes on when the same command is run again.
+    If an export was stopped, run the same command again to continue it.
 
     Args:
         store: Folder of the store.
@@ -29,9 +29,13 @@ def export(
         segmentation: How an instance is written. coco: "polygons" (the default) or "run_lengths"; yolo: "boxes" (the
             default) or "polygons".
         min_area: coco, yolo: least number of pixels of an instance, >= 1, 16 unless given; smaller ones are joined to a
-            near neighbour or left out.
+            close neighbour, or left out.
         val_share: yolo: share of the source images held out for validation, in [0, 1), 0.2 unless given.
         seed: yolo: seed of that split, 0 unless given.
+
+    Raises:
+        ValueError: If an option does not belong to the layout, or is out of its range.
+        StoreError: If there is no store or a file of it is damaged, or `out` holds something else.
     """
     from anomalib_synth.store import SampleStore, export_coco, export_mvtec, export_yolo
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from anomalib_synth.commands.preconditions import check_writable_folder, require_extra
 from anomalib_synth.retrieval.settings import FilterSettings
@@ -24,18 +24,19 @@ def filter_store(
 ) -> None:
     """Compare the samples of a store with real normals, and leave out those that no longer look like the product.
 
-    What the filter says is kept in the store: the next training, export or count leaves out what it refused, and the
-    review page shows its scores and reasons. A person's decision goes before the filter's. Run it again after
-    `generate` added samples; what it said before is replaced.
+    The filter's results are kept in the store: the next training, export or count leaves out the refused samples, and
+    the review page shows the scores and reasons. A decision made in the review overrides the filter's. Run the command
+    again after `generate` added samples; it replaces the earlier results.
 
     Args:
         store: Folder of the store.
-        normals: Folder with good images of the product, searched recursively; those the samples were drawn on will do.
+        normals: Folder with good images of the product, searched recursively; the images that the samples were drawn on
+            are good enough.
         out: Folder for the table, the scores, the picture and the index; by default `filter` in the store.
         retrieval: How samples are compared.
-        mode: "filter", or the control "random_keep": as many samples are kept as the filter would keep, at random.
+        mode: "filter", or the control "random_keep", which keeps as many samples as the filter would, chosen at random.
         seed: Seed of "random_keep".
-        dry_run: Report only; the store stays as it is.
+        dry_run: Only report; the store stays as it is.
 
     Raises:
         ValueError: If an argument is out of its range, or fewer than two normals can be read.
@@ -77,21 +78,13 @@ def filter_store(
     ]
     table = describe_counts(count_by_family(outcomes))
     write_scores(drawn, judgements, out / "scores.csv")
-    stands = [normals.stand(score) for normals in keeper.sizes.values() for score in normals.scores]
+    stands = [each.stand(score) for each in keeper.sizes.values() for score in each.scores]
     draw_scores(stands, scores, out=out / "scores.png")
     (out / "acceptance.txt").write_text(table + "\n", encoding="utf-8")
-    bounds = {
-        str(side): {
-            "lower": each.lower,
-            "most_lost": each.most_lost if math.isfinite(each.most_lost) else None,
-            "windows": len(each.scores),
-        }
-        for side, each in keeper.sizes.items()
-    }
     if not dry_run:
         facts = {
-            "retrieval": asdict(settings), "bounds": bounds, "floor": keeper.floor, "mode": mode, "seed": seed,
-            "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
+            "retrieval": asdict(settings), "bounds": _describe_bounds(keeper), "floor": keeper.floor, "mode": mode,
+            "seed": seed, "normals": prepared.digest, "embedder": keeper.embedder.weights_hash,
         }  # fmt: skip
         opened.write_filter_results(judgements, facts)
     kept = sum(not judgement["reason"] for judgement in judgements.values())
@@ -100,8 +93,24 @@ def filter_store(
         f"Kept {kept} of {len(drawn)} drawn samples, compared with {len(keeper.normals)} normals; smoothed "
         f"visibility at least {keeper.floor:.2f}. Report: {out}"
     )
+    _print_bounds(keeper)
+
+
+def _describe_bounds(keeper: Any) -> dict[str, dict[str, Any]]:
+    """Return the bounds of the filter for each size of windows, as plain data."""
+    return {
+        str(side): {
+            "lower": each.lower,
+            "most_lost": each.most_lost if math.isfinite(each.most_lost) else None,
+            "windows": len(each.scores),
+        }
+        for side, each in keeper.sizes.items()
+    }
+
+
+def _print_bounds(keeper: Any) -> None:
     for side, each in keeper.sizes.items():
         print(
-            f"  windows of {side} px: similarity at least {each.lower:.4f}, loss of it at most {each.most_lost:.2f}, "
-            f"set by {len(each.scores)} windows of normals"
+            f"  windows of {side} px: similarity at least {each.lower:.4f}, loss of similarity at most "
+            f"{each.most_lost:.2f}, set by {len(each.scores)} windows of normals"
         )

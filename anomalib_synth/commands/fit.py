@@ -1,4 +1,4 @@
-"""The command `anomalib-synth fit`: local models from the user's own normals."""
+"""The command `anomalib-synth fit`: trains local models on the user's own normals."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ def fit(
     licence: str = "not stated",
     dry_run: bool = False,
 ) -> None:
-    """Train local models on your own good images: those of `AutoregressiveGenerator` and of the quality score.
+    """Train local models on your own good images, for `AutoregressiveGenerator` and for the quality score.
 
-    Windows of the images get captioned rule-based defects of the physical families, and real ones if you have some: a
-    tokenizer, a token transformer and a small dual encoder learn from them. With `--diffusion true`, a pipeline of
-    `DiffusionGenerator` learns from them instead: a small latent diffusion in the format of diffusers. A run
-    that was stopped goes on when the same command is given again, and ends with the same weights.
+    Windows of the images get captioned rule-based defects of the physical families, and real ones if you have some. A
+    tokenizer, a token transformer and a small dual encoder are trained on these windows. With `--diffusion`, a small
+    latent diffusion pipeline in the format of diffusers is trained on them instead, for `DiffusionGenerator`. If a run
+    was stopped, the same command continues it and ends with the same weights.
 
     Args:
         normals: Folder with good images, searched recursively.
         out: Folder of the bundle, or of the pipeline.
-        defects: Folder of real defects by type, with masks, as for RealDefectGenerator; none of the test set. The name
-            of a folder is its defects' caption.
-        settings: How long and how large, for the bundle.
-        diffusion: Train a pipeline of `DiffusionGenerator` in place of the bundle.
-        diffusion_settings: How long and how large, for the pipeline.
+        defects: Folder with real defects, a folder for each type, and their masks, as for RealDefectGenerator; do not
+            give defects of the test set. The name of a folder becomes the caption of its defects.
+        settings: How long to train and how large the models are, for the bundle.
+        diffusion: Train a pipeline for `DiffusionGenerator` instead of the bundle.
+        diffusion_settings: How long to train and how large the models are, for the pipeline.
         image_size: Long side in pixels that images are resized to, >= 64, or height x width, such as 384x512; by
             default they keep their size.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
-        max_normals: Number of images to learn from, >= 2, evenly spread.
-        licence: Licence of the images, for the card.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
+            folder.
+        max_normals: Most images to train on, >= 2, evenly spread.
+        licence: Licence of the images, for the model card.
         dry_run: Say how long it would take, and write nothing.
 
     Raises:
@@ -83,7 +84,7 @@ def fit(
         minutes = estimate_pipeline_minutes(images, generator, diffusion_settings)
     else:
         minutes = estimate_minutes(images, generator, settings)
-    print(f"{len(images)} images; about {as_duration(60 * minutes)} in all, less if it stops early.", flush=True)
+    print(f"{len(images)} images; about {as_duration(60 * minutes)} in all, less if training stops early.", flush=True)
     if dry_run:
         return
     inputs = {str(normals): licence, "defects: the physical families": "Apache-2.0"}
@@ -96,6 +97,7 @@ def fit(
             card = fit_bundle(images, generator, out, settings=settings, inputs=inputs, advance=advance).card
     quality = card["reconstruction_psnr_db"]
     if diffusion:
-        print(f"Held-out windows come back with {quality:.1f} dB from their latents. Pipeline: {out}")
+        print(f"Held-out windows are reconstructed from their latents with a PSNR of {quality:.1f} dB. Pipeline: {out}")
     else:
-        print(f"Held-out normals come back with {quality['tokens']:.1f} dB from their tokens. Bundle: {out}")
+        tokens = quality["tokens"]
+        print(f"Held-out normals are reconstructed from their tokens with a PSNR of {tokens:.1f} dB. Bundle: {out}")

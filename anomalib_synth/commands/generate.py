@@ -29,32 +29,31 @@ def generate(
 ) -> None:
     """Draw synthetic defects onto your good images and keep them in a store.
 
-    The samples depend on the images, the generator, the seed and the size alone, not on the number of workers or the
-    engine. A run that was stopped, whatever stopped it, goes on where it was when the same command is given again; a
-    larger num_samples adds to a finished one. Images that cannot be read are left out, with the reason, and the run
-    goes on.
+    The samples depend only on the images, the generator, the seed and the size, not on the number of workers or the
+    engine. If a run was stopped, by whatever, the same command continues it; a larger num_samples adds to a finished
+    store. Images that cannot be read are left out with the reason, and the run goes on.
 
     Args:
-        normals: Folder with good images, searched recursively; or name a datamodule.
+        normals: Folder with good images, searched recursively. Give either this or `datamodule`.
         out: Folder of the store.
-        datamodule: YAML file with class_path and init_args of any anomalib datamodule, in place of normals: its normal
-            training images are taken.
-        generator: The AnomalyGenerator that draws the defects, RuleBasedGenerator unless given.
-        num_samples: Number of samples, >= 1, those that fail the checks included. More than there are images: each is
-            used again, with another defect.
+        datamodule: YAML file with class_path and init_args of any anomalib datamodule, whose normal training images are
+            taken.
+        generator: The generator that draws the defects, RuleBasedGenerator unless given.
+        num_samples: Number of samples, >= 1, including those that fail the checks. If there are fewer images, each is
+            used several times, with other defects.
         seed: Seed of the samples, >= 0.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; by
-            default they keep their size, and in those of more than 33 megapixels defects are drawn in tiles.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16, such as 12 for a 12-bit camera whose
-            images lie in 16-bit files; by default it is found in the folder, and printed.
-        split: What the images are in your data set; samples of one split never serve another.
-        max_normals: Number of images to prepare the generator with, >= 1, evenly spread.
+            default they keep their size, and in images of more than 33 megapixels defects are drawn in tiles.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits, such as 12 for a 12-bit camera with
+            16-bit files; by default it is found in the folder, and printed.
+        split: The split of your data set that the images belong to; samples of one split are never used in another.
+        max_normals: Most images to prepare the generator with, >= 1, evenly spread.
         workers: Number of processes that draw, >= 1.
         engine: "local" draws on this machine, "ray" on the Ray cluster that RAY_ADDRESS names, or else on a local one.
-        batch_size: Samples a worker draws at once, >= 1; changes the speed only.
-        resume: Go on with a store that is there; otherwise refuse to touch it.
-        dry_run: Draw a few samples, say how long the run would take and what it would need on disk, write nothing.
-        price_per_hour: Price of an hour of the device a worker runs on, to tell what an accepted sample costs.
+        batch_size: Samples that a worker draws at once, >= 1; changes only the speed.
+        resume: Continue a store that exists; otherwise refuse to touch it.
+        dry_run: Draw a few samples, say how long the run would take and how much disk it would need, and write nothing.
+        price_per_hour: Price of an hour of the device that a worker runs on, to compute the cost of an accepted sample.
 
     Raises:
         ValueError: If an argument is out of its range, no image can be read, or the store has other settings.

@@ -1,4 +1,4 @@
-"""The command `anomalib-synth learn`: a detector learns what it missed, and what it alarmed for without a defect."""
+"""The command `anomalib-synth learn`: a detector learns from its missed defects and its false alarms."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ def learn(
     accelerator: str = "auto",
     seed: int = 0,
 ) -> None:
-    """Teach a detector the images it missed, and those it alarmed for without a defect, in seconds.
+    """Teach a detector its missed defects and its false alarms, in seconds.
 
-    For a DiscriminativePadim that `anomalib train` left, calibrated or not. The first time, what it was taught from is
-    collected: the features of its training images, of defects drawn on them and on held-out images; that takes a minute
-    or two, and some 500 KB an image. From then on learning takes seconds. Its heads are trained on from where they are,
-    with what they knew before among the images; what is normal stays as it was fitted. The threshold is set anew on
-    held-out good images, and a table says what changed: those images before and after, false alarms, recall by family,
-    and everything that was found before and is not now.
+    The detector must be a DiscriminativePadim that `anomalib train` trained, calibrated or not. The first call collects
+    what it was trained on: the features of its training images, and of defects drawn on these and on held-out images.
+    That takes a minute or two, and about 500 KB for each image; later calls take seconds. The detector's heads continue
+    training on the new images together with the old ones; its model of normal images does not change. The threshold is
+    set again on held-out good images. A table says what changed: the scores of the new images before and after, false
+    alarms, recall by family, and every defect that was found before but is not found now.
 
-    The detector stays as it is. `learned/detector.ckpt` in its folder is the new version, for `anomalib predict
-    --ckpt_path`; every version is kept, and `--undo true` goes back by one.
+    The detector itself stays as it is. The new version is `learned/detector.ckpt` in its folder, for `anomalib predict
+    --ckpt_path`. Every version is kept, and `--undo` goes back by one.
 
     Args:
         detector: Folder of `anomalib train` or `anomalib-synth calibrate`, or the checkpoint in it.
-        missed: Folder with images of defects it missed, searched recursively, or one image; or a store, such as
-            `look_alikes` makes, of which the kept samples are learned.
-        false_alarms: Folder with good images it alarmed for, or one image.
-        marks: Where the defects are marked; by default it is looked for beside them, and without any the detector finds
-            the place itself. See docs/real_defects.md.
+        missed: Folder with images of missed defects, searched recursively, or one image; or a store, such as
+            `look_alikes` makes, whose kept samples are learned.
+        false_alarms: Folder with good images that gave a false alarm, or one image.
+        marks: Where the defects are marked; by default, beside the images. If a defect has no mark, the detector finds
+            its place itself. See docs/real_defects.md.
         normals: Folder with good images that the detector was NOT trained on, for the threshold. By default those that
-            the run held out to validate it.
-        false_alarm_rate: Target share of good images that may alarm, in (0, 1); by default that of the calibration,
-            else 0.05, or the least that there are held-out images for.
+            the run held out for validation.
+        false_alarm_rate: Target share of good images that may give a false alarm, in (0, 1); by default that of the
+            calibration, else 0.05, or the lowest rate that the held-out images allow.
         steps: Training steps, >= 1.
-        undo: Go back to the version before.
+        undo: Go back to the previous version.
         accelerator: Device: auto, cpu, gpu.
-        seed: Seed of the order, of the drawn defects and of the halves of the held-out images.
+        seed: Seed of the order of the images, of the drawn defects and of the halves of the held-out images.
 
     Raises:
         ValueError: If an argument is wrong, or an image is one that the detector is measured on.
@@ -88,14 +88,14 @@ def _learn(
         new = taught.look(progress)
         for example in taught.forget_measured(new):
             name = printable(example.name)
-            print(f"{name} was one of the held-out good images; it is learned now and no longer measures.")
+            print(f"{name} was a held-out good image; the detector learns it now, so it no longer measures.")
         rate = taught.choose_rate(rate)
         changes = taught.learn(new, rate=rate, steps=steps, progress=progress)
     print_changes(changes, taught.measured)
     if taught.forgotten:
         print(
-            f"{taught.forgotten} images of earlier versions were not among what it was taught: their features are "
-            "lost. Name them in `missed` or `false_alarms` once more."
+            f"The features of {taught.forgotten} images that earlier versions had learned are lost, so this version "
+            "did not learn them. Give these images in `missed` or `false_alarms` again."
         )
     version = taught.save(changes)
     print(
@@ -108,10 +108,10 @@ def _check_arguments(
     missed: Path | None, false_alarms: Path | None, rate: float | None, steps: int, *, undo: bool
 ) -> None:
     if undo and (missed or false_alarms):
-        msg = "`undo` goes back by a version and learns nothing. Leave `missed` and `false_alarms` out, or `undo`."
+        msg = "`undo` goes back by one version and learns nothing. Leave `missed` and `false_alarms` out, or `undo`."
         raise ValueError(msg)
     if not undo and missed is None and false_alarms is None:
-        msg = "`missed` or `false_alarms` must name images to learn, or `undo` must be true. Nothing was asked for."
+        msg = "`missed` or `false_alarms` must name images to learn, or `undo` must be given, got none of them."
         raise ValueError(msg)
     if rate is not None and not 0 < rate < 1:
         msg = f"`false_alarm_rate` must be in (0, 1), got {rate}. 0.05 means one good image in twenty."

@@ -25,30 +25,30 @@ def look_alikes(
 ) -> None:
     """Draw look-alikes of real defects on good images, and keep those that a trained detector misses most.
 
-    Draws as `generate` does with a LookAlikeGenerator, into an ordinary store; then the detector scores every sample
-    that passed the generator's checks, so is visible, and the lowest scores are kept, spread over the defects and over
-    the image: none has more than half as much again as its even share, as long as there are others. What is left out
-    stays in the store with the detector's score, as with `filter`: the review page shows it and sorts by it, training
-    and export leave it out, and a person's decision goes before. A run that was stopped goes on when the same command
-    is given again; a larger num_samples adds to a finished one.
+    The samples are drawn as by `generate` with a LookAlikeGenerator, into an ordinary store. The detector scores every
+    sample that passed the generator's checks and is therefore visible. The samples with the lowest scores are kept, but
+    spread over the defects and over the image: none of them gets more than one and a half times its even share, as long
+    as there are others. The other samples stay in the store with the detector's score, as with `filter`: the review
+    page shows them and sorts by the score, training and export leave them out, and a decision made in the review
+    overrides that. If a run was stopped, the same command continues it; a larger num_samples adds to a finished store.
 
     Args:
         defects: Folder with images of real defects, a folder for each type, or one image.
-        normals: Folder with good images to draw on, searched recursively; best such that the detector was not trained
-            on, as it scores those it knows lower.
+        normals: Folder with good images to draw on, searched recursively; best those that the detector was not trained
+            on, as it scores training images lower.
         out: Folder of the store.
-        detector: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint in it. Without a threshold its
-            scores rank the samples, but say of none that it is missed.
-        marks: Where the defects are outlined; by default it is looked for beside them. See docs/real_defects.md.
+        detector: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint in it. If it has no threshold, its
+            scores rank the samples, but do not say which of them it misses.
+        marks: Where the defects are outlined; by default, beside the images. See docs/real_defects.md.
         weights: Bundle of `anomalib-synth fit`, best fitted with these defects, or "packaged" for the small general one
-            that comes with the package: half of the samples are then drawn anew from a defect's tokens. Without, all
-            are pasted.
+            that comes with the package; half of the samples are then drawn from a defect's tokens. Without it, all
+            samples are pasted copies.
         num_samples: Number of samples to keep, >= 1.
-        candidates: Samples drawn for each that is kept, >= 1.
+        candidates: Number of samples to draw for each that is kept, >= 1.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; by
             default they keep their size.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default as the detector was shown
-            them, else it is found in the folder.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default that by which the
+            detector was shown such images, else it is found in the folder.
         workers: Number of processes that draw, >= 1.
         accelerator: Device of the detector: auto, cpu, gpu.
         seed: Seed of the samples, >= 0.
@@ -103,5 +103,5 @@ def look_alikes(
     chosen = keep_missed(store, scored, others, trained, num_samples)
     print_look_alikes(drawn, scored, chosen, trained)
     if len(chosen) < num_samples:
-        print(f"Only {len(chosen)} are visible where the detector looks; more `candidates` give more to choose from.")
+        print(f"Only {len(chosen)} are visible where the detector looks. Give more `candidates` to choose from.")
     print(f"Kept {len(chosen)} in {out}. Look at them: anomalib-synth review --store {out}")

@@ -1,4 +1,4 @@
-"""Good images that a command holds in memory."""
+"""Reads good images into memory, for several commands."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def load_normals(normals: Path, *, image_size: int | str | None, bit_depth: int 
 
     Args:
         normals: The folder.
-        image_size: Size of all images, None for their own.
-        bit_depth: Bits of white in images of more than 8 bits, None to find them.
+        image_size: Size to resize them to; None keeps their own.
+        bit_depth: Bit depth of the camera for images of more than 8 bits; None finds it in the folder.
         limit: Largest number of images.
 
     Returns:
-        The images (3, H, W) in [0, 1], what reads others like them, and lines that say what is left out.
+        The images, (3, H, W) float32 in [0, 1]; the reader that read them; and lines that say what was left out.
 
     Raises:
-        ValueError: If there is none that can be read.
+        ValueError: If no image can be read.
     """
     from anomalib_synth.generators.prepared import evenly_spread
     from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images, to_tensor

@@ -1,4 +1,4 @@
-"""What must be true before a command begins its work."""
+"""Checks that a command makes before its work."""
 
 from __future__ import annotations
 
@@ -16,20 +16,29 @@ if TYPE_CHECKING:
 def require_extra(extra: str, command: str, *modules: str) -> None:
     """Refuse to begin without the libraries of an extra.
 
+    Args:
+        extra: Name of the extra.
+        command: Name of the command, for the error.
+        modules: The modules that must be installed.
+
     Raises:
-        ValueError: Naming what is missing, and how to install it.
+        ValueError: If one is missing; the message says how to install it.
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        msg = f"`{command}` needs {', '.join(missing)}, not installed here: {install_extras(extra)}"
+        msg = f"`{command}` needs {', '.join(missing)}, which is not installed: {install_extras(extra)}"
         raise ValueError(msg)
 
 
 def check_writable_folder(name: str, folder: Path) -> None:
-    """Refuse a folder that cannot be made or written to; nothing is made.
+    """Refuse a folder that cannot be made or written to. Nothing is made.
+
+    Args:
+        name: Name of the argument, for the error.
+        folder: The folder.
 
     Raises:
-        ValueError: Naming the argument and what stands in the way.
+        ValueError: If it cannot be made or written to.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100  (links are followed by the system, not here)
     while not place.exists() and not place.is_symlink():
@@ -44,13 +53,13 @@ def check_writable_folder(name: str, folder: Path) -> None:
 
 
 def check_images_are_there(arguments: Mapping[str, Any]) -> None:
-    """Refuse a folder with images that is not there, before anything heavy is imported.
+    """Refuse a folder of images that does not exist, before anything heavy is imported.
 
     Args:
-        arguments: Of a command, by name.
+        arguments: The arguments of a command, by name.
 
     Raises:
-        ValueError: Naming the argument.
+        ValueError: If such a folder does not exist.
     """
     for name in ("normals", "images", "train_normals"):
         place = arguments.get(name)
@@ -60,19 +69,19 @@ def check_images_are_there(arguments: Mapping[str, Any]) -> None:
 
 
 def check_outside(out: Path, **folders: Path | None) -> None:
-    """Refuse to write into a folder that images are read from: what is written would be taken for one of them.
+    """Refuse to write into a folder of images, where the written files would count as images.
 
     Args:
         out: Where the command writes.
-        folders: The folders it reads, by the names of their arguments.
+        folders: The folders that it reads, by the names of their arguments.
 
     Raises:
-        ValueError: Naming the argument.
+        ValueError: If it would.
     """
     for name, folder in folders.items():
         if folder is not None and out.resolve().is_relative_to(folder.resolve()):
             msg = (
-                f"`out` must lie outside `{name}`, or what is written there would count as one of its images, got "
+                f"`out` must lie outside `{name}`, or the written files would count as its images, got "
                 f"{str(out)!r} inside {str(folder)!r}."
             )
             raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""The command `anomalib-synth predict`: is this part good? A verdict, a picture and a crop for each image."""
+"""The command `anomalib-synth predict`: judges images, with a verdict, a picture and a crop for each."""
 
 from __future__ import annotations
 
@@ -29,38 +29,39 @@ def predict(
 ) -> None:
     """Judge images: score, threshold, verdict and crop of each, in CSV and JSON Lines, with pictures.
 
-    A checkpoint scores as `calibrate` and `anomalib predict` do; an OpenVINO or ONNX export gives the same scores but
-    for rounding. Images are read as everywhere here: of any depth, upright; one that cannot be read is listed with the
-    reason, and the run goes on.
+    A checkpoint gives the same scores as in `calibrate` and `anomalib predict`; those of an OpenVINO or ONNX export
+    differ only by rounding. Images of any depth and orientation are read as in all commands. An image that cannot be
+    read is listed with the reason, and the run goes on.
 
-    Writes to the folder `out`: `predictions.jsonl` and `predictions.csv`, a row an image, as they come; `pictures/`
-    with the outline of what was found and a box around its most anomalous region; `crops/`, that region as it is in the
-    image. The same command goes on where it was stopped: what the same detector judged before is not judged again.
+    Writes to the folder `out`: `predictions.jsonl` and `predictions.csv`, a row for each image as it is judged;
+    `pictures/`, with the outline of what was found and a box around its most anomalous region; `crops/`, with that
+    region cut out of the image. If a run was stopped, the same command continues it: images that the same detector has
+    judged are not judged again.
 
-    Exit status: 0 all images are good; 3 a defect was found; 4 some image could not be judged, whatever the others are;
-    1 wrong input, 2 wrong arguments, 130 stopped before the end. The end of `--watch` is Ctrl-C, SIGTERM or
-    `until_idle`: what is being judged is finished, and the status is 0, 3 or 4.
+    Exit status: 0 if all images are good; 3 if a defect was found; 4 if an image could not be judged, whatever the
+    others are; 1 for wrong input, 2 for wrong arguments, 130 if stopped before the end. With `--watch`, Ctrl-C, SIGTERM
+    and `until_idle` are the normal end: images being judged are finished, and the status is 0, 3 or 4.
 
     Args:
         detector: Folder of `anomalib train`, or of `anomalib-synth calibrate`, `learn` or `build`; or a checkpoint
-            (.ckpt), or an exported model (.xml of OpenVINO, .onnx, .pt). In a folder the newest version that was
-            learned counts, else the calibrated checkpoint, else the only checkpoint, else the only export.
+            (.ckpt), or an exported model (.xml of OpenVINO, .onnx, .pt). In a folder the newest version of `learn` is
+            used, else the calibrated checkpoint, else the only checkpoint, else the only export.
         images: Folder with images, searched recursively, or one image.
         out: Folder for the results, outside the images.
         pictures: Which images get a picture and a crop: defects, all or none.
         crop: Least side of a crop in pixels, >= 16.
-        watch: Go on looking for new images, until Ctrl-C. A file is taken once two looks find it the same.
+        watch: Keep looking for new images until Ctrl-C. A file is judged once two looks in a row find it unchanged.
         interval: Seconds between two looks, > 0.
-        until_idle: With watch: end when nothing was new for so many seconds, >= 0.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default what `build` kept with the
-            detector. It must be that of the training images.
+        until_idle: With `watch`: end if no new image has come for so many seconds, >= 0.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default the one that `build`
+            kept with the detector. It must be that of the training images.
         model: Class path of the model (anomalib.models.Patchcore), or the YAML configuration it was trained with. Not
-            needed where `anomalib train` left its config.yaml above the checkpoint.
-        tiler: Settings of anomalib's TilerConfigurationCallback, such as {tile_size: 256, stride: 128}, where the model
-            was trained with it and no configuration tells; {} for none.
+            needed if `anomalib train` left its config.yaml above the checkpoint.
+        tiler: Settings of anomalib's TilerConfigurationCallback, such as {tile_size: 256, stride: 128}, if the model
+            was trained with it and no configuration says so; {} for no tiler.
         batch_size: Images judged at once, >= 1.
         accelerator: Device: auto, cpu, gpu.
-        trust: Read a torch export (.pt). It is a pickle, which may run any program: only say so of your own.
+        trust: Read a torch export (.pt). It is a pickle, which may run any program, so read only your own.
 
     Raises:
         ValueError: If an argument is wrong, the detector has no threshold, or `out` holds another detector's verdicts.
@@ -108,8 +109,8 @@ def _check_arguments(images: Path, out: Path, interval: float, until_idle: float
     for name in PICTURE_FOLDERS:
         if images.resolve().is_relative_to((out / name).resolve()):
             msg = (
-                f"`images` must lie outside the folders that are filled, got {str(images)!r} in {str(out / name)!r}, "
-                "whose files are replaced. Name another `out`."
+                f"`images` must lie outside the folders that `predict` fills, got {str(images)!r} in "
+                f"{str(out / name)!r}, whose files it replaces. Name another `out`."
             )
             raise ValueError(msg)
     check_writable_folder("out", out)
@@ -120,7 +121,7 @@ def _check_arguments(images: Path, out: Path, interval: float, until_idle: float
         msg = f"`until_idle` must be >= 0, got {until_idle}."
         raise ValueError(msg)
     if until_idle is not None and not watch:
-        msg = "`until_idle` belongs to `watch`. Say `--watch`, or leave it out."
+        msg = "`until_idle` needs `--watch`. Give it too, or leave `until_idle` out."
         raise ValueError(msg)
     if watch and not images.is_dir():
         msg = f"`images` must be a folder to watch, got {str(images)!r}. Make it first."
@@ -128,7 +129,7 @@ def _check_arguments(images: Path, out: Path, interval: float, until_idle: float
 
 
 def _make_voice(count: int | None) -> tuple[Any, Any]:
-    """Return what is called with each row: a bar for a number of images, a line each for those that arrive."""
+    """Return functions that report a row and that end the report: a bar for ``count`` images, or a line for each."""
     from anomalib_synth.progress import make_progress
 
     if count is None:

@@ -1,4 +1,4 @@
-"""The command `anomalib-synth preview`: defects drawn on your own images, to look at."""
+"""The command `anomalib-synth preview`: defects drawn on your own images, as a picture or a page."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def preview(
     max_normals: int = 64,
     seed: int = 0,
 ) -> None:
-    """Draw defects onto your own good images, for you to look at: as one picture, or as a page to choose families on.
+    """Draw defects onto your own good images, and show them in a picture, or on a page to choose families on.
 
-    The page shows the same as the picture. Untick the families that your parts could not have; at its end stand the
-    generator and the overlay for training with those that are left, to copy or download.
+    The page shows the same samples as the picture. On it, untick the families that your parts cannot have. At its end
+    you find the generator and the training overlay with the remaining families, to copy or to download.
 
     Args:
         normals: Folder with good images, searched recursively.
@@ -31,10 +31,14 @@ def preview(
         generator: An AnomalyGenerator to show; a RuleBasedGenerator, the default, shows each of its families in turn.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; null
             keeps their size.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folder.
-        per_family: Number of samples of each family (of the whole generator otherwise, times eight), >= 1.
-        max_normals: Number of images to prepare the generator with, >= 1.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
+            folder.
+        per_family: Number of samples of each family, >= 1. Of a generator without families, eight times as many.
+        max_normals: Most images to prepare the generator with, >= 1, evenly spread.
         seed: Seed of the samples.
+
+    Raises:
+        ValueError: If an argument is out of its range, or no image can be read.
     """
     from anomalib_synth.generators import RuleBasedGenerator
     from anomalib_synth.report.preview import check_preview, write_preview

@@ -1,4 +1,4 @@
-"""The command `anomalib-synth review`: samples of a store, or real defects to mark, in the browser."""
+"""The command `anomalib-synth review`: reviews samples, marks real defects or paints regions, in the browser."""
 
 from __future__ import annotations
 
@@ -21,32 +21,37 @@ def review(
     open_browser: bool = False,
     price_per_hour: float | None = None,
 ) -> None:
-    """Look at the samples of a store in the browser and throw out the bad ones, or mark the defects of real images.
+    """Review the samples of a store in the browser, or mark the defects in real images.
 
-    Or paint regions on good images, for AutoregressiveGenerator to draw defects into.
+    Or paint regions on good images, into which AutoregressiveGenerator draws defects.
 
-    Decisions are written to the store at once; the next training, export or count leaves out what was rejected. It may
-    be used while `generate` is still writing. Marks are written at once too: outlines as masks, boxes and scribbles as
-    LabelMe files.
+    Decisions are written to the store at once, and the next training, export or count leaves out the rejected samples.
+    You can review while `generate` is still writing. Marks are written at once too: outlines as masks, boxes and
+    scribbles as LabelMe files.
 
     Args:
         store: Folder of the store. Give either this, `images` or `regions`.
         images: Folder with images of real defects to mark, searched recursively.
-        regions: Folder with good images on which to paint, with the brush, where a defect may be drawn; searched
-            recursively. The masks are what the argument `region` of AutoregressiveGenerator takes; needs `out`.
-        out: images and regions: folder to save the marks in, laid out as the images are; by default beside them.
-        normals: images: folder with good images; each image then opens with an outline proposed where it differs most
-            from them. Needs the extra `backbone`.
-        detector: images: folder of a detector, as `anomalib train`, `calibrate` or `learn` left it; each image then
-            opens with the outline that the detector sees.
-        host: Address to serve on. The default is reached from this computer only. On another one, whoever reaches the
-            port can look and decide: there is no password.
+        regions: Folder with good images on which to paint where a defect may be drawn; searched recursively. The
+            argument `region` of AutoregressiveGenerator takes the painted masks. Needs `out`.
+        out: With images or regions: folder for the marks, laid out like the images; by default beside the images.
+        normals: With images: folder with good images. Each image then opens with a proposed outline where it differs
+            most from them. Needs the extra `backbone`.
+        detector: With images: folder of a detector from `anomalib train`, `calibrate` or `learn`. Each image then opens
+            with the outline that the detector sees.
+        host: Address to serve on. The default can be reached only from this computer. At any other address, everybody
+            who can reach the port can look and decide: there is no password.
         port: Port to serve on; 0 takes a free one.
-        static: store: write one HTML file to this path instead, which needs no server: pictures, outlines, captions,
-            scores.
-        num_static: store: number of samples in that file at most, >= 1; evenly spread over the store.
-        open_browser: Whether to open the page in the default browser.
-        price_per_hour: store: price of an hour of the device that drew the samples, to show what an accepted one costs.
+        static: With store: write one HTML file to this path, which needs no server, instead of serving: pictures,
+            outlines, captions, scores.
+        num_static: With store: most samples in that file, >= 1, evenly spread over the store.
+        open_browser: Open the page in the default browser.
+        price_per_hour: With store: price of an hour of the device that drew the samples, to show the cost of an
+            accepted sample.
+
+    Raises:
+        ValueError: If an argument is out of its range, or options do not belong together.
+        StoreError: If there is no store, or it is damaged.
     """
     from anomalib_synth.report.review import serve, serve_marking
     from anomalib_synth.store import SampleStore
@@ -91,10 +96,10 @@ def review(
 
 
 def _refuse_both(**options: object) -> None:
-    """Refuse two options of which one takes the other's place.
+    """Refuse two options that exclude each other.
 
     Raises:
-        ValueError: Naming them.
+        ValueError: If both are given.
     """
     if all(value is not None for value in options.values()):
         names = " and ".join(f"`{name}`" for name in options)
@@ -103,10 +108,10 @@ def _refuse_both(**options: object) -> None:
 
 
 def _refuse_unused(given: str, **options: object) -> None:
-    """Refuse an option that what is reviewed has no use for.
+    """Refuse an option that has no effect with ``given``.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: If one is given.
     """
     for name, value in options.items():
         if value is not None:

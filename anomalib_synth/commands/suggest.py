@@ -1,4 +1,4 @@
-"""The command `anomalib-synth suggest`: real defects in, the families that resemble them out."""
+"""The command `anomalib-synth suggest`: finds the families of drawn defects that resemble real ones."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ def suggest(
 ) -> None:
     """Say which families of drawn defects, of what sizes and strengths, resemble your real ones.
 
-    Each family is drawn on your good images in all sizes and strengths. Real and drawn defects are measured alike, by
-    image and mask alone: size, shape, brightness, contrast, colour, place. Each real defect then votes for the families
-    of the drawn ones nearest to it. The overlay that is written draws those, for `anomalib train --config`.
+    Each family is drawn on your good images in all sizes and strengths. Real and drawn defects are measured in the same
+    way, on image and mask alone: size, shape, brightness, contrast, colour, place. Each real defect then votes for the
+    families of the drawn defects that are nearest to it. The command writes an overlay for `anomalib train --config`
+    that draws the chosen families.
 
     Args:
         normals: Folder with good images, searched recursively.
-        defects: Folder with images of real defects, and their masks or annotations. Outlines are taken as they are; in
-            boxes, what is unlike the surroundings is; images without either are left out.
+        defects: Folder with images of real defects, and their masks or annotations. Outlines are taken as they are. In
+            a box, the pixels that differ from the surroundings are taken. Images with neither are left out.
         masks: Folder of masks, LabelMe or YOLO files, or one COCO or CVAT file, if they do not lie beside the images.
         out: YAML file to write the overlay to; without it nothing is written.
         families: Families to choose from; null takes all.
-        per_family: Draws of each family, >= 10.
+        per_family: Number of defects drawn of each family, >= 10.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; null
             keeps their size.
-        bit_depth: Bits that white has in images of more than 8 bits, 8 to 16; by default it is found in the folders.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
+            folder.
         max_normals: Number of good images to draw on, >= 1, evenly spread.
         seed: Seed of the draws, >= 0.
 

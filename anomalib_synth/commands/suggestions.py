@@ -1,4 +1,4 @@
-"""Names that were misspelt."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def suggest_names(name: str, known: Iterable[str]) -> str:
-    """Return what to add to an error about an unknown name.
+    """Return a sentence that names the most similar known name, for an error; ``""`` if none is similar.
 
     Example:
         >>> suggest_names("previw", ["preview", "export"]), suggest_names("x", ["preview"])

@@ -1,4 +1,4 @@
-"""A synthetic validation or test split: rendered once, kept on disk, the same from run to run."""
+"""A synthetic validation or test split that is rendered once and kept on disk, so that all runs have the same."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HeldOut:
     Args:
         path: Its file.
         content: Digest of the file's bytes.
-        seed: Seed of the defect drawn on it, from its content: moving the data set changes nothing.
+        seed: Seed of the defect drawn on it. It comes from the file's content, so moving the data set changes nothing.
         anomalous: Whether a defect is drawn on it.
     """
 
@@ -56,16 +56,16 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptSplit:
-    """Held-out normals, a share of which is kept with synthetic defects under ``folder/<digest>``, as a store.
+    """Held-out normals, of which a share is kept with synthetic defects in a store, ``folder/<digest>``.
 
-    So `anomalib-synth review` shows them, and `check` and `export` take them. An image whose defect a person rejects
-    there counts as normal from then on.
+    ``anomalib-synth review``, ``check`` and ``export`` work on that store. If somebody rejects a defect in the review,
+    its image counts as normal from then on.
 
     Args:
         split: ``"val"`` or ``"test"``.
-        held_out: The images, in an order that depends on their content and the seed only.
+        held_out: The images, in an order that depends only on their content and the seed.
         folder: Folder for the splits of this data set.
-        settings: Everything the pixels depend on, as plain data; its digest names the folder.
+        settings: Everything that the pixels depend on, as plain data; its digest names the store.
     """
 
     split: str
@@ -90,10 +90,11 @@ class KeptSplit:
         Args:
             split: ``"val"`` or ``"test"``.
             paths: The held-out normals, at least two.
-            normals: The training normals the generator is prepared with. Their file digests stand in for the prepare
-                digest, which is a function of them and the configuration, so nothing is decoded to find a kept split.
-            generator: Draws the defects.
-            anomalous_ratio: Share of the held-out normals that get one; at least one image does, and one does not.
+            normals: The training normals that the generator is prepared with. The settings hold their file digests
+                instead of the prepare digest, so that no image must be decoded to find a kept split.
+            generator: The generator that draws the defects.
+            anomalous_ratio: Share of the held-out normals that get a defect, in (0, 1); at least one image gets one,
+                and at least one does not.
             seed: Seed of the choice and of the defects.
             folder: Folder for the splits of this data set.
         """
@@ -122,15 +123,19 @@ class KeptSplit:
 
     @property
     def path(self) -> Path:
-        """Where the split is kept."""
+        """Folder of the store."""
         text = json.dumps(self.settings, sort_keys=True, default=str)
         return self.folder / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def load(self, prepared_generator: Callable[[], AnomalyGenerator]) -> pd.DataFrame:
-        """Return the split's samples, rendering them first unless they are kept already.
+        """Return the samples of the split; render them first if they are not kept yet.
 
         Args:
-            prepared_generator: Gives the prepared generator; called only when there is something to draw.
+            prepared_generator: Returns the prepared generator; called only if there is something to draw.
+
+        Returns:
+            One row for each held-out image, as anomalib's datasets have them, with ``quality``, ``family``,
+            ``caption`` and ``source_path``.
 
         Raises:
             ValueError: If the kept files are damaged, or no draw was accepted.
@@ -155,7 +160,7 @@ class KeptSplit:
         )
         if not anomalous:
             msg = (
-                f"`generator` must draw at least one accepted defect for the {self.split} split, all "
+                f"`generator` must draw at least one accepted defect for the {self.split} split, but all "
                 f"{rejected.total()} were rejected: {dict(rejected.most_common(3))}. "
                 "Use stronger or larger defects, looser `checks`, or other families."
             )
@@ -163,7 +168,7 @@ class KeptSplit:
         return pd.DataFrame(samples)
 
     def _sample(self, image: HeldOut, store: SampleStore, position: int) -> dict[str, Any]:
-        """Return a row of anomalib's samples; those with a defect come first, in the order of the store."""
+        """Return the row of an image; images that get a defect come first, in the order of the store's records."""
         common = {"split": self.split, "source_path": image.path}
         record = store.records[position] if image.anomalous else None
         if record is None or not store.is_accepted(record):
@@ -181,20 +186,20 @@ class KeptSplit:
         }
 
     def _open(self) -> SampleStore:
-        """Return the kept samples, having checked that all of them are there, unchanged.
+        """Open the store, and check that all its samples are there and unchanged.
 
         Raises:
             ValueError: If they are not.
         """
-        again = "Delete the folder to render it again: the same samples come."
+        again = "Delete the folder; the next run renders the same samples again."
         if not (self.path / "store.json").exists() and (self.path / "settings.json").exists():
-            msg = f"The kept split {str(self.path)!r} was kept by an earlier version, in a format of its own. {again}"
+            msg = f"The kept split {str(self.path)!r} has the format of an earlier version. {again}"
             raise ValueError(msg)
         try:
             store = SampleStore.open(self.path)
             wanted = sum(image.anomalous for image in self.held_out)
             if [record.index for record in store.records] != list(range(wanted)):
-                msg = f"It has {len(store.records)} samples of {wanted}."
+                msg = f"It has {len(store.records)} of {wanted} samples."
                 raise StoreError(msg)
             for record in store.records:
                 if record.image_file:
@@ -206,7 +211,7 @@ class KeptSplit:
         return store
 
     def _render(self, generator: AnomalyGenerator) -> None:
-        """Draw into a sibling folder, then rename: whoever comes second finds the split complete and reads it."""
+        """Draw into a sibling folder, then rename it: another process finds the split complete or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         work = self.folder / f".{self.path.name}-{uuid.uuid4().hex}"
         try:
@@ -231,7 +236,7 @@ class KeptSplit:
         return {**common, "kept_split": json.loads(json.dumps(self.settings, default=str))}
 
     def _fill(self, store: SampleStore, generator: AnomalyGenerator) -> None:
-        """Draw one defect on each image that is to have one, and keep all draws."""
+        """Draw one defect on each image that is to get one, and keep all samples, rejected ones too."""
         images = [image for image in self.held_out if image.anomalous]
         root = Path(os.path.commonpath([Path(image.path).absolute().parent for image in self.held_out]))
         keeper = SampleKeeper(store.put, split=self.split, weights_hash=store.settings["weights_hash"])
@@ -253,13 +258,16 @@ class KeptSplit:
 
 def _batches(images: list[HeldOut]) -> list[list[HeldOut]]:
     """Group consecutive images of one size."""
-    return list(
-        batch_by_size(images, lambda image: read_size(Path(image.path), "base")[:2], count=_BATCH[0], most=_BATCH[1])
-    )
+
+    def size_of(image: HeldOut) -> tuple[int, int]:
+        height, width, _ = read_size(Path(image.path), "base")
+        return height, width
+
+    return list(batch_by_size(images, size_of, count=_BATCH[0], most=_BATCH[1]))
 
 
 def _show_progress(batches: list[list[HeldOut]], description: str) -> Iterator[list[HeldOut]]:
-    """Yield the batches, with a progress bar once the whole looks like more than two seconds of work."""
+    """Yield the batches; show a progress bar once the work turns out to take more than two seconds."""
     started = time.monotonic()
     for done, batch in enumerate(batches):
         spent = time.monotonic() - started

@@ -121,7 +121,7 @@ def estimate_run(
         split="train",
         weights_hash=generator.weights_hash,
     )
-    worker = Worker(job, put=lambda kind, _, data: written.update({kind: len(data), f"{kind} files": 1}) or "")
+    worker = Worker(job, put=lambda kind, _, data: written.update({kind: len(data), f"{kind} files": 1}) or ("", ""))
     worker.draw([plan_sample(_PROBES, normals, seed=seed)])  # the first draw builds what the others reuse
     written.clear()
     started = time.perf_counter()

@@ -37,48 +37,49 @@ Shape = Literal["region", "family"]
 
 
 class AutoregressiveGenerator(ProposingGenerator):
-    """Draws what a text says into a region, token by token: the edit of QARAD (arXiv 2508.03539), ARAS.
+    """Draws what a text says into a region, token by token: the local edit ARAS of QARAD (arXiv 2508.03539).
 
-    A window of the image is written in discrete tokens at several scales. Outside the region the tokens stay the
-    source's; inside they are sampled scale by scale, given the text and everything around; see
-    :func:`anomalib_synth.models.editing.edit_window` for the equations. Nothing is trained when it draws.
+    A window of the image is written in discrete tokens at several scales. Outside the region the tokens stay those of
+    the source; inside they are sampled scale by scale, given the text and everything around the region. For the
+    equations see :func:`anomalib_synth.models.editing.edit_window`. Nothing is trained while it draws.
 
-    A region that is given, as ``masks`` of a call or as ``region``, is the gate: no token and no pixel outside of it
+    If a region is given, as ``masks`` of a call or as ``region``, it is the hard gate: no token and no pixel outside it
     changes, and the defect has its shape. Otherwise shape and place follow the text: its noun names a physical family
-    of defects, whose outline is drawn; what fills it is sampled. Without prompts, captions of all physical families
-    are drawn. What fills a region comes from the text and what is around it: the models do not see what was there,
-    which a strength below 1 mixes in. We differ from the paper:
-    the models are small and local (``anomalib-synth fit``), the edit is made in a window at the image's own
-    resolution, so that its cost goes with the defect, and what the decoder loses is taken off both sides.
+    of defects, the family's outline is drawn, and its content is sampled. Without prompts, the text is the caption of a
+    randomly drawn physical defect. The models do not see what was in the region before; a strength below 1 mixes it in.
+
+    We differ from the paper in three points. The models are small and local (``anomalib-synth fit``). The edit is made
+    in a window at the image's own resolution, so that its cost grows with the defect and not with the image. The
+    decoded source is subtracted from the decoded edit, so that the decoder's losses cancel.
 
     Samples are edited one by one on one thread, so that no bit depends on the batch.
 
     Args:
-        prompts: What to draw: texts, a text file with one a line, or a vocabulary of ``types`` with ``sizes``,
-            ``appearances`` and ``positions``; each sample draws one. None draws captions.
+        prompts: What to draw: texts, a text file with one text a line, or a vocabulary of ``types`` with ``sizes``,
+            ``appearances`` and ``positions``; each sample draws one of the texts. None draws captions.
             Words that the models never saw are named in a warning. "left", "right", "top", "bottom" and "centre" say
-            where.
+            where the defect goes.
         region: Mask image (white: here) of the region that every defect is drawn into, for parts that are always in the
-            same place; or a folder of masks, one an image, see :class:`.region_folder.RegionFolder`: an image that has
-            none comes back unchanged. ``masks`` of a call come before it. None draws outlines.
-        shape: What shape a defect has in a region that is given: that of the ``"region"``, or the ``"family"``'s that
-            the text names, cut to the region.
-        bundle: Folder made by ``anomalib-synth fit``; None is the small general one that comes with the package. Or
-            the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
-            better a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
-        text_encoder: Name of the pretrained encoder that the bundle was fitted with (``fit --settings.text_encoder``),
-            needed where it is not on this machine: a bundle's word has nothing fetched.
+            same place; or a folder with a mask for each image, see :class:`.region_folder.RegionFolder`. An image
+            without a mask comes back unchanged. ``masks`` of a call replace it. None draws outlines.
+        shape: Which shape a defect has in a given region: ``"region"`` fills the region, ``"family"`` draws the outline
+            of the family that the text names and cuts it to the region.
+        bundle: Folder made by ``anomalib-synth fit``; None takes the small general bundle that comes with the package.
+            Or the folder of a pretrained Janus model in the format of transformers, which needs the extra ``janus`` and
+            preferably a GPU; see :class:`anomalib_synth.models.janus.JanusCheckpoint`.
+        text_encoder: Name of the pretrained encoder that the bundle was fitted with (``fit --settings.text_encoder``).
+            Give it where the encoder is not on this machine yet: what a bundle names is never downloaded by itself.
         sampling: How tokens are drawn. Defaults to ``Sampling()``.
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far the latents move from source to edit.
-        size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. A
-            defect is at most 240 pixels wide, whatever the image.
-        checks: Limits a sample must keep. A region that is given may be as large as the image.
+        size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1. An
+            outline is at most 240 pixels wide, however large the image is.
+        checks: Limits a sample must keep. A given region may be as large as the image.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        ValueError: If an argument is out of its range; on first use, if the bundle does not fit.
+        ValueError: If an argument is out of its range; on first use, if the bundle cannot be used.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"masks", "prompts", "prompts_to"})
@@ -117,24 +118,24 @@ class AutoregressiveGenerator(ProposingGenerator):
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: masks of the part and of the region."""
+        """The files that samples depend on besides the images: masks of the part and of the region."""
         if self.region is None:
             return super().files
         return [*super().files, *([self.region] if self.regions is None else self.regions.files)]
 
     @cached_property
     def regions(self) -> RegionFolder | None:
-        """The folder of regions, listed on first use; None where there is one region for all, or none."""
+        """The folder of regions, listed on first use; None if there is one region for all images, or none."""
         return RegionFolder(self.region) if self.region is not None and self.region.is_dir() else None
 
     @property
     def needs_names(self) -> bool:
-        """Whether a call must name its images: where there is a region for each."""
+        """Whether a call must name its images, because each has a region of its own."""
         return self.regions is not None
 
     @cached_property
     def weights(self) -> Weights:
-        """The folder of models, opened on first use."""
+        """The opened bundle or Janus model, on first use."""
         path = self.bundle
         return JanusCheckpoint(path) if path is not None and is_janus(path) else load_bundle(path)
 
@@ -164,7 +165,7 @@ class AutoregressiveGenerator(ProposingGenerator):
         self.shapes.use_prepared(prepared)
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
-        """Draw into the region of the call, else the generator's; where it is empty nothing is drawn."""
+        """Draw into the region of the call, else of the generator; an image with an empty region stays unchanged."""
         if condition.masks is None and self.region is not None:
             condition = replace(condition, masks=self._read_regions(images, condition))
         sample = super().draw(images, seeds, condition)
@@ -176,14 +177,14 @@ class AutoregressiveGenerator(ProposingGenerator):
         return sample
 
     def _read_regions(self, images: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """Return the region of each image (B, 1, H, W): its own, or the one for all."""
+        """Return the region of each image, (B, 1, H, W): its own from the folder, or the same for all."""
         size = images.shape[-2], images.shape[-1]
         if self.regions is None:
             return read_region(cast("Path", self.region), size).expand(len(images), -1, -1, -1)
         if condition.names is None:
             msg = (
                 f"`names` must be given where `region` is a folder ({str(self.region)!r}), got none. Call with "
-                "`names=`, one an image, such as its path; or give one mask as `region`, or `masks=`."
+                "`names=`, one for each image, such as its path; or give one mask as `region`, or `masks=`."
             )
             raise ValueError(msg)
         return self.regions.read(condition.names, size)
@@ -206,7 +207,7 @@ class AutoregressiveGenerator(ProposingGenerator):
         region: torch.Tensor | None,
         condition: Condition,
     ) -> Proposal:
-        """Draw shape and text of one defect, and sample what fills the shape."""
+        """Draw the shape and the text of one defect, and sample its content."""
         prompt = choose_prompt(row, seed, condition, self.texts)
         if prompt is not None:
             self.report_unknown(prompt)

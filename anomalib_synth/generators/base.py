@@ -1,4 +1,4 @@
-"""The base of all generators: what every one of them can be asked, and how it is called, prepared and described."""
+"""The base of all generators: how they are called, prepared and described by a config."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _PACKAGE = "anomalib_synth.generators"
 class AnomalyGenerator(ABC):
     """Draws synthetic defects onto normal images.
 
-    Derive from :class:`ProposingGenerator` to draw defects of your own, which are then checked, redrawn and composited
-    for you, or from :class:`WrappingGenerator` to do something with the samples of other generators.
+    To draw defects of your own, derive from :class:`ProposingGenerator`, which checks, redraws and composites them. To
+    do something with the samples of other generators, derive from :class:`WrappingGenerator`.
 
-    Every argument of a constructor is kept as the attribute of its name, as scikit-learn does: :attr:`config` reads
-    them there, and :func:`build_generator` makes an equal generator of it.
+    A constructor keeps every argument as an attribute of the same name, as in scikit-learn: :attr:`config` reads them
+    there, and :func:`build_generator` makes an equal generator from it.
 
     Args:
         seed: Base seed, used when a call names no seeds.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset()
-    """What a call may ask for: some of ``masks``, ``prompts`` and ``prompts_to``."""
+    """What a call may ask for: any of ``masks``, ``prompts`` and ``prompts_to``."""
     later_arguments: ClassVar[frozenset[str]] = frozenset()
-    """Arguments that older stores lack: while they have their default, they are left out of the config."""
+    """Arguments that older stores lack; the config leaves them out while they have their default."""
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
@@ -51,24 +51,24 @@ class AnomalyGenerator(ABC):
         self._images_seen = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a class that proposes without the base that checks proposals, as before version 0.2.0."""
+        """Refuse a class with ``propose`` that does not derive from ``ProposingGenerator``, as before version 0.2.0."""
         super().__init_subclass__(**options)
         if hasattr(cls, "propose") and cls.draw is AnomalyGenerator.draw:
             msg = (
                 f"{cls.__name__} proposes defects, so it must derive from `{_PACKAGE}.ProposingGenerator`, got "
-                "`AnomalyGenerator`. `propose` has one more argument there, `condition`; `init_args` is no longer "
-                "needed, where every argument of the constructor is kept as the attribute of its name."
+                "`AnomalyGenerator`. `propose` has one more argument there, `condition`. `init_args` is no longer "
+                "needed if the constructor keeps every argument as an attribute of the same name."
             )
             raise TypeError(msg)
 
     @abstractmethod
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
-        """Draw one defect onto each image; what is asked for was checked, and is what the generator can use.
+        """Draw one defect onto each image. The arguments were checked, and the generator can use the condition.
 
         Args:
             images: (B, C, H, W) float in [0, 1].
             seeds: B integers >= 0.
-            condition: Where the defects shall lie, and what they shall be.
+            condition: Where the defects should lie, and what they should be.
         """
 
     def __call__(
@@ -88,15 +88,15 @@ class AnomalyGenerator(ABC):
             images: (B, C, H, W) float in [0, 1], C = 1 or 3, before any normalisation.
             seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
             masks: (B, 1, H, W), optional: the region a defect should lie in (non-zero), in place of the
-                foreground. At least ``SampleChecks.min_foreground`` of a defect lies in it; what is drawn by rules is
-                cut off at it, unless it breaks edges.
+                foreground. At least the share ``SampleChecks.min_foreground`` of a defect lies in it. Rule-based
+                defects are cut off at its border, except families that break edges.
             prompts: B texts, optional: what to draw.
-            prompts_to: B texts to move to; needs ``prompts``.
-            mix: How far to move, in [0, 1].
-            names: B names of the images, such as their paths: what a folder of regions knows them by.
+            prompts_to: B texts to which ``mix`` moves from ``prompts``.
+            mix: How far to move, in [0, 1]: 0 is ``prompts``, 1 is ``prompts_to``.
+            names: B names of the images, such as their paths, by which a folder of regions finds their masks.
 
         Returns:
-            The sample; rows that failed every draw are the source, with a reason.
+            The sample, B rows. A row that failed every draw is the source, with a reason.
 
         Raises:
             ValueError: If an argument has the wrong rank, size, range or number, or the generator cannot use it.
@@ -117,7 +117,7 @@ class AnomalyGenerator(ABC):
             return self.draw(images, seed_list, condition)
 
     def can_use(self, condition: Condition) -> bool:
-        """Return whether all that is asked for is heeded."""
+        """Return whether the generator can use everything that the condition asks for."""
         return condition.asked <= self.takes
 
     def walk(self) -> Iterator[AnomalyGenerator]:
@@ -126,7 +126,7 @@ class AnomalyGenerator(ABC):
 
     @property
     def init_args(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: what the attributes of their names hold."""
+        """The constructor's arguments as plain data, read from the attributes of the same names."""
         defaults = {name: parameter.default for name, parameter in list_parameters(type(self)).items()}
         return {
             name: to_plain(value, f"`{name}` of {type(self).__name__}")
@@ -136,7 +136,7 @@ class AnomalyGenerator(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """``{"class_path": ..., "init_args": {...}}``, as it stands in YAML."""
+        """``{"class_path": ..., "init_args": {...}}``, as in YAML."""
         module = type(self).__module__
         if module.startswith(f"{_PACKAGE}."):
             module = _PACKAGE
@@ -144,41 +144,41 @@ class AnomalyGenerator(ABC):
 
     @property
     def needs_names(self) -> bool:
-        """Whether a call must name its images, as there is a region for each."""
+        """Whether a call must name its images, because each has a region of its own."""
         return any(part.needs_names for part in self.walk() if part is not self)
 
     def name_images(self, paths: Sequence[str | PurePath]) -> dict[str, Any]:
-        """Return the argument of a call that names its images, where one is needed."""
+        """Return ``{"names": ...}`` for a call, or ``{}`` if the generator needs no names."""
         return {"names": [image_key(path) for path in paths]} if self.needs_names else {}
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside images and weights, such as a mask of the part or textures."""
+        """The files that samples depend on besides images and weights, such as a mask of the part or textures."""
         return []
 
     @property
     def defect_images(self) -> list[Path]:
-        """Images of real defects that samples show: who trains on the samples has seen them."""
+        """Images of the real defects that samples show. A model trained on the samples has seen them."""
         return []
 
     @property
     def defect_digests(self) -> dict[str, str]:
-        """The file of each of :attr:`defect_images` by the digest of what it shows."""
+        """The path of each of :attr:`defect_images`, by the digest of what it shows."""
         return dict(zip(digest_images(self.defect_images), map(str, self.defect_images), strict=True))
 
     @property
     def normal_digests(self) -> set[str]:
-        """Digests of normals of its own that samples show: who trains on the samples has seen them."""
+        """Digests of the generator's own normals that samples show. A model trained on the samples has seen them."""
         return set()
 
     def leave_normals_out(self, digests: Collection[str]) -> int:
-        """Show no sample of some normals any more, by their digests; return how many are left out."""
+        """Stop showing samples of the normals with these digests; return how many samples that leaves out."""
         del digests
         return 0
 
     @property
     def donor_white(self) -> WhitePoint:
-        """White by which images of more than 8 bits were read that samples show; none where there are no such."""
+        """White point with which the images of more than 8 bits were read that samples show; empty without such."""
         return WhitePoint()
 
     @cached_property
@@ -209,7 +209,7 @@ class AnomalyGenerator(ABC):
 
     @property
     def prepared(self) -> PreparedNormals | None:
-        """What was measured of the product's normals, None before :meth:`prepare`."""
+        """What was measured on the product's normals, None before :meth:`prepare`."""
         return self._prepared
 
     @property
@@ -218,7 +218,7 @@ class AnomalyGenerator(ABC):
         return self.prepared.digest if self.prepared else ""
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
-        """Measure the normals of the product: donors, noise floor, foreground.
+        """Take donors, noise floor and foreground from the normals of the product.
 
         Args:
             normals: Images (C, H, W) or batches (B, C, H, W), float in [0, 1], at the size the generator will see.
@@ -233,11 +233,11 @@ class AnomalyGenerator(ABC):
         return self
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
-        """Take normals that were measured before, to share them among generators."""
+        """Use normals that were measured before, to share them among generators."""
         self._prepared = prepared
 
     def replace(self, **arguments: Any) -> Self:
-        """Return a generator like this one, and prepared like it, with other values of some arguments."""
+        """Return a copy of this generator, prepared like it, with other values of some arguments."""
         twin = type(self)(**read_arguments(self) | arguments)
         if self.prepared is not None and twin.prepared is None:
             twin.use_prepared(self.prepared)
@@ -261,19 +261,19 @@ class AnomalyGenerator(ABC):
             seeds.tolist() if hasattr(seeds, "tolist") else list(seeds) if hasattr(seeds, "__iter__") else [seeds]
         )
         if len(listed) != count or any(not isinstance(seed, int) or seed < 0 for seed in listed):
-            msg = f"`seeds` must be {count} integers >= 0, one an image, got {len(listed)}: {listed[:4]}."
+            msg = f"`seeds` must be {count} integers >= 0, one for each image, got {len(listed)}: {listed[:4]}."
             raise ValueError(msg)
         return listed
 
     def _refuse(self, condition: Condition) -> str:
-        """Say what is asked for in vain, and who could use it."""
+        """Say which argument the generator cannot use, and which generators can."""
         parts = list(dict.fromkeys(type(part).__name__ for part in self.walk()))
         name = parts[0] if len(parts) == 1 else f"{parts[0]} with {' and '.join(parts[1:])}"
         asked = [word for word in USERS if word in condition.asked]
         word = next((word for word in asked if not self.can_use(Condition(**{word: getattr(condition, word)}))), None)
         if word is None:
             words = " and ".join(f"`{word}`" for word in asked)
-            return f"{words} must be asked for one at a time of {name}: none of them can use all."
+            return f"{words} must be given to {name} one at a time: no generator in it can use all of them."
         return (
             f"`{word}` must be left out for {name}, which cannot use them: {USERS[word]}, alone or in a generator "
             "around them. Leave them out, or draw with one of those."

@@ -1,4 +1,4 @@
-"""The honest-mask checks: did the image change, visibly, where the mask says, on the part?"""
+"""The checks of a sample: did the image change visibly, where the mask says so, and on the part?"""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class CheckResult:
     """The outcome of the checks for N windows.
 
     Shape:
-        ``mask`` (N, 1, h, w) float32 in {0, 1}; ``quality`` (N,) float32; ``measured``: N times ``area`` (share of the
-        image's pixels), ``visibility`` (mean change in the mask over the noise of normals), ``agreement`` (share of the
-        intended area on the part that changed) and ``foreground`` (share of the intended area on the part);
-        ``reason``: N strings, ``""``
-        where the window passed.
+        - ``mask``: (N, 1, h, w) float32 in {0, 1}
+        - ``quality``: (N,) float32 in [0, 1], agreement times v / (v + 1) with the visibility v
+        - ``measured``: N times ``area`` (share of the image's pixels), ``visibility`` (mean change in the mask, divided
+          by the visibility floor), ``agreement`` (of the intended area that lies on the part, the share that changed)
+          and ``foreground`` (share of the intended area that lies on the part)
+        - ``reason``: N strings, ``""`` where the window passed
     """
 
     mask: torch.Tensor
@@ -35,10 +36,10 @@ class SampleChecks:
     """Limits that a synthetic sample must keep; a draw that breaks one is redrawn.
 
     Args:
-        min_visibility: Least mean change inside the mask, as a multiple of the local noise of normals (mean absolute
-            high-pass response) plus two grey levels.
-        min_agreement: Least share, in [0, 1], of the area a defect was meant to cover on the part that changed visibly.
-        min_foreground: Least share, in [0, 1], of the area a defect was meant to cover that lies on the part.
+        min_visibility: Least mean change inside the mask, as a multiple of the visibility floor, which is the local
+            noise of the normals (their mean absolute high-pass response) plus two grey levels.
+        min_agreement: Least share, in [0, 1], that must change visibly of the intended area on the part.
+        min_foreground: Least share, in [0, 1], of the intended area that must lie on the part.
         area: Least and largest share of the image's pixels in the mask, 0 <= min < max <= 1.
 
     Raises:
@@ -75,8 +76,8 @@ class SampleChecks:
     ) -> CheckResult:
         """Measure and judge N windows.
 
-        The mask is the part of ``support`` whose change, averaged over 3 x 3 pixels, reaches half of what the
-        visibility floor asks on average (at least one grey level).
+        The visibility floor is the noise plus two grey levels. The mask is where, inside ``support``, the change
+        averaged over 3 x 3 pixels reaches half of ``min_visibility`` times the floor, and at least one grey level.
 
         Args:
             source: (N, C, h, w) windows before.

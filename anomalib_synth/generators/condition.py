@@ -1,4 +1,4 @@
-"""What a call asks for beside its images: where the defects lie, and what they are."""
+"""What a call asks for besides its images: where the defects should lie, and what they should be."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ USERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What is asked of the samples of one call; everything is None where nothing is asked.
+    """What one call asks for; a field is None where nothing is asked.
 
-    It goes as an argument from the call to the proposal, so that calls do not meet, whatever thread they come from.
+    It is passed from the call down to the proposal as an argument, so that calls from several threads do not mix.
 
     Args:
         masks: (B, 1, H, W), non-zero where the defects may lie.
         prompts: B texts, what to draw.
         prompts_to: B texts to move to from ``prompts``.
         mix: How far to move, in [0, 1].
-        names: Names of the B images, for a generator with a folder of regions; others do not ask.
+        names: Names of the B images, for a generator with a folder of regions; others ignore them.
     """
 
     masks: torch.Tensor | None = None
@@ -50,10 +50,10 @@ class Condition:
         mix: float = 0.0,
         names: Sequence[str] | None = None,
     ) -> Condition:
-        """Return what a call asks for, checked against its images (B, C, H, W).
+        """Check what a call asks for against its images, (B, C, H, W), and return it.
 
         Raises:
-            ValueError: If an argument has the wrong number, size or range, or needs another.
+            ValueError: If an argument has the wrong number, size or range, or needs another one.
         """
         check_masks(masks, images)
         texts = check_texts("prompts", prompts, len(images))
@@ -69,11 +69,11 @@ class Condition:
 
     @property
     def asked(self) -> frozenset[str]:
-        """The names of what is asked for: some of ``masks``, ``prompts`` and ``prompts_to``."""
+        """The names of the arguments that ask for something: any of ``masks``, ``prompts`` and ``prompts_to``."""
         return frozenset(name for name in USERS if getattr(self, name) is not None)
 
     def take(self, rows: Sequence[int]) -> Condition:
-        """Return what is asked of some rows of the batch."""
+        """Return the condition of some rows of the batch."""
         return Condition(
             masks=None if self.masks is None else self.masks[list(rows)],
             prompts=None if self.prompts is None else [self.prompts[row] for row in rows],
@@ -83,13 +83,13 @@ class Condition:
         )
 
     def to_arguments(self) -> dict[str, Any]:
-        """Return what is asked for as the arguments of a call, those that are None left out."""
+        """Return the condition as the arguments of a call, without those that are None."""
         arguments = {name: getattr(self, name) for name in USERS if name in self.asked}
         arguments |= {} if self.names is None else {"names": self.names}
         return arguments | ({"mix": self.mix} if self.mix else {})
 
     def describe(self, row: int) -> dict[str, Any]:
-        """Return the texts that are asked for in a row, and how they mix, as plain data for its provenance."""
+        """Return the texts, the mix and the name of a row as plain data, for its provenance."""
         texts = {"prompt": self.prompts, "prompt_to": self.prompts_to, "name": self.names}
         found: dict[str, Any] = {name: given[row] for name, given in texts.items() if given is not None}
         return found | ({"mix": self.mix} if self.mix else {})

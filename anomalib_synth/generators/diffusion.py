@@ -44,30 +44,31 @@ _SMALLEST = 64
 
 
 class DiffusionGenerator(ProposingGenerator):
-    """Edits a window by a pre-trained text-guided image-to-image pipeline, as stage 2 of arXiv 2512.23227 does.
+    """Edits a window with a pre-trained text-guided image-to-image pipeline, as stage 2 of arXiv 2512.23227 does.
 
-    A window is cut around the region that a text asks for, at the image's own resolution; image and instruction both
-    condition the edit, and nothing is trained when it draws. The same window is edited without instruction, with the
-    same noise (the null edit). What the instruction changes is the difference of the two, so that what the pipeline
-    does to any image, such as the blur of its autoencoder, cancels. It is added to the window, softened at the border.
+    A window is cut around the region that a text asks for, at the image's own resolution. Window and instruction both
+    condition the edit; nothing is trained while it draws. The same window is also edited without an instruction, with
+    the same noise: the null edit. The change is the difference of the two edits, so that what the pipeline does to any
+    image, such as the blur of its autoencoder, cancels. The change is added to the window and faded out at its border.
 
-    We differ from the paper: windows, so that the cost does not grow with the image and no detail outside is lost; the
-    mask comes from the edit itself. The paper's filter is :class:`DiffusionRetrievalGenerator`.
+    We differ from the paper in two points. The edit is made in a window, so that its cost does not grow with the image
+    and no detail outside is lost; and the mask comes from the edit itself. For the paper's filter see
+    :class:`DiffusionRetrievalGenerator`.
 
     Samples run in batches of one size on one thread, so that no bit depends on the batch.
 
     Args:
-        prompts: What to draw: texts, a text file with one a line, or a vocabulary of ``types`` with ``sizes``,
-            ``appearances`` and ``positions``; each sample draws one. None draws captions of all physical families.
-            "left", "right", "top", "bottom" and "centre" say where.
-        pipeline: Folder in diffusers' format, as ``anomalib-synth fit --diffusion`` writes one, or id of a repository
-            of the Hugging Face hub; see :class:`anomalib_synth.models.diffusion.DiffusionEditor`.
+        prompts: What to draw: texts, a text file with one text a line, or a vocabulary of ``types`` with ``sizes``,
+            ``appearances`` and ``positions``; each sample draws one of the texts. None draws captions of all physical
+            families. "left", "right", "top", "bottom" and "centre" say where the defect goes.
+        pipeline: Folder in the format of diffusers, such as ``anomalib-synth fit --diffusion`` writes, or id of a
+            repository of the Hugging Face hub; see :class:`anomalib_synth.models.diffusion.DiffusionEditor`.
         editing: How the pipeline is run. Defaults to ``DiffusionSettings()``.
-        mask_mode: ``"change"``: the mask is where the smoothed change exceeds the noise of the null edit; ``"region"``:
-            the drawn outline, which also clips the change.
+        mask_mode: ``"change"``: the mask is where the smoothed change exceeds the noise of the null edit. ``"region"``:
+            the mask is the drawn outline, which also clips the change.
         strength: Smallest and largest strength, 0 < min <= max <= 1: how far pixels move from source to edit.
         size: Smallest and largest linear size of the region as a share of the shorter side, 0 < min <= max <= 1. It is
-            at most 240 pixels wide, whatever the image.
+            at most 240 pixels wide, however large the image is.
         checks: Limits a sample must keep.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
@@ -109,7 +110,7 @@ class DiffusionGenerator(ProposingGenerator):
 
     @cached_property
     def editor(self) -> DiffusionEditor:
-        """The pipeline; loaded when it is first needed."""
+        """The pipeline, loaded on first use."""
         return DiffusionEditor(self.pipeline, self.editing)
 
     @property
@@ -132,7 +133,7 @@ class DiffusionGenerator(ProposingGenerator):
         """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         drawn = [self._draw_task(images, row, seed, part, condition) for row, seed in zip(rows, seeds, strict=True)]
         windows, masks = [task.window for task in drawn], [task.mask for task in drawn]
-        # the null edits with the same noise: what they share with the edits cancels
+        # then the null edits, with the same noise, so that what both edits share cancels
         texts = [task.prompt for task in drawn] + [""] * len(drawn)
         with one_thread():
             changes = self.editor.edit(
@@ -144,7 +145,7 @@ class DiffusionGenerator(ProposingGenerator):
     def _draw_task(
         self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, condition: Condition
     ) -> _Task:
-        """Draw region and text of one edit, and cut its window."""
+        """Draw the region and the text of one edit, and cut its window."""
         asked = choose_prompt(row, seed, condition, self.texts)
         if asked is not None:
             self._report_unknown(asked)
@@ -208,23 +209,24 @@ class DiffusionGenerator(ProposingGenerator):
 
 
 class DiffusionRetrievalGenerator(FilteredGenerator):
-    """Diffusion edits that real normals resemble: stage 2 of arXiv 2512.23227.
+    """Diffusion edits, filtered by their similarity to real normals: stage 2 of arXiv 2512.23227.
 
     A :class:`DiffusionGenerator` edits, and the retrieval filter of :class:`FilteredGenerator` keeps what still looks
-    like the product. It compares with real normals, so it must be prepared, as callbacks, datamodule and
-    ``anomalib-synth generate`` do.
+    like the product. The filter compares with real normals, so the generator must be prepared before it draws;
+    callbacks, datamodule and ``anomalib-synth generate`` do that.
 
     Args:
-        generator: Edits; by default ``DiffusionGenerator()``.
+        generator: The generator that edits; by default ``DiffusionGenerator()``.
         retrieval: How edits are compared with real normals.
         budget: Edits per sample, >= 1.
-        mode: ``"filter"``, or the control ``"random_keep"``.
+        mode: ``"filter"``, or the control ``"random_keep"``; see :class:`FilteredGenerator`.
         keep_share: See :class:`FilteredGenerator`.
         index_folder: Where the index of the normals is kept and found again; None builds it in every process.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range; on a call, if there are no prepared normals to compare with.
+        ImportError: When it is prepared, if faiss is not installed; on first use, if diffusers or transformers is not.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Real defects of a folder, cut out of their images along the pixels that are marked."""
+"""Real defects of a folder, cut out of their images along the marked pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from anomalib_synth.images import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MARGIN_SHARE = 16  # of the image's shorter side; components nearer than half of it are one defect
+_MARGIN_SHARE = 16  # the margin is the shorter side over this; components closer than half a margin are one defect
 _KINDS = {"box": "a box", "scribble": "a line", "point": "a click"}
 _REMEDY = (
     "Mark it with `anomalib-synth review --images FOLDER`; with `--detector DIR` the page proposes the outline that a "
@@ -41,7 +41,8 @@ class Donor:
         pixels: (3, h, w) uint8, RGB.
         mask: (h, w) bool, where the defect is.
         image_size: Height and width of the image it was cut from, in pixels.
-        reaches: (3, 3) bool, whose middles of the sides say at which borders of its image the defect is cut off.
+        reaches: (3, 3) bool. [0, 1], [2, 1], [1, 0] and [1, 2] say whether the top, bottom, left and right border of
+            its image cuts the defect off; the other entries are False.
     """
 
     family: str
@@ -52,21 +53,21 @@ class Donor:
 
     @cached_property
     def length(self) -> float:
-        """Side of the square with the defect's area, in pixels."""
+        """Side, in pixels, of a square with the area of the defect."""
         return float(self.mask.sum()) ** 0.5
 
 
 class DefectFolder:
-    """Images of real defects and the pixels that are marked in them, read on first use and kept.
+    """Images of real defects and their marked pixels, read on first use and then kept in memory.
 
     Args:
-        defects: The folder, or images; the folder an image lies in names its type, unless its annotation does. What
-            lies in a folder ``good`` is skipped.
-        masks: A folder of masks, or of annotations that outline pixels, laid out alike; or one COCO or CVAT file. None
-            looks for them as :func:`~anomalib_synth.defects.list_defects` does.
-        skip_unmarked: Leave out images that are not outlined by pixels, instead of refusing them.
+        defects: The folder, or images. An image's annotation names the type of its defect; without one, the folder it
+            lies in does. Folders called ``good`` are skipped.
+        masks: A folder of masks, or of annotations that outline pixels, laid out like ``defects``; or one COCO or CVAT
+            file. None looks for them as :func:`~anomalib_synth.defects.list_defects` does.
+        skip_unmarked: Leave out images whose defects are not outlined by pixels, instead of refusing them.
         argument: What the caller calls ``masks``, for errors.
-        white_point: White of images of more than 8 bits; None finds it among them.
+        white_point: White point of images of more than 8 bits; None finds it in them.
     """
 
     def __init__(
@@ -86,10 +87,10 @@ class DefectFolder:
 
     @cached_property
     def listed(self) -> list[RealDefect]:
-        """Each image with what marks its pixels, sorted.
+        """Each image with its mask or annotation, sorted.
 
         Raises:
-            ValueError: If there is no folder or no image, or an image is not marked by pixels.
+            ValueError: If there is no folder or no image, or a defect is not outlined by pixels.
         """
         found = list_defects(self.defects, marks=self.masks, argument=self.argument)
         if self.skip_unmarked and any(defect.kind == "mask" for defect in found):
@@ -109,16 +110,16 @@ class DefectFolder:
 
     @cached_property
     def white(self) -> WhitePoint:
-        """White of the images of more than 8 bits, as given or found among them."""
+        """White point of the images of more than 8 bits, as given or found in them."""
         given, found = self._given_white, find_white_point(defect.image for defect in self.listed)
         return found if given is None else WhitePoint(given.integer or found.integer, given.floating or found.floating)
 
     @cached_property
     def donors(self) -> dict[str, list[list[Donor]]]:
-        """The defects of each image, by type.
+        """For each type of defect, a list of images, each with its defects.
 
         Raises:
-            ValueError: If an image or a mask is unreadable, a mask is empty, or not of its image's size.
+            ValueError: If an image or a mask is unreadable, or a mask is empty or does not have its image's size.
         """
         found: dict[str, list[list[Donor]]] = {}
         for defect in self.listed:
@@ -153,7 +154,7 @@ def _read_image(image: Path, white: WhitePoint) -> np.ndarray:
 
 
 def _cut_donors(family: str, pixels: np.ndarray, inside: np.ndarray) -> list[Donor]:
-    """Cut each defect of an image out with a margin; components close to one another are one defect."""
+    """Cut out each defect of an image with a margin; components close to one another are one defect."""
     height, width = inside.shape
     gap = max(1, min(height, width) // _MARGIN_SHARE // 2)
     near = ndimage.maximum_filter(inside, size=2 * (gap // 2) + 1)

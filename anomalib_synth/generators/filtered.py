@@ -1,4 +1,4 @@
-"""A generator whose samples must still look like the product."""
+"""A generator that keeps only samples that still look like the product."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ _PROBES = 64
 
 
 class FilteredGenerator(WrappingGenerator):
-    """RandomStream with another generator and keeps what a retrieval filter lets through.
+    """Draws with another generator and keeps what a retrieval filter lets through.
 
-    The second half of "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), for samples
-    of any generator: see :class:`anomalib_synth.retrieval.RetrievalFilter`. A sample the filter refuses is drawn again
-    with a new seed; after ``budget`` draws the image is given back unchanged, with the last reason. The first draw has
-    the sample's own seed, so what passes at once is what the generator alone would have drawn. Draws that fail the
-    generator's own checks are not drawn again: it has a budget of its own for them.
+    This is the filter of "Anomaly Detection by Effectively Leveraging Synthetic Images" (arXiv 2512.23227), for samples
+    of any generator: see :class:`anomalib_synth.retrieval.RetrievalFilter`. A sample that the filter refuses is drawn
+    again with a new seed; after ``budget`` draws the image is given back unchanged, with the last reason. The first
+    draw has the sample's own seed, so a sample that passes at once is what the generator alone would have drawn. A draw
+    that fails the generator's own checks is not drawn again, as the generator has redrawn it already.
 
-    Provenance names this generator, the draw that was kept as ``attempt``, and has ``measured["similarity"]``,
+    Provenance names this generator, and as ``attempt`` the draw that was kept; it has ``measured["similarity"]``,
     ``measured["loss_of_similarity"]`` and ``measured["smoothed_visibility"]``.
 
     Args:
-        generator: RandomStream the samples.
+        generator: The generator that draws the samples.
         retrieval: How they are compared with real normals.
-        budget: RandomStream per sample, >= 1.
-        mode: ``"filter"``, or the control ``"random_keep"``: as many draws are kept, whatever they look like, and drawn
-            again as often.
-        keep_share: Share of the draws that ``"random_keep"`` keeps, in (0, 1]; None measures the share that the filter
-            would, on 64 draws on the prepared normals.
+        budget: Most draws per sample, >= 1.
+        mode: ``"filter"``, or the control ``"random_keep"``, which keeps the same share of the draws, whatever they
+            look like, and redraws as often.
+        keep_share: Share of the draws that ``"random_keep"`` keeps, in (0, 1]. None measures the share that the filter
+            would keep, on 64 draws on the prepared normals.
         index_folder: Where the index of the normals is kept and found again; None builds it in every process.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        TypeError: If ``generator`` is none.
+        TypeError: If ``generator`` is not a generator.
         ValueError: If an argument is out of its range; on a call, if there are no prepared normals to compare with.
         ImportError: When it is prepared, if faiss is not installed.
 
@@ -94,7 +94,7 @@ class FilteredGenerator(WrappingGenerator):
         self.mode = mode
         self.keep_share = keep_share
         self.index_folder = None if index_folder is None else Path(index_folder)
-        # each with the digest of the normals it is of, as the generator may be prepared with others meanwhile
+        # each with the digest of its normals, as the generator may be prepared with others in the meantime
         self._fitted: tuple[str, RetrievalFilter] | None = None
         self._measured_share: tuple[str, float] | None = None
 
@@ -119,9 +119,10 @@ class FilteredGenerator(WrappingGenerator):
 
     @property
     def filter(self) -> RetrievalFilter:
-        """The filter, with the prepared normals.
+        """The filter, fitted to the prepared normals.
 
-        Their windows of a size are embedded, or read from ``index_folder``, when a defect of that size is judged first.
+        When the first defect of a size is judged, the normals' windows of that size are embedded, or read from
+        ``index_folder``.
 
         Raises:
             ValueError: If there are no prepared normals, or only one.
@@ -134,25 +135,25 @@ class FilteredGenerator(WrappingGenerator):
             raise ValueError(msg)
         fitted, digest = self._fitted, self.prepared.digest
         if fitted is None or fitted[0] != digest:
-            _ = self._empty_filter.embedder  # loaded once, whatever is fitted
+            _ = self._empty_filter.embedder  # loaded here once, so that the fitted copies share it
             self._fitted = fitted = digest, copy(self._empty_filter).fit(self.prepared.donors, digest=digest)
         return fitted[1]
 
     def prepare(self, normals: Iterable[torch.Tensor]) -> Self:
-        """Prepare the generator, and compare with the same normals."""
+        """Prepare the generator, and fit the filter to the same normals."""
         require_faiss()
         super().prepare(normals)
         _ = self.filter
         return self
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
-        """Share measured normals with the generator, and compare with them."""
+        """Use normals that were measured before, for the generator and for the filter."""
         require_faiss()
         super().use_prepared(prepared)
 
     @property
     def share(self) -> float:
-        """Share of the generator's draws that ``random_keep`` keeps: as given, or as the filter would keep."""
+        """Share of the generator's draws that ``random_keep`` keeps: as given, or measured on the filter."""
         if self.keep_share is not None:
             return self.keep_share
         _ = self.filter  # raises where there are no prepared normals
@@ -161,7 +162,7 @@ class FilteredGenerator(WrappingGenerator):
             donors = prepared.donors
             seeds = [hash64(self.seed, "keep_share", number) for number in range(_PROBES)]
             drawn = kept = 0
-            for number, seed in enumerate(seeds):  # one by one: the share is the same whatever memory there is
+            for number, seed in enumerate(seeds):  # one by one, so that the share does not depend on the batch size
                 sample = self.generator(donors[[number % len(donors)]].float() / 255, seeds=[seed])
                 drawn += int(sample.accepted.sum())
                 kept += sum(judgement.kept for judgement in self._judge(sample).values())
@@ -208,7 +209,7 @@ class FilteredGenerator(WrappingGenerator):
     def _decide(
         self, one: AnomalySample, seed: int, attempt: int, judgement: Judgement | None
     ) -> tuple[str, dict[str, float]]:
-        """Return why one draw is refused, ``""`` if it is not, and what was measured of it."""
+        """Return why a draw is refused, ``""`` if it is not, and what was measured on it."""
         if not bool(one.accepted[0]):
             return "", {}
         if judgement is None:  # random_keep
@@ -218,7 +219,7 @@ class FilteredGenerator(WrappingGenerator):
         return judgement.reason, {**measured, "smoothed_visibility": judgement.visibility}
 
     def _judge(self, sample: AnomalySample) -> dict[int, Judgement]:
-        """Return the judgement on each row that passed the generator's own checks, all judged at once."""
+        """Return the filter's judgement on each row that passed the generator's own checks."""
         rows = sample.accepted.nonzero().flatten().tolist()
         judged = self.filter.judge(sample.source[rows], sample.image[rows], sample.mask[rows]) if rows else []
         return dict(zip(rows, judged, strict=True))

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def build_generator(config: Mapping[str, Any], *, imports: bool = False) -> AnomalyGenerator:
-    """Build the generator a :class:`Provenance`, or a config, describes.
+    """Build the generator that a config describes, such as the ``config`` of a :class:`Provenance`.
 
-    By default nothing is imported but this package: a config may come out of somebody else's store. Import the module
-    of a generator of your own before. Nested generators and settings are built too, settings by the annotation of the
-    argument.
+    By default only modules of this package are imported, as a config may come from somebody else's store. Import the
+    module of your own generator first. Nested generators and settings are built too; which settings, the annotation of
+    their argument says.
 
     Args:
         config: ``{"class_path": ..., "init_args": {...}}``.
-        imports: Import the modules it names, for a config of a generator that the user has built in another process.
+        imports: Import the modules that the config names. Only for a generator that the user built in another process.
 
     Raises:
-        ValueError: If the class is not a generator, or in a module that is not imported, or has other arguments.
+        ValueError: If the class is not a generator, its module is not imported, or an argument is unknown or missing.
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("init_args") or {}, Mapping):
         msg = f"`config` must be a mapping with `class_path` and `init_args`, got {config!r}."
@@ -55,7 +55,7 @@ def _find_class(path: object, *, imports: bool) -> type[AnomalyGenerator]:
 
 
 def _check_names(cls: type, given: Mapping[str, Any], known: Iterable[str], required: Iterable[str]) -> None:
-    """Refuse arguments that a class does not have, and lacks of those it needs."""
+    """Refuse arguments that a class does not have, and missing arguments that it needs."""
     unknown = [name for name in given if name not in known]
     missing = [name for name in required if name not in given]
     if unknown or missing:
@@ -67,7 +67,7 @@ def _check_names(cls: type, given: Mapping[str, Any], known: Iterable[str], requ
 
 
 def _build(value: Any, annotation: Any, owner: type, imports: bool) -> Any:
-    """Return what a plain value of an argument stands for, by the annotation of the argument."""
+    """Return the object that a plain value stands for, given the annotation of its argument."""
     if isinstance(value, list):
         entries = [_build(entry, annotation, owner, imports) for entry in value]
         return tuple(entries) if re.match(r"(typing\.)?tuple\b", _as_text(annotation), re.IGNORECASE) else entries
@@ -76,7 +76,7 @@ def _build(value: Any, annotation: Any, owner: type, imports: bool) -> Any:
     kind = _find_settings(annotation, owner)
     if kind is None:
         return build_generator(value, imports=imports) if "class_path" in value else value
-    if "class_path" in value:  # as jsonargparse writes settings that were named
+    if "class_path" in value:  # jsonargparse writes settings like this
         value = value.get("init_args") or {}
     annotations = {field.name: field.type for field in fields(kind)}
     _check_names(kind, value, annotations, [])
@@ -84,7 +84,7 @@ def _build(value: Any, annotation: Any, owner: type, imports: bool) -> Any:
 
 
 def _find_settings(annotation: Any, owner: type) -> Any:
-    """Return the dataclass that an annotation names, as the modules of a class and its bases know it; None for none."""
+    """Return the dataclass that an annotation names, looked up in the modules of a class and its bases; or None."""
     candidates = [annotation, *get_args(annotation)]
     if isinstance(annotation, str):
         modules = [sys.modules[base.__module__] for base in owner.__mro__]

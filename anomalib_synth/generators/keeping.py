@@ -1,4 +1,4 @@
-"""A sample's way into a store: its pixels as files, all else as a row of the manifest."""
+"""How a sample gets into a store: its pixels as files, everything else as a row of the manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from anomalib_synth.images import hash_bytes
 from anomalib_synth.store import Record, encode_png, hash_pixels, sample_id
 
 if TYPE_CHECKING:
@@ -16,19 +15,19 @@ if TYPE_CHECKING:
     from anomalib_synth.sample import AnomalySample
     from anomalib_synth.store.store import Kind
 
-    Put = Callable[[Kind, str, bytes], str]
+    Put = Callable[[Kind, str, bytes], tuple[str, str]]
 
 _MEASURED = ("area", "visibility", "agreement", "foreground")
 _REMEMBERED_SOURCES = 4096
 
 
 class SampleKeeper:
-    """Puts the files of samples, and describes each by its row.
+    """Writes the files of samples into a store, and describes each sample by a row.
 
     Args:
-        put: Stores a file: kind, name, bytes -> path in the store.
+        put: Stores a file: (kind, name, bytes) -> its path in the store.
         split: Role of the sources: ``train``, ``val`` or ``test``.
-        weights_hash: Digest of the generator's weights, "" without.
+        weights_hash: Digest of the generator's weights, ``""`` if it has none.
     """
 
     def __init__(self, put: Put, *, split: str, weights_hash: str) -> None:
@@ -58,13 +57,13 @@ class SampleKeeper:
             index: Its position in the run.
             name: Path of the source, relative to the folder of normals.
             seed: Its seed.
-            source: What it was drawn on, (H, W, C) uint8; may be larger than what the generator saw of it.
-            image: All of that with the defect; None takes the sample's own image.
-            mask: All of its mask, (H, W) uint8; None takes the sample's own.
-            seconds: Time it took.
+            source: The whole source, (H, W, C) uint8; the generator may have seen a window of it alone.
+            image: The whole source with the defect, (H, W, C) uint8; None takes the sample's own image.
+            mask: The mask of the whole source, (H, W) uint8; None takes the sample's own.
+            seconds: Seconds that drawing it took.
 
         Raises:
-            StoreError: If the store cannot take a file, as when the disk is full.
+            StoreError: If the store cannot take a file, for instance because the disk is full.
         """
         provenance = sample.provenance[row]
         accepted = bool(sample.accepted[row])
@@ -122,7 +121,7 @@ class SampleKeeper:
         )
 
     def _put_source(self, source_hash: str, source: np.ndarray) -> tuple[str, str]:
-        """Put a source once; those that were put are remembered."""
+        """Write a source once, and remember that it was written."""
         if source_hash not in self._sources:
             if len(self._sources) >= _REMEMBERED_SOURCES:
                 self._sources.pop(next(iter(self._sources)))
@@ -130,11 +129,10 @@ class SampleKeeper:
         return self._sources[source_hash]
 
     def _put_png(self, kind: Kind, name: str, pixels: np.ndarray) -> tuple[str, str]:
-        data = encode_png(pixels)
-        return self._put(kind, name, data), hash_bytes(data)
+        return self._put(kind, name, encode_png(pixels))
 
 
 def to_levels(image: torch.Tensor) -> np.ndarray:
-    """Turn (C, H, W) in [0, 1] into (H, W, C) uint8; levels that were 8-bit before come back exactly."""
+    """Return an image (C, H, W) in [0, 1] as (H, W, C) uint8; values that came from 8 bits come back exactly."""
     levels = (image.detach().cpu().float() * 255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""Local edits of an image of any size: an outline is cut into pieces, and each is drawn in a window of its own."""
+"""Local edits of images of any size: a large outline is cut into pieces, each drawn in a window of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from anomalib_synth.generators.proposal import Proposal
 
-_MOST_PIXELS = 128**2  # that one window draws: its cost grows with their square
+_MOST_PIXELS = 128**2  # of an outline drawn in one window: the cost grows with the square of their number
 _PIECE = 128 - 2 * MARGIN
 
 
@@ -45,23 +45,23 @@ def draw_into(
 ) -> tuple[torch.Tensor, float]:
     """Draw what a text says into an outline; see :func:`anomalib_synth.models.editing.edit_window`.
 
-    A large outline is drawn piece by piece, each given those before it. What is to be drawn yet is hidden from every
-    window, but where the window would show nothing else.
+    A large outline is drawn piece by piece, and each piece sees those before it. What is not drawn yet is hidden from
+    every window, unless the window shows nothing else; then only its own piece is hidden.
 
     Args:
         backend: The models.
         image: (C, H, W) in [0, 1].
-        outline: Its one row says where, by corner and ``support``.
+        outline: A proposal of one row, whose corner and ``support`` say where to draw.
         prompt: What to draw.
         seed: Seed of the draw.
         sampling: How tokens are drawn.
         strength: In [0, 1]; 0 gives the source back.
-        prompt_to: A second prompt.
+        prompt_to: A second prompt, None for none.
         mix: Share of the second prompt, in [0, 1].
         template: What the draw starts from, (1, C, H, W) like the image; None draws everything.
 
     Returns:
-        The outline's window (1, C, h, w) with the edit where ``support`` is, and the largest leakage.
+        The outline's window (1, C, h, w) with the edit where ``support`` is, and the largest leakage of a piece.
     """
     changed, hidden = image.clone(), torch.zeros_like(image[:1])
     place = find_inside(outline, 0, 0)
@@ -98,7 +98,7 @@ def draw_into(
 
 
 def cut_pieces(outline: Proposal) -> Iterator[Proposal]:
-    """Cut an outline of one row into pieces that a window can draw, those without any of it left out."""
+    """Cut an outline of one row into pieces that fit a window; pieces that hold none of it are left out."""
     inside = outline.support[0, 0].nonzero()
     if not len(inside):
         return

@@ -1,4 +1,4 @@
-"""More of a real defect's kind: pasted, and drawn anew from its tokens."""
+"""More defects of a real defect's kind: pasted copies, and variations drawn from its tokens."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ class _Pasted(RealDefectGenerator):
 
 
 class LookAlikeGenerator(ProposingGenerator):
-    """Given a real defect, draws more of its kind on other parts.
+    """Given real defects, draws more of their kind on other parts.
 
-    Every defect is pasted first, as :class:`RealDefectGenerator` does it. With ``weights``, a share of them is then
-    drawn anew: the good window x and the same window t with the defect on it are written in tokens at several scales;
-    in the defect's mask the coarse tokens stay the defect's and the finer ones are sampled scale by scale, given x
-    around the mask, the tokens that stay, and the defect's type as the text. Of each scale k of K, a share
-    ``s_k = clip(v (K - k0) - (K - 1 - k), 0, 1)`` is sampled, v the variation and k0 the first scale that the model
-    draws. So the finest go first: small v changes grain and edges, larger ones what the defect is made of; at v = 1 its
-    outline and its type are all that is left, at v = 0 it is the pasted defect through the tokenizer. Equations:
-    :func:`anomalib_synth.models.editing.edit_window`.
+    Every defect is pasted first, as :class:`RealDefectGenerator` does it. With ``weights``, a share of the pasted
+    defects is then drawn anew. The normal window x, and the same window t with the defect pasted, are written in tokens
+    at several scales. Inside the defect's mask the coarse tokens of t are kept, and the finer ones are sampled scale by
+    scale, given x around the mask, the kept tokens, and the type of the defect as the text. At scale k of K the share
+    ``s_k = clip(v (K - k0) - (K - 1 - k), 0, 1)`` of the tokens is sampled, where v is the variation and k0 the first
+    scale that the model draws. The finest scales are thus sampled first: a small v changes grain and edges, a larger
+    one the material of the defect. At v = 1 only its outline and its type are kept; at v = 0 it is the pasted defect,
+    encoded and decoded. For the equations see :func:`anomalib_synth.models.editing.edit_window`.
 
-    The method is ours, after the edit ARAS of QARAD (arXiv 2508.03539), which starts from the normal's tokens and a
-    text; this one starts from a real defect's tokens, so that what is drawn is of its kind without being described.
+    The method is ours. It follows the edit ARAS of QARAD (arXiv 2508.03539), which starts from the tokens of a normal
+    and a text. Ours starts from the tokens of a real defect, so that the result is of its kind without a description.
 
     A defect wider than 240 pixels is drawn in pieces, one after the other. Samples are drawn one by one on one thread,
-    so that no bit depends on the batch. A defect used here has been learned: take its image out of the test set.
+    so that no bit depends on the batch. Take the images of the defects out of the test set: the samples show them.
 
     Args:
-        defects: Images with defects, or a folder of them, as for :class:`RealDefectGenerator`; one will do.
-        marks: Where the defects are outlined, as its ``masks``; None looks beside the images.
+        defects: Images with defects, or a folder of them, as for :class:`RealDefectGenerator`; one image is enough.
+        marks: Where the defects are outlined, as for ``masks`` there; None looks beside the images.
         weights: Folder of a bundle made by ``anomalib-synth fit``, best with ``--defects``, so that it knows their
-            types as words; or of a Janus model. ``"packaged"`` is the small general bundle that comes with the package,
-            and None pastes only.
+            types as words; or of a Janus model. ``"packaged"`` is the small general bundle that comes with the package.
+            None only pastes.
         text_encoder: See :class:`AutoregressiveGenerator`.
-        edited: Share of the samples that are drawn anew where there are ``weights``, in [0, 1].
+        edited: Share of the samples that are drawn anew if there are ``weights``, in [0, 1].
         variation: Smallest and largest variation v, 0 <= min <= max <= 1.
-        blend: See :class:`RealDefectGenerator`, as for the next four.
+        blend: See :class:`RealDefectGenerator`, also for the next four arguments.
         strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the defect as it was.
         scale: Smallest and largest factor of size, 0 < min <= max <= 4. 1 is the size it had.
         turn: Turn by a random multiple of 90 degrees.
@@ -70,12 +70,11 @@ class LookAlikeGenerator(ProposingGenerator):
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
-        white_point: White of defects' images of more than 8 bits, such as 4095 for 12 bits: that of the normals. None
-            finds it among the images.
+        white_point: White point of the defects' images if they have more than 8 bits, such as 4095 for 12 bits. Give
+            that of the normals. None finds it in the images.
 
     Raises:
-        ValueError: If an argument is out of its range; on first use, if a defect cannot be used or the bundle does not
-            fit.
+        ValueError: If an argument is out of its range; on first use, if a defect or the bundle cannot be used.
 
     Example:
         >>> generator = LookAlikeGenerator(["missed/0017.png"], "missed/masks", variation=(0.4, 0.8))
@@ -110,7 +109,7 @@ class LookAlikeGenerator(ProposingGenerator):
             msg = f"`edited` must be in [0, 1], got {edited}. 0 pastes only, 1 draws every sample anew."
             raise ValueError(msg)
         if weights is None and text_encoder is not None:
-            msg = f"`text_encoder` needs `weights`, whose texts it reads, got {text_encoder!r} without."
+            msg = f"`text_encoder` needs `weights`, whose texts it encodes, got {text_encoder!r} without `weights`."
             raise ValueError(msg)
         self.defects, self.marks, self.weights, self.text_encoder = defects, marks, weights, text_encoder
         self.edited = float(edited)
@@ -127,7 +126,7 @@ class LookAlikeGenerator(ProposingGenerator):
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: a mask of the part, the defects and what marks them."""
+        """The files that samples depend on besides the images: a mask of the part, the defects and their marks."""
         return self.pasted.files
 
     @property
@@ -137,7 +136,7 @@ class LookAlikeGenerator(ProposingGenerator):
 
     @property
     def donor_white(self) -> WhitePoint:
-        """White by which images of more than 8 bits are read that defects are cut from."""
+        """White point with which the defects' images of more than 8 bits are read."""
         return self.pasted.donor_white
 
     @property
@@ -147,14 +146,14 @@ class LookAlikeGenerator(ProposingGenerator):
 
     @property
     def weights_hash(self) -> str:
-        """Digest of the models' weights, ``""`` without."""
+        """Digest of the models' weights, ``""`` without models."""
         return "" if self.editor is None else self.editor.weights_hash
 
     def check(self) -> None:
-        """Read every defect and open the models, so that what cannot be used is named before any work.
+        """Read every defect and open the models, so that errors show before any work.
 
         Raises:
-            ValueError: If a defect cannot be used, or the bundle does not fit.
+            ValueError: If a defect or the bundle cannot be used.
         """
         self.pasted.make_params(self.seed)
         if self.editor is not None:

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 class MixtureGenerator(WrappingGenerator):
     """Draws each sample with one of several generators.
 
-    Which one is decided by the sample's seed, so a sample does not depend on the batch it is drawn in. A sample's
-    provenance is that of the generator that drew it; each checks its own samples by its own limits. A call with prompts
-    or masks is drawn with those that can use them, in proportion to their weights.
+    The sample's seed decides which one, so a sample does not depend on its batch. Provenance names the generator that
+    drew the sample, and that generator checks the sample by its own limits. A call with prompts or masks is drawn with
+    those generators that can use them, in proportion to their weights.
 
     Args:
         generators: The generators to mix, at least one.
-        weights: How often each is used (need not sum to 1); None uses all evenly.
+        weights: How often each is used, relative to the others; finite and >= 0. None uses all evenly.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        ValueError: If there is no generator, or the weights do not fit.
+        TypeError: If one of ``generators`` is not a generator.
+        ValueError: If there is no generator, a weight is out of its range, or there are not as many weights.
 
     Example:
         >>> from anomalib_synth.generators import RuleBasedGenerator
@@ -55,7 +56,7 @@ class MixtureGenerator(WrappingGenerator):
         weights = [1.0] * len(generators) if weights is None else [float(weight) for weight in weights]
         if len(weights) != len(generators) or not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
             msg = (
-                f"`weights` must be {len(generators)} finite numbers >= 0 with a positive sum, one a generator, "
+                f"`weights` must be {len(generators)} finite numbers >= 0 with a positive sum, one for each generator, "
                 f"got {weights}."
             )
             raise ValueError(msg)
@@ -72,17 +73,17 @@ class MixtureGenerator(WrappingGenerator):
 
     @property
     def weights_hash(self) -> str:
-        """Digest of the generators' weights, ``""`` when none has any."""
+        """Digest of the weights of all generators' models, ``""`` if there are none."""
         hashes = [generator.weights_hash for generator in self.generators]
         return blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest() if any(hashes) else ""
 
     def can_use(self, condition: Condition) -> bool:
-        """Return whether a generator that is ever drawn with heeds all that is asked for."""
+        """Return whether a generator of positive weight can use everything that the condition asks for."""
         return any(self._weigh(condition))
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
         """Draw each image with the generator that its seed chooses; see :meth:`AnomalyGenerator.draw`."""
-        key = ("mixture",) if self._height == 1 else ("mixture", self._height)  # mixtures in mixtures choose apart
+        key = ("mixture",) if self._height == 1 else ("mixture", self._height)  # nested mixtures differ
         weights = self._weigh(condition)
         choices = [RandomStream(hash64(seed, *key)).choice(range(len(self.generators)), weights) for seed in seeds]
         sample = AnomalySample.unchanged(images, [None] * len(images), "no draw was made")
@@ -94,6 +95,6 @@ class MixtureGenerator(WrappingGenerator):
         return sample
 
     def _weigh(self, condition: Condition) -> list[float]:
-        """Return the weights, 0 for generators that would not heed what is asked for."""
+        """Return the weights, with 0 for generators that cannot use the condition."""
         pairs = zip(self.generators, self.weights, strict=True)
         return [weight if generator.can_use(condition) else 0.0 for generator, weight in pairs]

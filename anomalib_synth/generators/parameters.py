@@ -1,4 +1,4 @@
-"""The arguments of constructors: their names, their values, and these as plain data."""
+"""The arguments of constructors: their names, their values, and their values as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VARIABLE = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 @cache
 def list_parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class's constructor by name; what it takes as ``**options`` are those of its bases."""
+    """Return the arguments of a class's constructor by name; ``**options`` stands for those of its base class."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -27,31 +27,31 @@ def list_parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def read_arguments(owner: Any) -> dict[str, Any]:
-    """Return the arguments of an object's constructor, as the attributes of their names hold them.
+    """Return the values of an object's constructor arguments, read from the attributes of the same names.
 
     Raises:
-        TypeError: If there is no attribute for one.
+        TypeError: If an argument has no such attribute.
     """
     names = list_parameters(owner.__class__)
     missing = [name for name in names if not hasattr(owner, name)]
     if missing:
         msg = (
-            f"`{missing[0]}` must be kept by {type(owner).__name__}, as `self.{missing[0]}`, for `config` to read, got "
-            "no such attribute. Keep it, or override `init_args`."
+            f"`{missing[0]}` must be kept by {type(owner).__name__} as `self.{missing[0]}`, where `config` reads it, "
+            "got no such attribute. Keep it, or override `init_args`."
         )
         raise TypeError(msg)
     return {name: getattr(owner, name) for name in names}
 
 
 def to_plain(value: Any, name: str) -> Any:
-    """Return the value of an argument as it stands in YAML: a generator as its config, a dataclass as a mapping.
+    """Return the value of an argument as YAML can hold it: a generator as its config, a dataclass as a mapping.
 
     Args:
         value: The value.
         name: What an error calls it.
 
     Raises:
-        TypeError: If it cannot stand there.
+        TypeError: If YAML cannot hold it.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -68,6 +68,6 @@ def to_plain(value: Any, name: str) -> Any:
         return config
     msg = (
         f"{name} must be plain data, a dataclass of such, or a generator, so that a config can hold it, got "
-        f"{type(value).__name__}. Give what it is made from, or override `init_args`."
+        f"{type(value).__name__}. Take plain data from which the constructor can make it, or override `init_args`."
     )
     raise TypeError(msg)

@@ -1,4 +1,4 @@
-"""Where a defect goes, and how large the window is that it is drawn in."""
+"""Where a defect goes, and how large the window around it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WINDOW_SIDES = [
 
 
 def window_side(extent: float, limit: int) -> int:
-    """Return the smallest standard side that holds the extent, at most the image's: few sizes make large groups."""
+    """Return the smallest standard side that holds the extent, at most ``limit``: with few sizes, batches are large."""
     return min(limit, next((side for side in _WINDOW_SIDES if side >= extent), limit))
 
 
@@ -30,7 +30,7 @@ def place_centre(
         cells: (h, w) bool on any grid, where the centre may be; None: everywhere.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        edge: Only cells at the edge of those allowed; at a border of the image where all are.
+        edge: Take only cells at the edge of the allowed ones; if all are allowed, a border of the image.
     """
     candidates: np.ndarray | None = None
     if edge and cells is not None and not cells.all():
@@ -48,7 +48,7 @@ def place_centre(
 
 
 def _on_border(params: Params, height: int, width: int) -> tuple[float, float]:
-    """Return a place on one of the image's four borders: a part that fills the image ends there."""
+    """Return a place on one of the image's four borders, where a part that fills the image ends."""
     side = int(params["place"] * 4)
     along_y, along_x = params["place_y"] * height, params["place_x"] * width
     return [(0.0, along_x), (height - 1.0, along_x), (along_y, 0.0), (along_y, width - 1.0)][side]

@@ -1,4 +1,4 @@
-"""What a generator learns from the normals of a product before it draws: donors, noise floor, foreground."""
+"""What a generator takes from the normals of a product before it draws: donors, noise floor, foreground."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ONE_PART = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class ForegroundModel:
-    """How to tell the part from its background, and why that was chosen.
+    """How to tell the part from its background, and why it was decided so.
 
     Args:
         threshold: Least difference from an image's own background, in image units; None: the whole image is the part.
-        area: Median share of the image that the part takes on the normals.
-        note: Why, in words for a log.
+        area: Median share of the image that the part covers on the normals, in (0, 1].
+        note: The reason, in words for a log.
     """
 
     threshold: float | None
@@ -49,8 +49,8 @@ class ForegroundModel:
     def segment(self, images: torch.Tensor) -> torch.Tensor | None:
         """Segment images: (B, C, H, W) -> (B, 1, h, w) bool on a coarse grid, or None for the whole image.
 
-        A row whose part would be under a third, or over three times, of the usual area is taken whole: better a
-        defect on the background than none where the part is.
+        An image whose part would have less than a third or more than three times the usual area counts as a part
+        everywhere: a defect on the background is better than no defect on the part.
         """
         if self.threshold is None:
             return None
@@ -67,11 +67,11 @@ class PreparedNormals:
     Args:
         digest: Digest of the normals, independent of their order.
         count: Number of normals seen.
-        donors: (D, C, H, W) uint8, normals that patches are taken from.
+        donors: (D, C, H, W) uint8, the normals from which patches are taken.
         noise: (16, 16) mean absolute high-pass response of the normals, in image units.
         foreground: How to find the part.
         background: (C,) typical colour of the border, in image units.
-        palette: The product's colours; None where it has one channel.
+        palette: The product's colours; None for images of one channel.
     """
 
     digest: str
@@ -84,7 +84,7 @@ class PreparedNormals:
 
     @classmethod
     def from_images(cls, normals: Iterable[torch.Tensor], *, max_donor_bytes: int = 128 * 2**20) -> PreparedNormals:
-        """Measure the normals in one pass, holding on to no more than ``max_donor_bytes`` of them.
+        """Measure the normals in one pass, and keep at most ``max_donor_bytes`` of them as donors.
 
         Donors and statistics use the images with the smallest content hashes, so neither depends on the order.
 
@@ -103,7 +103,7 @@ class PreparedNormals:
             levels = (image * 255).round().to(torch.uint8)
             key = blake2b(levels.numpy().tobytes(), digest_size=16, key=str(tuple(levels.shape)).encode()).digest()
             hashes.append(key)
-            image = levels.float() / 255  # noqa: PLW2901  (what the digest covers is what is measured)
+            image = levels.float() / 255  # noqa: PLW2901  (measure exactly what the digest covers)
             _keep_smallest(kept, key, levels, limit=max(1, max_donor_bytes // levels.numel()))
             _keep_smallest(grids, key, to_grid(image[None]), limit=_MAX_STATISTICS)
             high_pass = (image - box_blur(image[None])[0]).abs().mean(0)
@@ -146,7 +146,7 @@ def _single_images(normals: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         for image in images if images.ndim == 4 else images[None]:
             if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
                 msg = (
-                    f"`normals` must be finite and in [0, 1], the image at position {position} is not. "
+                    f"`normals` must be finite and in [0, 1], but the image at position {position} is not. "
                     "Divide 8-bit images by 255."
                 )
                 raise ValueError(msg)
@@ -165,7 +165,7 @@ def _keep_smallest(kept: dict[bytes, torch.Tensor], key: bytes, value: torch.Ten
 
 
 def _stack(images: list[torch.Tensor]) -> torch.Tensor:
-    """Stack uint8 images, resized to the size of the first where sizes differ."""
+    """Stack uint8 images; those of another size are resized to that of the first."""
     size = images[0].shape[-2:]
     resized = [
         image
@@ -177,18 +177,18 @@ def _stack(images: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _measure_areas(distances: list[torch.Tensor], threshold: float) -> torch.Tensor:
-    """Return the share of each normal that is the part, at a threshold."""
+    """Return the share of each normal that the part covers, at a threshold."""
     return torch.tensor([float(segment_part(one, threshold).float().mean()) for one in distances])
 
 
 def _largest_share(part: torch.Tensor) -> float:
-    """Return the share of a part (1, 1, h, w) that its largest piece has: components on a board are many."""
+    """Return the share of a part (1, 1, h, w) in its largest piece: the components of a board are many pieces."""
     labels, count = ndimage.label(part[0, 0].numpy(), np.ones((3, 3)))
     return float(np.bincount(labels.flatten())[1:].max() / (labels > 0).sum()) if count else 1.0
 
 
 def _measure_colours(grids: list[torch.Tensor]) -> Palette | None:
-    """Measure the product's colours on the cells of all grids; grids of few cells keep their shape."""
+    """Measure the product's colours on the cells of evenly chosen grids."""
     flat = torch.cat([grid.flatten(2) for grid in evenly_spread(grids, _MAX_COLOURED)], dim=2)
     return measure_palette(flat.unsqueeze(2))
 
@@ -217,7 +217,7 @@ def _fit_foreground(grids: list[torch.Tensor]) -> tuple[ForegroundModel, torch.T
     threshold = max(0.5 * split, 2.5 * spread, 0.03)
     areas = _measure_areas(distances, threshold)
     without_shadow = _measure_areas(distances, max(split, threshold))
-    if without_shadow.median() >= _SURE * areas.median():  # what little is only half as different is a soft shadow
+    if without_shadow.median() >= _SURE * areas.median():  # the small rest between both thresholds is a soft shadow
         threshold, areas = max(split, threshold), without_shadow
     area = float(areas.median())
     if not 0.03 <= area <= 0.97:

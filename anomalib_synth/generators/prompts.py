@@ -1,4 +1,4 @@
-"""Prompts, and which family of defects gives a prompt its shape and place."""
+"""Prompts, and the family, size and position that their words name."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ PLACE_WORDS = {*_VERTICAL, *_HORIZONTAL, *_CENTRE, *_SMALL_WORDS}
 
 
 def read_prompts(prompts: Prompts) -> list[str]:
-    """Return prompts from a list, from a text file with one a line, or all combinations of a vocabulary.
+    """Return the prompts of a list, of a text file with one prompt a line, or of a vocabulary.
 
-    Empty lines and ``#`` lines are left out. For vocabularies see :func:`combine_words`.
+    Empty lines and lines that start with ``#`` are left out. For vocabularies see :func:`combine_words`.
 
     Raises:
-        ValueError: If there is none, or the file cannot be read, or a vocabulary has not the right parts.
+        ValueError: If there is no prompt, the file cannot be read, or the vocabulary has wrong parts.
     """
     if isinstance(prompts, Mapping):
         lines = combine_words(prompts)
@@ -62,7 +62,7 @@ def read_prompts(prompts: Prompts) -> list[str]:
 
 
 def keep_prompts(prompts: Prompts | None) -> dict[str, list[str]] | list[str] | None:
-    """Return prompts as a config keeps them: a vocabulary as it is, the texts of a list or a file.
+    """Return prompts as a config keeps them: a vocabulary as it is, a list or a file as its texts.
 
     Raises:
         ValueError: See :func:`read_prompts`.
@@ -77,11 +77,11 @@ def combine_words(vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the texts of a vocabulary: each size with each appearance, type and position.
 
     Args:
-        vocabulary: Words or phrases by part: ``types``, and if you like ``sizes``, ``appearances`` and ``positions``.
-            An empty phrase says nothing of its part.
+        vocabulary: Words or phrases by part: ``types``, and optionally ``sizes``, ``appearances`` and ``positions``.
+            An empty phrase leaves its part out of the text.
 
     Raises:
-        ValueError: If a part is unknown or no list of texts, or ``types`` is missing.
+        ValueError: If a part is unknown or not a list of texts, or ``types`` is missing or has an empty text.
 
     Example:
         >>> combine_words({"types": ["scratch", "oil stain"], "sizes": ["", "small"]})
@@ -101,7 +101,7 @@ def combine_words(vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def family_of(prompt: str) -> str | None:
-    """Return the family that a prompt's first fitting noun names, None if no word names one.
+    """Return the family that the first fitting word of a prompt names, None if no word names one.
 
     Example:
         >>> family_of("a long pale scratch, low contrast"), family_of("something odd")
@@ -111,7 +111,7 @@ def family_of(prompt: str) -> str | None:
 
 
 def say_contrast(prompt: str) -> str:
-    """Return a prompt that says how strong a defect is: a high contrast where it says none, as a strength scales it.
+    """Return a prompt that names a contrast, adding "high contrast" if it names none: the strength scales it later.
 
     Example:
         >>> say_contrast("a dark stain"), say_contrast("a dark stain, low contrast")
@@ -121,7 +121,7 @@ def say_contrast(prompt: str) -> str:
 
 
 def wanted_size(prompt: str) -> int:
-    """Return which size a prompt asks for: -1 for a small one, 1 for a large one, 0 where it says nothing or both.
+    """Return the size that a prompt asks for: -1 for small, 1 for large, 0 if it names none or both.
 
     Example:
         >>> wanted_size("a short scratch"), wanted_size("a stain"), wanted_size("a large dent")
@@ -132,19 +132,19 @@ def wanted_size(prompt: str) -> int:
 
 
 def likeness(prompt: str, caption: str) -> int:
-    """Return how many words of a prompt a caption has: to choose a shape that is what the prompt says."""
+    """Return how many words of a prompt are in a caption, to choose the shape that comes closest to the prompt."""
     return len(set(split_words(prompt)) & set(split_words(caption)))
 
 
 def restrict_to_position(prompt: str, cells: np.ndarray | None) -> np.ndarray | None:
-    """Return the cells a prompt's position words allow: "top left", "centre", of an image in thirds.
+    """Return the cells that a prompt's position words allow, such as "top left" or "centre", in thirds of the image.
 
     Args:
         prompt: The prompt.
         cells: (h, w) bool, where the part is; None for everywhere.
 
     Returns:
-        The cells that are in both, or ``cells`` where the prompt names no position or none of the part is there.
+        The cells of the part that are at the position, or ``cells`` if the prompt names none or the part is not there.
     """
     words = set(split_words(prompt))
     rows = {index for word, index in _VERTICAL.items() if word in words}

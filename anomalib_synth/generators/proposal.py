@@ -1,4 +1,4 @@
-"""Windows with a defect in each, and how windows are cut."""
+"""Proposed defects, each in a window of its image, and how windows are cut."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """Windows of one size with a defect in each, before the checks.
+    """N windows of one size, each with a proposed defect, before the checks.
+
+    The output is ``source + alpha * (target - source)`` inside the mask, and the source elsewhere.
 
     Shape:
         - ``rows``: N indices into the batch; ``top``, ``left``: N corners of the windows, in pixels
-        - ``target``: (N, C, h, w) float32, full-strength defect; ``alpha``: (N, 1, h, w) float32 coverage by strength
+        - ``target``: (N, C, h, w) float32 in [0, 1], the window with the defect at full strength
+        - ``alpha``: (N, 1, h, w) float32 in [0, 1], coverage times strength
         - ``support``: (N, 1, h, w) bool, where the defect is meant to be, whatever its strength
-        - ``families``, ``captions``, ``params``: one entry a row; ``prompts`` too, where there were any
-        - ``checks``: the limits they must keep, where those are not the generator's
+        - ``families``, ``captions``, ``params``: one entry for each window; ``prompts`` too, None without prompts
+        - ``checks``: the limits that these windows must keep; None takes the generator's
     """
 
     rows: list[int]
@@ -37,7 +40,7 @@ class Proposal:
 
 
 def crop(images: torch.Tensor, rows: list[int], top: list[int], left: list[int], h: int, w: int) -> torch.Tensor:
-    """Cut one h x w window out of each of the rows: (B, C, H, W) -> (N, C, h, w); a view when there is one row."""
+    """Cut one h x w window out of each row: (B, C, H, W) -> (N, C, h, w); a view if there is only one row."""
     cut = [images[row, :, t : t + h, s : s + w] for row, t, s in zip(rows, top, left, strict=True)]
     return cut[0].unsqueeze(0) if len(cut) == 1 else torch.stack(cut)
 

@@ -1,4 +1,4 @@
-"""Generators that propose defects, which are then checked, redrawn and composited."""
+"""The base of generators that draw defects of their own: it checks, redraws and composites what they propose."""
 
 from __future__ import annotations
 
@@ -27,15 +27,19 @@ if TYPE_CHECKING:
 class ProposingGenerator(AnomalyGenerator):
     """Draws defects of its own.
 
-    A subclass proposes defects (:meth:`propose`); this class checks the proposals, redraws what fails, and composites,
-    so that the invariants hold for every generator: outside the mask the output *is* the source, the mask is where the
-    image changed visibly, a sample depends on nothing but its source, the prepared set, the configuration, its seed
-    and what the call asks for, and inputs and global random state stay untouched.
+    A subclass proposes defects (:meth:`propose`); this class checks the proposals, redraws those that fail, and
+    composites, so that these invariants hold for every generator:
+
+    - Outside the mask the output equals the source exactly.
+    - The mask is where the image changed visibly.
+    - A sample depends only on its source, the prepared normals, the configuration, its seed, and what the call asks
+      for.
+    - Inputs and the global random state stay untouched.
 
     Args:
         checks: Limits a sample must keep. Defaults to ``SampleChecks()``.
-        foreground: ``"auto"`` finds the part by statistics over the prepared normals; a path names a mask image
-            (non-zero: part) for parts that are always in the same place; None takes the whole image.
+        foreground: Where the part is. ``"auto"`` finds it with statistics of the prepared normals; a path names a mask
+            image (non-zero: part) for parts that are always in the same place; None takes the whole image.
         max_attempts: Draws per sample before it is given back unchanged, >= 1.
         seed: Base seed, used when a call names no seeds.
 
@@ -76,15 +80,18 @@ class ProposingGenerator(AnomalyGenerator):
         Args:
             images: (B, C, H, W) float32 in [0, 1], the whole batch.
             rows: Rows of the batch to propose for.
-            seeds: One seed a row of ``rows``.
-            part: (B, 1, h, w) bool on a coarse grid, where the part is, or the masks of the call; None: everywhere.
-            condition: What the call asks for in each row of the batch. A class whose ``takes`` names no ``prompts`` is
-                never asked for any.
+            seeds: One seed for each of ``rows``.
+            part: (B, 1, h, w) bool, where the part is on a coarse grid, or the masks of the call at full resolution;
+                None: everywhere.
+            condition: What the call asks for in each row of the batch. It has prompts only if ``takes`` names them.
+
+        Returns:
+            Proposals that together hold each row at most once; a row without a proposal counts as a failed draw.
         """
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: a mask of the part, textures."""
+        """The files that samples depend on besides the images: here, a mask of the part."""
         return [] if self.foreground in {None, "auto"} else [Path(self.foreground)]
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
@@ -127,7 +134,7 @@ class ProposingGenerator(AnomalyGenerator):
         proposal: Proposal,
         part: torch.Tensor | None,
     ) -> list[tuple[int, int, dict[str, float]]]:
-        """Check the windows of a proposal, composite those that pass; return row, position and measurements of each."""
+        """Check the windows of a proposal, composite those that pass, and return their rows, indices, measurements."""
         height, width = images.shape[-2:]
         h, w = proposal.alpha.shape[-2:]
         source = crop(images, proposal.rows, proposal.top, proposal.left, h, w)
@@ -166,7 +173,7 @@ class ProposingGenerator(AnomalyGenerator):
         return accepted
 
     def _noise_floor(self, proposal: Proposal, source: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return the noise (N,) where each defect is meant to be: of the normals, or of the image when unprepared."""
+        """Return the noise (N,) where each defect is meant to be: of the normals, or if unprepared, of the image."""
         if self.prepared is None:
             local = _residual(source)
         else:

@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from anomalib_synth.images import WhitePoint
 
 Blend = Literal["poisson", "mixed", "feather"]
-_SEEN = 0.05  # coverage from which a pixel counts as covered
+_SEEN = 0.05  # a pixel with more coverage counts as covered
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Patch:
-    """A donor as it goes onto one image.
+    """A donor, transformed for one image.
 
     Shape:
         - ``pixels``: (C, h, w) float32 in [0, 1]; ``mask``: (1, h, w) bool
-        - ``reaches``: (3, 3) bool, the borders the defect is cut off at; see :class:`.donors.Donor`
+        - ``reaches``: (3, 3) bool, the borders that cut the defect off; see :class:`.donors.Donor`
     """
 
     pixels: torch.Tensor
@@ -51,38 +51,40 @@ class _Patch:
 
 
 class RealDefectGenerator(ProposingGenerator):
-    """Pastes the few real defects you have onto normals: mirrored, turned, scaled, elsewhere, in the new place's tone.
+    """Pastes real defects onto normals: mirrored, turned, scaled and moved, in the tone of the new place.
 
-    Each connected region of a mask is a defect; regions close to one another are one. A draw chooses the type evenly,
-    then an image of it, then a defect of the image, in proportion to its length: specks are rare. A defect takes the
-    share of height and width that it takes of its own image, times ``scale``; one that the border of its image cuts
-    off goes to a border too, where the part reaches it, and one that crosses its image crosses the other.
+    Each connected region of a mask is a defect; regions close to one another are one defect. A draw chooses a type
+    evenly, then an image of that type evenly, then a defect of that image in proportion to its length, so that specks
+    are rare. A pasted defect has the share of the image's height and width that it had in its own image, times
+    ``scale``. A defect that a border of its image cuts off is pasted at that border, if the part reaches it; a defect
+    that crosses its image from border to border crosses the new image too.
 
-    A defect used here has been learned: take its image out of the test set, or the test says nothing.
+    Take the images of the defects out of the test set: a detector that trains on the samples has seen them.
 
     Args:
-        defects: Images with defects, or a folder of them: with a folder for each type (``<category>/test`` in MVTec
-            layout; ``good`` is skipped), or of one type. The label of an annotation, else the folder's name, is the
-            type, which is the samples' ``family``. Read on first use.
+        defects: Images with defects, or a folder of them: either with a folder for each type (``<category>/test`` in
+            MVTec layout; ``good`` is skipped), or with images of one type. The label of an annotation is the type;
+            without one, the folder's name is. The type becomes the samples' ``family``. Read on first use.
         masks: Folder of masks, laid out like ``defects``: ``<name>_mask.png`` or ``<name>.png``, non-zero where the
             defect is; or of LabelMe or YOLO files with polygons; or one COCO or CVAT file. None looks beside the
             images, such as in ``ground_truth`` beside ``test`` (``docs/real_defects.md``). Boxes, lines and clicks are
             refused: they do not say where a defect ends.
-        skip_unmarked: Leave out images that are not outlined by pixels, as long as some are, instead of refusing them.
+        skip_unmarked: Leave out images whose defects are not outlined by pixels, instead of refusing them. If all are
+            of that kind, they are still refused.
         blend: ``"poisson"`` clones the differences between neighbouring pixels, so that no edge and no change of tone
-            is left around the defect; ``"mixed"`` does so where they are larger than the image's own, whose texture
-            shows through; ``"feather"`` pastes the pixels with a soft edge, shifted to the mean of the new
-            surroundings.
+            is left around the defect. ``"mixed"`` clones only differences larger than the image's own, so that the
+            image's texture shows through. ``"feather"`` pastes the pixels with a soft edge, shifted to the mean of the
+            new surroundings.
         strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the defect as it was.
         scale: Smallest and largest factor of size, 0 < min <= max <= 4. 1 is the size it had.
-        turn: Turn by a random multiple of 90 degrees. False where light or texture has a direction.
+        turn: Turn by a random multiple of 90 degrees. Set False if light or texture has a direction.
         mirror: Mirror every other defect.
         checks: Limits a sample must keep.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
-        white_point: White of defects' images of more than 8 bits, such as 4095 for 12 bits: that of the normals. None
-            finds it among the images.
+        white_point: White point of the defects' images if they have more than 8 bits, such as 4095 for 12 bits. Give
+            that of the normals. None finds it in the images.
 
     Raises:
         ValueError: If an argument is out of its range; on first use, if a folder, an image or a mask is missing,
@@ -95,7 +97,7 @@ class RealDefectGenerator(ProposingGenerator):
     """
 
     later_arguments: ClassVar[frozenset[str]] = frozenset({"white_point"})
-    marks_argument = "masks"  # what errors call it
+    marks_argument = "masks"  # what errors call `masks`
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class RealDefectGenerator(ProposingGenerator):
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: a mask of the part, the defects and what marks them."""
+        """The files that samples depend on besides the images: a mask of the part, the defects and their marks."""
         listed = dict.fromkeys(file for defect in self._folder.listed for file in defect.files)
         return [*super().files, *listed]
 
@@ -144,7 +146,7 @@ class RealDefectGenerator(ProposingGenerator):
 
     @property
     def donor_white(self) -> WhitePoint:
-        """White by which images of more than 8 bits are read that defects are cut from."""
+        """White point with which the defects' images of more than 8 bits are read."""
         return self._folder.white
 
     @cached_property
@@ -162,8 +164,8 @@ class RealDefectGenerator(ProposingGenerator):
             seed: Seed of the draw.
 
         Returns:
-            The donor, and the parameters, all plain floats: which one it is (``image`` and ``region`` of its type),
-            ``strength``, ``scale``, ``turns`` of 90 degrees, ``mirrored`` and the numbers that place it.
+            The donor, and the parameters, all plain floats: the numbers ``image`` and ``region`` of the donor within
+            its type, ``strength``, ``scale``, ``turns`` of 90 degrees, ``mirrored``, and the numbers that place it.
         """
         rng = RandomStream(seed)
         images = self._folder.donors[rng.choice(list(self._folder.donors))]
@@ -214,7 +216,7 @@ class RealDefectGenerator(ProposingGenerator):
             yield Proposal(target=target, alpha=alpha * strength, support=alpha > _SEEN, **columns)
 
     def _paste(self, image: torch.Tensor, patch: _Patch, top: int, left: int) -> dict[str, Any]:
-        """Paste a patch with its corner at (top, left); return the window around it: corner, target and coverage."""
+        """Paste a patch with its corner at (top, left); return corner, target and coverage of the window around it."""
         height, width = image.shape[-2:]
         h, w = patch.mask.shape[-2:]
         window = window_side(h, height), window_side(w, width)
@@ -240,7 +242,7 @@ class RealDefectGenerator(ProposingGenerator):
 
 
 def _transform(donor: Donor, params: Params, shape: torch.Size) -> _Patch:
-    """Resize, mirror and turn a donor for an image of a shape (C, H, W); one that is too large is made smaller."""
+    """Resize, mirror and turn a donor for an image of a shape (C, H, W); a donor that is too large is shrunk."""
     channels, *size = shape
     limit = size[::-1] if params["turns"] % 2 else size
     full = [
@@ -264,7 +266,7 @@ def _transform(donor: Donor, params: Params, shape: torch.Size) -> _Patch:
 
 
 def _find_corner(patch: _Patch, params: Params, cells: np.ndarray | None, height: int, width: int) -> tuple[int, int]:
-    """Return where the patch's first row and column go, and add the defect's centre to the parameters."""
+    """Return the row and column of the patch's corner, and add the defect's centre to the parameters."""
     h, w = patch.mask.shape[-2:]
     grid = np.ones((1, 1), dtype=bool) if cells is None else cells
     sides: dict[str, tuple[Any, Any]] = {

@@ -1,4 +1,4 @@
-"""A folder of regions: a mask image for each image that is to have a defect, matched by name."""
+"""A folder of regions: a mask for each image that is to get a defect, matched by name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SUFFIX = "_mask"
 
 
 class RegionFolder:
-    """Masks of where defects may be drawn, one an image.
+    """Masks that say where defects may be drawn, one for each image.
 
-    ``000.png`` of the images has its region in ``000.png`` or ``000_mask.png`` (of any format), the latter being what
-    `anomalib-synth review` saves. Where the masks lie in folders, those must be the last ones of the image's path; one
-    that lies in none serves every image of its name.
+    The region of an image ``000.png`` is a mask called ``000.png`` or ``000_mask.png``, in any format;
+    ``anomalib-synth review`` saves the latter. If the mask lies in a subfolder of this folder, the image's path must
+    end in the same folders; a mask in no subfolder serves every image of its name.
 
     Args:
         path: The folder, searched recursively.
@@ -42,13 +42,13 @@ class RegionFolder:
             taken = self._found[relative.stem.removesuffix(_SUFFIX)]
             if (other := taken.setdefault(relative.parts[:-1], file)) != file:
                 msg = (
-                    f"`region` must be a folder with one mask an image, got {str(other)!r} and {str(file)!r}. Take one "
-                    "away."
+                    f"`region` must be a folder with one mask for each image, got {str(other)!r} and {str(file)!r}. "
+                    "Take one away."
                 )
                 raise ValueError(msg)
 
     def find(self, name: str) -> Path | None:
-        """Return the region of an image, None where it has none: the one whose folders fit best."""
+        """Return the mask of an image, of several the one with most folders in common; None if it has none."""
         image = PurePath(name)
         folders = image.parts[:-1]
         fitting = [
@@ -59,7 +59,7 @@ class RegionFolder:
         return max(fitting)[1] if fitting else None
 
     def read(self, names: Sequence[str], size: tuple[int, int]) -> torch.Tensor:
-        """Read the regions of some images, all of one size; empty where an image has none.
+        """Read the regions of images of one size; the region of an image without a mask is empty.
 
         Returns:
             (B, 1, H, W) bool.

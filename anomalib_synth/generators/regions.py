@@ -1,4 +1,4 @@
-"""Regions that a caller gives: as a mask, or as a file."""
+"""Regions for defects that the caller gives, as a mask or as a file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def read_region(path: Path | str, size: tuple[int, int]) -> torch.Tensor:
-    """Read a region from a mask image, at an image's size; what is thin stays when it gets smaller.
+    """Read a region from a mask image, resized to an image's size; thin lines survive shrinking.
 
     Args:
-        path: The mask image, marked by at least half of its largest value.
+        path: The mask image, read as in :mod:`anomalib_synth.images.masks`.
         size: Height and width of the image.
 
     Returns:
         (1, 1, H, W) bool.
 
     Raises:
-        ValueError: If it cannot be read, marks nothing, or has another shape than the image.
+        ValueError: If it cannot be read, marks nothing, or has another aspect ratio than the image.
     """
     inside = np.ascontiguousarray(read_mask(Path(path), "region", of_defect=False))
     check_same_aspect(inside.shape, size, f"`region` {str(path)!r}")
@@ -42,18 +42,18 @@ def read_region(path: Path | str, size: tuple[int, int]) -> torch.Tensor:
 def fill_region(
     shapes: RuleBasedGenerator, image: torch.Tensor, row: int, seed: int, region: torch.Tensor, prompt: str | None
 ) -> tuple[Proposal, str]:
-    """Return a region as the outline of a defect, and the text for it.
+    """Return a region as the outline of a defect, and the text that says what fills it.
 
     Args:
-        shapes: Draws the defect that is to fill it, for its caption and its strength.
-        image: (C, H, W), the row of the batch.
-        row: Its number.
+        shapes: Draws a defect about as large as the region, for its caption and its strength.
+        image: (C, H, W), one row of the batch.
+        row: Index of that row.
         seed: Seed of the draw.
         region: (H, W) bool, with at least one pixel.
-        prompt: What fills it; None takes the caption of a defect about as large.
+        prompt: What fills it; None takes the drawn defect's caption.
     """
     draws = draw_shapes(shapes, prompt, seed, image.shape[1], image.shape[2])
-    if prompt is None:  # the family by chance, then the size by the region
+    if prompt is None:  # draw a family, then more defects of it to choose the size from
         draws = draw_shapes(shapes.only(draws[0][0].name), None, seed, image.shape[1], image.shape[2])
     rows, columns = (region.any(axis).nonzero() for axis in (1, 0))
     top, left = int(rows.min()), int(columns.min())

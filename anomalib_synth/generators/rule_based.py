@@ -38,26 +38,28 @@ _CHUNK_PIXELS = (2**17, 2**25)  # a CPU is fastest while a group's tensors stay 
 
 
 class RuleBasedGenerator(ProposingGenerator):
-    """Draws hand-made defects: the literature's augmentations and the defects a line engineer names.
+    """Draws defects by rules: the augmentations of the literature, and the defects that a line engineer names.
 
-    A family draws its parameters from the sample's own seed and renders them in a window just large enough, batched
-    with the other samples whose windows have the same size. Strength scales the change of every pixel linearly, so
-    visibility grows with it monotonically.
+    A family draws its parameters from the sample's own seed. It renders them in a window just large enough, in one
+    batch with the other samples of the family whose windows have the same size. Strength scales the change of every
+    pixel linearly, so visibility grows with it monotonically. Each family's paper is the ``source`` of its row in the
+    registry; ``anomalib-synth families`` lists them.
 
     Args:
-        families: Names, or names with weights (need not sum to 1); None takes all but the regional ones, evenly.
+        families: Names, or names with weights >= 0 (need not sum to 1). None takes all but the regional ones, evenly.
         strength: Smallest and largest strength, 0 < min <= max <= 1. 1 is the family's full effect.
         size: Smallest and largest linear size of a defect as a share of the shorter side, 0 < min <= max <= 1; drawn
-            log-uniformly. What is thin is up to three times as long, at most as long as the image.
-        texture_dir: Folder with texture images (DTD or any) for the families that blend foreign textures; None
-            renders procedural ones. Read on first use, never downloaded.
+            log-uniformly. Thin defects are up to three times as long, but not longer than the image.
+        texture_dir: Folder with texture images (DTD or any) for the families that blend foreign textures. None
+            renders procedural textures. Read on first use, never downloaded.
         checks: Limits a sample must keep.
         foreground: ``"auto"``, the path of a mask image, or None for the whole image.
         max_attempts: Draws per sample before it is given back unchanged.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        ValueError: If a family is unknown, a weight is not positive, all weights are 0, or a range is out of order.
+        ValueError: If a family is unknown, a weight is negative or not finite, all weights are 0, or a range is out of
+            order.
 
     Example:
         >>> import torch
@@ -89,27 +91,27 @@ class RuleBasedGenerator(ProposingGenerator):
 
     @staticmethod
     def available_families() -> list[str]:
-        """Return the names of all families: the literature's, those named on the line, those that users added."""
+        """Return the names of all families: the literature's, the physical ones, and those that users added."""
         load_installed_families()
         return list(REGISTRY)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs: there the modules of users' families are imported first."""
+        """Return the attributes, and the modules of users' families, which another process must import first."""
         return {"modules": own_modules(), "attributes": vars(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what another process sent."""
+        """Import those modules, then take the attributes."""
         import_modules(state["modules"])
         vars(self).update(state["attributes"])
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside the images: a mask of the part, textures."""
+        """The files that samples depend on besides the images: a mask of the part, textures."""
         textures = self._textures.files if isinstance(self._textures, TextureFolder) else []
         return [*super().files, *textures]
 
     def only(self, family: str) -> RuleBasedGenerator:
-        """Return a generator like this one, and prepared like it, that draws one family alone."""
+        """Return a copy of this generator, prepared like it, that draws only one family."""
         return self.replace(families={family: 1.0})
 
     def use_prepared(self, prepared: PreparedNormals) -> None:
@@ -124,7 +126,7 @@ class RuleBasedGenerator(ProposingGenerator):
             seed: Seed of the draw.
             height: Height of the image in pixels.
             width: Width of the image in pixels.
-            palette: The product's colours; None takes those of the prepared normals, and without any, all colours.
+            palette: The product's colours. None takes those of the prepared normals; unprepared, it allows any colour.
 
         Returns:
             The family, and its parameters with ``strength`` and the numbers that place the defect, all plain floats.
@@ -173,13 +175,13 @@ class RuleBasedGenerator(ProposingGenerator):
         *,
         cells: np.ndarray | None = None,
     ) -> Proposal:
-        """Propose one defect of a family with parameters of :meth:`make_params`.
+        """Propose one defect of a family with parameters from :meth:`make_params`.
 
         Args:
             images: (B, C, H, W) float32 in [0, 1], the whole batch.
             row: Row of the batch.
             family: The family.
-            params: Its parameters; the centre is added.
+            params: Its parameters, to which the centre is added.
             part: (B, 1, h, w) bool, where the part is; None: everywhere.
             cells: (h, w) bool on any grid, where the centre may be; None: everywhere.
         """
@@ -238,7 +240,7 @@ class RuleBasedGenerator(ProposingGenerator):
         )
 
     def _find_inside(self, window: Window, part: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return the part in a window, (N, 1, h, w) in {0, 1}; cells at its edge are told pixel by pixel, if they can.
+        """Return the part in a window, (N, 1, h, w) in {0, 1}; if prepared, cells at its edge are decided by pixel.
 
         Args:
             window: The window; its foreground is the part's cells.
@@ -266,7 +268,7 @@ class RuleBasedGenerator(ProposingGenerator):
         left: list[int],
         size: tuple[int, int],
     ) -> torch.Tensor:
-        """Cut a window out of a prepared normal for each member; unprepared, out of another place of the image."""
+        """Cut a window out of a prepared normal for each member; unprepared, from another place of its own image."""
         h, w = size
         height, width = images.shape[-2:]
         if family.donor_place == "any" or self.prepared is None:
@@ -289,7 +291,7 @@ class RuleBasedGenerator(ProposingGenerator):
         return donors
 
     def _cut_textures(self, image: torch.Tensor, listed: list[Params]) -> torch.Tensor:
-        """Return a foreign texture for each window, from the user's folder or rendered; its own where that serves."""
+        """Return a texture for each window: from the user's folder, rendered, or the window itself if structural."""
         size, channels = image.shape[-2:], image.shape[1]
         cut = [
             image[n] if p.get("structural") else self._textures.cut(RandomStream(int(p["texture"])), size, channels)

@@ -1,4 +1,4 @@
-"""A generator whose samples are worth less where they do not show what their captions say."""
+"""A generator that lowers the quality of samples that do not show what their captions say."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.condition import Condition
     from anomalib_synth.sample import AnomalySample
 
-_FULL = 0.75  # of right captions on rendered parts, half score more by the package's encoder
+_FULL = 0.75  # median score of right captions on rendered parts, with the package's encoder
 
 
 class ScoredGenerator(WrappingGenerator):
     """Draws with another generator and lowers the quality of samples that do not show what their captions say.
 
-    The quality-aware weighting of QARAD (arXiv 2508.03539) weights samples by the similarity of image and caption; see
-    :class:`anomalib_synth.quality.ImageTextScorer`. That says whether a sample is what it claims to be, not whether it
-    can be seen, so the generator's own quality is multiplied by it: by ``min(1, score / 0.75)``, as right captions have
-    about that score and more of it says little. Nothing else of a sample changes. Rows without a defect keep quality 1.
+    QARAD (arXiv 2508.03539) weights samples by the similarity of image and caption; see
+    :class:`anomalib_synth.quality.ImageTextScorer`. That score says whether a sample shows what its caption says, but
+    not whether the defect is visible. So the quality from the generator's checks is multiplied by
+    ``min(1, score / 0.75)``: right captions score about 0.75, and differences above that mean little. Nothing else of a
+    sample changes. Rows without a defect keep quality 1.
 
-    A caption with words the encoder was not trained on has no score that means anything: its sample keeps its quality,
-    and the words are named in a warning, once.
+    A caption with words that the encoder was not trained on gets no score: its sample keeps its quality, and a warning
+    names each such word once.
 
-    Provenance names this generator, and has the quality by the generator's own checks as ``measured["checks"]`` and,
-    where the caption is known, the score as ``measured["image_text"]``.
+    Provenance names this generator. It has the quality from the generator's checks as ``measured["checks"]`` and, if
+    the caption was scored, the score as ``measured["image_text"]``.
 
     Args:
-        generator: Draws the samples.
-        encoder: Encodes images and captions: None for the one that comes with the package, the folder of a bundle made
-            by ``anomalib-synth fit``, or ``open_clip:MODEL:PRETRAINED``, where PRETRAINED is the path of a weight file
-            or a tag. Loaded on first use.
+        generator: The generator that draws the samples.
+        encoder: What encodes images and captions: None for the encoder that comes with the package, the folder of a
+            bundle made by ``anomalib-synth fit``, or ``open_clip:MODEL:PRETRAINED``, where PRETRAINED is the path of a
+            weight file or a tag. Loaded on first use.
         share_of_window: Weight of the mask's window in the score, in [0, 1]; the whole image has the rest.
         seed: Base seed, used when a call names no seeds.
 
     Raises:
-        TypeError: If ``generator`` is none.
+        TypeError: If ``generator`` is not a generator.
         ValueError: If an argument is out of its range; on first use, if the bundle is missing or damaged.
 
     Example:
@@ -89,7 +90,11 @@ class ScoredGenerator(WrappingGenerator):
         return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest() if parts[0] else parts[1]
 
     def score(self, sample: AnomalySample) -> AnomalySample:
-        """Return a sample with its quality lowered, for samples that were drawn otherwise, such as with prompts."""
+        """Return a sample with lowered quality; also for samples that another generator drew.
+
+        Args:
+            sample: The sample; it is not changed.
+        """
         agreement = self._rate(sample)
         quality, provenance = sample.quality.clone(), list(sample.provenance)
         for row, (record, before) in enumerate(zip(sample.provenance, sample.quality.tolist(), strict=True)):
@@ -129,7 +134,7 @@ class ScoredGenerator(WrappingGenerator):
             warnings.warn(msg, stacklevel=2)
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
-        """Draw, and score what was drawn; see :meth:`AnomalyGenerator.draw`."""
+        """Draw, and score the samples; see :meth:`AnomalyGenerator.draw`."""
         sample = self.score(self.generator(images, seeds=seeds, **condition.to_arguments()))
         own = self._origin()
         sample.provenance = [replace(record, **own) for record in sample.provenance]

@@ -1,4 +1,4 @@
-"""Seeds and draws: every random number of a sample comes from that sample's own seed."""
+"""Seeds and random numbers: every random number of a sample comes from that sample's own seed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def hash64(*parts: int | float | str) -> int:
 
 
 def derive_seeds(base_seed: int, epoch: int, keys: Sequence[int | str], repeat: int = 0) -> torch.Tensor:
-    """Derive one seed an image from the base seed, the epoch, the image's key and the repeat.
+    """Derive one seed for each image from the base seed, the epoch, the image's key and the repeat.
 
     Args:
         base_seed: Seed of the run.
         epoch: Epoch, so that an image gets another defect in every epoch.
-        keys: One key an image: its path, or its index.
+        keys: One key for each image: its path, or its index.
         repeat: Number of the copy when an image is used more than once in an epoch.
 
     Returns:
@@ -46,7 +46,7 @@ def derive_seeds(base_seed: int, epoch: int, keys: Sequence[int | str], repeat: 
 def image_key(path: str | PurePath) -> str:
     """Return what identifies an image in its data set: the last three parts of its path.
 
-    So a data set that is moved, or read from another working directory, keeps its defects.
+    A data set that is moved, or read from another working directory, thus keeps its defects.
 
     Example:
         >>> image_key("/data/parts/train/good/000.png")
@@ -56,9 +56,9 @@ def image_key(path: str | PurePath) -> str:
 
 
 def gets_defect(seed: int, probability: float) -> bool:
-    """Return whether an image gets a defect, with a probability.
+    """Return whether an image gets a defect.
 
-    The seed of its draw alone decides, so that the seed of a sample's provenance says it again, whatever drew it.
+    Only the seed of its draw decides, so the seed in a sample's provenance gives the same answer again.
 
     Args:
         seed: Seed of the image's draw.
@@ -100,7 +100,7 @@ class RandomStream:
         return low + (high - low) * self.unit() ** 2
 
     def log_uniform(self, low: float, high: float) -> float:
-        """Draw from [low, high), 0 < low <= high, each doubling of it as likely as the next."""
+        """Draw from [low, high), 0 < low <= high, with a uniform logarithm."""
         return low * (high / low) ** self.unit()
 
     def integer(self, low: int, high: int) -> int:

@@ -28,17 +28,17 @@ Split = Literal["train", "val", "test"]
 
 
 class StoredGenerator(AnomalyGenerator):
-    """Serves samples that were generated once, kept, and perhaps reviewed; draws nothing itself.
+    """Serves samples that were generated before and kept in a store; draws nothing itself.
 
-    A sample's seed chooses among the kept ones: those that passed the generator's checks and that no person rejected.
-    Samples of one split only are served, so that no source of the test gets into the training.
+    A sample's seed chooses among the kept samples: those that passed the generator's checks and that nobody rejected in
+    a review. Only samples of one split are served, so that no source of the test split gets into the training.
 
     Args:
         store: Folder of the store, made by ``anomalib-synth generate``.
         min_quality: Least quality, in [0, 1].
         split: Role of the sources: ``train``, ``val`` or ``test``.
-        paired: True: the sample brings its own source, which takes the place of the image, at the image's size. False:
-            an image gets a sample only if the store has one of that very image, pixel by pixel; otherwise it comes
+        paired: If True, a sample brings its own source, which replaces the image, at the image's size. If False, an
+            image gets a sample only if the store has one of the same image, equal in every pixel; otherwise it comes
             back unchanged.
         families: Kinds of defects to serve; None for all.
         seed: Base seed, used when a call names no seeds.
@@ -78,7 +78,7 @@ class StoredGenerator(AnomalyGenerator):
 
     @cached_property
     def _served(self) -> list[Record]:
-        """Those that are asked for, before any of a run's held-out images are left out."""
+        """The samples that the arguments ask for, before :meth:`leave_normals_out` leaves any out."""
         records = [record for record in self._opened.records if self._opened.is_accepted(record)]
         served = [
             record
@@ -99,19 +99,22 @@ class StoredGenerator(AnomalyGenerator):
 
     @property
     def defect_digests(self) -> dict[str, str]:
-        """File by digest of the real defects that the kept samples show, as the store wrote them down."""
+        """The paths, by digest, of the real defects that the kept samples show, as the store's settings list them."""
         return self._opened.settings.get("defect_digests", {})
 
     @property
     def normal_digests(self) -> set[str]:
-        """Digests of the served samples' normals: of their files, and of what the store keeps of them."""
+        """Digests of the served samples' normals: of the files they were read from, and of the store's own copies."""
         return {digest for record in self.kept for digest in self._sources[record.source_hash]}
 
     def leave_normals_out(self, digests: Collection[str]) -> int:
-        """Serve no sample of some normals any more, as those that a run holds out.
+        """Stop serving samples of the normals with these digests, such as those that a run holds out.
+
+        Returns:
+            Number of samples that are left out.
 
         Raises:
-            StoreError: If none is left to serve.
+            StoreError: If no sample is left to serve.
         """
         unwanted = set(digests)
         left = [record for record in self._served if not unwanted & self._sources[record.source_hash]]
@@ -119,7 +122,7 @@ class StoredGenerator(AnomalyGenerator):
         if not left:
             msg = (
                 f"All {count} samples that store {str(self.store)!r} would serve show images that the run validates or "
-                "tests on. Make the store of the training images alone."
+                "tests on. Make a store from the training images alone."
             )
             raise StoreError(msg)
         self.kept = left
@@ -128,16 +131,16 @@ class StoredGenerator(AnomalyGenerator):
 
     @property
     def donor_white(self) -> WhitePoint:
-        """White by which the kept samples' normals were read, as the store wrote it down."""
+        """White point with which the kept samples' normals were read, as the store's settings have it."""
         return WhitePoint.from_dict(self._opened.settings.get("normals", {}).get("white_point") or {})
 
     @property
     def files_digest(self) -> str:
-        """Digest of the ids that are served: with it and the seed, provenance names a sample."""
+        """Digest of the served ids; together with the seed it identifies a sample in its provenance."""
         return hash_bytes("".join(record.id for record in self.kept).encode())
 
     def draw(self, images: torch.Tensor, seeds: list[int], condition: Condition) -> AnomalySample:
-        """Serve one kept sample for each image; see :meth:`AnomalyGenerator.draw`. Nothing can be asked for."""
+        """Serve one kept sample for each image; see :meth:`AnomalyGenerator.draw`. The condition is always empty."""
         records = [self._record(seed, None) for seed in seeds]
         sample = AnomalySample.unchanged(images, records, "no kept sample of this image")
         if self.paired:
@@ -149,7 +152,7 @@ class StoredGenerator(AnomalyGenerator):
         return sample
 
     def _place(self, sample: AnomalySample, row: int, seed: int, record: Record) -> None:
-        """Write a kept sample over a row, at the row's size."""
+        """Replace a row by a kept sample, resized to the row's size."""
         like = sample.image[row]
         mask = F.interpolate(_to_tensor(self._opened.read_mask(record), 1)[None], like.shape[-2:], mode="nearest")[0]
         inside = (mask > 0.5).to(like.device)
@@ -185,7 +188,7 @@ class StoredGenerator(AnomalyGenerator):
 
     @cached_property
     def _sources(self) -> dict[str, set[str]]:
-        """Digests by the store's own digest of a source: of its pixels, and of the files it was read from."""
+        """For each source's hash in the store, the digests of its pixels and of the files it was read from."""
         rows = read_log(self._opened.path / "normals.jsonl", INPUT).rows
         contents = {row["name"]: row["content"] for _, row in rows}
         records = {record.source_hash: record for record in self._served}
@@ -211,13 +214,13 @@ def _to_tensor(pixels: np.ndarray, channels: int) -> torch.Tensor:
 
 
 def _fit(image: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return an image at the size, type and place of another."""
+    """Return an image with the size, type and device of another."""
     if image.shape[-2:] != like.shape[-2:]:
         image = F.interpolate(image[None], like.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
     return image.clamp(0, 1).to(like)
 
 
 def _hash_image(image: torch.Tensor) -> str:
-    """Return the digest that the store has of an image (C, H, W) in [0, 1]."""
+    """Return the hash of an image (C, H, W) in [0, 1], as a store computes it."""
     levels = (image.float() * 255).round().to(torch.uint8).permute(1, 2, 0)
     return hash_pixels(levels.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Foreign textures: from a user's folder, or rendered."""
+"""Foreign textures: from a user's folder, or rendered procedurally."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TextureSource(Protocol):
 
 
 class ProceduralTextures:
-    """A fixed set of 96 rendered textures, each rendered on first use and kept for the next."""
+    """A fixed set of 96 rendered textures, each rendered on first use and then kept in memory."""
 
     def __init__(self) -> None:
         self._cache: dict[int, _Texture] = {}
@@ -69,7 +69,7 @@ class ProceduralTextures:
 
 
 class TextureFolder:
-    """Images of a folder (searched recursively) as texture sources, read on first use and kept for the next.
+    """The images of a folder (searched recursively) as textures; up to 64 that were read are kept in memory.
 
     Args:
         path: The folder.
@@ -118,7 +118,7 @@ class TextureFolder:
 
 
 class _Texture:
-    """A texture that is kept: an image of indices (H, W) uint8, and its palette (3, 256) in [0, 1]."""
+    """A texture as indices (H, W) uint8 into a palette (3, 256) in [0, 1]."""
 
     def __init__(self, index: torch.Tensor, palette: torch.Tensor) -> None:
         self.index = index
@@ -126,12 +126,12 @@ class _Texture:
 
     @cached_property
     def equalised(self) -> torch.Tensor:
-        """The palette that equalises its histograms."""
+        """The palette that equalises the texture's histograms."""
         return equalise_palette(self.palette, self.index)
 
 
 def _index(image: Image.Image) -> _Texture:
-    """Reduce an RGB image to the 256 colours that say most about it."""
+    """Reduce an RGB image to 256 colours, chosen by median cut."""
     indexed = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     colours = np.zeros((256, 3), dtype=np.uint8)
     listed = np.array(indexed.getpalette(), dtype=np.uint8).reshape(-1, 3)
@@ -140,10 +140,10 @@ def _index(image: Image.Image) -> _Texture:
 
 
 def _cut(texture: _Texture, rng: RandomStream, size: tuple[int, int], channels: int) -> torch.Tensor:
-    """Cut a window out of a texture, enlarged if that is smaller, and vary its tones and colours.
+    """Cut a window out of a texture and vary its colours; a texture smaller than the window is enlarged.
 
-    As in DRAEM, three of its photometric transforms are drawn. Differs: equalising comes first, and there is no
-    sharpening, no automatic contrast and no turn.
+    As in DRAEM (arXiv 2108.07610), three of its photometric transforms are drawn. Unlike there, equalising always comes
+    first, and there is no sharpening, no automatic contrast and no rotation.
     """
     height, width = texture.index.shape
     scale = max(1.0, size[0] / height, size[1] / width)

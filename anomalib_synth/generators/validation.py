@@ -1,4 +1,4 @@
-"""Checks of what a generator is called with."""
+"""Checks of the arguments and the samples of a generator's call."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TOLERANCE = 1e-3
 
 
 def to_unit_range(images: torch.Tensor) -> torch.Tensor:
-    """Clip what resampling and de-normalisation leave outside [0, 1] by rounding.
+    """Clip values that resampling or de-normalisation put slightly outside [0, 1].
 
     Raises:
-        ValueError: If values are further outside, as those of a normalised image are.
+        ValueError: If a value is more than 0.001 outside, as in a normalised image.
     """
     images = images.detach().as_subclass(torch.Tensor)
     if images.numel() == 0:
@@ -33,7 +33,7 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
 
 
 def check_images(images: torch.Tensor) -> None:
-    """Refuse what is not a batch of 1- or 3-channel float images in [0, 1]."""
+    """Refuse anything but a batch of float images in [0, 1] with 1 or 3 channels."""
     if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
         got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
         msg = f"`images` must be float (B, C, H, W), got {got}. Add the batch dimension, divide 8-bit images by 255."
@@ -63,17 +63,17 @@ def check_masks(masks: torch.Tensor | None, images: torch.Tensor) -> None:
 def check_drawn_on(
     sample: AnomalySample, images: torch.Tensor, generator: object, names: Sequence[object], remedy: str
 ) -> None:
-    """Refuse samples of other images than those the generator was given, as a store of pairs gives them.
+    """Refuse samples whose source is not the image that the generator got, as ``StoredGenerator(paired=True)`` serves.
 
     Args:
-        sample: What the generator gave; what it rejected shows nothing and is not looked at.
-        images: What it was given, (B, C, H, W).
+        sample: What the generator returned; rows that it did not accept are not checked.
+        images: What it got, (B, C, H, W).
         generator: The generator, for the message.
-        names: What the images are called, one each.
-        remedy: What to do, a sentence.
+        names: The name of each image.
+        remedy: A sentence that says what to do.
 
     Raises:
-        ValueError: Naming the first of them.
+        ValueError: If there is such a sample; the message names the first image.
     """
     if sample.source is images:
         return
@@ -84,12 +84,12 @@ def check_drawn_on(
 
 
 def check_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str] | None:
-    """Return texts without the blanks around them, refused unless there is one an image that says something."""
+    """Return texts without surrounding blanks; refuse them unless there is one for each image and none is empty."""
     if texts is None:
         return None
     listed = list(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else []
     if len(listed) != count or not all(isinstance(text, str) and text.strip() for text in listed):
-        msg = f"`{name}` must be {count} texts, one an image and none empty, got {texts!r}."
+        msg = f"`{name}` must be {count} texts, one for each image and none empty, got {texts!r}."
         raise ValueError(msg)
     return [text.strip() for text in listed]
 
@@ -97,7 +97,7 @@ def check_texts(name: str, texts: Sequence[str] | None, count: int) -> list[str]
 def check_range(
     name: str, value: tuple[float, float], *, largest: float = 1.0, from_zero: bool = False
 ) -> tuple[float, float]:
-    """Return a range as floats, refused unless 0 < min <= max <= largest; with ``from_zero`` the least may be 0."""
+    """Return a range as floats; refuse it unless 0 < min <= max <= largest. With ``from_zero`` min may be 0."""
     is_right = hasattr(value, "__len__") and len(value) == 2 and 0 <= value[0] <= value[1] <= largest
     if not is_right or (value[0] == 0 and not from_zero):
         least = "0 <=" if from_zero else "0 <"

@@ -1,4 +1,4 @@
-"""Windows for edits by learned models: the region that a text asks for, cut out with what is around it."""
+"""Windows for edits by learned models: a region with its surroundings, and the outline that a text asks for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHAPES_TRIED = 12
 
 
 def choose_prompt(row: int, seed: int, condition: Condition, texts: Sequence[str] | None) -> str | None:
-    """Return the text for one defect: the call's for its row, else one of ``texts``; None where there are none."""
+    """Return the text for one defect: the call's prompt for its row, else one of ``texts``, else None."""
     if condition.prompts is not None:
         return condition.prompts[row]
     return None if texts is None else RandomStream(hash64(seed, "prompt")).choice(texts)
@@ -41,7 +41,7 @@ def draw_region(
     part: torch.Tensor | None,
     prompt: str | None,
 ) -> tuple[Proposal, str]:
-    """Draw the outline of a defect, and return it with the text for it.
+    """Draw the outline of a defect, and return it with its text.
 
     Args:
         shapes: Draws the outlines: the physical families.
@@ -49,7 +49,7 @@ def draw_region(
         row: Row of the batch.
         seed: Seed of the draw.
         part: (B, 1, h, w) bool, where the part is; None: everywhere.
-        prompt: What shape and place shall follow; None draws any shape, and its caption is the text.
+        prompt: The text that shape and place should follow; None draws any shape, whose caption becomes the text.
     """
     height, width = images.shape[-2:]
     cells = None if part is None else part[row, 0].cpu().numpy()
@@ -64,9 +64,9 @@ def draw_region(
 def find_shape(
     shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
 ) -> tuple[Family, Params]:
-    """Return a draw that fits a window; with a prompt, of several of its family the one that is most like it.
+    """Return a draw that fits a window: with a prompt, the one of several whose caption is most like the prompt.
 
-    Of those, one that asks for a size is given the smallest or the largest third.
+    If the prompt asks for a size, only the smallest or the largest third of the draws are compared.
     """
     draws = draw_shapes(shapes, prompt, seed, height, width)
     if prompt is not None and (size := wanted_size(prompt)):
@@ -77,18 +77,18 @@ def find_shape(
 def draw_shapes(
     shapes: RuleBasedGenerator, prompt: str | None, seed: int, height: int, width: int
 ) -> list[tuple[Family, Params]]:
-    """Return several draws that fit a window, of the family that a prompt names."""
+    """Return several draws that fit a window; if the prompt names a family, all are of that family."""
     if prompt is not None and (name := family_of(prompt)) is not None:
         shapes = shapes.only(name)
     shorter = min(height, width)
-    frame = min(1.0, LARGEST_SHAPE / shorter)  # of a large image, draw as for one of the largest window's size
+    frame = min(1.0, LARGEST_SHAPE / shorter)  # for a large image, draw as if it were as large as the largest window
     height, width = round(height * frame), round(width * frame)
     draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
     return [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
 
 
 def clip_shape(shape: Proposal) -> Proposal:
-    """Cut an outline that is larger than a window's inside down to its middle."""
+    """Cut an outline that does not fit into a window down to its middle."""
     h, w = shape.support.shape[-2:]
     y, x = max(0, (h - LARGEST_SHAPE) // 2), max(0, (w - LARGEST_SHAPE) // 2)
     inner = slice(y, y + LARGEST_SHAPE), slice(x, x + LARGEST_SHAPE)
@@ -103,12 +103,12 @@ def clip_shape(shape: Proposal) -> Proposal:
 
 
 def surround(shape: Proposal, size: tuple[int, int], *, step: int, smallest: int = 0) -> tuple[int, int, int]:
-    """Return corner and side of an edit's window: all of the outline, and what is around it where the image goes on.
+    """Return top, left and side of a square window that holds an outline and, inside the image, a margin around it.
 
     Args:
         shape: The outline, at most ``LARGEST_SHAPE`` high and wide.
         size: Height and width of the image.
-        step: The side is a multiple of it.
+        step: The side is a multiple of this, at most ``LARGEST``.
         smallest: Least side.
     """
     h, w = shape.support.shape[-2:]
@@ -121,14 +121,14 @@ def surround(shape: Proposal, size: tuple[int, int], *, step: int, smallest: int
 
 
 def find_inside(shape: Proposal, top: int, left: int) -> tuple[slice, slice]:
-    """Return where an outline lies in the window that begins at a corner."""
+    """Return the rows and columns of an outline in the window whose corner is (top, left)."""
     h, w = shape.support.shape[-2:]
     y, x = shape.top[0] - top, shape.left[0] - left
     return slice(y, y + h), slice(x, x + w)
 
 
 def cut_padded(image: torch.Tensor, top: int, left: int, side: int) -> torch.Tensor:
-    """Cut a window (1, 3, side, side) out of an image (C, H, W); a smaller image is continued by its border."""
+    """Cut a window (1, 3, side, side) out of an image (C, H, W); beyond the image its border is repeated."""
     window = image[None, :, top : top + side, left : left + side]
     missing = side - window.shape[-1], side - window.shape[-2]
     if any(missing):
@@ -137,7 +137,7 @@ def cut_padded(image: torch.Tensor, top: int, left: int, side: int) -> torch.Ten
 
 
 def follow_colour(target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Return a drawn window (1, 3, h, w) with the channels of its image (C, H, W), without colour where that has none.
+    """Return a drawn window (1, 3, h, w) with as many channels as its image (C, H, W), and grey if the image is grey.
 
     Returns:
         (1, C, h, w).
@@ -148,7 +148,7 @@ def follow_colour(target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def has_no_colour(image: torch.Tensor) -> bool:
-    """Return whether an image (C, H, W) has no colour."""
+    """Return whether the channels of an image (C, H, W) differ by at most 1/255."""
     return bool((image.amax(0) - image.amin(0)).amax() <= 1 / 255)
 
 

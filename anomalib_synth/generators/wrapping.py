@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class WrappingGenerator(AnomalyGenerator):
-    """Does something with the samples of other generators, which propose, check and retry for themselves.
+    """Base of generators that do something with the samples of other generators.
 
-    What is prepared, and what files and real defects samples depend on, is theirs and is asked of them. A call may ask
-    for what one of them can use; :meth:`draw` gives it on by ``condition.take(rows).to_arguments()``.
+    The wrapped generators propose, check and redraw by themselves. They also hold the prepared normals, and they are
+    asked for the files and real defects that samples depend on. A call may ask for anything that one of them can use;
+    :meth:`draw` passes it on with ``condition.take(rows).to_arguments()``.
 
     Args:
         seed: Base seed, used when a call names no seeds.
@@ -28,10 +29,10 @@ class WrappingGenerator(AnomalyGenerator):
     @property
     @abstractmethod
     def wrapped(self) -> Sequence[AnomalyGenerator]:
-        """The generators it draws with, at least one."""
+        """The generators that it wraps, at least one."""
 
     def can_use(self, condition: Condition) -> bool:
-        """Return whether one of the generators heeds all that is asked for."""
+        """Return whether one of the generators can use everything that the condition asks for."""
         return any(generator.can_use(condition) for generator in self.wrapped)
 
     def walk(self) -> Iterator[AnomalyGenerator]:
@@ -42,7 +43,7 @@ class WrappingGenerator(AnomalyGenerator):
 
     @property
     def files(self) -> list[Path]:
-        """The files that samples depend on beside images and weights: those of the generators."""
+        """The files that samples depend on besides images and weights: those of the wrapped generators."""
         return [file for generator in self.wrapped for file in generator.files]
 
     @property
@@ -57,16 +58,16 @@ class WrappingGenerator(AnomalyGenerator):
 
     @property
     def defect_digests(self) -> dict[str, str]:
-        """Their files by digest."""
+        """The path of each of :attr:`defect_images`, by the digest of what it shows."""
         return {digest: file for generator in self.wrapped for digest, file in generator.defect_digests.items()}
 
     @property
     def normal_digests(self) -> set[str]:
-        """Digests of the normals of their own that the generators' samples show."""
+        """Digests of the wrapped generators' own normals that samples show."""
         return set().union(*(generator.normal_digests for generator in self.wrapped))
 
     def leave_normals_out(self, digests: Collection[str]) -> int:
-        """Show no sample of some normals any more; see :meth:`AnomalyGenerator.leave_normals_out`."""
+        """Stop showing samples of some normals; see :meth:`AnomalyGenerator.leave_normals_out`."""
         return sum(generator.leave_normals_out(digests) for generator in self.wrapped)
 
     @property
@@ -82,10 +83,10 @@ class WrappingGenerator(AnomalyGenerator):
 
 
 def check_generator(name: str, value: object) -> None:
-    """Refuse what is no generator.
+    """Refuse a value that is not a generator.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is not one.
     """
     if not isinstance(value, AnomalyGenerator):
         msg = f"`{name}` must be a generator of `anomalib_synth.generators`, got {type(value).__name__}."

@@ -1,4 +1,4 @@
-"""The one reader: formats, listing, orientation, white point, masks, digests; the same for every command."""
+"""Reading of images and masks, the same for every command: formats, listing, orientation, white point, digests."""
 
 from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
 from anomalib_synth.images.digests import digest_file, digest_image, digest_images, digest_pixels, hash_bytes

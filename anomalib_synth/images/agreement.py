@@ -1,7 +1,7 @@
-"""Images that anomalib's own reader would show a model differently than they are read here.
+"""Finds images and masks that anomalib's own reader reads differently from this package.
 
-It clips what has more than 8 bits to white, leaves photographs lying on their side, and hands any file to any decoder.
-A model must be trained and used on one reading, so such files are refused before any work starts.
+anomalib clips images of more than 8 bits to white, ignores EXIF orientation, and lets any decoder open any file. A
+model must be trained and used on the same pixels, so such files are refused before any work starts.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ def check_host_agrees(
 ) -> None:
     """Refuse images that anomalib would read differently, or fail on in the middle of training.
 
-    All are decoded, once in a process. Of more than 8 bits those pass that it reads as they are by the white of all
-    of them, as colours of 16 bits that are all used.
+    Every image is decoded, once per process. An image of more than 8 bits passes if anomalib reads the same pixels as
+    this package does with the white point of all of them: 16-bit colour images that use the full range do.
 
     Args:
         paths: The image files.
-        argument: What names them, for the error.
-        shown: White by which a model was shown such images before, for the error; without values if it was not.
+        argument: Name of the argument that holds them, for the error.
+        shown: White point by which a model was shown such images before, for the error; empty if it was not.
 
     Raises:
-        ValueError: With the number of images, examples, and the command that converts them.
+        ValueError: If there are such images. The message has their number, examples, and the command that converts
+            them.
     """
     listed = sorted({str(path) for path in paths})
     found: dict[str, list[str]] = {}
@@ -66,8 +67,8 @@ def check_host_agrees(
     if found:
         counted = "; ".join(f"{len(files)} such as {files[0]!r}: {reason}" for reason, files in found.items())
         msg = (
-            f"`{argument}` must hold images that anomalib reads as they are, {sum(map(len, found.values()))} of "
-            f"{len(listed)} are not ({counted}). Take them away, or write converted copies and use those: "
+            f"`{argument}` must hold images that anomalib reads as they are, but {sum(map(len, found.values()))} of "
+            f"{len(listed)} are not such images ({counted}). Take them away, or write converted copies and use those: "
             "`anomalib-synth convert --images FOLDER --out COPIES`."
         )
         raise ValueError(msg + (_tell_depth(white, shown) if _DEEP in found else ""))
@@ -99,10 +100,14 @@ def find_difference(path: Path) -> str:
 
 
 def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
-    """Refuse masks of defects that anomalib would read differently: it marks whatever is not zero.
+    """Refuse masks of defects that anomalib would read differently, as it marks every pixel that is not zero.
+
+    Args:
+        paths: The mask files.
+        argument: Name of the argument that holds them, for the error.
 
     Raises:
-        ValueError: Naming the first one, and how many pixels differ.
+        ValueError: If there is such a mask. The message names the first one and both numbers of marked pixels.
     """
     from anomalib.data.utils import read_mask as read_host_mask
 
@@ -111,18 +116,18 @@ def check_host_masks(paths: Iterable[str | Path], argument: str) -> None:
         ours = decode_mask(Path(path), argument)
         theirs = np.asarray(read_host_mask(path)) > 0
         if theirs.shape != ours.shape or (theirs != ours).any():
-            counts = f"{int(theirs.sum())} pixels for {int(ours.sum())}"
+            counts = f"{int(theirs.sum())} pixels instead of {int(ours.sum())}"
             msg = (
-                f"`{argument}` must hold masks that anomalib reads as they are, but it marks whatever is not zero: "
-                f"{counts} in {path!r}, whose outline has several levels or whose palette is not black first. Write "
-                "copies of two levels: `anomalib-synth convert --masks FOLDER --out COPIES`."
+                f"`{argument}` must hold masks that anomalib reads as they are, but it marks every pixel that is not "
+                f"zero: {counts} in {path!r}. Its outline has grey levels, or its palette does not start with black. "
+                "Write copies with two levels: `anomalib-synth convert --masks FOLDER --out COPIES`."
             )
             raise ValueError(msg)
 
 
 @lru_cache(maxsize=2**17)
 def _find_difference(path: Path, state: tuple[int, ...]) -> str:
-    """Return the difference of a file in a state: callbacks and datamodules of one run ask for the same files."""
+    """Return the difference for one state of a file; cached, as callbacks and datamodules ask for the same files."""
     del state
     data = read_bytes(path)
     with open_image(data) as image:
@@ -131,13 +136,13 @@ def _find_difference(path: Path, state: tuple[int, ...]) -> str:
         if min(image.size) < MIN_SIDE:
             return f"smaller than {MIN_SIDE} pixels a side"
         if image.format == "JPEG":
-            image.draft("RGB", (1, 1))  # a smaller picture, for which the whole file is read as well
-        image.load()  # a cut file shows here alone; and what tells a PNG's orientation may lie behind the pixels
+            image.draft("RGB", (1, 1))  # decodes a small picture, but still reads the whole file
+        image.load()  # only this notices a truncated file, or a PNG's orientation that stands behind its pixels
         return _TURNED if image.format != "TIFF" and orientation(image) != 1 else ""
 
 
 def _differs_in_depth(path: str, white: WhitePoint) -> bool:
-    """Return whether anomalib reads a file of more than 8 bits otherwise than this white says."""
+    """Return whether anomalib reads other pixels from a file of more than 8 bits than this white point gives."""
     try:
         data = read_bytes(Path(path))
         with open_image(data) as image:

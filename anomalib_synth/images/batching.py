@@ -1,4 +1,4 @@
-"""Batches of images of one size: what a stack can hold, and no more than memory is good for."""
+"""Batches of images that have one size, limited in number and in memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def batch_by_size(
     most: int | None = None,
     weigh: Callable[[T], int] | None = None,
 ) -> Iterator[list[T]]:
-    """Yield consecutive items of one size, in order; an item that is too heavy alone is a batch of its own.
+    """Yield batches of consecutive items that have one size; an item heavier than ``most`` is a batch of its own.
 
     Args:
-        items: The items, drawn from only as far as the batch that is asked for.
-        size_of: Size of an item's image, such as its shape.
+        items: The items, taken lazily.
+        size_of: Returns the size of an item's image, such as its shape.
         count: Most items in a batch, None for any number.
-        most: Most of what the items of a batch weigh together, None for any weight.
-        weigh: What an item weighs, such as bytes; by default its pixels: the product of the last two of its size.
+        most: Largest total weight of a batch, None for any weight.
+        weigh: Returns the weight of an item, such as its bytes; by default its number of pixels, which is the product
+            of the last two numbers of its size.
 
     Example:
         >>> list(batch_by_size([(8, 8), (8, 8), (8, 8), (4, 8)], lambda size: size, count=2))
@@ -49,9 +50,10 @@ def batch_by_size(
 
 
 def fill_chunks(items: Sequence[T], size: int) -> Iterator[tuple[list[T], int]]:
-    """Yield chunks of just ``size`` items, the last filled up with its last item, and how many of each are its own.
+    """Yield chunks of exactly ``size`` items, each with its number of real items; the last one is padded.
 
-    The last bits of what a network computes depend on how many rows stand side by side, so they always are as many.
+    The last bits of a network's output depend on the number of rows in a batch, so every chunk has the same number.
+    The padding repeats the last item.
 
     Example:
         >>> list(fill_chunks("abc", 2))

@@ -1,4 +1,4 @@
-"""What an image is, whatever its file is called."""
+"""Digests that recognise an image by its content, whatever its file is called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def hash_bytes(data: bytes) -> str:
 
 
 def digest_file(path: str | Path) -> str:
-    """Return the digest of a file's bytes, without holding them all."""
+    """Return the digest of a file's bytes, as :func:`hash_bytes` does, without holding them all in memory.
+
+    Raises:
+        OSError: If it cannot be opened, or is not a regular file.
+    """
     with open_file(Path(path)) as file:
         return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
@@ -37,7 +41,7 @@ def digest_file(path: str | Path) -> str:
 def digest_image(path: str | Path) -> str:
     """Return the digest of what a file shows: its upright samples, before any white point.
 
-    A copy under another name, in another lossless format or without its metadata has the same. A file that is no
+    A copy under another name, in another lossless format or without metadata has the same digest. A file that is not a
     readable image has the digest of its bytes.
 
     Raises:
@@ -63,7 +67,10 @@ def digest_image(path: str | Path) -> str:
 
 
 def digest_pixels(samples: np.ndarray) -> str:
-    """Return the digest of an image that was read, (H, W) or (H, W, 3): of 8 bits the same as of its file."""
+    """Return the digest of decoded pixels, (H, W) or (H, W, 3), upright.
+
+    Of an 8-bit image it is the same as :func:`digest_image` of the file.
+    """
     if samples.ndim == 2:
         samples = np.repeat(samples[..., None], 3, axis=2)
     if samples.dtype.kind in "iu" and samples.dtype.itemsize > 1:
@@ -73,7 +80,7 @@ def digest_pixels(samples: np.ndarray) -> str:
 
 
 def digest_images(paths: Iterable[str | Path], *, description: str = "Comparing images") -> list[str]:
-    """Return the digest of each image, several at a time, with a bar when they are many."""
+    """Return the :func:`digest_image` of each file, in order; several threads read, and many files show a bar."""
     listed = list(paths)
     with ThreadPoolExecutor(_THREADS) as pool, allow_large_images():
         results = pool.map(digest_image, listed)

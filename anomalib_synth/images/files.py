@@ -1,4 +1,4 @@
-"""Opening image files: regular ones alone, since a pipe waits for a writer and a device may never end."""
+"""Opening image files. Only regular files are opened: a pipe waits for a writer, and a device may never end."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _KINDS = (
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file to read its bytes, links followed; never waits.
+    """Open a regular file to read its bytes. Follows links, and never waits.
 
     Raises:
-        OSError: If it cannot be opened, or is something else.
+        OSError: If it cannot be opened, or is not a regular file.
     """
-    _check(path.stat().st_mode, path)  # first, as opening a device can do something
+    _check(path.stat().st_mode, path)  # before it is opened: merely opening a device can have an effect
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -38,7 +38,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def describe_other(path: Path) -> str:
-    """Return what lies at a path in place of a regular file or a folder, links followed; ``""`` if nothing does."""
+    """Return what a path is, such as "a pipe"; ``""`` for a regular file or a folder. Follows links."""
     try:
         mode = path.stat().st_mode
     except OSError as error:  # whoever reads it says why not; nothing can follow a loop

@@ -1,4 +1,4 @@
-"""Some images of a folder, one at a time, all by one white point."""
+"""Reads images of a folder one at a time, all with the same white point."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _QUIET = 64
 
 
 class ImageFolder:
-    """Images by name, read as they are asked for; can be iterated more than once.
+    """Images by name, read while iterating; can be iterated more than once.
 
     Args:
-        files: File by name.
-        image_size: Size to resize to, None keeps each one's own.
-        white_point: White of files of more than 8 bits; by default it is found in them.
+        files: Path of each file, by name.
+        image_size: Size to resize to; None keeps the size of each image.
+        white_point: White point of files of more than 8 bits; by default it is found in them.
         description: What the progress bar says.
-        quiet_below: Number of files from which it is shown.
+        quiet_below: Number of files from which on the bar is shown.
 
     Attributes:
-        left_out: Reason by name of the files that could not be read, once they were asked for.
+        left_out: For each file that could not be read, its name and the reason; filled while iterating.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class ImageFolder:
             yield name, pixels
 
     def require(self, least: int, argument: str) -> None:
-        """Refuse a folder of which fewer images could be read, once all were asked for.
+        """Refuse the folder if fewer than ``least`` images could be read. Call it after iterating.
 
         Raises:
-            ValueError: With the first reasons.
+            ValueError: If there are fewer; the message has the first three reasons.
         """
         count = len(self.files) - len(self.left_out)
         if count < least:
@@ -82,16 +82,16 @@ class ImageFolder:
 
 
 def choose_white_point(bit_depth: int | None, paths: Iterable[Path]) -> WhitePoint:
-    """Return the white that the user gave as a bit depth, else that of the files.
+    """Return the white point of the bit depth that the user gave; if it is None, find it in the files.
 
     Raises:
-        ValueError: If the bit depth is out of its range.
+        ValueError: If the bit depth is not in 8..16.
     """
     return find_white_point(paths) if bit_depth is None else WhitePoint.of_bit_depth(bit_depth)
 
 
 def find_white_point(paths: Iterable[Path]) -> WhitePoint:
-    """Return the white of the files of more than 8 bits; what cannot be read says nothing."""
+    """Return the white point of the files of more than 8 bits; files that cannot be read are ignored."""
     found = []
     for path in paths:
         with suppress(UnreadableImageError, OSError), allow_large_images():
@@ -101,7 +101,7 @@ def find_white_point(paths: Iterable[Path]) -> WhitePoint:
 
 
 def is_deep_file(path: Path) -> bool:
-    """Return whether a file has more than 8 bits a channel, by its header; what cannot be read has not."""
+    """Return whether the header of a file states more than 8 bits a channel; False if it cannot be read."""
     try:
         if not _may_be_deep(path):
             return False
@@ -122,4 +122,4 @@ def _may_be_deep(path: Path) -> bool:
         with open_image(head) as image:
             return is_deep(image, head)
     except UnreadableImageError:
-        return True  # a long header
+        return True  # the header is longer than that

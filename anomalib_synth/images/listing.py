@@ -24,8 +24,9 @@ class Listing:
 
     Args:
         files: Image files by their path relative to the folder, with forward slashes, sorted.
-        foreign: Reason by name of the images in formats that are not read, and of what is not looked into.
-        argument: What the caller calls the folder.
+        foreign: Name and reason of everything that is left out: images in formats that are not read, folders that are
+            links or unreadable, pipes, devices.
+        argument: Name of the argument that holds the folder, for notes.
     """
 
     files: dict[str, Path]
@@ -63,9 +64,9 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
 
 
 def find_images(folder: Path, argument: str = "normals") -> Listing:
-    """Return the images of a folder, searched recursively, if there are any.
+    """Return the images of a folder, searched recursively; there may be none.
 
-    Hidden files and what lies in hidden folders is left out: copies of notebooks, thumbnails, resource forks.
+    Hidden files and folders are skipped: copies that notebooks make, thumbnails, resource forks.
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
@@ -103,9 +104,10 @@ def is_hidden(parts: Iterable[str]) -> bool:
 
 
 def sort_by_name(items: Iterable[tuple[str, Path]]) -> dict[str, Path]:
-    """Sort by name, the same on every platform; bytes that are no UTF-8 are written with a backslash.
+    """Sort by name, in the same order on every platform.
 
-    Where two names become one by that, the second gets a tilde.
+    Bytes of a name that are not UTF-8 are written as backslash escapes. If that makes two names equal, the second one
+    gets a tilde.
     """
     named: dict[str, Path] = {}
     for name, path in sorted(items):

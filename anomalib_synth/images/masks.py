@@ -1,9 +1,12 @@
-"""Reading masks: which pixels are marked; or a reason why that cannot be told.
+"""Reading masks: which pixels are marked, or the reason why that cannot be decided.
 
-- A colour counts as its brightest channel; a palette as its indices where black has index 0, else as its colours.
-- Two levels, class indices, and levels that fill areas of their own mark what is not zero.
-- Levels that lie between others, as a JPEG or a smoothed outline has, mark from half of the maximum on.
-- Painted into the alpha channel, inverted, or with the border value 255 of class indices: refused by name.
+- A colour image counts by its brightest channel. A palette image counts by its indices if index 0 is black, else by
+  its colours.
+- In a mask with two levels, with class indices, or with levels that fill areas of their own, every pixel but zero is
+  marked.
+- In a mask with intermediate levels, such as a JPEG or a smoothed outline, pixels from half the maximum on are marked.
+- A mask that is painted into the alpha channel, looks inverted, or holds class indices and the border value 255 is
+  refused with the reason.
 """
 
 from __future__ import annotations
@@ -23,20 +26,20 @@ if TYPE_CHECKING:
 
 _LARGEST_INDEX = 64
 _BORDER = 255
-_FLAT_SHARE = 0.25  # of a level's pixels whose neighbours are alike: an area of its own, and no slope
-_BETWEEN = (0.1, 0.9)  # of the maximum: slopes lie here too
+_FLAT_SHARE = 0.25  # a level fills an area, and is no slope, if at least this share of its pixels has equal neighbours
+_BETWEEN = (0.1, 0.9)  # shares of the maximum; a level in between is a class if it fills an area
 _INVERTED_SHARE = 0.5
 _FRAME_SHARE = 0.9
 _ASPECT_TOLERANCE = 0.02
 
 
 def read_mask(path: Path, argument: str, *, of_defect: bool = True) -> np.ndarray:
-    """Read a mask that has to mark something.
+    """Read a mask that must mark something.
 
     Args:
         path: The file.
         argument: Name of the argument, for the error.
-        of_defect: Whether it marks a defect, which does not fill the image, or a part, which may.
+        of_defect: True for the mask of a defect, which cannot fill the image; False for that of a part, which can.
 
     Returns:
         (H, W) bool.
@@ -52,11 +55,11 @@ def read_mask(path: Path, argument: str, *, of_defect: bool = True) -> np.ndarra
 
 
 def find_implausible(inside: np.ndarray) -> str:
-    """Return why a mask (H, W) bool cannot be that of a defect, ``""`` if it can."""
+    """Return why a mask (H, W) bool cannot be the mask of a defect, ``""`` if it can."""
     if not inside.any():
-        return "it is zero everywhere; paint what it marks non-zero"
+        return "it is zero everywhere; paint the marked pixels non-zero"
     if inside.all():
-        return "it marks every pixel, as an image without a mask does; paint what it does not mark zero"
+        return "it marks every pixel, as a photograph in place of a mask does; paint the unmarked pixels zero"
     if _looks_inverted(inside):
         return (
             f"it marks {inside.mean():.0%} of the image and its frame, so it looks inverted. Mark the defect, not what "
@@ -66,7 +69,7 @@ def find_implausible(inside: np.ndarray) -> str:
 
 
 def decode_mask(path: Path, argument: str, data: bytes | None = None) -> np.ndarray:
-    """Read a mask as it is: (H, W) bool, also where it marks nothing or everything.
+    """Read a mask, (H, W) bool, without judging it: it may mark nothing, or everything.
 
     Args:
         path: The file.
@@ -74,7 +77,7 @@ def decode_mask(path: Path, argument: str, data: bytes | None = None) -> np.ndar
         data: Its bytes, where they have been read already.
 
     Raises:
-        ValueError: If it cannot be read, or what it marks cannot be told.
+        ValueError: If it cannot be read, or it cannot be decided which pixels it marks.
     """
     try:
         return _to_bool(*_read_values(read_bytes(path) if data is None else data))
@@ -83,12 +86,17 @@ def decode_mask(path: Path, argument: str, data: bytes | None = None) -> np.ndar
 
 
 def check_same_aspect(mask: tuple[int, int], image: tuple[int, int], what: str) -> None:
-    """Refuse a mask whose sides have another ratio than the image's, both given as (height, width).
+    """Refuse a mask whose aspect ratio differs from its image's.
 
-    A square image takes any: it may have been squeezed, as models want it.
+    A square image takes any mask: it may have been squeezed to the size that a model wants.
+
+    Args:
+        mask: Height and width of the mask, in pixels.
+        image: Height and width of the image, in pixels.
+        what: What the mask is called, for the error.
 
     Raises:
-        ValueError: Naming both sizes.
+        ValueError: If they differ; the message names both sizes.
     """
     ratio = (mask[0] * image[1]) / (mask[1] * image[0])
     if image[0] != image[1] and abs(np.log(ratio)) > _ASPECT_TOLERANCE:
@@ -125,7 +133,7 @@ def _read_values(data: bytes) -> tuple[np.ndarray, bool]:
 
 
 def _check_alpha(image: Image.Image) -> None:
-    """Refuse a mask that is painted into the alpha channel, where grey says nothing of it."""
+    """Refuse a mask that may be painted into the alpha channel, so that its grey values say nothing."""
     alpha = np.asarray(image.getchannel("A"))
     if alpha.min() != alpha.max():
         msg = (
@@ -136,10 +144,10 @@ def _check_alpha(image: Image.Image) -> None:
 
 
 def _to_bool(values: np.ndarray, is_lossy: bool) -> np.ndarray:
-    """Return where a mask marks.
+    """Return which pixels are marked.
 
     Raises:
-        UnreadableImageError: If it mixes class indices and a border, or has no value for what it does not mark.
+        UnreadableImageError: If class indices and a border value are mixed, or no value stands for "not marked".
     """
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         msg = "its values are no numbers"
@@ -152,7 +160,7 @@ def _to_bool(values: np.ndarray, is_lossy: bool) -> np.ndarray:
         return values > 0
     if is_lossy:
         return values >= levels[-1] / 2
-    if levels[0] > 0:  # no value for what it does not mark: limited range, or something else
+    if levels[0] > 0:  # no pixel is zero: video range, or no mask at all
         if levels[0] >= levels[-1] / 2 or levels[-1] <= _LARGEST_INDEX:
             msg = f"it has no zero, but values from {levels[0]:g} to {levels[-1]:g}. Save what it does not mark as 0"
             raise UnreadableImageError(msg)
@@ -180,7 +188,7 @@ def _flat_levels(values: np.ndarray) -> list[float]:
 
 
 def _check_border(indices: list[float]) -> None:
-    """Refuse class indices beside the value of a border, as VOC has them; ``indices`` are the areas between."""
+    """Refuse class indices mixed with the border value 255, as in VOC; ``indices`` are the areas' values below it."""
     if indices and indices[-1] <= _LARGEST_INDEX:
         listed = ", ".join(f"{index:g}" for index in indices[:4])
         msg = (

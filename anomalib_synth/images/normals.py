@@ -1,4 +1,4 @@
-"""The normal images of a run: each read the same way by whoever needs it."""
+"""The normal images of a run, and the one way in which they are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Normal:
 
     Args:
         path: Its file.
-        name: Its path relative to the normals folder, with forward slashes: what the seed and the manifest name.
+        name: Its path relative to the normals folder, with forward slashes, as seeds and the manifest use it.
         content: Digest of the file's bytes.
     """
 
@@ -38,8 +38,8 @@ class ImageReader:
     """How the images of a run are read.
 
     Args:
-        image_size: Size they are resized to, None for their own.
-        white_point: White of files of more than 8 bits.
+        image_size: Size they are resized to; None keeps their own.
+        white_point: White point of files of more than 8 bits.
     """
 
     image_size: ImageSize | None = None
@@ -49,7 +49,7 @@ class ImageReader:
         """Return the image of a file's bytes, (H, W, 3) uint8.
 
         Raises:
-            UnreadableImageError: If it cannot be used.
+            UnreadableImageError: If they are not an image, or one that is too small or too large.
         """
         levels = decode_image(data, image_size=self.image_size, white_point=self.white_point)
         if min(levels.shape[:2]) < MIN_SIDE:
@@ -58,10 +58,10 @@ class ImageReader:
         return levels
 
     def read_unchanged(self, normal: Normal) -> np.ndarray:
-        """Return the image of a normal that was read before, (H, W, 3) uint8.
+        """Read a normal again, (H, W, 3) uint8.
 
         Raises:
-            ValueError: If the file is not what it was.
+            ValueError: If the file has changed since the normals were listed.
         """
         try:
             data = read_bytes(normal.path)

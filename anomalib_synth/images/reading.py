@@ -1,12 +1,13 @@
-"""Reading one image, whatever its format: RGB, 8 bits, upright; or a reason why not.
+"""Reading one image of any format as upright 8-bit RGB, or the reason why it cannot be read.
 
-How the odd ones are read:
+How special cases are read:
 
-- More than 8 bits a channel: by the white point of the folder (:mod:`anomalib_synth.images.white_point`).
-- Palette, CMYK, YCbCr, black-and-white, grey: converted to RGB as anomalib's own reader does.
+- Images of more than 8 bits a channel: with the white point of the folder (:mod:`anomalib_synth.images.white_point`).
+- Palette, CMYK, YCbCr, black-and-white and grey images are converted to RGB as anomalib's own reader does.
 - Alpha is dropped, as anomalib's reader does, so that a sample looks like the images the model trains on.
-- EXIF orientation is applied. Of several frames or pages the first is read.
-- Up to ``MAX_PIXELS`` an image is decoded whole; a JPEG that is resized anyway is decoded at a reduced scale.
+- EXIF orientation is applied. Of several frames or pages, the first one is read.
+- Images of up to ``MAX_PIXELS`` are read. They are decoded whole, except that a JPEG of more than
+  ``MAX_NATIVE_PIXELS`` that is to be resized is decoded at a reduced scale.
 - Only the formats of :data:`~anomalib_synth.images.formats.FORMATS` are decoded, whatever the file's name.
 """
 
@@ -84,14 +85,15 @@ def decode_image(
 
     Args:
         data: The bytes.
-        image_size: Size to resize to, None keeps the native size.
-        white_point: White of files of more than 8 bits; None takes it from this image alone.
+        image_size: Size to resize to; None keeps the image's own size.
+        white_point: White point of files of more than 8 bits; None takes it from this image alone.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UnreadableImageError: If the bytes are no image, are truncated, or the image is too large.
+        UnreadableImageError: If the bytes are not an image or are truncated, the image is too large, or its white point
+            is not known.
     """
     with open_image(data) as image:
         if is_deep(image, data):
@@ -109,7 +111,7 @@ def decode_image(
 
 
 def measure_image(data: bytes) -> Brightness | None:
-    """Return how bright an image of more than 8 bits is; None for one of 8, which is not decoded.
+    """Return how bright an image of more than 8 bits is; None for an 8-bit image, which is not decoded.
 
     Raises:
         UnreadableImageError: As :func:`decode_image`.
@@ -126,10 +128,14 @@ def holds_header(head: bytes) -> bool:
 
 
 def read_size(path: Path, argument: str) -> tuple[int, int, bool]:
-    """Return the height and width of a file's image as it stands upright, and whether the file has it otherwise.
+    """Return the height and width of an upright image, in pixels, and whether its EXIF orientation turns or mirrors it.
+
+    Args:
+        path: The image file.
+        argument: Name of the argument that holds it, for the error.
 
     Raises:
-        ValueError: If it cannot be read, naming the argument and the file.
+        ValueError: If it cannot be read.
     """
     try:
         with open_file(path) as file:
@@ -152,13 +158,13 @@ def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = N
     """Return the image of a file, (3, H, W) float32 in [0, 1].
 
     Args:
-        path: The file.
-        argument: Name of the argument, for the error.
-        white_point: White of files of more than 8 bits; None reads those as anomalib does, which was checked to be
+        path: The image file.
+        argument: Name of the argument that holds it, for the error.
+        white_point: White point of a file of more than 8 bits; None reads it as anomalib does, which was checked to be
             right for all images of a run before (:func:`~anomalib_synth.images.agreement.check_host_agrees`).
 
     Raises:
-        ValueError: If it cannot be read, naming the argument and the file.
+        ValueError: If it cannot be read.
     """
     try:
         with allow_large_images():
@@ -176,10 +182,10 @@ def to_tensor(levels: np.ndarray) -> torch.Tensor:
 
 @contextmanager
 def open_image(data: bytes) -> Iterator[Image.Image]:
-    """Open the bytes of an image file, of a known format and a bearable size; whatever fails has a reason.
+    """Open the bytes of an image file that has a known format and at most ``MAX_PIXELS`` pixels.
 
     Raises:
-        UnreadableImageError: Also in place of what a decoder raises within the block.
+        UnreadableImageError: If it cannot be opened. Whatever a decoder raises within the block becomes this error too.
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
@@ -201,7 +207,7 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
 
 @contextmanager
 def allow_large_images() -> Iterator[None]:
-    """Silence Pillow's warning about images that are large; the limits here are ours."""
+    """Silence Pillow's warning about large images, as this package has limits of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
@@ -239,7 +245,7 @@ def _read_levels(image: Image.Image, image_size: ImageSize | None) -> np.ndarray
         longer = max(height, width)  # the image may still lie on its side
         image.draft(None, (longer, longer))
     rgb = as_rgb(image)
-    if image_size is not None:  # before it becomes an array: a large one would be there twice
+    if image_size is not None:  # before it becomes an array, so that a large one is not in memory twice
         lies = orientation(image) > _LAST_UNSWAPPED
         height, width = image_size.of(*((rgb.width, rgb.height) if lies else (rgb.height, rgb.width)))
         size = (height, width) if lies else (width, height)

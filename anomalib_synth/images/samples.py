@@ -1,4 +1,4 @@
-"""The samples of an image as the file has them: more than 8 bits, white where the file states it, and orientation."""
+"""What an image file itself holds: samples of more than 8 bits, the white point it states, and its orientation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
     """Return the samples of an image of more than 8 bits, upright: (H, W) or (H, W, 3), integers or float.
 
     Raises:
-        UnreadableImageError: If they are in a form that is not read.
+        UnreadableImageError: If the file stores them in a form that is not read.
     """
     if image.format == "TIFF" and _tag(image, _PHOTOMETRIC, 1)[0] == 0:
         msg = "TIFF of more than 8 bits in which zero is white; convert it to 16-bit PNG"
@@ -62,7 +62,7 @@ def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
 
 
 def stated_white(image: Image.Image) -> float | None:
-    """Return white as the file states it: largest sample or bits of a TIFF, maximum of a PGM; None if it does not."""
+    """Return the white that a file states: largest sample or bits of a TIFF, maximum of a PGM; None without one."""
     if image.format == "PPM":
         return None if image.mode == "F" else float(_largest_of_ppm(image) or 2**16 - 1)
     if image.format == "TIFF":
@@ -80,7 +80,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def tells_orientation(png: BinaryIO) -> bool:
-    """Say whether a PNG file has a chunk that may tell an orientation, before its pixels or behind them."""
+    """Say whether a PNG file has a chunk that may hold an orientation, before its pixels or behind them."""
     png.seek(_PNG_CHUNKS)
     while len(head := png.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
@@ -118,7 +118,7 @@ def _turn(pixels: np.ndarray, orientation_tag: int) -> np.ndarray:
 
 
 def _largest_of_ppm(image: Image.Image) -> int:
-    """Return the maximum that a PGM or PPM names where Pillow scales its samples to 16 bits; 0 if it does not."""
+    """Return the maximum in the header of a PGM or PPM whose samples Pillow scales to 16 bits; 0 for other files."""
     tiles = getattr(image, "tile", None)  # what is still to be decoded
     if image.format != "PPM" or image.mode != "I" or not tiles:
         return 0

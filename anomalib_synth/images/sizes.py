@@ -14,9 +14,9 @@ class ImageSize:
     """A size in pixels.
 
     Args:
-        long_side: Longer side; the shape is kept. 0 where height and width are given.
-        height: Height, whatever the shape was.
-        width: Width, whatever the shape was.
+        long_side: Longer side; the aspect ratio is kept. 0 where height and width are given.
+        height: Height, whatever the aspect ratio was.
+        width: Width, whatever the aspect ratio was.
     """
 
     long_side: int = 0
@@ -50,7 +50,7 @@ class ImageSize:
         return cls(long_side=sides[0]) if len(sides) == 1 else cls(height=sides[0], width=sides[1])
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and the width that an image of this height and width gets."""
+        """Return the height and width to which an image of this height and width is resized."""
         if not self.long_side:
             return self.height, self.width
         scale = self.long_side / max(height, width)

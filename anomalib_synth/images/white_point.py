@@ -1,8 +1,9 @@
-"""White: which value of an image with more than 8 bits is as bright as it gets.
+"""The white point: which value is white in images of more than 8 bits.
 
-A 16-bit file says little about it: cameras put 10, 12 or 14 bits into it. White is one value for a whole folder, so
-that a pixel has one meaning: what the files state (largest sample or bits of a TIFF, maximum of a PGM), else the
-least usual depth that holds the brightest image (its 99.9 % quantile, against hot pixels).
+A 16-bit file says little about it, as cameras put 10, 12 or 14 bits into one. A whole folder has one white point, so
+that equal values mean equal brightness. It is what the files state: the largest sample or the bits of a TIFF, the
+maximum of a PGM. Where they do not all state it, it is that of the lowest usual bit depth that holds the brightest
+image, measured by its 99.9 % quantile so that hot pixels do not count.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _DEPTHS = (8, 10, 12, 14, 16)
 _FLOAT_WHITES = (1.0, *(2.0**depth - 1 for depth in _DEPTHS))
 _LARGEST = 2**16 - 1
 _QUANTILE = 0.999
-_ENOUGH = 2**21  # pixels that tell the quantile
+_ENOUGH = 2**21  # pixels, for the quantile
 _ROUNDING = 1e-3
 _OVERSHOOT = 1.25  # what sharpening and resizing may add to floating-point white
-_LEAST_OF_255 = 16  # floating-point images that are no brighter have white neither at 1 nor at 255
+_LEAST_OF_255 = 16  # floating-point images brighter than 1 but darker than this have no known white
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Brightness:
     Args:
         floating: Whether its values are floating-point numbers.
         brightest: The 99.9 % quantile of its values.
-        stated: White as the file states it, None if it does not.
+        stated: White as the file states it, None if it states none.
     """
 
     floating: bool
@@ -56,22 +57,24 @@ class WhitePoint:
 
     @classmethod
     def of_bit_depth(cls, bit_depth: int) -> WhitePoint:
-        """Return the white of a bit depth, for integers and for floating-point numbers that count as they do.
+        """Return the white point of a bit depth, for integers and for floating-point numbers on the same scale.
 
         Raises:
             ValueError: If the depth is not in 8..16.
         """
         if isinstance(bit_depth, bool) or not isinstance(bit_depth, int) or not 8 <= bit_depth <= 16:
-            msg = f"`bit_depth` must be in 8..16, got {bit_depth!r}. A camera's 12 bits are in its manual."
+            msg = f"`bit_depth` must be in 8..16, got {bit_depth!r}. The camera's manual states it."
             raise ValueError(msg)
         return cls(2**bit_depth - 1, float(2**bit_depth - 1))
 
     @classmethod
     def of_value(cls, value: float, argument: str = "white_point") -> WhitePoint:
-        """Return the white that has a value, such as 4095 of a 12-bit camera; below 255 of floating-point numbers.
+        """Return the white point at a value, such as 4095 for a 12-bit camera.
+
+        A value below 255 is the white point of floating-point numbers alone.
 
         Raises:
-            ValueError: If no image has its white there.
+            ValueError: If the value is not in 1..65535.
         """
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 1 <= value <= _LARGEST:
@@ -89,7 +92,7 @@ class WhitePoint:
 
     @classmethod
     def find(cls, images: Iterable[Brightness | None]) -> WhitePoint:
-        """Return the white of a folder's images; None stands for an image of 8 bits."""
+        """Return the white point of a folder's images; None stands for an 8-bit image."""
         deep = [image for image in images if image is not None]
         integer = _least_white([image for image in deep if not image.floating], list(_FLOAT_WHITES[1:]))
         floating = _least_white([image for image in deep if image.floating], list(_FLOAT_WHITES))
@@ -97,10 +100,10 @@ class WhitePoint:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> WhitePoint:
-        """Return what :meth:`to_dict` gave.
+        """Return the white point that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: If it did not give that.
+            ValueError: If the values are not of that form.
         """
         kinds = {"integer": int, "floating": float}
         if not isinstance(values, dict) or not set(values) <= set(kinds):
@@ -130,27 +133,27 @@ class WhitePoint:
         )
 
     def only(self, other: WhitePoint) -> WhitePoint:
-        """Return it for the kinds of values that another one has."""
+        """Return this white point for the kinds of values alone, integer or floating-point, that the other one has."""
         integer = None if other.integer is None else self.integer
         return WhitePoint(integer, None if other.floating is None else self.floating)
 
     def check_same(self, others: Iterable[tuple[str, WhitePoint]], argument: str) -> None:
-        """Refuse to mix images with others that were read by another white: brightness would tell them apart.
+        """Refuse to mix images that were read with different white points: brightness would tell them apart.
 
         Args:
-            others: Name and white of each of the others; what has none fits all.
-            argument: What brings them, for the error.
+            others: Name and white point of each of the others; one without a white point fits all.
+            argument: Name of the argument that brings them, for the error.
 
         Raises:
-            ValueError: Naming the first one.
+            ValueError: If one differs; the message names the first.
         """
         for name, other in others:
             pairs = ((self.integer, other.integer), (self.floating, other.floating))
             if differing := next((pair for pair in pairs if None not in pair and pair[0] != pair[1]), None):
                 msg = (
-                    f"`{argument}` must show images by the white of the run, {differing[0]:g}, but {name} has them by "
+                    f"`{argument}` must show images with the white point of the run, {differing[0]:g}, but {name} has "
                     f"{differing[1]:g}, so brightness would tell them apart. Give {name} `white_point: "
-                    f"{differing[0]:g}` (of a store: make it with that bit depth), or the run the other one."
+                    f"{differing[0]:g}` (make a store again with that bit depth), or give the run the other one."
                 )
                 raise ValueError(msg)
 
@@ -159,9 +162,9 @@ class WhitePoint:
         return {"integer": self.integer, "floating": self.floating}
 
     def to_levels(self, samples: np.ndarray) -> np.ndarray:
-        """Return samples of more than 8 bits as 8-bit levels, brighter ones than white as white.
+        """Return samples of more than 8 bits as uint8 levels of the same shape; what is brighter than white is 255.
 
-        Integers keep their high bits, as decoders do that hand out 8 bits of 16.
+        Integers keep their high bits, as in decoders that return 8 bits of 16.
 
         Raises:
             UnreadableImageError: If white is not known for such samples.
@@ -183,7 +186,7 @@ class WhitePoint:
         return (np.clip(samples / self.floating, 0, 1) * 255).round().astype(np.uint8)
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return it in words, ``""`` if there is none."""
         parts = []
         if self.integer is not None:
             parts.append(f"{self.integer} ({(self.integer + 1).bit_length() - 1} bits)")

@@ -49,8 +49,8 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
 
     Args:
         store: An open store.
-        host: The address it is bound to; requests to other names are refused.
-        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
+        host: The address to which the server is bound; requests to other host names are refused.
+        price_per_hour: Price of an hour of the device that drew the samples, None if it is not known.
     """
     endpoints = _ReviewEndpoints(store, price_per_hour)
     routes = [
@@ -73,7 +73,7 @@ def build_application(store: SampleStore, *, host: str = "127.0.0.1", price_per_
 
 
 class _ReviewEndpoints:
-    """What answers each address; plain functions run in threads, so that a slow picture holds up nobody."""
+    """The endpoints. Plain functions run in threads, so that a slow picture does not delay other requests."""
 
     def __init__(self, store: SampleStore, price_per_hour: float | None) -> None:
         self.store = store
@@ -112,11 +112,12 @@ class _ReviewEndpoints:
         return Response(data, media_type=kind, headers={"cache-control": "private, max-age=60"})
 
     async def decide(self, request: Request) -> Response:
-        """Write down a decision.
+        """Record a decision.
 
-        ``{"ids": [...], "accepted": true, "seen": {id: version}}``, or ``{"query": ..., "expected": number,
-        "accepted": true, "version": version}``. The versions are those that the page was given, and say what its reader
-        saw: 409 and the present state if somebody has decided since. Without them the last word counts.
+        The body is ``{"ids": [...], "accepted": true, "seen": {id: version}}``, or ``{"query": ..., "expected": number,
+        "accepted": true, "version": version}``. The versions are those that the page was given; they say what the
+        person saw. If somebody has decided since, the answer is 409 with the present state. Without versions the
+        decision always overrides earlier ones.
         """
         body = await read_json(request, "Decide by `query` instead.")
         schema = _BY_QUERY if "query" in body else _BY_IDS

@@ -1,4 +1,4 @@
-"""The files of a calibration and what it prints."""
+"""Writes the files of a calibration, and prints its results."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _ROW_FIELDS = (
 
 
 def write_calibration(calibration: Calibration, out: Path) -> dict[str, Any]:
-    """Write the checkpoint with its new thresholds, the results, the picture and the page into a folder.
+    """Write the checkpoint with its new thresholds, the results, the plot and the page into a folder.
 
     Returns:
-        What the page shows.
+        What the page shows, see :func:`.detector_page.describe_calibration`.
     """
     out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(calibration.checkpoint, out / "calibrated.ckpt")
@@ -49,7 +49,7 @@ def write_calibration(calibration: Calibration, out: Path) -> dict[str, Any]:
 
 
 def write_results(outcome: CalibrationResult, rows: Sequence[Row], settings: Mapping[str, Any], out: Path) -> None:
-    """Write ``calibration.json``, ``recall.csv`` (a row a recall) and ``scores.csv`` (a row an image)."""
+    """Write ``calibration.json``, ``recall.csv`` (a row for each recall) and ``scores.csv`` (a row for each image)."""
     content = {"settings": dict(settings), **outcome.to_dict()}
     (out / "calibration.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     recalls = [recall.to_dict() for recall in outcome.recalls]
@@ -71,13 +71,13 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     console.print(outcome.guarantee)
     low, high = outcome.expected
     console.print(
-        f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}. Of the next {NEXT} good "
-        f"images expect {low} to {high} to alarm (95 % of the time)."
+        f"False alarms on the {outcome.alarms.of} other normals: {_share(outcome.alarms)}. Expect {low} to {high} "
+        f"false alarms in the next {NEXT} good images (95 % of the time)."
     )
     if outcome.pixel is not None and outcome.pixel_alarms is not None:
         console.print(
-            f"Pixel threshold {outcome.pixel.threshold:.6g}: any pixel above it on {_share(outcome.pixel_alarms)} of "
-            "the other normals."
+            f"Pixel threshold {outcome.pixel.threshold:.6g}: {_share(outcome.pixel_alarms)} of the other normals have "
+            "a pixel above it."
         )
     console.print(_table(outcome))
     if outcome.real is not None:
@@ -86,13 +86,14 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     if outcome.out_of_view:
         drawn = sum(recall.drawn for recall in outcome.recalls)
         console.print(
-            f"{outcome.out_of_view} of {drawn} drawn defects lie outside what the model sees, as its own transform "
-            "crops the image: they do not count."
+            f"{outcome.out_of_view} of {drawn} drawn defects do not count, as the model's own transform crops them "
+            "away."
         )
     if outcome.undecided and not outcome.unfit:
         console.print(
-            f"Only {outcome.strongest.of} defects of the highest strength were visible, too few to be sure "
-            "that the model finds more of them than it calls good images anomalous. Raise `per_cell`."
+            f"Only {outcome.strongest.of} defects of the highest strength were visible. That is too few to be sure "
+            "that the model finds a larger share of them than of the good images that it calls anomalous. Raise "
+            "`per_cell`."
         )
     for note in notes:
         console.print(f"[bold]NOTE[/bold] {escape(note)}")
@@ -100,7 +101,7 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     if outcome.unfit:
         console.print(f"[bold]UNFIT FOR USE[/bold] This model is not fit for use: {escape(outcome.unfit)}")
         console.print(
-            f"Wrote {report}, and calibrated.ckpt beside them, which is as unfit.", soft_wrap=True, markup=False
+            f"Wrote {report}. It also holds calibrated.ckpt, which is as unfit.", soft_wrap=True, markup=False
         )
         return
     console.print(

@@ -1,4 +1,4 @@
-"""The rows of a store as columns, so that 20,000 of them are filtered, sorted and counted in milliseconds."""
+"""The records of a store as columns, so that 20,000 of them are filtered, sorted and counted in milliseconds."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Selection:
     """The rows of a query.
 
     Args:
-        order: Rows of the store that match, in the order asked for.
+        order: Rows of the store that match the query, in its order.
         start: Position in ``order`` where the page begins.
-        facets: By group, the count of each name among the rows that match all other groups.
-        histogram: Counts of a score among the rows that match all but that score's own range.
+        facets: For each group, the count of each name among the rows that match the rest of the query.
+        histogram: Counts of a score among the rows that match the query without that score's own range.
     """
 
     order: np.ndarray
@@ -43,7 +43,7 @@ class Catalogue:
 
     Args:
         store: An open store. :meth:`refresh` reads what was appended to it.
-        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
+        price_per_hour: Price of an hour of the device that drew the samples, None if it is not known.
     """
 
     def __init__(self, store: SampleStore, *, price_per_hour: float | None = None) -> None:
@@ -54,7 +54,7 @@ class Catalogue:
         self._read_columns()
 
     def refresh(self) -> None:
-        """Take over what was appended to the store since the last look; a bad line is left out and named there."""
+        """Read what was appended to the store since the last call; the store leaves out bad lines and names them."""
         self.store.refresh(strict=False)
         is_same = self.store.records is self._records and len(self.store.records) == self._length
         if not is_same or self.store.judgements is not self._judgements:
@@ -62,14 +62,14 @@ class Catalogue:
         self.read_decisions()
 
     def read_decisions(self) -> None:
-        """Take over the store's decisions."""
+        """Read the store's decisions."""
         decided = self.store.decisions
         codes = {None: -1, False: 0, True: 1}
         self.decision = np.array([codes[decided.get(record.id)] for record in self._records], dtype=np.int8)
         self.kept = self.drawn & np.where(self.decision < 0, self._passed, self.decision == 1)
 
     def count(self) -> dict[str, int]:
-        """Return how many samples are kept, left out, decided by a person, or were never drawn."""
+        """Return how many samples there are, are kept, left out, accepted or rejected in the review, and undrawn."""
         return {
             "total": len(self._records),
             "kept": int(self.kept.sum()),
@@ -178,7 +178,7 @@ class Catalogue:
         self.read_decisions()
 
     def _match(self, query: Query) -> dict[Any, np.ndarray]:
-        """Return which rows match each part of a query; parts that ask for nothing are left out."""
+        """Return which rows match each part of a query, without the parts that are empty."""
         masks: dict[Any, np.ndarray] = {}
         for group, wanted in (("family", query.families), ("reason", query.reasons), ("split", query.splits)):
             if wanted:
@@ -200,7 +200,7 @@ class Catalogue:
         return masks
 
     def _sort(self, query: Query) -> np.ndarray:
-        """Return all rows in order; what has no such score comes last, and equal ones by their index."""
+        """Return all rows in order: rows without the score last, and equal rows by their index."""
         values = self._index.astype(float) if query.sort == "index" else self.scores[query.sort]
         return np.lexsort((self._index, -values if query.descending else values))
 
@@ -216,7 +216,7 @@ class Catalogue:
         return min(query.offset, max(total - 1, 0) // query.per_page * query.per_page)
 
     def _draw_histogram(self, score: str, matched: np.ndarray) -> dict[str, Any]:
-        """Count a score in equal steps, of its logarithm where it spans several orders of magnitude."""
+        """Count a score in equal steps or, if it spans several orders of magnitude, in equal steps of its logarithm."""
         every = self.scores[score]
         every = every[np.isfinite(every)]
         low, high = (float(every.min()), float(every.max())) if every.size else (0.0, 1.0)
@@ -251,7 +251,7 @@ def _encode(values: list[str]) -> tuple[list[str], np.ndarray]:
 
 
 def _text(value: Any) -> str:
-    """Return text that can be sent: a file name may hold bytes that are none."""
+    """Return text that can be sent: a file name may hold bytes that are not text."""
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The files of a comparison: rows, tables, plots and the page; and what it prints."""
+"""Writes the files of a comparison (rows, tables, plots and the page), and prints its summary."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def write_outputs(summary: ComparisonSummary, settings: dict[str, Any], out: Pat
     """Write all files of a comparison.
 
     Args:
-        summary: The comparison so far, with one row at least.
-        settings: ``title``, ``metric``, ``spec``, all ``trials``, and rows of the ``failed`` ones.
+        summary: The comparison so far, with at least one row.
+        settings: ``title``, ``metric``, ``spec``, all ``trials``, and the rows of the ``failed`` ones.
         out: The folder.
 
     Returns:
@@ -67,7 +67,7 @@ def write_outputs(summary: ComparisonSummary, settings: dict[str, Any], out: Pat
 
 
 def make_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows as a table: names, metrics (shares in [0, 1]), the rest; the order is that of the trials."""
+    """Return the rows as a table, in the order of the trials: names, metrics (shares in [0, 1]), then the rest."""
     raw = [
         {
             name: value / 100 if name in METRICS and METRICS[name].unit == "%" and value is not None else value
@@ -106,7 +106,7 @@ def make_markdown(summary: ComparisonSummary, settings: dict[str, Any]) -> str:
 def make_page(
     summary: ComparisonSummary, settings: dict[str, Any], pictures: dict[str, dict[str, bytes]], spec: str
 ) -> str:
-    """Return the page: one file, no script, everything that is filled in escaped."""
+    """Return the page as one file without scripts; all inserted text is escaped."""
     embedded = {
         name: {suffix: _embed(data) for suffix, data in formats.items() if suffix.endswith("svg")}
         for name, formats in pictures.items()
@@ -159,7 +159,7 @@ def print_summary(summary: ComparisonSummary, written: Sequence[str], out: Path)
 
 
 def show_mean(estimate: Estimate) -> str:
-    """Return a mean and half its interval."""
+    """Return a mean and half the width of its interval, as text."""
     if math.isnan(estimate.value):
         return "n/a"
     spread = f" ± {show_number(estimate.half_width)}" if estimate.known else ""
@@ -167,7 +167,7 @@ def show_mean(estimate: Estimate) -> str:
 
 
 def show_gain(estimate: Estimate) -> str:
-    """Return a difference and its interval."""
+    """Return a difference and its interval, as text."""
     if math.isnan(estimate.value):
         return "n/a"
     interval = f" ({estimate.low:+.{_DIGITS}f} to {estimate.high:+.{_DIGITS}f})" if estimate.known else ""
@@ -178,7 +178,7 @@ def show_number(value: float | None) -> str:
     """Return a number as the tables show it."""
     if value is None or math.isnan(value):
         return "n/a"
-    return f"{value:.{_DIGITS}f}" if abs(value) >= 1 or not value else f"{value:.2g}"  # seconds per sample are few
+    return f"{value:.{_DIGITS}f}" if abs(value) >= 1 or not value else f"{value:.2g}"  # seconds per sample are below 1
 
 
 def _by_data_metrics(summary: ComparisonSummary) -> list[str]:
@@ -221,7 +221,7 @@ def _rule(columns: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape what Markdown would read as markup."""
+    """Escape characters that Markdown would read as markup."""
     for mark in ("\\", "|", "`", "*", "_", "<", ">", "[", "]"):
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from anomalib_synth.comparison.paired import Estimate
     from anomalib_synth.comparison.summary import ArmSummary, ComparisonSummary
 
-# Okabe and Ito's palette: told apart with any colour vision; markers differ too. Grey is the baseline's.
+# Okabe and Ito's palette, which can be told apart with any colour vision; markers differ too. The baseline is grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY, _LINE = "#555555", "#cccccc"
-_WIDE, _NARROW = 9.6, 4.0  # inches; the narrow ones are for a phone
+_WIDE, _NARROW = 9.6, 4.0  # inches; narrow plots are for a phone
 _MAIN = ("image_auroc", "pixel_ap")
 
 
@@ -37,7 +37,7 @@ def draw_plots(summary: ComparisonSummary) -> dict[str, dict[str, bytes]]:
 
 
 def _draw_dots(summary: ComparisonSummary, *, narrow: bool) -> Figure:
-    """Draw every run as a dot and every mean as a line, a row a data set and a panel a metric."""
+    """Draw every run as a dot and every mean as a line, with a row for each data set and a panel for each metric."""
     names = _panels(summary)
     rows = len(summary.data)
     height = 0.3 + rows * max(0.45, 0.1 * len(summary.arms) + 0.12)
@@ -65,7 +65,7 @@ def _draw_dots(summary: ComparisonSummary, *, narrow: bool) -> Figure:
 
 
 def _draw_gain(summary: ComparisonSummary, *, narrow: bool) -> Figure:
-    """Draw each arm's difference from the baseline with its interval, a panel a metric."""
+    """Draw each arm's difference from the baseline with its interval, with a panel for each metric."""
     names = _panels(summary)
     arms = [arm for arm in summary.arms if arm.gains]
     figure, panels = _figure(len(names), 0.5 + 0.42 * len(arms), narrow=narrow)
@@ -93,7 +93,7 @@ def _draw_cost(summary: ComparisonSummary, *, narrow: bool) -> Figure:
     for arm in summary.arms:
         colour, marker = _style(summary, arm)
         cost = arm.means["fit_seconds"]
-        if not cost.value > 0:  # no run, or one that trains nothing
+        if not cost.value > 0:  # no run yet, or nothing to train
             continue
         if arm.is_baseline:
             axes.plot(cost.value, 0, marker, ms=8, color=colour)
@@ -121,12 +121,12 @@ def _bar(axes: Axes, gain: Estimate, *, y: float, colour: str) -> None:
 
 
 def _panels(summary: ComparisonSummary) -> list[str]:
-    """Return the metrics that have a panel: the verdict's, and the two main ones."""
+    """Return the at most two metrics that get a panel: that of the verdict first, then the main ones."""
     return [name for name in dict.fromkeys([summary.metric, *_MAIN]) if name in summary.measured][:2]
 
 
 def _figure(panels: int, height: float, *, narrow: bool, legend: int = 0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels side by side, or one above the other where it is narrow; sizes in inches."""
+    """Return a figure with panels side by side or, if narrow, one above the other; sizes are in inches."""
     rows, columns = (panels, 1) if narrow else (1, panels)
     entries = 0.22 * (legend if narrow else -(-legend // 3)) + (0.15 if legend else 0)
     size = (_NARROW if narrow else _WIDE, rows * (height + 0.55) + entries)
@@ -161,7 +161,7 @@ def _style(summary: ComparisonSummary, arm: ArmSummary) -> tuple[str, str]:
         return _GREY, "*"
     place = [each.name for each in summary.arms if not each.is_baseline].index(arm.name)
     turn, colour = divmod(place, len(_COLOURS))
-    return _COLOURS[colour], _MARKERS[(colour + 3 * turn) % len(_MARKERS)]  # the same colour with another marker
+    return _COLOURS[colour], _MARKERS[(colour + 3 * turn) % len(_MARKERS)]  # after all colours, another marker
 
 
 def _short(name: str, limit: int) -> str:
@@ -171,6 +171,6 @@ def _short(name: str, limit: int) -> str:
 def _save(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
-    with rc_context({"svg.hashsalt": "anomalib-synth"}):  # the same plot, the same bytes
+    with rc_context({"svg.hashsalt": "anomalib-synth"}):  # so that the same plot has the same bytes
         figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
     return buffer.getvalue()

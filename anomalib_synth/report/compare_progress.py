@@ -1,4 +1,4 @@
-"""How far a comparison is, and when it may end."""
+"""Shows how far a comparison is, and how long the rest may take."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 def estimate_left(
     left: Sequence[str], seconds: Mapping[str, Sequence[float]], *, workers: int, spent: Sequence[float] = ()
 ) -> float | None:
-    """Return how many seconds the runs that are left may take, None while no run is done.
+    """Return how many seconds the remaining runs may take, None while no run is done.
 
-    Each takes the median of its arm's runs so far, or of all runs where its arm has none.
+    Each is expected to take the median of its arm's runs so far or, if there are none, of all runs.
 
     Args:
-        left: Arms of the runs that are left, those that run included.
+        left: Arms of the runs that are not done, including the current ones.
         seconds: Seconds of the runs that are done, by arm.
         workers: Runs at the same time.
-        spent: Seconds that the current runs have had.
+        spent: Seconds that each current run has taken so far.
 
     Example:
         >>> estimate_left(["a", "a", "b"], {"a": [10.0, 12.0, 50.0]}, workers=2, spent=[6.0])
@@ -58,11 +58,11 @@ class _LeftColumn(ProgressColumn):
 
 
 class ComparisonProgress:
-    """Shows a bar over all runs, the runs that are under way, the time left, and a line for each run that ends.
+    """Shows a bar for all runs, the current runs, the time left, and a line for each run that ends.
 
     Args:
         trials: All trials of the comparison.
-        done: Rows of those that were done before.
+        done: Rows of the trials that were done before.
         workers: Runs at the same time.
     """
 
@@ -91,14 +91,14 @@ class ComparisonProgress:
         self._progress.stop()
 
     def start(self, name: str, trial: Mapping[str, Any]) -> None:
-        """Show a run that has started, again where its machine died."""
+        """Show a run that has started, or has started again because its machine died."""
         digest = trial["config_hash"]
         self._started[digest] = time.monotonic()
         if digest not in self._lines:
             self._lines[digest] = self._progress.add_task(escape(name), total=None)
 
     def finish(self, name: str, row: Mapping[str, Any]) -> None:
-        """Take a run off the display and say how it went."""
+        """Remove a run from the display, and print its result."""
         digest = row["config_hash"]
         self._progress.remove_task(self._lines.pop(digest))
         self._started.pop(digest)

@@ -1,4 +1,4 @@
-"""Runs the trials of a comparison and shows how far it is."""
+"""Runs the trials of a comparison, and shows the progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 def check_runtime(
     workers: int, threads: int | None, devices: Sequence[int], engine: str, *, accelerator: str | None
 ) -> None:
-    """Refuse numbers out of range, and GPUs or a Ray that are not there; accelerator None is not looked for."""
+    """Refuse numbers out of range, missing GPUs and a missing Ray. With ``accelerator`` None no GPU is looked for.
+
+    Raises:
+        ValueError: If a number is out of range, or a GPU or Ray is missing.
+    """
     import torch
 
     for name, value in (("workers", workers), ("threads", 1 if threads is None else threads)):
@@ -45,10 +49,13 @@ def check_runtime(
 
 
 def prepare_data(spec: ComparisonSpec, names: Sequence[str]) -> dict[str, str]:
-    """Download or render the data once, before processes race for it; return why some cannot be used, by name.
+    """Download or render the data once, before several processes would.
+
+    Returns:
+        For each data set that cannot be used, its name and the reason.
 
     Raises:
-        ValueError: If none of them can be used.
+        ValueError: If no data set can be used.
     """
     unusable: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -70,7 +77,7 @@ def _prepare_one(name: str, spec: ComparisonSpec) -> None:
         datamodule.prepare_data()
         datamodule.setup()
     except (OSError, RuntimeError, ValueError) as error:
-        msg = f"`data.{name}` must find its images, but: {error} Check its folders."
+        msg = f"`data.{name}` must find its images, but failed: {error} Check its folders."
         raise ValueError(msg) from error
     check_images_of(datamodule, f"data.{name}")
     check_images(name, datamodule, spec.false_alarm_rate)
@@ -84,7 +91,7 @@ def run_comparison(
     runtime: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    """Run the trials and keep each row as it comes."""
+    """Run the trials, and append the row of each to the log as it ends."""
     work = out / "work"
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
     folder = None if options["engine"] == "ray" else str(work.absolute())
@@ -110,5 +117,5 @@ def run_comparison(
 
 
 def describe_trial(trial: dict[str, Any]) -> str:
-    """Return what a run is called."""
+    """Return the name of a run, for people."""
     return f"{trial['arm']}, {trial['data']}, seed {trial['seed']}"

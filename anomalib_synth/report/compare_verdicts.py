@@ -1,4 +1,4 @@
-"""The verdicts of a comparison as plain data, and in words what they are corrected for."""
+"""The verdicts of a comparison as plain data, and an explanation of their correction in words."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     from anomalib_synth.comparison.summary import ComparisonSummary
 
 _MEANS = (
-    "Means: over seeds, then over data sets, each of the same weight; shares are times 100. The number after ± is half "
-    "the 95 % interval of that mean alone. Differences are paired: an arm's run minus the baseline's run on the same "
-    "data set with the same seed. Intervals are by bootstrap within each data set (10,000 rounds, each drawing n - 1 "
-    "of a data set's n values, stretched by Student's t for few seeds); they tell how far other seeds might give "
-    "another result on these data sets, not on others."
+    "Means are taken over seeds, then over data sets with equal weights; shares are in %. The number after ± is half "
+    "the width of the 95 % interval of that mean alone. Differences are paired: an arm's run minus the baseline's run "
+    "on the same data set with the same seed. Intervals come from a bootstrap within each data set (10,000 rounds, "
+    "each drawing n - 1 of a data set's n values, widened by Student's t for few seeds). They tell how much the result "
+    "may vary with other seeds on these data sets; they say nothing about other data sets."
 )
 _THRESHOLD = (
     "The threshold for recall is set on one half of the good validation images, and false alarms are counted on the "
-    "other half; the test set sets nothing."
+    "other half; nothing is set on the test set."
 )
 
 
 def describe_method(summary: ComparisonSummary) -> str:
-    """Return how the numbers of a comparison were made."""
+    """Say how the numbers of a comparison were computed."""
     return f"{_MEANS} {describe_family(summary)} {_THRESHOLD}"
 
 
 def describe_family(summary: ComparisonSummary) -> str:
-    """Return which verdicts are corrected together, and what that guarantees."""
+    """Say which verdicts are corrected together, and what that guarantees."""
     compared = summary.compared
     if len(compared) < 2:
-        return "One arm is compared with the baseline, so nothing is corrected for."
+        return "Only one arm is compared with the baseline, so no correction is needed."
     names = ", ".join(arm.name for arm in compared)
     label = METRICS[summary.metric].label
     return (
         f"Verdicts and intervals of differences are corrected for the {len(compared)} arms that are compared with "
-        f"{summary.baseline.name} ({names}) by Holm's procedure (1979): at most about one comparison in twenty calls "
-        "any arm better or worse that has no effect. An interval is as wide as that asks for the arm, and leaves out 0 "
-        "just where the corrected verdict does. Together they tell at 95 % which arms differ, not that each holds its "
-        "true value at once; for that verdicts.json has Bonferroni's, which are wider. Each metric is corrected by "
-        f"itself, and verdicts are on {label} alone: what other metrics show is to be confirmed. An arm that has not "
-        "run yet counts."
+        f"{summary.baseline.name} ({names}) by Holm's procedure (1979): in at most about one comparison in twenty is "
+        "an arm without effect called better or worse. The interval of an arm is as wide as its correction demands, "
+        "and excludes 0 exactly if the corrected verdict says that the arm differs. Together the intervals tell with "
+        "95 % confidence which arms differ, but not that all of them hold their true values at once; for that, "
+        "verdicts.json has Bonferroni's intervals, which are wider. Each metric is corrected by itself, and verdicts "
+        f"are only about {label}; confirm what other metrics show. Arms that have not run yet count, too."
     )
 
 
 def describe_verdicts(summary: ComparisonSummary) -> dict[str, Any]:
-    """Return the verdicts, the family they are corrected in, and each difference, ready for JSON; None: not known."""
+    """Return the verdicts, the arms corrected together, and each difference, ready for JSON; None means not known."""
     return {
         "metric": summary.metric,
         "baseline": summary.baseline.name,

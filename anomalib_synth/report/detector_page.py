@@ -1,4 +1,4 @@
-"""The page of a detector: fit or not, false alarms, what it misses, with pictures; plain data first, then HTML."""
+"""The page of a detector, as plain data and as HTML: whether it is fit, its false alarms, what it misses, pictures."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
 
 
 def write_page(page: dict[str, Any], path: Path, *, title: str, build: dict[str, Any] | None = None) -> None:
-    """Write the page: one file, no script.
+    """Write the page as one file without scripts.
 
     Args:
-        page: Of :func:`describe_calibration`.
+        page: What :func:`describe_calibration` returned.
         path: The file.
-        title: Its heading.
-        build: What a build adds: ``verdict``, ``odd``, ``tried``, ``grounds``, ``split``, ``use`` and ``warnings``.
+        title: Heading of the page.
+        build: What a build adds; see :func:`anomalib_synth.building.reporting.write_report`.
     """
     text = (
         load_templates()
@@ -84,7 +84,7 @@ def _share(share: Proportion) -> dict[str, Any]:
 
 
 def _choose(family: str, outcome: CalibrationResult, rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Return which defects of a family are shown: a strong one, the faintest found, the strongest missed."""
+    """Return the defects of a family to show: the strongest missed, the faintest found, and a strong one."""
     own = [row for row in rows if row.role == "synthetic" and row.family == family and row.visible and row.in_view]
     if not own:
         return []
@@ -130,7 +130,7 @@ def _describe_family(
 
 
 def _describe_faintest(family: str, outcome: CalibrationResult) -> str:
-    """Say from which strength on the levels of recall are reached."""
+    """Say at which strength half and nine in ten of the defects are found."""
     said = []
     for level, words in zip(LEVELS, ("half", "nine in ten"), strict=True):
         faintest = outcome.faintest(family, level)
@@ -157,7 +157,7 @@ def _draw_curve(
 
 
 def _faintest(outcome: CalibrationResult, rows: Sequence[Row]) -> Row | None:
-    """Return the defect that was found and changed the image least, by its change over the noise of good images."""
+    """Return the found defect that changed the image least, measured against the noise of good images."""
     found = [
         row
         for row in rows
@@ -177,7 +177,7 @@ def _show_faintest(row: Row, drawn: dict[int, Item]) -> dict[str, Any] | None:
 
 
 def _near(rows: Sequence[Row], outcome: CalibrationResult) -> list[dict[str, Any]]:
-    """Return the good images that alarm, or nearly do: those that measured, then those that set the threshold."""
+    """Return the good images with the highest scores, which gave a false alarm or nearly did."""
     good = [row for row in rows if row.role in {"choose", "measure"}]
     shown = []
     for row in sorted(good, key=lambda row: -row.score)[:_NEAR]:

@@ -1,4 +1,4 @@
-"""Pictures for the page of a detector: small, with the outline of a defect or a ring where the model looks."""
+"""Small pictures for the page of a detector, with the outline of a defect, or a ring where the map is highest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIDE = 224
 
 
 def show_item(item: Item, caption: str, *, closer: bool = True) -> dict[str, Any]:
-    """Return the picture of a drawn defect with its outline; ``closer``: of a window around it."""
+    """Return the picture of a drawn defect with its outline; with ``closer``, only of a window around it."""
     if item.mask is None or not bool(item.mask.any()):
         return {"image": encode(item.image), "caption": caption, "outline": None, "ring": None}
     rows, columns = _window(item.mask[0].numpy() > 0) if closer else (slice(None), slice(None))
@@ -31,7 +31,7 @@ def show_item(item: Item, caption: str, *, closer: bool = True) -> dict[str, Any
 
 
 def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    """Return a square window around a mask, twice as large as it and a third of the image at the least."""
+    """Return a square window around a mask, twice as large as the mask and at least a third of the image."""
     inside = [np.flatnonzero(mask.any(axis)) for axis in (1, 0)]
     extent = max(int(each[-1] - each[0]) + 1 for each in inside)
     side = min(*mask.shape, max(2 * extent, min(mask.shape) // 3))
@@ -43,7 +43,7 @@ def _window(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def show_file(row: Row, caption: str, *, argument: str, ring: bool = True) -> dict[str, Any] | None:
-    """Return the picture of a file with a ring where its map is highest; None for one that cannot be read any more."""
+    """Return the picture of a file with a ring where its map is highest; None if it can no longer be read."""
     try:
         image = read_tensor(Path(row.path), argument)
     except (ValueError, OSError, UnreadableImageError):

@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do for the rest: what `anomalib-synth doctor` prints."""
+"""Examines what works on this machine, and how to get the rest to work, for `anomalib-synth doctor`."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _DEFAULT_PIPELINE = "timbrooks/instruct-pix2pix"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What was found of one thing.
+    """What was found about one package, extra, device, weight file or strategy.
 
     Args:
-        group: Group: package, device, weights, strategy.
-        name: The thing.
-        state: ``works``, ``optional`` (not there, and needed for some things only) or ``broken``.
+        group: ``packages``, ``extras``, ``devices``, ``weights`` or ``strategies``.
+        name: What was examined.
+        state: ``works``, ``optional`` (missing, but needed only for some purposes) or ``broken``.
         detail: What was found.
-        remedy: What to do about it; empty where it works.
+        remedy: What to do about it; ``""`` if it works.
     """
 
     group: str
@@ -62,17 +62,17 @@ class Finding:
 
 
 def print_remedies(findings: list[Finding], console: Console) -> None:
-    """Print what to do, unbroken lines that can be copied; what is broken comes first."""
+    """Print what to do, in unbroken lines that can be copied, and broken things first."""
     to_do = sorted((finding for finding in findings if finding.remedy), key=lambda finding: finding.state != "broken")
     if to_do:
-        console.print("\nWhat to do for the rest, as far as you need it:")
+        console.print("\nWhat to do about the rest, if you need it:")
     for finding in to_do:
         line = f"  {finding.name}: {finding.remedy}"
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what is found, group by group."""
+    """Yield all findings, group by group."""
     yield from examine_packages()
     yield from examine_devices()
     yield from examine_weights()
@@ -80,7 +80,7 @@ def examine() -> Iterator[Finding]:
 
 
 def examine_packages() -> Iterator[Finding]:
-    """Compare what is installed with what this package asks for, and each extra with what it brings."""
+    """Compare the installed versions with the requirements of this package and of each extra."""
     yield Finding(group="packages", name="python", state="works", detail=platform.python_version())
     requirements = [Requirement(line) for line in metadata.requires("anomalib-synth") or []]
     for requirement in requirements:
@@ -98,7 +98,7 @@ def examine_packages() -> Iterator[Finding]:
         asked = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": extra})]
         missing = [r.name for r in asked if not r.specifier.contains(_version_of(r) or "0", prereleases=True)]
         if not asked:
-            missing = ["what an older installation of this package does not list"]
+            missing = ["libraries that this installation does not list, as it is older,"]
         yield Finding(
             group="extras",
             name=extra,
@@ -109,7 +109,7 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def examine_devices() -> Iterator[Finding]:
-    """Say on what models could run."""
+    """Yield the devices on which models could run."""
     threads = torch.get_num_threads()
     yield Finding(group="devices", name="cpu", state="works", detail=f"{os.cpu_count()} cores, torch uses {threads}")
     for index in range(torch.cuda.device_count()):
@@ -117,21 +117,22 @@ def examine_devices() -> Iterator[Finding]:
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         yield Finding(group="devices", name=f"cuda:{index}", state="works", detail=detail)
     if torch.backends.mps.is_available():
-        yield Finding(group="devices", name="mps", state="works", detail="Apple GPU; replay holds per device type")
+        detail = "Apple GPU; its samples differ from those of other types of devices"
+        yield Finding(group="devices", name="mps", state="works", detail=detail)
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         yield Finding(
             group="devices",
             name="gpu",
             state="optional",
-            detail="none that torch can use: everything runs, large models slowly",
+            detail="none that torch can use: everything works, but large models are slow",
         )
 
 
 def examine_weights() -> Iterator[Finding]:
-    """Say which weights are there, without asking the network."""
+    """Yield which weights are there, without asking the network."""
     uses = {
-        _timm_repository("wide_resnet50_2"): "configs/train/realnet_paper.yaml, and anomalib's PatchCore as it comes",
-        _timm_repository("resnet18"): "anomalib's PaDiM as it comes",
+        _timm_repository("wide_resnet50_2"): "configs/train/realnet_paper.yaml, and anomalib's PatchCore by default",
+        _timm_repository("resnet18"): "anomalib's PaDiM by default",
         "deepseek-community/Janus-Pro-1B": "pretrained local edits: give its folder as `bundle`",
         _DEFAULT_PIPELINE: "the default pipeline of `DiffusionRetrievalGenerator`",
     }
@@ -155,7 +156,7 @@ def examine_weights() -> Iterator[Finding]:
 
 
 def examine_strategies() -> Iterator[Finding]:
-    """Draw with each strategy that needs nothing of the user's, offline; say what the others want."""
+    """Draw offline with each strategy that needs no files of the user, and yield what the others need."""
     trials: dict[str, Callable[[], AnomalyGenerator]] = {
         "RuleBasedGenerator": lambda: RuleBasedGenerator(["scratch", "stain"], foreground=None),
         "AutoregressiveGenerator": lambda: AutoregressiveGenerator(foreground=None),
@@ -173,7 +174,7 @@ def examine_strategies() -> Iterator[Finding]:
         yield _try_out("FilteredGenerator", lambda: FilteredGenerator(RuleBasedGenerator(["stain"], foreground=None)))
     yield _examine_diffusion()
     yield Finding(
-        group="strategies", name="RealDefectGenerator", state="works", detail="offline; wants your images and masks"
+        group="strategies", name="RealDefectGenerator", state="works", detail="offline; needs your images and masks"
     )
 
 
@@ -184,9 +185,9 @@ def _try_out(name: str, make: Callable[[], AnomalyGenerator]) -> Finding:
     remedy = reinstall()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of words in captions: this is no score to be used
+            warnings.simplefilter("ignore")  # about unknown words in captions: nobody uses these scores
             drawn = int(make().prepare(images)(images[:4], seeds=[0, 1, 2, 3]).accepted.sum())
-    except Exception as error:  # whatever it is, it belongs into the report
+    except Exception as error:  # any error belongs in the report
         detail = f"{type(error).__name__}: {error}"
         return Finding(group="strategies", name=name, state="broken", detail=detail, remedy=remedy)
     detail = f"offline; kept {drawn} of 4 defects on noisy grey images"
@@ -196,7 +197,7 @@ def _try_out(name: str, make: Callable[[], AnomalyGenerator]) -> Finding:
 
 
 def _examine_diffusion() -> Finding:
-    """Say whether the diffusion generator could run without a network, with its default pipeline or one of your own."""
+    """Find out whether the diffusion generator works offline, with its default pipeline or one of the user's."""
     name, lacking = "DiffusionRetrievalGenerator", _lacking_modules((*_FILTER_MODULES, "diffusers", "transformers"))
     if lacking:
         return Finding(
@@ -226,7 +227,7 @@ def _version_of(requirement: Requirement) -> str | None:
 
 
 def _timm_repository(name: str) -> str:
-    """Return the hub repository that timm takes a network's weights from."""
+    """Return the hub repository from which timm takes a network's weights."""
     return timm.get_pretrained_cfg(name).hf_hub_id
 
 

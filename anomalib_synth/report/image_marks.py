@@ -1,4 +1,4 @@
-"""How one image is marked: a mask of pixels, and shapes in a LabelMe document; read from files and written to them."""
+"""The marks of one image, a mask and the shapes of a LabelMe document, and how they are read and written."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class ImageMarks:
     """The marks of one image.
 
     Args:
-        mask: (H, W) bool, at the size of the upright image: what is certainly the defect.
-        document: The LabelMe document, with its shapes; fields of others in it are kept.
-        no_defect: Whether a person said that there is no defect here.
+        mask: (H, W) bool, at the size of the upright image: pixels that are certainly the defect.
+        document: The LabelMe document with its shapes; fields of other programs in it are kept.
+        no_defect: Whether a person said that the image has no defect.
     """
 
     mask: np.ndarray
@@ -72,7 +72,7 @@ class ImageMarks:
 
     @property
     def mask_type(self) -> str:
-        """The type of what the mask marks, "" where it is that of the folder."""
+        """The type of the defect in the mask, ``""`` if it is that of the folder."""
         found = (self.document.get("flags") or {}).get("type", "")
         return found if type(found) is str else ""
 
@@ -86,22 +86,23 @@ class ImageMarks:
         return {**self.document, "shapes": shapes}
 
     def with_mask_type(self, name: str) -> dict[str, Any]:
-        """Return the document with another type of the mask."""
+        """Return the document with another type of the defect in the mask."""
         return {**self.document, "flags": {**(self.document.get("flags") or {}), "type": name}}
 
     def check(self) -> None:
-        """Refuse marks that nothing could read back.
+        """Refuse marks that could not be read back.
 
         Raises:
-            ValueError: Naming what is wrong.
+            ValueError: If the mask cannot be that of a defect, or there are too many boxes.
         """
         if self.mask.any() and (reason := find_implausible(self.mask)):
-            msg = f"Nothing was saved: the mask would not be that of a defect, for {reason}."
+            msg = f"Nothing was saved, as the mask cannot be that of a defect: {reason}."
             raise ValueError(msg)
         boxes = sum(shape.get("shape_type") == "rectangle" for shape in self.shapes)
         if boxes > _MAX_BOXES:
             msg = (
-                f"An image can have at most {_MAX_BOXES} boxes, so nothing was saved. Outline some, or draw one around."
+                f"An image can have at most {_MAX_BOXES} boxes, so nothing was saved. Outline some of them, or draw "
+                "one box around several."
             )
             raise ValueError(msg)
 
@@ -138,7 +139,8 @@ def read_document(data: bytes | None, size: tuple[int, int] | None) -> dict[str,
         size: Height and width of the upright image; None takes any.
 
     Raises:
-        ValueError: If it is no LabelMe document, or one of an image of another size; as a clause after its name.
+        ValueError: If it is not a LabelMe document, or is for an image of another size. The message is a clause that
+            follows the file's name.
     """
     if data is None:
         return {}
@@ -156,13 +158,13 @@ def read_document(data: bytes | None, size: tuple[int, int] | None) -> dict[str,
 
 
 def encode_document(marks: ImageMarks, *, file: Path, image: Path, folder_type: str) -> bytes | None:
-    """Return the bytes of the LabelMe file, None where none is needed: nothing is said that the mask does not say.
+    """Return the bytes of the LabelMe file, None if it would say nothing more than the mask.
 
     Args:
         marks: The marks.
-        file: Where it will lie.
-        image: The image, which it names by a relative path.
-        folder_type: The type that a mask has without a word.
+        file: Path of the LabelMe file.
+        image: The image, which the file names by a relative path.
+        folder_type: The type that a mask has if no document names one.
     """
     flags = dict(marks.document.get("flags") or {})
     if not marks.mask.any() or flags.get("type") in {"", folder_type}:
@@ -182,13 +184,13 @@ def encode_document(marks: ImageMarks, *, file: Path, image: Path, folder_type: 
         "imageWidth": width,
     }
     document.pop(UNMARKED, None)
-    if says_good(document):  # which is not for this page to say by taking marks away
+    if says_good(document):  # deleting marks on this page must not mean "no defect"
         document[UNMARKED] = True
     return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
 def encode_mask(marks: ImageMarks) -> bytes | None:
-    """Return the PNG of the mask, 0 and 255; None where it marks nothing."""
+    """Return the PNG of the mask, 0 and 255; None if it marks nothing."""
     if not marks.mask.any():
         return None
     buffer = io.BytesIO()

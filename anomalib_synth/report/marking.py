@@ -1,4 +1,4 @@
-"""``anomalib-synth review --images``: mark the defects of real images in the browser."""
+"""Prepares the marking page of ``anomalib-synth review --images``."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def prepare_marking(
     host: str,
     of_regions: bool = False,
 ) -> tuple[Starlette, str]:
-    """Return the application that marks the images of a folder, and what to call it.
+    """Return the application for marking the images of a folder, and its title.
 
     Args:
         images: Folder with images of defects, searched recursively.
-        out: Folder of the marks, None for that of the images.
-        normals: Folder with good images, to propose where a defect may be; None for no such proposal.
-        detector: Folder of a trained detector, to propose it in their place.
-        host: The address it will be bound to.
-        of_regions: Whether the images are good ones, and what is painted is where defects may be drawn.
+        out: Folder for the marks; None takes that of the images.
+        normals: Folder with good images, from which outlines are proposed; None proposes none.
+        detector: Folder of a trained detector that proposes outlines instead of ``normals``.
+        host: The address to which the server will be bound.
+        of_regions: Whether regions for drawn defects are painted on good images, instead of marking defects.
 
     Raises:
         ValueError: If the folders cannot be used.
@@ -70,7 +70,7 @@ def prepare_marking(
 
 
 def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
-    """Return what says where an image differs most from good ones, fitted to at most 64 of them.
+    """Return a proposer that finds where an image differs most from good images, fitted to at most 64 of them.
 
     Raises:
         ValueError: If there are too few good images.

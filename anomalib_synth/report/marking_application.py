@@ -46,13 +46,13 @@ _REMEDY = "Draw less at a time."
 def build_marking(
     folder: MarkedFolder, reader: ImageReader, *, proposer: Proposer | None = None, host: str = "127.0.0.1"
 ) -> Starlette:
-    """Return the page on which the images of a folder are marked, as a Starlette application.
+    """Return the page for marking the images of a folder as a Starlette application.
 
     Args:
         folder: The images and the folder of their marks.
         reader: How the images are read.
-        proposer: Says where a defect may be before anything is marked; None for no such proposal.
-        host: The address it is bound to; requests to other names are refused.
+        proposer: Proposes an outline before anything is marked; None proposes none.
+        host: The address to which the server is bound; requests to other host names are refused.
     """
     endpoints = _MarkingEndpoints(folder, reader, proposer)
     threading.Thread(target=endpoints.pictures.look_through, daemon=True).start()
@@ -79,7 +79,7 @@ def build_marking(
 
 
 class _MarkingEndpoints:
-    """What answers each address; plain functions run in threads."""
+    """The endpoints. Plain functions run in threads."""
 
     def __init__(self, folder: MarkedFolder, reader: ImageReader, proposer: Proposer | None) -> None:
         self.folder = folder
@@ -90,8 +90,10 @@ class _MarkingEndpoints:
 
     def show_page(self, _: Request) -> Response:
         name = self.folder.images.resolve().name
-        shown = {"name": name, "out": str(self.folder.out), "of_regions": self.folder.of_regions}
-        page = self.template.render(version=__version__, states=STATES.items(), **shown)
+        of_regions = self.folder.of_regions
+        states = [(state, text) for state, text in STATES.items() if not of_regions or state != "no_defect"]
+        shown = {"name": name, "out": str(self.folder.out), "of_regions": of_regions}
+        page = self.template.render(version=__version__, states=states, **shown)
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
     def list_images(self, _: Request) -> Response:
@@ -103,7 +105,7 @@ class _MarkingEndpoints:
         return send(self.session.describe(request.path_params["image"]))
 
     def propose(self, request: Request) -> Response:
-        """Send the outline within the shape ``?shape=0``, or of the whole image without one; "" where there is none."""
+        """Send the outline proposed within the shape ``?shape=0`` or, without it, in the whole image; "" for none."""
         key = request.path_params["image"]
         text = request.query_params.get("shape", "")
         marks = self.session.marks(key)
@@ -129,7 +131,8 @@ class _MarkingEndpoints:
     async def edit(self, request: Request) -> Response:
         """Change the marks of an image: ``{"seen": version, "type": name, "edit": {"kind": ..., ...}}``.
 
-        The version is the one that the page was given: 409 and the present state if somebody has changed it since.
+        The version is the one that the page was given. If somebody has changed the marks since, the answer is 409 with
+        the present state.
         """
         body = await read_json(request, _REMEDY)
         if fault := _EDIT.find_fault(body):
@@ -147,7 +150,7 @@ class _MarkingEndpoints:
         return send(await run_in_threadpool(write))
 
     async def step(self, request: Request) -> Response:
-        """Take the last edit of an image back, or do it again: ``{"seen": version, "back": true}``."""
+        """Undo the last edit of an image, or redo it: ``{"seen": version, "back": true}``."""
         body = await read_json(request, _REMEDY)
         if fault := _STEP.find_fault(body):
             msg = f"The body {fault}."

@@ -1,4 +1,4 @@
-"""What a person does to the marks of an image: each edit gives new marks, and changes none."""
+"""The edits of an image's marks. Each edit returns new marks and leaves the old ones unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EDITS = {
 
 
 def find_fault(edit: Any) -> str:
-    """Return what is wrong with an edit as a clause, "" when nothing is."""
+    """Return what is wrong with an edit, as a clause; ``""`` if nothing is."""
     if type(edit) is not dict or type(edit.get("kind")) is not str or edit["kind"] not in EDITS:
         return f"must be an object whose `kind` is one of {', '.join(EDITS)}"
     return EDITS[edit["kind"]].find_fault(edit)
@@ -55,12 +55,13 @@ def apply_edit(
 
     Args:
         marks: The marks.
-        edit: A sound edit, see :data:`EDITS`.
-        type_name: The type of what is marked.
-        outline: Returns the proposed outline (H, W) bool within a shape, or of the whole image for None; None without.
+        edit: An edit in which :func:`find_fault` finds nothing.
+        type_name: The type of defect of new marks.
+        outline: Returns the outline (H, W) bool that is proposed within a shape, or in the whole image for None; it
+            returns None if there is no proposal.
 
     Raises:
-        ValueError: If there is nothing of that kind to do it to.
+        ValueError: If the image has no mark to which the edit applies.
     """
     kind = edit["kind"]
     if kind == "no_defect":
@@ -88,7 +89,7 @@ def apply_edit(
 
 
 def draw_stroke(shape: tuple[int, ...], points: Points, radius: float) -> np.ndarray:
-    """Return where a round brush passes along a line through points, (H, W) bool."""
+    """Return the pixels that a round brush covers along a line through points, (H, W) bool."""
     import cv2
 
     path = np.floor(np.asarray(points, dtype=float)).astype(int)
@@ -98,8 +99,8 @@ def draw_stroke(shape: tuple[int, ...], points: Points, radius: float) -> np.nda
     drawn = np.zeros(shape, bool)
     if left >= right or top >= bottom:
         return drawn
-    around = np.ones((bottom - top + 2 * reach, right - left + 2 * reach), np.uint8)  # so that it may run outside
-    line = np.concatenate([path, path[-1:]]) - (left - reach, top - reach)  # of two points at least
+    around = np.ones((bottom - top + 2 * reach, right - left + 2 * reach), np.uint8)  # the line may leave the image
+    line = np.concatenate([path, path[-1:]]) - (left - reach, top - reach)  # at least two points
     cv2.polylines(around, [line.astype(np.int32)[:, None]], isClosed=False, color=0)
     near = cv2.distanceTransform(around, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= radius
     drawn[top:bottom, left:right] = near[reach:-reach, reach:-reach]
@@ -148,7 +149,7 @@ def _accept(marks: ImageMarks, shape: int | None, name: str, outline: np.ndarray
 
 
 def _add(marks: ImageMarks, inside: np.ndarray, name: str) -> ImageMarks:
-    """Return the marks with more pixels; all outlines of an image have one type, that of the first."""
+    """Return the marks with more pixels. All outlines of an image have one type, that of the first one."""
     document = marks.document if marks.mask.any() else marks.with_mask_type(name)
     return replace(marks, mask=marks.mask | inside, document=document)
 

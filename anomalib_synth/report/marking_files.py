@@ -1,4 +1,4 @@
-"""The images to mark, and the files their marks are kept in."""
+"""The images to mark, and the files that keep their marks."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _WAIT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class ImageToMark:
-    """An image, and where its marks go.
+    """An image, and where its marks are kept.
 
     Args:
-        id: What its addresses name it by.
+        id: Its id in URLs.
         name: Its path relative to the folder of images, with forward slashes.
         path: The image file.
-        stem: Where its marks go, without ``_mask.png`` and ``.json``.
+        stem: Path of its marks, without ``_mask.png`` and ``.json``.
         folder_type: The type of defect that its folder names.
-        is_among_masks: Whether its marks go to a folder of masks, where one may have the name of the image.
+        is_among_masks: Whether its marks are in a folder of masks, where a mask may have the same name as the image.
     """
 
     id: str
@@ -61,7 +61,7 @@ class ImageToMark:
 
     @property
     def masks(self) -> list[Path]:
-        """All names that its mask may have; the one that is written comes first."""
+        """All paths that its mask may have; the first one is written."""
         suffixes = sorted(SUFFIXES)
         names = [f"{self.stem.name}_mask{suffix}" for suffix in suffixes if suffix != ".png"]
         names += [f"{self.stem.name}{suffix}" for suffix in suffixes] if self.is_among_masks else []
@@ -76,8 +76,8 @@ class MarkedFolder:
         images: The folder of images.
         out: The folder of the marks, often the same.
         listed: The images by id, in the order of their names.
-        left_out: Reason by name of what is not marked here.
-        of_regions: Whether what is painted is where defects may be drawn, on good images, and not a defect.
+        left_out: Name and reason of each image that is left out.
+        of_regions: Whether regions for drawn defects are painted on good images, instead of marking defects.
     """
 
     images: Path
@@ -133,7 +133,7 @@ class MarkedFolder:
         """Refuse a folder in which no mark can be saved.
 
         Raises:
-            ValueError: With the remedy.
+            ValueError: If it cannot be written to.
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -147,19 +147,19 @@ class MarkedFolder:
             raise ValueError(msg) from error
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the lock of the marks: one writer at a time, on one server or several."""
+        """Hold the lock of the marks, so that there is one writer at a time, also with several servers."""
         return exclusive(self.out / _LOCK, wait=_WAIT)
 
     def read_no_defect(self) -> set[str]:
-        """Return the names of the images of which a person said that they have no defect.
+        """Return the names of the images that a person called free of defects.
 
         Raises:
-            ValueError: If the file that remembers them is damaged.
+            ValueError: If the file with these names is damaged.
         """
         return read_no_defect(self.out)
 
     def write_no_defect(self, names: Iterable[str]) -> None:
-        """Remember of which images a person said that they have no defect."""
+        """Write down the names of the images that a person called free of defects."""
         write_no_defect(self.out, names, self.images)
 
     def read(self, image: ImageToMark) -> dict[Path, bytes]:
@@ -179,7 +179,7 @@ class MarkedFolder:
         return found
 
     def write(self, image: ImageToMark, files: Mapping[Path, bytes | None]) -> None:
-        """Write files that mark an image, each whole or not at all; None takes one away.
+        """Write files that mark an image, each whole or not at all; None deletes one.
 
         Raises:
             ValueError: If a link would lead them out of the folder, or they cannot be written.
@@ -205,7 +205,7 @@ _IS_MASK = "a mask"
 
 
 def _find_reason(path: Path, relative: Path, images: Path, out: Path, *, of_regions: bool) -> str:
-    """Return why a file is not marked, "" if it is."""
+    """Return why a file cannot be marked, ``""`` if it can."""
     if relative.stem.endswith("_mask"):
         return _IS_MASK
     if not of_regions and _GOOD in relative.parts[:-1]:
@@ -219,10 +219,10 @@ def _find_reason(path: Path, relative: Path, images: Path, out: Path, *, of_regi
 
 
 def _check_masks_elsewhere(images: Path, found: Iterable[ImageToMark]) -> None:
-    """Refuse to start a second set of marks where there is one that would go before it.
+    """Refuse to start a second set of marks where an existing one would take precedence.
 
     Raises:
-        ValueError: Naming the folder.
+        ValueError: If there is one; the message names its folder.
     """
     whole = images.resolve()
     names = {Path(image.name).with_suffix("") for image in found}

@@ -1,4 +1,4 @@
-"""The list of images to mark: which are marked, with what, and what types of defect are in use."""
+"""The list of images to mark: how each is marked, and which types of defect are in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATES = {"unmarked": "not marked", "marked": "marked", "no_defect": "no defect"
 
 
 class MarkingList:
-    """Says how each image is marked, from the names of the files and the LabelMe documents, without decoding a mask.
+    """Says how each image is marked, from file names and LabelMe documents alone, without decoding masks.
 
     Args:
         folder: The images and the folder of their marks.
@@ -33,7 +33,7 @@ class MarkingList:
         """Return the images with their states, the number in each, and the types in use.
 
         Args:
-            unreadable: Reason by id of the images that cannot be read.
+            unreadable: Id and reason of each image that cannot be read.
         """
         there = {Path(place, name) for place, _, names in os.walk(self.folder.out) for name in names}
         no_defect = self.folder.read_no_defect()
@@ -69,9 +69,9 @@ class MarkingList:
         }
 
     def _read_labels(self, image: ImageToMark) -> tuple[list[str], bool, bool]:
-        """Return the types that a LabelMe document names, and whether it has shapes, or says that there is no defect.
+        """Return the types that a LabelMe document names, whether it has shapes, and whether it says "no defect".
 
-        Of one that is damaged it is not told.
+        A damaged document counts as one with shapes.
         """
         path = image.document
         try:
@@ -91,5 +91,5 @@ class MarkingList:
                 )
                 self._documents[path] = kept
         except (OSError, ValueError):
-            return [], True, False  # it shows when the image is opened
+            return [], True, False  # the fault is shown when the image is opened
         return kept[1:]

@@ -1,7 +1,7 @@
-"""Proposed outlines: within a box or along a scribble by GrabCut, and of a map that says where a defect is.
+"""Proposed outlines: within a box or along a scribble by GrabCut, or from an anomaly map.
 
-GrabCut (Rother et al., SIGGRAPH 2004; OpenCV's) runs on the surroundings of the mark at a bounded size, so that its
-time does not depend on the image's.
+GrabCut (Rother et al., SIGGRAPH 2004; OpenCV's implementation) runs on the surroundings of the mark at a bounded size,
+so that its time does not depend on the size of the image.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SIDE = 256  # of the surroundings, in pixels; a larger part is looked at smaller
-_MAGNIFIED = 4.0  # at most: a mark of a few pixels is too little to learn from
+_SIDE = 256  # of the surroundings, in pixels; larger surroundings are shrunk
+_MAGNIFIED = 4.0  # at most; small marks are enlarged, as GrabCut needs enough pixels
 _ITERATIONS = {"rectangle": 2, "linestrip": 4, "point": 4}
 OUTLINED = tuple(_ITERATIONS)
-_LEAST_COLOURS = 25  # pixels to learn the colours of the defect, or of what is around it
-_FULL = 0.97  # of a box: then it was not told apart from what is around
-_COMPACT = 0.3  # of what differs, in its largest region: noise is in many small ones
+_LEAST_COLOURS = 25  # pixels, for the colours of the defect or of its surroundings
+_FULL = 0.97  # share of a box; more means that GrabCut found no difference
+_COMPACT = 0.3  # least share of the differing pixels in the largest region; noise has many small ones
 _SPECK = 0.03  # of the largest region's area
 _LIMIT = 0.5  # of a map: more than in any good image
 _TOP_SHARE = 0.01
@@ -29,10 +29,10 @@ _MOST_REGIONS = 5
 
 
 class Proposer(Protocol):
-    """Says where the defect of an image may be, before anything is marked."""
+    """Proposes where the defect of an image may be, before anything is marked."""
 
     def propose(self, image: np.ndarray) -> np.ndarray:
-        """Return a map (H, W) float in [0, 1] of an image (H, W, 3) uint8; above 0.5 it is more than in good images."""
+        """Return a map (H, W) float in [0, 1] of an image (H, W, 3) uint8; no good image is above 0.5."""
 
 
 class _Window(NamedTuple):
@@ -49,14 +49,14 @@ class _Window(NamedTuple):
 
 
 def outline_shape(image: np.ndarray, shape: dict[str, Any]) -> np.ndarray | None:
-    """Return the outline that a box or a scribble proposes.
+    """Return the outline proposed within a box or along a scribble.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         shape: A rectangle, a linestrip or a point of LabelMe.
 
     Returns:
-        (H, W) bool, or None where nothing stands out, or the shape is of another kind.
+        (H, W) bool, or None if nothing stands out or the shape is of another kind.
     """
     if shape.get("shape_type") not in OUTLINED or not shape["points"]:
         return None
@@ -100,11 +100,11 @@ def outline_shape(image: np.ndarray, shape: dict[str, Any]) -> np.ndarray | None
 def outline_map(found: np.ndarray) -> np.ndarray | None:
     """Return the outline of a map (H, W) in [0, 1]: its largest regions above 0.5, else within its top 1 %.
 
-    Around a strong defect a map is above 0.5 far and wide, as its values are smooth: there the outline goes at half of
-    the largest value's odds, p / (1 - p).
+    As maps are smooth, a wide area around a strong defect is above 0.5. There the limit is raised to half of the odds,
+    p / (1 - p), of the largest value.
 
     Returns:
-        (H, W) bool, or None for a map that says nothing.
+        (H, W) bool, or None if the map has no such region.
     """
     if found.max() <= found.min():
         return None
@@ -117,7 +117,7 @@ def outline_map(found: np.ndarray) -> np.ndarray | None:
 
 
 def _look_around(points: np.ndarray, size: tuple[int, int], *, share: float, at_least: int) -> _Window:
-    """Return the part of an image around points: half of their extent more on each side."""
+    """Return the part of an image around points, half of their extent wider on each side."""
     low, high = points.min(0), points.max(0)
     margin = np.maximum((high - low) * share, at_least)
     left, top = np.maximum(np.floor(low - margin), 0).astype(int).tolist()
@@ -126,7 +126,7 @@ def _look_around(points: np.ndarray, size: tuple[int, int], *, share: float, at_
 
 
 def _label_box(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return GrabCut's labels of a box: background around it; within it what differs from that may be the defect."""
+    """Return GrabCut's labels of a box: around it is background; pixels inside that differ from that may be defect."""
     import cv2
 
     size = image.shape[:2]
@@ -135,7 +135,7 @@ def _label_box(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     right, bottom = np.ceil(points.max(0)).astype(int).tolist()
     inside[max(top, 0) : bottom, max(left, 0) : right] = True
     around = ~inside
-    if around.sum() < _LEAST_COLOURS:  # the box is the whole image: what is at its frame is around
+    if around.sum() < _LEAST_COLOURS:  # the box is the whole image, so its frame counts as surroundings
         frame = max(1, min(size) // 16)
         around[:frame] = around[-frame:] = around[:, :frame] = around[:, -frame:] = True
     smooth = cv2.GaussianBlur(image, (5, 5), 0).astype(np.float32)
@@ -149,7 +149,7 @@ def _label_box(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _label_scribble(points: np.ndarray, size: tuple[int, ...], *, line: int) -> np.ndarray:
-    """Return GrabCut's labels of a scribble: the line is the defect, what is near it may be, the frame is not."""
+    """Return GrabCut's labels of a scribble: the line is defect, pixels near it may be, the frame is background."""
     import cv2
 
     path = np.round(points).astype(np.int32)[:, None]
@@ -171,14 +171,14 @@ def _cut(image: np.ndarray, labels: np.ndarray, *, iterations: int) -> np.ndarra
     if min(inner.sum(), (~inner).sum()) < _LEAST_COLOURS:
         return None
     cv2.setRNGSeed(0)  # the same mark proposes the same outline
-    around, defect = np.zeros((1, 65)), np.zeros((1, 65))  # what it learns of their colours
+    around, defect = np.zeros((1, 65)), np.zeros((1, 65))  # the colour models that GrabCut fits
     pixels, unused = np.ascontiguousarray(image), (0, 0, 1, 1)
     found, *_ = cv2.grabCut(pixels, labels.copy(), unused, around, defect, iterations, cv2.GC_INIT_WITH_MASK)
     return np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
 def _take_contrast(labels: np.ndarray) -> np.ndarray | None:
-    """Return what differs from what is around a box, where GrabCut finds nothing; None where that is mere noise."""
+    """Return the pixels that differ from the surroundings of a box, for when GrabCut finds none; None for noise."""
     import cv2
 
     inside = labels == cv2.GC_PR_FGD
@@ -187,7 +187,7 @@ def _take_contrast(labels: np.ndarray) -> np.ndarray | None:
 
 
 def _keep_large(inside: np.ndarray, share: float, *, most: int = 50) -> np.ndarray:
-    """Return the regions that are at least a share of the largest one, the largest ones first."""
+    """Return the regions that have at least a share of the largest region's area; at most ``most`` of them."""
     labels, areas = _find_regions(inside)
     if not len(areas):
         return inside
@@ -232,11 +232,11 @@ def _enlarge(inside: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def trace_mask(mask: np.ndarray, *, cells: int = 2048) -> str:
-    """Return the regions of a mask (H, W) bool as SVG path data, to be filled by the even-odd rule; "" for none.
+    """Return the regions of a mask (H, W) bool as SVG path data for the even-odd rule; ``""`` for an empty mask.
 
     Args:
         mask: The mask.
-        cells: The path follows at most this many cells a side of what is marked; a cell with any of it counts.
+        cells: The marked area is divided into at most this many cells per side; a cell with any marked pixel counts.
     """
     import cv2
 
@@ -249,7 +249,7 @@ def trace_mask(mask: np.ndarray, *, cells: int = 2048) -> str:
     if step > 1:
         padded = np.pad(inside, ((0, -inside.shape[0] % step), (0, -inside.shape[1] % step)))
         inside = padded.reshape(padded.shape[0] // step, step, -1, step).max((1, 3))
-    doubled = np.pad(inside.repeat(2, 0).repeat(2, 1), 1)  # so that what is one cell thin has an inside
+    doubled = np.pad(inside.repeat(2, 0).repeat(2, 1), 1)  # so that lines of one cell have an inside
     contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if sum(map(len, contours)) > _MOST_CORNERS and cells > _FEWEST_CELLS:
         return trace_mask(mask, cells=cells // 2)

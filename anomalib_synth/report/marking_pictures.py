@@ -1,4 +1,4 @@
-"""Pictures of images to mark: as they are, and small; each read once, and what cannot be read is remembered."""
+"""Pictures of the images to mark, and their thumbnails; images that cannot be read are remembered."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class MarkingPictures:
     Args:
         folder: The images.
         reader: How they are read.
-        proposer: Says where a defect may be; None proposes within marks alone.
+        proposer: Proposes where a defect may be; None proposes only within marks.
 
     Attributes:
-        unreadable: Reason by id of the images that could not be read, as far as they were looked at.
-        looked_at: How many were looked at by :meth:`look_through`.
+        unreadable: Id and reason of each image that could not be read so far.
+        looked_at: How many images :meth:`look_through` has read.
     """
 
     def __init__(self, folder: MarkedFolder, reader: ImageReader, proposer: Proposer | None = None) -> None:
@@ -57,7 +57,7 @@ class MarkingPictures:
         self._reading, self._proposing = threading.Lock(), threading.Lock()
 
     def look_through(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Read every image once: its thumbnail is then at hand, and it is known which cannot be read."""
+        """Read every image once, to make its thumbnail and to find those that cannot be read."""
         for image in self.folder.listed.values():
             if stop():
                 return
@@ -69,14 +69,14 @@ class MarkingPictures:
         """Return height and width of an image, upright.
 
         Raises:
-            UnreadableImageError: If it cannot be read, as the two below.
+            UnreadableImageError: If it cannot be read; :meth:`pixels` and :meth:`picture` raise it too.
         """
         if image.id not in self._sizes:
             self.pixels(image)
         return self._sizes[image.id]
 
     def pixels(self, image: ImageToMark) -> np.ndarray:
-        """Return an image, (H, W, 3) uint8; the last ones are kept."""
+        """Return an image, (H, W, 3) uint8; the last ones are cached."""
         with self._reading:
             if image.id not in self._decoded:
                 self._decoded[image.id] = self._read(image)
@@ -101,7 +101,7 @@ class MarkingPictures:
         return buffer.getvalue(), "image/jpeg"
 
     def outline(self, image: ImageToMark, marks: ImageMarks, shape: int | None) -> np.ndarray | None:
-        """Return the outline proposed within a shape of an image, or by the proposer for None: (H, W) bool, or None."""
+        """Return the outline proposed within a shape or, if that is None, by the proposer: (H, W) bool, or None."""
         key = f"{image.id} {None if shape is None else marks.shapes[shape]['points']}"
         with self._proposing:
             if key not in self._outlines:
@@ -112,7 +112,7 @@ class MarkingPictures:
         return None if found is None else np.unpackbits(found, axis=1, count=marks.mask.shape[1]).astype(bool)
 
     def _find_outline(self, image: ImageToMark, marks: ImageMarks, shape: int | None) -> np.ndarray | None:
-        """Return a proposed outline, packed to bits."""
+        """Return a proposed outline, packed into bits."""
         if shape is not None:
             found = outline_shape(self.pixels(image), marks.shapes[shape])
         else:
@@ -140,7 +140,7 @@ class MarkingPictures:
 
 
 def draw_marks(marks: ImageMarks) -> bytes:
-    """Return the marks of an image as an SVG picture of its proportions, for its thumbnail."""
+    """Return the marks of an image as an SVG picture with its proportions, for its thumbnail."""
     height, width = marks.mask.shape
     inner = f'<path fill-rule="evenodd" d="{trace_mask(marks.mask, cells=THUMBNAIL)}"/>' + "".join(
         map(_draw, marks.shapes)

@@ -1,4 +1,4 @@
-"""The work on images to mark: what there is, edits, and taking them back."""
+"""A session of marking images: their marks, edits, undo and redo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnknownImageError(ValueError):
 
 @dataclass
 class _History:
-    """The edits of an image in this session: the states before and after each."""
+    """The edits of an image in this session, each with the states before and after it."""
 
     done: deque[tuple[State, State]] = field(default_factory=lambda: deque(maxlen=_STEPS))
     undone: deque[tuple[State, State]] = field(default_factory=lambda: deque(maxlen=_STEPS))
@@ -42,7 +42,7 @@ class MarkingSession:
     Args:
         folder: The images and the folder of their marks.
         measure: Returns height and width of an image, upright.
-        outline: Returns the outline that is proposed within a shape of an image, or in all of it for None.
+        outline: Returns the outline that is proposed within a shape of an image, or in the whole image for None.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class MarkingSession:
         return self.states.decode(image, self.states.look(image))
 
     def describe(self, key: str) -> dict[str, Any]:
-        """Return what a page needs to show an image's marks; ``problem`` is why they cannot be read or changed.
+        """Return what a page needs to show an image's marks; ``problem`` says why they cannot be read or changed.
 
         Raises:
             UnknownImageError: If there is no such image.
@@ -109,9 +109,9 @@ class MarkingSession:
 
         Args:
             key: Id of the image.
-            edit: A sound edit, see :mod:`anomalib_synth.report.marking_edits`.
+            edit: An edit without faults, see :func:`anomalib_synth.report.marking_edits.find_fault`.
             seen: The version that the person saw.
-            type_name: The type of what is marked.
+            type_name: The type of defect of new marks.
 
         Raises:
             UnknownImageError: If there is no such image.
@@ -130,12 +130,12 @@ class MarkingSession:
                 return
             history = self._histories.setdefault(key, _History())
             if history.done and history.done[-1][1].version != before.version:
-                history.done.clear()  # somebody else came in between: what was before is not ours to bring back
+                history.done.clear()  # somebody else has edited since, so the states before must not come back
             history.done.append((before, made))
             history.undone.clear()
 
     def undo(self, key: str, *, seen: str) -> None:
-        """Take the last edit of an image back; nothing happens where there is none.
+        """Undo the last edit of an image; nothing happens if there is none.
 
         Raises:
             UnknownImageError: If there is no such image.
@@ -145,7 +145,7 @@ class MarkingSession:
         self._step(key, history.done, history.undone, seen=seen, backwards=True)
 
     def redo(self, key: str, *, seen: str) -> None:
-        """Do again what was taken back; see :meth:`undo`."""
+        """Redo the last edit that was undone; see :meth:`undo`."""
         history = self._histories.get(key, _History())
         self._step(key, history.undone, history.done, seen=seen, backwards=False)
 

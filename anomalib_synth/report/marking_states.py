@@ -1,4 +1,4 @@
-"""What the files say of an image at one moment, and how marks become files again."""
+"""The state of an image's marks on disk, and how marks become files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class State(NamedTuple):
     """The marks of an image as they are on the disk.
 
     Args:
-        files: Bytes of each file that is there.
+        files: Bytes of each file that exists.
         no_defect: Whether a person said that there is no defect.
-        version: Names this state; another one has another name.
+        version: Name of this state; different states have different names.
     """
 
     files: Files
@@ -85,12 +85,12 @@ class MarkStates:
             )
             raise ValueError(msg) from error
         marks = ImageMarks(mask=mask, document=document)
-        return replace(marks, no_defect=state.no_defect and marks.is_empty)  # marks made later go before the word
+        return replace(marks, no_defect=state.no_defect and marks.is_empty)  # later marks override "no defect"
 
     def encode(self, image: ImageToMark, before: State, marks: ImageMarks) -> dict[Path, bytes | None]:
-        """Return the files that say these marks, None for those to take away; what says the same stays as it is.
+        """Return the files to write for these marks, None for those to delete. Files that need no change stay.
 
-        A mask in another format gives way to a PNG.
+        A mask in another format is replaced by a PNG.
         """
         files: dict[Path, bytes | None] = dict.fromkeys(before.files)
         old = self.decode(image, before)
@@ -100,7 +100,7 @@ class MarkStates:
             files[image.mask] = data = encode_mask(marks)
             if data is not None:
                 self._keep_mask(hash_bytes(data), marks.mask)
-        takes_word_back = old.no_defect and not marks.no_defect  # which the document may have given
+        takes_word_back = old.no_defect and not marks.no_defect  # the document may have said it
         if marks.document == old.document and marks.mask.any() == old.mask.any() and not takes_word_back:
             files[image.document] = before.files.get(image.document)
         else:
@@ -110,7 +110,7 @@ class MarkStates:
         return files
 
     def write(self, image: ImageToMark, before: State, files: Mapping[Path, bytes | None], *, no_defect: bool) -> State:
-        """Bring an image from one state to another; what is the same is not written.
+        """Bring an image from one state to another; files that are the same are not written.
 
         Raises:
             ValueError: If it cannot be written.
@@ -147,10 +147,10 @@ class MarkStates:
 
 
 def _say_good(image: ImageToMark, files: Mapping[Path, bytes]) -> bool:
-    """Return whether the files of an image say that it has no defect: a LabelMe document without a shape does."""
+    """Return whether the files of an image say that it has no defect, as a LabelMe document without shapes does."""
     if any(mask in files for mask in image.masks) or image.document not in files:
         return False
     try:
         return says_good(read_document(files[image.document], None))
     except ValueError:
-        return False  # it shows when the image is opened
+        return False  # the fault is shown when the image is opened

@@ -1,4 +1,4 @@
-"""Keeps other web sites out of a page that is meant for this computer."""
+"""Keeps other web sites from using a page that is meant for this computer."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _HEADERS = {
 
 
 class OriginGuard:
-    """Middleware that answers only those who came by this server's own address, and sets strict headers.
+    """Middleware that answers only requests to this server's own address, and sets strict headers.
 
-    A site that points its own name at 127.0.0.1 is recognised by the Host header, one that posts from its own page by
-    the Origin and Sec-Fetch-Site headers, which browsers always send along. What changes something must also be JSON,
-    which a browser does not send to another site without asking it first.
+    A site that points its own name at 127.0.0.1 is recognised by the Host header. A site that posts from its own page
+    is recognised by the Origin and Sec-Fetch-Site headers, which browsers always send. A request that changes something
+    must also be JSON, which a browser does not send to another site without asking that site first.
 
     Args:
         app: The application.
-        host: The address the server is bound to.
+        host: The address to which the server is bound.
     """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
@@ -86,7 +86,7 @@ class OriginGuard:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this computer only."""
+    """Return whether an address can be reached only from this computer."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 

@@ -22,9 +22,9 @@ _STYLES = (("#000", 0.6, 3.4), ("#ff2d78", 1, 1.6))
 
 
 class Pictures:
-    """Makes pictures of a store's samples when they are asked for, and remembers the last few thousand.
+    """Makes pictures of a store's samples on request, and caches the last few thousand.
 
-    Every file is compared with its digest in the manifest when it is read.
+    Whenever a file is read, it is compared with its digest in the manifest.
 
     Args:
         store: An open store.
@@ -39,7 +39,7 @@ class Pictures:
         """Return the PNG file of a sample's image or source.
 
         Raises:
-            StoreError: If there is no such sample, or its file is missing or damaged; as for thumbnails and outlines.
+            StoreError: If there is no such sample, or its file is missing or damaged. The other methods raise it too.
         """
         record = self.store.get(sample)
         if kind == "source":
@@ -61,7 +61,7 @@ class Pictures:
         return buffer.getvalue()
 
     def _draw_outline(self, sample: str, size: int = THUMBNAIL) -> bytes:
-        """Return the border of the mask as SVG; a line of constant width, whatever the zoom."""
+        """Return the border of the mask as SVG, a line whose width does not depend on the zoom."""
         return draw_outline(self.store.read_mask(self.store.get(sample)), size=size)
 
     def _read(self, record: Record, kind: Kind) -> np.ndarray:
@@ -73,7 +73,7 @@ def draw_outline(mask: np.ndarray, *, size: int) -> bytes:
 
     Args:
         mask: (H, W), inside where > 0.
-        size: The border follows cells of a grid of about this many cells a side; a cell with any mask counts.
+        size: The mask is divided into about this many cells per side; a cell with any mask counts as inside.
     """
     height, width = mask.shape[:2]
     step = max(1, -(-max(height, width) // size))

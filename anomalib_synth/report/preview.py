@@ -45,7 +45,7 @@ def write_preview(
     seed: int,
     facts: Sequence[str] = (),
 ) -> list[str]:
-    """Draw and write a preview; a file that is there is replaced once the new one is whole.
+    """Draw and write a preview; an existing file is replaced once the new one is complete.
 
     Args:
         out: The file, see :func:`check_preview`.
@@ -56,7 +56,7 @@ def write_preview(
         facts: Sentences for the page on how the images were read.
 
     Returns:
-        What to tell the user: how many passed, and of each other why not.
+        Lines for the user: how many samples passed, and the reason for each that did not.
     """
     is_page = out.suffix.lower() in _PAGES
     size = preview_page.TILE if is_page else preview_picture.TILE

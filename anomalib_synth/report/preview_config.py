@@ -1,4 +1,4 @@
-"""A generator as the YAML that the commands take, with room for the families that are chosen."""
+"""A generator as the YAML that the commands take, with a placeholder for the chosen families."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ trainer:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """The two files in which a generator is used.
+    """The two files that use a generator.
 
     Args:
         generator: What ``anomalib-synth generate --generator FILE`` takes.
         overlay: What ``anomalib train --config YOUR.yaml --config FILE`` takes.
-        entries: The line of each family, by name; a line ``@families@`` in both texts stands for those that are chosen.
+        entries: The line of each family, by name; a line ``@families@`` in both texts stands for the chosen ones.
             Empty for a generator that is not rule-based.
     """
 
@@ -45,7 +45,7 @@ class GeneratorConfig:
     entries: dict[str, str]
 
     def fill(self, text: str, chosen: Sequence[str] | None = None) -> str:
-        """Return one of the texts with the families that are chosen, all of them by default."""
+        """Return one of the texts with the chosen families, by default all of them."""
         names = self.entries if chosen is None else chosen
         return re.sub(
             rf"^( *){_ROOM}$",
@@ -57,14 +57,14 @@ class GeneratorConfig:
 
 
 def describe_generator(generator: AnomalyGenerator) -> GeneratorConfig:
-    """Return the files that give a generator; arguments left at their defaults are not in them."""
+    """Return the files for a generator, without arguments that have their default."""
     config = json.loads(json.dumps(generator.config, default=str))
     if not isinstance(generator, RuleBasedGenerator):
         text = _dump(config)
         return GeneratorConfig(generator=text, overlay=_wrap(text), entries={})
     arguments = dict(config["init_args"])
     weights = arguments.pop("families")
-    if type(generator) is RuleBasedGenerator:  # a class of the user's may have other defaults
+    if type(generator) is RuleBasedGenerator:  # the user's subclass may have other defaults
         defaults = json.loads(json.dumps(RuleBasedGenerator().init_args))
         arguments = {name: value for name, value in arguments.items() if value != defaults[name]}
     alike = len(set(weights.values())) == 1

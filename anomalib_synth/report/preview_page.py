@@ -25,12 +25,12 @@ TILE = 256
 
 
 def make_page(generator: AnomalyGenerator, sections: Sequence[Section], facts: Sequence[str]) -> str:
-    """Return the page; whatever is filled in is escaped, and nothing but its own script can run.
+    """Return the page. All inserted text is escaped, and only the page's own script can run.
 
     Args:
-        generator: The generator that drew.
+        generator: The generator that drew the samples.
         sections: The samples.
-        facts: Sentences on the images and how they were read.
+        facts: Sentences about the images and how they were read.
     """
     config = describe_generator(generator)
     script = (PAGE / "preview.js").read_text(encoding="utf-8")

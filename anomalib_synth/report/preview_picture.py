@@ -1,4 +1,4 @@
-"""The preview as one picture: a block for each family, its name on every sample."""
+"""The preview as one picture: a block for each family, with its name at every sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDTH = len(TILES) * TILE + (len(TILES) - 1) * _GAP  # of a sample
 
 @dataclass(frozen=True)
 class Text:
-    """A line of text and its place; long ones were cut or wrapped before."""
+    """A line of text and its place; long text was cut or wrapped before."""
 
     x: int
     y: int
@@ -38,14 +38,14 @@ class Text:
 
 @dataclass
 class Layout:
-    """What stands where in the picture.
+    """The places of texts, pictures and lines.
 
     Args:
         width: Width in pixels.
         height: Height in pixels.
         texts: The lines of text.
-        tiles: Left, top, and the picture there.
-        rules: Heights of the lines that part the blocks.
+        tiles: Left, top and picture of each tile.
+        rules: Vertical positions of the lines between the blocks.
     """
 
     width: int
@@ -56,7 +56,7 @@ class Layout:
 
 
 def lay_out(sections: Sequence[Section]) -> Layout:
-    """Place the samples, two a line, beneath the name of their family."""
+    """Place the samples, two in a row, beneath the name of their family."""
     columns = 2 if any(len(section.drawings) > 1 for section in sections) else 1
     layout = Layout(2 * _PAD + columns * _WIDTH + (columns - 1) * _BETWEEN)
     lefts = [_PAD + column * (_WIDTH + _BETWEEN) for column in range(columns)]
@@ -111,7 +111,7 @@ def paint(layout: Layout) -> Image.Image:
 
 
 def encode_picture(sections: Sequence[Section], out: Path) -> bytes:
-    """Return the picture as a file of the kind that a name ends in."""
+    """Return the picture encoded in the format of the file's suffix."""
     buffer = io.BytesIO()
     paint(lay_out(sections)).save(buffer, FORMATS[out.suffix.lower()], quality=92)
     return buffer.getvalue()
@@ -126,7 +126,7 @@ def check_height(out: Path, sections: int, drawings: int) -> None:
         drawings: Number of samples in each.
 
     Raises:
-        ValueError: With what to do.
+        ValueError: If the picture would be too high.
     """
     lines = -(-drawings // 2)
     height = _HEAD + sections * (_TITLE + lines * (TILE + _LINE + _AFTER))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anomalib_synth.generators import AnomalyGenerator
     from anomalib_synth.sample import AnomalySample
 
-_MIXED = 8  # samples of a generator without families, for each one of a family
+_MIXED = 8  # a generator without families gets this many times as many samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Drawing:
     """A sample as a preview shows it.
 
     Args:
-        family: The kind of defect, or the name of the generator where it has none.
-        caption: What was drawn, ``""`` when the draw failed.
-        reason: Why it failed its checks, ``""`` when it passed.
+        family: The family of the defect or, if it has none, the name of the generator.
+        caption: What was drawn, ``""`` if the draw failed.
+        reason: Why it failed its checks, ``""`` if it passed.
         quality: The sample's quality.
         tiles: Its pictures by name, see :data:`anomalib_synth.report.preview_tiles.TILES`.
     """
@@ -43,7 +43,7 @@ class Drawing:
 
     @property
     def text(self) -> str:
-        """What is written beside it."""
+        """The text beside the sample."""
         if self.reason:
             return f"{self.family}, not drawn: {self.reason}"
         return f"{self.family}: {self.caption} (quality {self.quality:.2f})"
@@ -55,7 +55,7 @@ class Section:
 
     Args:
         name: The family, or the generator's class.
-        about: What it is, may be empty.
+        about: A description, may be empty.
         drawings: The samples.
     """
 
@@ -110,12 +110,12 @@ def count_sections(generator: AnomalyGenerator) -> int:
 
 
 def describe(sample: AnomalySample, row: int, kind: str, size: int) -> Drawing:
-    """Return a row of a batch of samples as it is shown.
+    """Return one row of a batch of samples as a drawing.
 
     Args:
-        sample: The samples.
-        row: Which of them.
-        kind: What it is called where its family is not known.
+        sample: The batch.
+        row: Index of the row.
+        kind: Its name if its family is not known.
         size: Longer side of each picture in pixels.
     """
     family = sample.provenance[row].family or kind

@@ -1,4 +1,4 @@
-"""Small pictures of one sample, for people: before and after, the outline, and the place of the defect enlarged."""
+"""Small pictures of one sample: before, after, the outline, and the place of the defect enlarged."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ TILES = {
     "after": "enlarged, after",
 }
 _OUTLINE, _FRAME = (255, 45, 120), (255, 255, 255)
-_MARGIN = 1.5  # side of the enlarged place over the defect's
-_LEAST, _MOST = 0.2, 0.4  # that side as a share of the image's shorter, and of its longer side
+_MARGIN = 1.5  # side of the enlarged place, as a multiple of the defect's side
+_LEAST, _MOST = 0.2, 0.4  # least share of the image's shorter side, and largest share of its longer side
 
 
 def draw_tiles(sample: AnomalySample, row: int, size: int) -> dict[str, Image.Image]:
     """Draw the pictures of a row; each keeps the proportions of what it shows.
 
     Args:
-        sample: The samples.
-        row: Which of them.
+        sample: The batch.
+        row: Index of the row.
         size: Longer side of each picture in pixels.
 
     Returns:
-        A picture for each of ``TILES``; of a draw that failed its checks the source alone, greyed.
+        A picture for each of ``TILES``; if the draw failed its checks, only the source, in grey.
     """
     source, image = to_pixels(sample.source[row]), to_pixels(sample.image[row])
     mask = sample.mask[row, 0].detach().cpu().numpy() > 0
@@ -56,7 +56,7 @@ def draw_tiles(sample: AnomalySample, row: int, size: int) -> dict[str, Image.Im
 
 
 def find_place(source: np.ndarray, image: np.ndarray, mask: np.ndarray) -> Box:
-    """Return the part of an image to enlarge: around the mask, or where most changed of a mask that is too large.
+    """Return the part of an image to enlarge: around the mask or, if that is too large, where most changed in it.
 
     Args:
         source: (H, W, 3) uint8, before.
@@ -95,7 +95,7 @@ def _fit(pixels: np.ndarray, size: int) -> Image.Image:
 
 
 def _draw_outline(shown: Image.Image, mask: np.ndarray, box: Box) -> Image.Image:
-    """Draw the border of the mask, two pixels wide at any size of the image, and a frame around what is enlarged."""
+    """Draw the border of the mask, two pixels wide in the picture, and a frame around the enlarged place."""
     scale = shown.width / mask.shape[1]
     covered = Image.fromarray(mask.astype(np.uint8) * 255).resize(shown.size, Image.Resampling.BOX)
     inside = np.asarray(covered) > 0  # a cell with any mask counts: thin scratches stay

@@ -1,4 +1,4 @@
-"""What a page of samples is asked for, checked."""
+"""The query of a page of samples, parsed and checked."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Query:
     Args:
         sort: ``index`` or the name of a score.
         descending: Whether the largest come first.
-        families: Kinds of defect to show; all when empty, as for the next two.
+        families: Families to show; empty shows all, also for the next two.
         reasons: Reasons of the generator's checks, with ``…`` for their numbers.
         splits: Roles of the source.
-        decision: ``kept`` and ``out`` are the outcome, ``accepted`` and ``rejected`` what a person said of a sample,
-            ``undecided`` is what no person has said anything of; ``any`` is all.
+        decision: ``kept`` or ``out``: the outcome; ``accepted`` or ``rejected``: a person's decision; ``undecided``: no
+            person has decided; ``any``: all samples.
         find: Text to look for in caption, source, family and id; case does not matter.
         ranges: (score, least, largest), both inclusive; a sample without the score is left out.
         score: The score of the histogram.
-        per_page: Samples a page, in [1, 240].
-        offset: How many samples to leave out before the page.
-        after: Id of the sample before the page, "" for none; goes before ``offset``. Unlike an offset it stays right
-            while decisions change what the filter holds.
+        per_page: Samples per page, in [1, 240].
+        offset: How many samples come before the page.
+        after: Id of the sample before the page, ``""`` for none. It takes precedence over ``offset``, and stays right
+            while decisions change which samples match.
         before: Id of the sample after the page, "" for none.
     """
 
@@ -61,11 +61,11 @@ class Query:
 
 
 def parse_query(text: str, scores: Iterable[str]) -> Query:
-    """Return the query of the part of an address after its question mark.
+    """Parse the query string of a URL.
 
     Args:
-        text: The address's query, as in ``family=scratch&range=quality:0.5:1``.
-        scores: The names of the scores there are.
+        text: The part after the question mark, such as ``family=scratch&range=quality:0.5:1``.
+        scores: The names of the known scores.
 
     Raises:
         ValueError: If an argument is unknown, given twice, or out of range.

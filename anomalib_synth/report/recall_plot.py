@@ -1,4 +1,4 @@
-"""The picture of a calibration: where the scores lie, and how recall grows with strength, a panel a family."""
+"""The plot of a calibration: the distribution of scores, and a panel for each family with recall over strength."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anomalib_synth.calibration.recall import DefectSetRecall
     from anomalib_synth.calibration.result import CalibrationResult
 
-# Okabe and Ito's palette: told apart with any colour vision; shapes and line styles differ too.
+# Okabe and Ito's palette, which can be told apart with any colour vision; shapes and line styles differ too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
 _COLUMNS = (3, 4, 5, 6)
 _BINS = 40
@@ -33,7 +33,7 @@ def draw_calibration(
     Args:
         outcome: The result.
         model: Name of the model.
-        normals: Scores of the normals that false alarms were measured on.
+        normals: Scores of the normals on which false alarms were measured.
         real: Scores of the real defects, may be empty.
         out: PNG file to write.
     """
@@ -42,7 +42,7 @@ def draw_calibration(
 
     families = {name: recalls for name, recalls in outcome.families().items() if recalls[0].strength is not None}
     fitting = [number for number in _COLUMNS if number <= len(families)] or [max(1, len(families))]
-    columns = min(fitting, key=lambda number: (-len(families) % number, -number))  # no gaps, then few rows
+    columns = min(fitting, key=lambda number: (-len(families) % number, -number))  # prefer no gaps, then few rows
     rows = math.ceil(len(families) / columns)
     figure = Figure(figsize=(max(9.6, 2.35 * columns + 0.6), 3.2 + 1.95 * rows), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: no display, no global state
@@ -110,7 +110,7 @@ def _draw_scores(axes: Axes, outcome: CalibrationResult, normals: Sequence[float
 
 
 def _strength(recall: DefectSetRecall) -> float:
-    """Return the strength of a recall of a family that has strengths; the others are not drawn."""
+    """Return the strength of a recall; only families with strengths are drawn."""
     return cast("float", recall.strength)
 
 

@@ -1,4 +1,4 @@
-"""How the pages' applications answer: JSON in and out, refusals, and the page's own files."""
+"""Requests and responses of the pages' applications: JSON, refusals, and the page's own files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PageFiles:
         self._files = {file.name: file.read_bytes() for file in PAGE.iterdir() if file.name.endswith(tuple(_TYPES))}
 
     def send(self, request: Request) -> Response:
-        """Send one of them; there is nothing else to be had."""
+        """Send one of these files, or 404."""
         name = request.path_params["name"]
         if name not in self._files:
             return PlainTextResponse("There is no such file.", status_code=404)
@@ -59,12 +59,12 @@ async def read_json(request: Request, remedy: str) -> dict[str, Any]:
 
 
 def send(content: dict[str, Any]) -> JSONResponse:
-    """Answer with what must not be kept: it may have changed by the next request."""
+    """Answer with JSON that must not be cached, as it may have changed by the next request."""
     return JSONResponse(content, headers={"cache-control": "no-store"})
 
 
 def refuse(error: Exception, status: int, present: dict[str, Any] | None = None) -> JSONResponse:
-    """Answer with the reason why not, and what a page needs to show the present state."""
+    """Answer with the reason of a refusal, and what a page needs to show the present state."""
     text = str(error) or type(error).__name__
     content = {**(present or {}), "error": text.encode("utf-8", "replace").decode()}
     return JSONResponse(content, status_code=status, headers={"cache-control": "no-store"})

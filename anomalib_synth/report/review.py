@@ -41,7 +41,11 @@ def serve_marking(
     open_browser: bool,
     of_regions: bool = False,
 ) -> None:
-    """Serve the page on which the defects of images are marked, or regions of good images for defects to come."""
+    """Serve the page for marking defects in images, or for painting regions on good images.
+
+    Raises:
+        ValueError: If the folders cannot be used, the libraries are not installed, or the address cannot be used.
+    """
     with _needing_the_extra():
         from anomalib_synth.report.marking import prepare_marking
     application, title = prepare_marking(
@@ -52,7 +56,7 @@ def serve_marking(
 
 @contextlib.contextmanager
 def _needing_the_extra() -> Iterator[None]:
-    """Name the extra where a library of the server is not installed."""
+    """Turn a missing library of the server into an error that names the extra."""
     try:
         yield
     except ImportError as error:
@@ -85,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address.
 
     Raises:
-        ValueError: If the port is out of range, or the address is in use or not of this computer.
+        ValueError: If the port is out of range, or the address is in use or not one of this computer.
     """
     if not 0 <= port <= 65535:
         msg = f"`port` must be in [0, 65535], got {port}. 0 takes a free one."

@@ -1,4 +1,4 @@
-"""The work on a store under review: pages of samples, decisions, and taking decisions back."""
+"""A session of reviewing a store: pages of samples, decisions, and undo."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PROBLEMS = 5
 
 
 class OutdatedError(ValueError):
-    """The samples, or what was decided about them, are not what was seen when the decision was made.
+    """The samples, or the decisions about them, have changed since the person saw them. Nothing was written.
 
     Attributes:
-        present: What a page needs to show them as they are now; nothing was written.
+        present: What a page needs to show their present state.
     """
 
     def __init__(self, message: str, present: dict[str, Any] | None = None) -> None:
@@ -38,7 +38,7 @@ class UnknownSampleError(StoreError):
 
 
 class _Made(NamedTuple):
-    """A decision that can be taken back: what there was before, and its own version."""
+    """A decision that can be undone: the decisions before it, and its own version."""
 
     before: PreviousDecision
     made: int
@@ -52,7 +52,7 @@ class ReviewSession:
 
     Args:
         store: An open store.
-        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
+        price_per_hour: Price of an hour of the device that drew the samples, None if it is not known.
     """
 
     def __init__(self, store: SampleStore, *, price_per_hour: float | None = None) -> None:
@@ -62,7 +62,7 @@ class ReviewSession:
         self._lock = threading.Lock()
 
     def page(self, text: str) -> dict[str, Any]:
-        """Return a page of samples, what there is to filter by, and the histogram of a score.
+        """Return a page of samples, the facets to filter by, and the histogram of a score.
 
         Args:
             text: The query, see :func:`anomalib_synth.report.query.parse_query`.
@@ -98,7 +98,7 @@ class ReviewSession:
             raise UnknownSampleError(str(error)) from error
 
     def detail(self, sample: str) -> dict[str, Any]:
-        """Return everything that is known of one sample.
+        """Return everything that is known about one sample.
 
         Raises:
             UnknownSampleError: If there is none.
@@ -116,13 +116,13 @@ class ReviewSession:
     def decide(
         self, ids: Sequence[str], accepted: bool | None, *, seen: Mapping[str, int] | None = None
     ) -> dict[str, Any]:
-        """Write down a decision about some samples; one that was never drawn is skipped, there is nothing to keep.
+        """Record a decision about some samples; those that were never drawn are skipped.
 
         Args:
             ids: The samples.
             accepted: The decision, None to take earlier ones back.
-            seen: Version of the decision that the person saw, by id, as a page names it. Samples that are not named are
-                decided whatever was decided before.
+            seen: For each sample, the version of the decision that the person saw. The decision about other samples
+                overrides earlier ones in any case.
 
         Raises:
             UnknownSampleError: If there is no such sample; nothing is written.
@@ -134,16 +134,16 @@ class ReviewSession:
     def decide_matching(
         self, text: str, accepted: bool | None, *, expected: int, version: int | None = None
     ) -> dict[str, Any]:
-        """Write down a decision about all samples of a query.
+        """Record a decision about all samples of a query.
 
         Args:
             text: The query.
             accepted: The decision, None to take earlier ones back.
-            expected: How many samples the person was told it holds.
-            version: Version of all decisions when the person was told; None decides whatever was decided since.
+            expected: How many samples the person was told that the query matches.
+            version: Version of all decisions at that time; None overrides later decisions of others.
 
         Raises:
-            OutdatedError: If it holds another number by now, or somebody has decided about one of them since.
+            OutdatedError: If the query matches another number now, or somebody has decided about one of them since.
         """
         with self._lock:
             self._catalogue.refresh()
@@ -155,7 +155,7 @@ class ReviewSession:
             return self._decide(ids, accepted, seen_all=version)
 
     def undo(self) -> dict[str, Any]:
-        """Take the last decision back, where nobody has decided since."""
+        """Undo the last decision, for samples about which nobody has decided since."""
         with self._lock:
             if not self._steps:
                 return self._answer([], since=self.store.version, skipped=0)
@@ -173,7 +173,7 @@ class ReviewSession:
             return self._answer(list(wanted), since=since, skipped=len(step) - len(wanted))
 
     def _follow(self, step: _Step, restored: Collection[str]) -> None:
-        """Have earlier steps know what they decided by the version it has after it was restored."""
+        """Give earlier steps the versions that their decisions have after they were restored."""
         for sample in restored:
             for earlier in self._steps:
                 if sample in earlier and earlier[sample].made == step[sample].before.version:
@@ -200,9 +200,10 @@ class ReviewSession:
         return self._answer(drawn, since=since, changed=len(before), skipped=len(ids) - len(drawn))
 
     def _answer(self, ids: list[str], *, since: int, skipped: int, changed: int | None = None) -> dict[str, Any]:
-        """Return what a page needs to show a change; the states of many samples it asks for itself.
+        """Return what a page needs to show a change; if many samples changed, the page requests their states itself.
 
-        ``since`` is the version of all decisions before the change: a page that had seen it has now seen them all.
+        ``since`` is the version of all decisions before the change. A page that had seen that version has now seen all
+        decisions.
         """
         self._catalogue.refresh()
         rows = self._catalogue.rows

@@ -1,4 +1,4 @@
-"""The review's web server: uvicorn with limits, so that no client keeps another one waiting or the server alive."""
+"""The web server of the pages: uvicorn with limits, so that no client can block other clients or the shutdown."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CLOSING_SECONDS = 0.3
 
 
 class LimitedProtocol(H11Protocol):
-    """A connection that is closed when its client is slow, or when there are too many and it is the one to spare.
+    """A connection that is closed if its client is slow, or if there are too many and it has waited longest.
 
-    uvicorn limits the time between two requests and the number of requests at work; it lets a client take any time to
-    send one, and refuses new clients where old ones hold all the places.
+    uvicorn itself limits the time between two requests and the number of concurrent requests. But it lets a client take
+    any time to send a request, and refuses new clients while old ones hold all connections.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection; if there are too many, drop the one that has waited longest for its client."""
+        """Accept a new connection; if there are too many, drop the one that has waited longest for its client."""
         super().connection_made(transport)
         self.waiting_since = self.loop.time()
         self._watch = self.loop.call_later(REQUEST_SECONDS, self._check)
@@ -54,7 +54,7 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is here whole, and its answer is not yet sent."""
+        """Whether a request has arrived completely and its answer is not yet sent."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
     def _check(self) -> None:
@@ -68,7 +68,7 @@ class LimitedProtocol(H11Protocol):
 
 
 class ReviewServer(uvicorn.Server):
-    """A server that ends within a second: whoever is not done by then is cut off."""
+    """A server that ends within a second, and then cuts off requests that are not done."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End."""
@@ -80,8 +80,8 @@ class ReviewServer(uvicorn.Server):
             transport: Any = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
-        self.force_exit = True  # an answer may still wait, as for the lock of another process: nobody gets it any more
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # nor is its end worth a word
+        self.force_exit = True  # an answer may still wait, such as for another process's lock
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # cutting it off needs no message
 
 
 def make_server(application: ASGIApp) -> ReviewServer:

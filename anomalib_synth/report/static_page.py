@@ -1,4 +1,4 @@
-"""The review as one file that needs no server and no script."""
+"""The review as one HTML file that needs no server and has no script."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200, price_per_h
 
     Args:
         store: An open store.
-        out: The file to write; one that is there is replaced.
-        limit: Number of samples to show at most, >= 1; evenly spread over the store.
-        price_per_hour: Price of an hour of the device that drew the samples, None where it is not known.
+        out: The file to write; an existing one is replaced.
+        limit: Most samples to show, >= 1, evenly spread over the store.
+        price_per_hour: Price of an hour of the device that drew the samples, None if it is not known.
 
     Returns:
         How many samples it shows.
@@ -72,7 +72,7 @@ def write_static(store: SampleStore, out: Path, *, limit: int = 200, price_per_h
 
 
 def _describe(store: SampleStore, catalogue: Catalogue, row: int) -> dict[str, Any]:
-    """Return what the file shows of a sample; a damaged one is said to be so."""
+    """Return what the file shows of a sample, or that the sample is damaged."""
     shown = catalogue.describe(row)
     if not shown["drawn"]:
         return shown
@@ -91,7 +91,7 @@ def _embed(data: bytes, kind: str) -> str:
 
 
 def _count_families(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Return how many samples of each kind of defect are kept and left out, and their median scores."""
+    """Return for each family how many samples are kept and left out, and their median scores."""
     names, codes = catalogue.labels["family"]
     table = []
     for code, name in enumerate(names):
@@ -111,7 +111,7 @@ def _count_families(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def _draw(histogram: dict[str, Any], *, height: float = 60.0) -> dict[str, Any]:
-    """Return the bars of a histogram; heights go with the square root of the count, so that single samples are seen."""
+    """Return the bars of a histogram, as high as the square root of the count, so that single samples are visible."""
     tallest = max(kept + out for kept, out in zip(histogram["kept"], histogram["out"], strict=True))
     bars = []
     for position, (kept, out) in enumerate(zip(histogram["kept"], histogram["out"], strict=True)):

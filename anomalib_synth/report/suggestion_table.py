@@ -1,4 +1,4 @@
-"""What `anomalib-synth suggest` prints and writes."""
+"""The tables that `anomalib-synth suggest` prints, and the overlay that it writes."""
 
 from __future__ import annotations
 

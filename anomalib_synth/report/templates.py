@@ -1,4 +1,4 @@
-"""The package's pages."""
+"""Loads the templates of the package's pages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _CODE = re.compile(r"`([^`\n]+)`")
 
 
 def load_templates() -> Environment:
-    """Return the templates of the pages; whatever is filled in is escaped.
+    """Return the templates of the pages; all inserted text is escaped.
 
-    The filter `prose` shows what stands in backticks, as in the texts that are printed, as code.
+    The filter ``prose`` shows names in backticks, as printed texts have them, as code.
     """
     environment = Environment(loader=PackageLoader("anomalib_synth.report", "page"), autoescape=True)
     environment.filters["prose"] = show_prose
@@ -23,7 +23,7 @@ def load_templates() -> Environment:
 
 
 def show_prose(text: str) -> Markup:
-    """Return a text as HTML, its names in backticks as code.
+    """Return a text as HTML, with names in backticks as code.
 
     Example:
         >>> str(show_prose("less than `min_recall` & <more>"))

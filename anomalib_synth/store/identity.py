@@ -29,7 +29,7 @@ def encode_png(image: np.ndarray) -> bytes:
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

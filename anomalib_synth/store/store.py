@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,7 +13,7 @@ from anomalib_synth.store.errors import StoreError
 from anomalib_synth.store.files import append_lines, end_last_line, write_whole
 from anomalib_synth.store.filter_results import FilterResults
 from anomalib_synth.store.head import read_settings, write_settings
-from anomalib_synth.store.identity import decode_png, hash_bytes, png_size
+from anomalib_synth.store.identity import decode_png, hash_bytes, hash_pixels, png_size
 from anomalib_synth.store.locking import exclusive
 from anomalib_synth.store.logs import raise_problem, read_log, remedy
 from anomalib_synth.store.manifest import Manifest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from anomalib_synth.store.decisions import PreviousDecision
 
 Kind = Literal["images", "masks", "sources"]
+_PNG_END = b"IEND\xaeB`\x82"
 _BEFORE = frozenset({".lock", "normals.jsonl"})  # what a run writes before it makes its store
 
 
@@ -173,16 +175,19 @@ class SampleStore:
                 end_last_line(self.path / name)
             yield self
 
-    def put(self, kind: Kind, name: str, data: bytes) -> str:
+    def put(self, kind: Kind, name: str, data: bytes) -> tuple[str, str]:
         """Write a file, whole or not at all; nothing to do if it is there. Needs no lock.
+
+        A source that is there with these pixels is kept, although another version of Pillow may have compressed it to
+        other bytes: earlier rows hold the digest of that file.
 
         Args:
             kind: ``images``, ``masks`` or ``sources``.
-            name: What the file is called: a digest.
+            name: What the file is called: a digest, that of the pixels for a source.
             data: The bytes.
 
         Returns:
-            Its path in the store.
+            Its path in the store, and the digest of its bytes.
 
         Raises:
             StoreError: If the disk is full, or the folder is a link that leads out of the store.
@@ -197,9 +202,11 @@ class SampleStore:
         if path.parent not in self._folders:
             self._require_inside(path.parent)
             self._folders.add(path.parent)
-        if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
-            write_whole(path, data)
-        return place
+        there = path.read_bytes() if path.is_file() else None
+        if there is not None and (there == data or (kind == "sources" and _shows(there, name))):
+            return place, hash_bytes(there)
+        write_whole(path, data)
+        return place, hash_bytes(data)
 
     def append(self, record: Record) -> None:
         """Add a row to the manifest; only within :meth:`writing`.
@@ -358,7 +365,19 @@ class SampleStore:
             msg = f"{str(self.path / place)!r} of sample {record.id}: {error}"
             raise StoreError(msg) from error
 
+    @cached_property
+    def _resolved(self) -> Path:
+        return self.path.resolve()
+
     def _require_inside(self, path: Path) -> None:
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not path.resolve().is_relative_to(self._resolved):
             msg = f"{str(path)!r} leads out of the store. Remove the link. {remedy(self.path)}"
             raise StoreError(msg)
+
+
+def _shows(data: bytes, name: str) -> bool:
+    """Return whether these are the bytes of a whole PNG whose pixels have this digest."""
+    try:
+        return data.endswith(_PNG_END) and hash_pixels(decode_png(data)) == name
+    except StoreError:
+        return False

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from anomalib_synth.commands.predict import predict
 from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.generators import RuleBasedGenerator
 from anomalib_synth.learning.versions import DetectorFolder
+from tests.warm_python import Ended, WarmPython
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("openvino")
@@ -42,47 +41,47 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(parts: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "anomalib_synth.cli", "build", "--normals", str(parts / "train" / "good")]
-    command += [
-        "--defects",
-        str(parts / "real"),
-        "--out",
-        str(out),
-        "--minutes",
-        "0.1",
-        "--accelerator",
-        "cpu",
-        "--min_recall",
-        "0.05",
-    ]
-    command += ["--models", "[discriminative_padim, padim]", "--exports", "[openvino]"]  # PaDiM does not fit
-    command += ["--generator", "RuleBasedGenerator", "--generator.families", "[noise, hole]"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+SMALL = """
+import sys
+from anomalib_synth.building import candidates
+from anomalib_synth.cli import main
+candidates.SCALES = (96, 128)
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
-def built(parts, tmp_path_factory) -> tuple[Path, subprocess.Popen[str], str, dict]:
+def start(parts, tmp_path_factory) -> Callable[[Path], WarmPython]:
+    """Starts `build` into a folder, with a detector of small images."""
+    script = tmp_path_factory.mktemp("command") / "small_build.py"
+    script.write_text(SMALL)
+    arguments = [
+        script, "build", "--normals", parts / "train" / "good", "--defects", parts / "real", "--minutes", "0.1",
+        "--accelerator", "cpu", "--min_recall", "0.05", "--models", "[discriminative_padim, padim]",  # PaDiM: too long
+        "--exports", "[openvino]", "--generator", "RuleBasedGenerator", "--generator.families", "[noise, hole]",
+    ]  # fmt: skip
+    return lambda out: WarmPython([*arguments, "--out", out])
+
+
+@pytest.fixture(scope="module")
+def built(start, tmp_path_factory) -> tuple[Path, Ended, dict]:
     """A build that was killed once its model was trained, and then ended."""
     out = tmp_path_factory.mktemp("build") / "out"
-    first = start(parts, out)
-    while first.poll() is None and "train discriminative_padim" not in BuildState(out / "build.json").steps:
+    first = start(out)
+    while first.runs() and "train discriminative_padim" not in BuildState(out / "build.json").steps:
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.wait()
     before = BuildState(out / "build.json").steps
     assert "calibrate" not in before
-    second = start(parts, out)
-    printed, _ = second.communicate()
-    return out, second, printed, before
+    return out, start(out).wait(), before
 
 
 def test_build_goes_on_when_it_was_killed(built) -> None:
-    out, process, printed, before = built
-    assert process.returncode == 0, printed
-    assert "Training DiscriminativePadim" not in printed
-    assert "\nFIT TO DEPLOY" in printed
+    out, ended, before = built
+    assert ended.returncode == 0, ended
+    assert "Training DiscriminativePadim" not in ended.printed
+    assert "\nFIT TO DEPLOY" in ended.printed
     steps = BuildState(out / "build.json").steps
     assert steps["train discriminative_padim"] == before["train discriminative_padim"]
     report = (out / "report.html").read_text()
@@ -109,7 +108,7 @@ def test_defects_judge_that_were_not_learned_when_there_are_ten(built) -> None:
     stated = json.loads((out / "detector" / "calibration.json").read_text())
     assert stated["real_defects"]["found"]["of"] == 6
     assert stated["target_false_alarm_rate"] == 0.125  # 7 images set the threshold
-    assert "6 other real defects were trained with" in (out / "report.html").read_text()
+    assert "The model trained on 6 other real defects" in (out / "report.html").read_text()
 
 
 def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None:
@@ -132,12 +131,15 @@ def test_detector_is_taken_by_the_other_commands(built, parts, tmp_path) -> None
         calibrate(folder.base, parts / "train" / "good", out=tmp_path / "again", per_cell=1, strengths=(1.0,))
 
 
-def test_nothing_is_done_again_when_it_is_done(built, parts) -> None:
+def test_nothing_is_done_again_when_it_is_done(built, parts, monkeypatch) -> None:
     out = built[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "detector").rglob("*") if path.is_file()}
-    process = start(parts, out)
-    printed, _ = process.communicate()
-    assert process.returncode == 0, printed
+    monkeypatch.setattr("anomalib_synth.building.candidates.SCALES", (96, 128))
+    build(
+        parts / "train" / "good", out=out, defects=parts / "real", models=["discriminative_padim", "padim"],
+        minutes=0.1, min_recall=0.05, generator=RuleBasedGenerator(["noise", "hole"]), exports=["openvino"],
+        accelerator="cpu",
+    )  # fmt: skip
     assert {path: path.stat().st_mtime_ns for path in (out / "detector").rglob("*") if path.is_file()} == before
 
 
@@ -152,14 +154,14 @@ def test_status_is_three_when_the_detector_is_unfit(fit, min_recall, status, par
     assert stopped == status
 
 
-def test_build_says_what_is_kept_when_it_is_interrupted(parts, tmp_path) -> None:
-    process = start(parts, tmp_path / "out")
-    while process.poll() is None and not list(tmp_path.glob("out/candidates/*/config.yaml")):
+def test_build_says_what_is_kept_when_it_is_interrupted(start, tmp_path) -> None:
+    process = start(tmp_path / "out")
+    while process.runs() and not list(tmp_path.glob("out/candidates/*/config.yaml")):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate()
-    assert process.returncode == 130, printed
-    assert "Finished steps are kept; the same command goes on from there." in printed
+    ended = process.wait()
+    assert ended.returncode == 130, ended
+    assert "Finished steps are kept; the same command goes on from there." in ended.printed
     assert "plan" in BuildState(tmp_path / "out" / "build.json").steps
 
 
@@ -180,7 +182,7 @@ def test_dry_run_writes_nothing_and_tells_time_and_disk(parts, tmp_path, capsys)
         ({"false_alarm_rate": 1.0}, "`false_alarm_rate` must be in"),
         ({"min_recall": 2.0}, "`min_recall` must be in"),
         ({"exports": ["onnx"]}, "`exports` must name some of torch, openvino"),
-        ({"marks": Path("x")}, "`marks` say where `defects` are"),
+        ({"marks": Path("x")}, "`marks` need `defects`, whose places"),
     ],
 )
 def test_argument_is_refused_before_anything_is_written(options, message, parts, tmp_path) -> None:

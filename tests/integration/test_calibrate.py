@@ -253,7 +253,7 @@ def test_bad_input_is_refused_before_any_work(padim, parts, tmp_path, options, s
 
 def test_checkpoint_is_not_overwritten_when_it_lies_in_the_folder_for_results(padim, parts, tmp_path) -> None:
     shutil.copy(padim, tmp_path / "calibrated.ckpt")
-    with pytest.raises(ValueError, match="`out` must not be the folder"):
+    with pytest.raises(ValueError, match="`out` must not hold the checkpoint itself"):
         run(tmp_path / "calibrated.ckpt", parts, tmp_path)
 
 

@@ -184,9 +184,7 @@ def test_recall_leaves_out_what_the_model_crops_away(parts, tmp_path, capsys) ->
     (cell,) = summary["cells"]
     assert cell["out_of_view"] == summary["out_of_view"] == len(hidden)
     assert cell["visible"] == len(rows) - len(hidden)
-    assert f"{len(hidden)} of 20 drawn defects lie outside what the model sees" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert f"{len(hidden)} of 20 drawn defects do not count" in " ".join(capsys.readouterr().out.split())
 
 
 def test_crop_is_done_first_when_the_transform_begins_with_it(parts, tmp_path, capsys) -> None:

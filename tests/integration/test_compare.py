@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import html
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,6 +22,7 @@ from anomalib_synth.comparison.spec import ComparisonSpec
 from anomalib_synth.comparison.trial import run_trial
 from anomalib_synth.demo.writer import RenderPlan, render_category
 from anomalib_synth.engines.isolated_tasks import IsolatedTask, TaskEvent
+from tests.warm_python import WarmPython
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,13 +107,12 @@ def test_killed_comparison_goes_on_where_it_was(demo, tmp_path, capsys, monkeypa
     settings = make_settings(demo, tmp_path / "marker", seeds=[1])
     config, out = tmp_path / "spec.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    code = "from anomalib_synth.cli import main; main()"
-    command = [sys.executable, "-W", "ignore", "-c", code, "compare", f"--config={config}", f"--out={out}"]
-    run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    command = ["-m", "anomalib_synth.cli", "compare", f"--config={config}", f"--out={out}"]
+    run = WarmPython(command, cwd=ROOT, environment={"PYTHONPATH": str(ROOT)})
     try:
         deadline = time.monotonic() + 120
         while not (out / "runs.jsonl").is_file() or not (out / "runs.jsonl").read_bytes().endswith(b"\n"):
-            assert run.poll() is None
+            assert run.runs()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         children = children_of(run.pid)
@@ -234,6 +232,8 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path, model) -> None:
     }  # fmt: skip
     settings = make_settings(demo, tmp_path / "marker", steps=5)
     settings["models"]["ours"] = {"class_path": f"anomalib_synth.models.{model}"}
+    if model == "DiscriminativePadim":
+        settings["models"]["ours"]["init_args"] = {"scales": [64]}
     settings["synthesis"] = {"none": [], "rules": [draw]}
     settings["arms"] = [["padim", "none"], ["ours", "rules"]]
     names = ("accelerator", "threads")
@@ -251,7 +251,9 @@ def test_run_trains_for_the_steps_and_repeats(demo, tmp_path, model) -> None:
 @pytest.mark.parametrize("model", ["padim", "ours"])
 def test_training_never_looks_at_validation_images(demo, tmp_path, model) -> None:
     settings = make_settings(demo, tmp_path / "marker", steps=4)
-    settings["models"]["ours"] = {"class_path": "anomalib_synth.models.DiscriminativePadim"}
+    settings["models"]["ours"] = {
+        "class_path": "anomalib_synth.models.DiscriminativePadim", "init_args": {"scales": [64]}
+    }  # fmt: skip
     settings["synthesis"]["other"] = [{"class_path": "tests.integration.compare_parts.FailsWhenValidated"}]
     settings["arms"] = [["padim", "none"], [model, "other"]]
     runtime = {name: settings.pop(name) for name in ("accelerator", "threads")}
@@ -284,6 +286,16 @@ def test_preset_is_sound(file, tmp_path, capsys, monkeypatch) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def read_small(name: str) -> dict[str, Any]:
+    """Read a preset, for small images."""
+    settings = yaml.safe_load((ROOT / "configs" / "compare" / f"{name}.yaml").read_text(encoding="utf-8"))
+    for model in settings["models"].values():
+        if model["class_path"].endswith("DiscriminativePadim"):
+            model.setdefault("init_args", {})["scales"] = [64]
+    small = 128 if "supersimplenet" in settings["models"] else 64  # which trains with no smaller ones
+    return settings | {"image_size": small}
+
+
 def shrink(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """Few small images and one step, with everything else as in the preset."""
     for section in settings["data"].values():
@@ -295,7 +307,7 @@ def shrink(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
-    settings = yaml.safe_load((ROOT / "configs" / "compare" / "quick.yaml").read_text(encoding="utf-8"))
+    settings = read_small("quick")
     settings = shrink(settings, tmp_path)
     compare(**settings, out=tmp_path / "out")
     assert {row["arm"] for row in read_rows(tmp_path / "out")} == {
@@ -306,12 +318,12 @@ def test_quick_preset_runs(tmp_path, monkeypatch) -> None:
 @pytest.mark.slow
 def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
-    settings = yaml.safe_load((ROOT / "configs" / "compare" / "choose.yaml").read_text(encoding="utf-8"))
+    settings = read_small("choose")
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "good").symlink_to(demo / "printed_cap" / "train" / "good")
     monkeypatch.chdir(tmp_path)
     settings["data"]["product"]["init_args"]["base"]["init_args"]["num_workers"] = 0
-    settings |= {"image_size": 128, "seeds": [0], "threads": 1, "accelerator": "cpu"}
+    settings |= {"seeds": [0], "threads": 1, "accelerator": "cpu"}
     compare(**settings, out=tmp_path / "out")
     assert all(0 <= row["image_auroc"] <= 1 and row["pixel_ap"] is not None for row in read_rows(tmp_path / "out"))
     page = (tmp_path / "out" / "index.html").read_text()
@@ -322,7 +334,7 @@ def test_choose_preset_runs_on_good_images_alone(demo, tmp_path, monkeypatch) ->
 @pytest.mark.slow
 def test_folder_preset_runs_on_a_users_images(demo, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("anomalib_synth.report.compare_run.run_isolated", run_here)
-    settings = yaml.safe_load((ROOT / "configs" / "compare" / "folder.yaml").read_text(encoding="utf-8"))
+    settings = read_small("folder")
     product = tmp_path / "my_product"
     product.mkdir()
     (product / "good").symlink_to(demo / "printed_cap" / "train" / "good")
@@ -330,7 +342,7 @@ def test_folder_preset_runs_on_a_users_images(demo, tmp_path, monkeypatch) -> No
     (product / "defects").symlink_to(defects[0])
     monkeypatch.chdir(tmp_path)
     settings["data"]["product"]["init_args"] |= {"num_workers": 0, "val_split_ratio": 0.5}
-    settings |= {"image_size": 128, "seeds": [0], "steps": 2, "threads": 1, "accelerator": "cpu"}
+    settings |= {"seeds": [0], "steps": 2, "threads": 1, "accelerator": "cpu"}
     settings |= {"false_alarm_rate": 0.3}
     compare(**settings, out=tmp_path / "out")
     rows = read_rows(tmp_path / "out")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from anomalib_synth.generators import StoredGenerator
 from tests.contract import render_normals
 from tests.integration.config_runs import BASE, CONFIGS, run_cli, short
 from tests.unit.models.small_diffusion import make_pipeline
+from tests.warm_python import Ended, run_warm
 
 SYNTHESIS = sorted((CONFIGS / "synthesis").rglob("*.yaml"))
 TRAIN = sorted((CONFIGS / "train").rglob("*.yaml"))
@@ -51,6 +51,19 @@ def demo_arguments(config: dict, tmp_path: Path) -> list[str]:
     return [*arguments, f"--data.init_args.root={tmp_path / 'synthetic'}"] if wrapped else arguments
 
 
+def make_small(part: Any, side: int) -> Any:
+    """The same configuration for small images."""
+    if isinstance(part, list):
+        return [make_small(each, side) for each in part]
+    if not isinstance(part, dict):
+        return part
+    sizes = {"size": [side, side], "input_shape": [side, side], "scales": [side]}
+    return {
+        name: sizes[name] if name in sizes and isinstance(value[0], int) else make_small(value, side)
+        for name, value in part.items()
+    }
+
+
 def test_there_are_configs() -> None:
     assert {file.stem for file in TRAIN} >= {
         "draem", "dsr", "glass", "supersimplenet", "patchcore", "quickstart", "realnet", "realnet_two_stage",
@@ -74,14 +87,16 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize("file", TRAIN, ids=lambda file: file.stem)
 def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(CONFIGS.parent)
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = make_small(yaml.safe_load(file.read_text(encoding="utf-8")), 128 if file.stem == "supersimplenet" else 64)
+    small_file = tmp_path / f"{file.stem}.yaml"
+    small_file.write_text(yaml.safe_dump(config), encoding="utf-8")
     arguments = []
     if file.stem == "dsr":
         weights = tmp_path / "vq_model.pckl"
         torch.save(Dsr().model.discrete_latent_model.state_dict(), weights)
         monkeypatch.setattr(Dsr, "prepare_pretrained_model", staticmethod(lambda: weights))
         arguments = ["--model.init_args.upsampling_train_ratio=0.0"]
-    if file.stem in {"draem", "dsr"}:
+    if not {"pre_processor", "scales"} & set(config["model"].get("init_args", {})):
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
         arguments += [
             "--model.init_args.pre_processor=anomalib.pre_processing.PreProcessor",
@@ -89,8 +104,6 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
         ]
     if file.stem == "realnet_paper":
         small = {"backbone": "resnet10t", "pre_trained": False, "feature_dims": [16] * 4, "residual_dims": [16, 16]}
-        resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [64, 64]}}
-        small["pre_processor.init_args.transform"] = resize
         arguments = [f"--model.init_args.{name}={value}" for name, value in small.items()]
     if file.stem == "folder":
         shutil.copytree(parts_root / "train" / "good", tmp_path / "parts" / "good")
@@ -102,7 +115,8 @@ def test_complete_config_trains_and_tests(file, parts_root, tmp_path, monkeypatc
     if "val_check_interval" in config["trainer"]:  # in steps, of which there are more than here
         limits["val_check_interval"] = 1.0
     run_cli(
-        "train", "--config", str(file), "--default_root_dir", str(tmp_path / "results"), *arguments, *short(**limits),
+        "train", "--config", str(small_file), "--default_root_dir", str(tmp_path / "results"), *arguments,
+        *short(**limits),
         "--seed_everything", "0", *demo_arguments(config, tmp_path),
     )  # fmt: skip
     assert list((tmp_path / "results").rglob("*.ckpt"))
@@ -282,6 +296,28 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
     assert word in capsys.readouterr().err
 
 
+SMALL = """
+import runpy, sys
+from functools import partial
+from anomalib_synth.fitting import bundle, settings
+from anomalib_synth.models import DiscriminativePadim
+DiscriminativePadim.__init__.__kwdefaults__["scales"] = (64,)
+bundle._VOCABULARY_WINDOWS = 64
+settings.FitSettings = partial(settings.FitSettings, width=8, dim=16, depth=1, codebook_size=16)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_example(name: str, arguments: list[object], tmp_path: Path) -> Ended:
+    """Run an example with small models."""
+    script = tmp_path / "small.py"
+    script.write_text(SMALL)
+    ended = run_warm([script, CONFIGS.parent / "examples" / name, *arguments], cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended
+
+
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
@@ -290,8 +326,8 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
         ("custom_generator.py", []),
         ("own_family.py", []),
         ("own_model.py", ["--root={out}/parts", "--num_train=12"]),
+        ("fit_offline.py", ["--normals", "{root}/train/good", "--steps", "2", "--out", "{out}"]),
         ("quickstart.py", ["--epochs=1", "--images=12", "--image-size=96", "--results={out}"]),
-        ("fit_offline.py", ["--normals", "{root}/train/good", "--steps", "5", "--out", "{out}"]),
         (
             "two_stages.py",
             [
@@ -326,10 +362,7 @@ def test_typo_in_a_config_is_named_whatever_its_depth(argument, word, parts_root
 )
 def test_example_runs(script, arguments, parts_root, tmp_path) -> None:
     filled = [argument.format(root=parts_root, out=tmp_path) for argument in arguments]
-    command = [sys.executable, str(CONFIGS.parent / "examples" / script), *filled]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout
+    assert run_example(script, filled, tmp_path).stdout
 
 
 def test_example_calibrates_patchcore(tmp_path) -> None:
@@ -338,9 +371,7 @@ def test_example_calibrates_patchcore(tmp_path) -> None:
         folder = tmp_path / ("good" if index < 12 else "held_out")
         folder.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / f"{index}.png")
-    command = [sys.executable, str(CONFIGS.parent / "examples" / "calibrate_patchcore.py"), f"--root={tmp_path}"]
     options = ["--image-size=64", "--false-alarm-rate=0.3", "--families", "stain", f"--out={tmp_path / 'out'}"]
-    result = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr[-2000:]
+    run_example("calibrate_patchcore.py", [f"--root={tmp_path}", *options], tmp_path)
     written = {file.name for file in (tmp_path / "out" / "calibration").iterdir()}
     assert {"calibrated.ckpt", "recall.png", "calibration.json"} <= written

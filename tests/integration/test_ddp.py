@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm_python import run_warm
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def run(root: Path, out: Path, devices: int, model: str = "supersimplenet") -> list[dict[str, str]]:
+    """Train in as many processes; Lightning starts all but the first."""
     out.mkdir()
-    command = [sys.executable, "-m", "tests.integration.ddp_run", str(root), str(out), str(devices), model]
-    environment = {**os.environ, "PL_TORCH_DISTRIBUTED_BACKEND": "gloo", "PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
+    environment = {"PL_TORCH_DISTRIBUTED_BACKEND": "gloo", "PYTHONPATH": str(REPOSITORY)}
+    arguments = ["-m", "tests.integration.ddp_run", root, out, devices, model]
+    ended = run_warm(arguments, cwd=REPOSITORY, environment=environment)
+    assert ended.returncode == 0, ended.stderr[-3000:]
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("rank_*.json"))]
 
 

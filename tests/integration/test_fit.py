@@ -59,7 +59,7 @@ def test_real_defects_become_words_of_the_bundle(normals, tmp_path, capsys) -> N
     assert {"coffee", "ring", "scratch"} <= set(bundle.vocabulary.words)
     assert bundle.card["inputs"][str(normals)] == "our own"
     assert bundle.card["normals"] == 4
-    assert "dB from their tokens" in capsys.readouterr().out
+    assert "reconstructed from their tokens" in capsys.readouterr().out
 
 
 def test_diffusion_trains_a_pipeline_in_place_of_the_bundle(normals, tmp_path, capsys) -> None:
@@ -68,7 +68,7 @@ def test_diffusion_trains_a_pipeline_in_place_of_the_bundle(normals, tmp_path, c
     main(["fit", f"--normals={normals}", f"--out={tmp_path / 'pipeline'}", "--diffusion=true", *tiny])
     assert not (tmp_path / "pipeline" / "bundle.json").exists()
     assert DiffusionEditor(tmp_path / "pipeline").resolution == 64
-    assert "dB from their latents" in capsys.readouterr().out
+    assert "reconstructed from their latents" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

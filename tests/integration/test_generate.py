@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +23,7 @@ from anomalib_synth.store import SampleStore, StoreError
 from benchmarks.generate import check_equal, fork, kill_forks, make_normals, read_store
 from tests.unit.engines.odd_generators import DyingGenerator, FailingGenerator, SlowGenerator, SwappingGenerator
 from tests.unit.images.bad_inputs import write_readable, write_unreadable
+from tests.warm_python import WarmPython, run_warm
 
 COUNT = 26
 COMMAND = """
@@ -48,11 +49,11 @@ def whole(normals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> list[str]:
+def command(tmp_path: Path) -> list[object]:
     """The command line, as users start it."""
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
-    return [sys.executable, str(script), "generate"]
+    return [script, "generate"]
 
 
 def test_a_store_holds_what_the_generator_draws_when_it_is_made(normals, whole) -> None:
@@ -112,11 +113,11 @@ def test_the_set_is_the_uninterrupted_one_when_runs_are_killed(normals, tmp_path
 def test_the_whole_command_leaves_nothing_behind_when_it_is_killed(normals, tmp_path, command) -> None:
     slow = f"--generator={SlowGenerator.__module__}.SlowGenerator"
     arguments = [*command, f"--normals={normals}", f"--out={tmp_path / 'store'}", "--num_samples=50", slow]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([*arguments, "--workers=2"], start_new_session=True, env=environment)
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = WarmPython([*arguments, "--workers=2"], environment=environment, new_session=True)
     manifest = tmp_path / "store" / "manifest.jsonl"
     wait_for(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") >= 5)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.wait()
     wait_for(lambda: not group_runs(process.pid))
     kept = len(SampleStore.open(tmp_path / "store").records)
@@ -399,10 +400,10 @@ def test_rows_and_bytes_are_the_same_on_ray(normals, whole, tmp_path, monkeypatc
     check_equal(tmp_path / "store", read_store(whole))
     with pytest.raises(RuntimeError, match="out of ideas"):
         generate(
-            normals, out=tmp_path / "failing", num_samples=60, workers=2, engine="ray", generator=FailingGenerator()
+            normals, out=tmp_path / "failing", num_samples=60, workers=1, engine="ray", generator=FailingGenerator()
         )
     with pytest.raises(WorkerDiedError, match="A worker died"):
-        generate(normals, out=tmp_path / "dying", num_samples=8, workers=2, engine="ray", generator=DyingGenerator())
+        generate(normals, out=tmp_path / "dying", num_samples=8, workers=1, engine="ray", generator=DyingGenerator())
 
 
 def test_ray_is_named_when_it_is_missing(normals, tmp_path, monkeypatch) -> None:
@@ -418,8 +419,9 @@ def test_generator_and_store_come_from_the_command_line(normals, tmp_path, comma
         "class_path: anomalib_synth.generators.RuleBasedGenerator\ninit_args: {families: [scratch, stain]}\n"
     )
     arguments = [f"--normals={normals}", f"--out={tmp_path / 'store'}", "--num_samples=3", f"--generator={config}"]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-    assert "samples passed the checks" in done.stdout
+    ended = run_warm([*command, *arguments])
+    assert ended.returncode == 0, ended
+    assert "samples passed the checks" in ended.stdout
     assert {record.family for record in SampleStore.open(tmp_path / "store").records} <= {"scratch", "stain", ""}
 
 
@@ -536,6 +538,7 @@ def test_family_of_ones_own_is_drawn_when_workers_draw(normals, tmp_path) -> Non
     example = Path(__file__).parents[2] / "examples" / "own_family.py"
     (tmp_path / "plant_families.py").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "run.py").write_text(OWN_FAMILY, encoding="utf-8")
-    subprocess.run([sys.executable, "run.py", str(normals), str(tmp_path / "store")], cwd=tmp_path, check=True)
+    ended = run_warm([tmp_path / "run.py", normals, tmp_path / "store"], cwd=tmp_path)
+    assert ended.returncode == 0, ended
     families = {record.family for record in SampleStore.open(tmp_path / "store").records if record.accepted}
     assert families == {"glue_drip"}

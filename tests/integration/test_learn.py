@@ -100,11 +100,15 @@ def trained(parts, tmp_path_factory) -> Path:
     return root
 
 
+def draw_few(patch: pytest.MonkeyPatch) -> None:
+    """As many drawn defects as a test has time for."""
+    patch.setattr(collecting, "_DRAWN", 24)
+    patch.setattr(collecting, "_PROBES", 16)
+
+
 @pytest.fixture(autouse=True)
 def few_drawn(monkeypatch) -> None:
-    """As many drawn defects as a test has time for."""
-    monkeypatch.setattr(collecting, "_DRAWN", 24)
-    monkeypatch.setattr(collecting, "_PROBES", 16)
+    draw_few(monkeypatch)
 
 
 @pytest.fixture
@@ -113,15 +117,30 @@ def detector(trained, tmp_path) -> Path:
     return shutil.copytree(trained, tmp_path / "detector")
 
 
-@pytest.fixture
-def missed(parts, tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def missed(parts, tmp_path_factory) -> Path:
     """Two images with defects, without masks."""
-    folder = tmp_path / "missed"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("missed")
     found = [path for path in sorted((parts / "test").rglob("*.png")) if path.parent.name != "good"]
     for number, path in enumerate(found[:2]):
         shutil.copy(path, folder / f"missed_{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def learned(trained, missed, tmp_path_factory) -> Path:
+    """A detector that has learned what it missed."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("learned") / "detector")
+    with pytest.MonkeyPatch.context() as patch:
+        draw_few(patch)
+        run(folder, missed=missed)
+    return folder
+
+
+@pytest.fixture
+def taught(learned, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(learned, tmp_path / "detector")
 
 
 def predict(checkpoint: Path, config: Path, image: Path) -> object:
@@ -177,34 +196,33 @@ def test_one_half_of_the_held_out_images_sets_the_threshold_and_the_other_measur
     assert (about["count"], about["of"]) == (above, len(measure))
 
 
-def test_features_are_computed_once(detector, missed, monkeypatch) -> None:
-    run(detector, missed=missed)
-    size = (detector / "learned" / "memory" / "features.f16").stat().st_size
+def test_features_are_computed_once(taught, missed, monkeypatch) -> None:
+    size = (taught / "learned" / "memory" / "features.f16").stat().st_size
     looked = []
     monkeypatch.setattr(collecting, "collect", lambda *_, **__: looked.append(1))
     monkeypatch.setattr("anomalib_synth.learning.taught_detector.collect", lambda *_, **__: looked.append(1))
-    run(detector, missed=missed / "missed_0.png")
+    run(taught, missed=missed / "missed_0.png")
     assert not looked
-    assert (detector / "learned" / "memory" / "features.f16").stat().st_size == size
+    assert (taught / "learned" / "memory" / "features.f16").stat().st_size == size
 
 
-def test_undo_goes_back_version_by_version(detector, missed) -> None:
-    original = read_checkpoint(detector / "weights" / "lightning" / "model.ckpt")["state_dict"]
-    current = run(detector, missed=missed)
+def test_undo_goes_back_version_by_version(taught, missed) -> None:
+    original = read_checkpoint(taught / "weights" / "lightning" / "model.ckpt")["state_dict"]
+    current = taught / "learned" / "detector.ckpt"
     second = read_checkpoint(current)
-    run(detector, false_alarms=missed)
-    learn(detector, undo=True)
+    run(taught, false_alarms=missed)
+    learn(taught, undo=True)
     back = read_checkpoint(current)
     assert back["state_dict"].keys() == second["state_dict"].keys()
     for name, value in second["state_dict"].items():
         torch.testing.assert_close(back["state_dict"][name], value, rtol=0, atol=0, equal_nan=True)
     assert back["anomalib_synth_learned"] == second["anomalib_synth_learned"]
-    learn(detector, undo=True)
+    learn(taught, undo=True)
     for name, value in original.items():
         found = read_checkpoint(current)["state_dict"][name]
         torch.testing.assert_close(found, value, rtol=0, atol=0, equal_nan=True)
     with pytest.raises(ValueError, match="nothing to undo"):
-        learn(detector, undo=True)
+        learn(taught, undo=True)
 
 
 def test_a_version_after_undo_forgets_what_was_undone(detector, missed) -> None:
@@ -234,11 +252,11 @@ def test_an_image_that_is_known_as_good_is_refused(detector, parts, tmp_path) ->
         run(detector, missed=folder)
 
 
-def test_calibrate_refuses_what_was_learned(detector, parts, missed, tmp_path) -> None:
-    current = run(detector, missed=missed)
+def test_calibrate_refuses_what_was_learned(taught, parts, missed, tmp_path) -> None:
+    current = taught / "learned" / "detector.ckpt"
     with pytest.raises(ValueError, match=r"`defects` must not hold images that the model has learned, got 2 of 2"):
         calibrate(
-            current, parts / "test" / "good", out=tmp_path / "out", model=str(detector / "config.yaml"),
+            current, parts / "test" / "good", out=tmp_path / "out", model=str(taught / "config.yaml"),
             defects=missed, false_alarm_rate=0.3, train_normals=parts / "train" / "good", accelerator="cpu",
         )  # fmt: skip
 
@@ -273,14 +291,13 @@ def test_two_at_once_are_refused(detector, missed) -> None:
 
 
 @pytest.mark.parametrize("file", ["features.f16", "features.csv", "examples.jsonl", "memory.json"])
-def test_a_damaged_memory_is_made_again(detector, missed, file) -> None:
-    run(detector, missed=missed / "missed_0.png")
-    path = detector / "learned" / "memory" / file
+def test_a_damaged_memory_is_made_again(taught, missed, file) -> None:
+    path = taught / "learned" / "memory" / file
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 3] + b"\xff,oops\n")
-    run(detector, missed=missed / "missed_1.png")
+    run(taught, missed=missed / "missed_1.png")
     first, second = (
-        json.loads((detector / "learned" / f"000{number}.json").read_text())["families"] for number in (2, 3)
+        json.loads((taught / "learned" / f"000{number}.json").read_text())["families"] for number in (2, 3)
     )
     assert {name: cell["after"]["of"] for name, cell in second.items()} == {
         name: cell["after"]["of"] for name, cell in first.items()
@@ -292,11 +309,11 @@ def test_a_folder_that_is_not_there_is_named(detector, tmp_path) -> None:
         run(detector, missed=tmp_path / "nowhere")
 
 
-def test_the_marking_page_proposes_what_the_detector_sees(detector, missed) -> None:
-    current = run(detector, missed=missed)
+def test_the_marking_page_proposes_what_the_detector_sees(taught, missed) -> None:
+    current = taught / "learned" / "detector.ckpt"
     image = missed / "missed_0.png"
-    found = predict(current, detector / "config.yaml", image)
-    levels = DetectorMap(detector).propose(np.asarray(PILImage.open(image).convert("RGB")))
+    found = predict(current, taught / "config.yaml", image)
+    levels = DetectorMap(taught).propose(np.asarray(PILImage.open(image).convert("RGB")))
     torch.testing.assert_close(torch.from_numpy(levels), found.anomaly_map.reshape(levels.shape), rtol=0, atol=1e-4)
 
 
@@ -314,30 +331,29 @@ def test_undo_brings_the_sensitivity_of_its_version_back(detector, missed) -> No
     assert read_image_threshold(read_checkpoint(current)) == read_image_threshold(checkpoint)
 
 
-def test_what_a_killed_writer_left_is_made_whole(detector, missed) -> None:
-    current = run(detector, missed=missed)
+def test_what_a_killed_writer_left_is_made_whole(taught, missed) -> None:
+    current = taught / "learned" / "detector.ckpt"
     second = current.read_bytes()
-    run(detector, missed=missed)
+    run(taught, missed=missed)
     third = read_checkpoint(current)["state_dict"]
     current.write_bytes(second)  # as if it had been killed before the last step
-    found = DetectorFolder(detector).read_current()["state_dict"]
+    found = DetectorFolder(taught).read_current()["state_dict"]
     for name, value in third.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=0, equal_nan=True)
 
 
-def test_its_own_checkpoint_is_the_detector_it_belongs_to(detector, missed) -> None:
-    current = run(detector, missed=missed)
+def test_its_own_checkpoint_is_the_detector_it_belongs_to(taught, missed) -> None:
+    current = taught / "learned" / "detector.ckpt"
     learn(current, undo=True)
-    assert not (detector / "learned" / "learned").exists()
-    assert DetectorFolder(detector / "learned").folder == detector
+    assert not (taught / "learned" / "learned").exists()
+    assert DetectorFolder(taught / "learned").folder == taught
 
 
-def test_a_detector_that_was_trained_again_is_not_mixed_with_what_was_learned(detector, missed) -> None:
-    run(detector, missed=missed)
-    base = detector / "weights" / "lightning" / "model.ckpt"
+def test_a_detector_that_was_trained_again_is_not_mixed_with_what_was_learned(taught, missed) -> None:
+    base = taught / "weights" / "lightning" / "model.ckpt"
     save_checkpoint({**read_checkpoint(base), "epoch": 77}, base)
     with pytest.raises(ValueError, match=r"trained or calibrated again. Move the folder `learned` away"):
-        run(detector, missed=missed)
+        run(taught, missed=missed)
 
 
 def test_other_training_images_than_it_was_trained_on_are_refused(detector, missed) -> None:
@@ -378,7 +394,9 @@ def test_learned_images_whose_features_are_lost_are_counted(detector, missed, ca
     run(detector, missed=missed / "missed_0.png")
     shutil.rmtree(detector / "learned" / "memory")
     run(detector, missed=missed / "missed_1.png")
-    assert "1 images of earlier versions were not among" in " ".join(capsys.readouterr().out.split())
+    assert "The features of 1 images that earlier versions had learned are lost" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_held_out_images_of_one_call_are_not_those_of_the_next(detector, missed, parts, tmp_path) -> None:
@@ -394,20 +412,18 @@ def test_held_out_images_of_one_call_are_not_those_of_the_next(detector, missed,
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"versions": 5, "last": 2}', '{"versions": [2], "last": "x"}'])
-def test_a_history_that_is_none_is_named(detector, missed, text) -> None:
-    run(detector, missed=missed)
-    (detector / "learned" / "history.json").write_text(text)
+def test_a_history_that_is_none_is_named(taught, missed, text) -> None:
+    (taught / "learned" / "history.json").write_text(text)
     with pytest.raises(ValueError, match=r"history\.json"):
-        learn(detector, undo=True)
+        learn(taught, undo=True)
 
 
 @pytest.mark.parametrize("file", ["0002.json", "0002.safetensors"])
-def test_a_damaged_version_is_named_when_it_is_needed(detector, missed, file) -> None:
-    run(detector, missed=missed)
-    run(detector, missed=missed)
-    (detector / "learned" / file).write_text("[]")
+def test_a_damaged_version_is_named_when_it_is_needed(taught, missed, file) -> None:
+    run(taught, missed=missed)
+    (taught / "learned" / file).write_text("[]")
     with pytest.raises(ValueError, match=file.replace(".", r"\.")):
-        learn(detector, undo=True)
+        learn(taught, undo=True)
 
 
 def test_a_damaged_history_is_named(detector, missed) -> None:

@@ -399,7 +399,7 @@ def test_calibrated_model_is_refused_when_the_tiler_is_not_known(calibrated, ima
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--until_idle", "3"], "`until_idle` belongs to `watch`"),
+        (["--until_idle", "3"], "`until_idle` needs `--watch`"),
         (["--watch", "--interval", "0"], "`interval` must be > 0"),
         (["--watch", "--until_idle", "-1"], "`until_idle` must be >= 0"),
         (["--crop", "8"], "`crop` must be >= 16"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from anomalib_synth.commands.review import review
 from anomalib_synth.store import SampleStore
 from tests.integration.review_site import Visit, open_browser, serve_store
 from tests.unit.store.samples import make_record, reject
+from tests.warm_python import WarmPython
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -294,15 +293,13 @@ def test_static_report_needs_nothing_else(visit, store, tmp_path) -> None:
 
 
 def test_command_serves_on_this_computer_only_and_ends_when_interrupted(store) -> None:
-    command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert address, line
-        with urllib.request.urlopen(f"{address[0]}api/samples?per_page=2") as answer:
-            assert [each["index"] for each in json.load(answer)["samples"]] == [0, 1]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+    process = WarmPython(["-m", "anomalib_synth.cli", "review", "--store", store.path, "--port", "0"])
+    address = re.search(r"http://127\.0\.0\.1:\d+/", line := process.read_line())
+    assert address, line
+    with urllib.request.urlopen(f"{address[0]}api/samples?per_page=2") as answer:
+        assert [each["index"] for each in json.load(answer)["samples"]] == [0, 1]
+    process.send_signal(signal.SIGINT)
+    assert process.wait().returncode == 0
 
 
 def test_pictures_are_what_the_store_holds(site, store) -> None:

@@ -1,4 +1,4 @@
-"""What a family of rule-based defects is: a draw of parameters, a kernel, and a caption made of the parameters."""
+"""What a family of rule-based defects is: it draws parameters, renders them, and makes a caption from them."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Frame:
         """Draw a linear size in pixels (>= 2), log-uniform in a part of the size range.
 
         Args:
-            rng: The stream.
-            low: Where the part begins: 0 is the smallest size, 1 the largest, and the steps between are ratios.
-            high: Where it ends.
+            rng: The random stream.
+            low: Where that part begins, on a logarithmic scale from 0, the smallest size, to 1, the largest.
+            high: Where it ends, on the same scale.
         """
         smallest, largest = self.size
         ratio = largest / smallest
         return max(2.0, self.side * rng.log_uniform(smallest * ratio**low, smallest * ratio**high))
 
     def draw_length(self, rng: RandomStream, low: float = 0.0, *, longer: float = 3.0) -> float:
-        """Draw the length in pixels (>= 4) of something thin: ``longer`` than a size, at most as long as the image."""
+        """Draw the length in pixels (>= 4) of a thin defect: ``longer`` times a size, at most as long as the image."""
         return max(4.0, min(longer * self.draw_size(rng, low), float(max(self.height, self.width))))
 
 
@@ -69,17 +69,17 @@ class Family:
     Args:
         name: Name in the registry.
         source: The paper it comes from, or what it looks like on the line.
-        draw: ``(rng, frame) -> params``; must set ``extent_x`` and ``extent_y``, the full size of the defect's window
-            in pixels, and ``caption``-relevant numbers. Pure Python: no tensors.
-        render: ``(window, params) -> layer``; params arrive as (N, 1, 1, 1) tensors.
+        draw: ``(rng, frame) -> params``, all plain floats. It must set ``extent_x`` and ``extent_y``, the full width
+            and height of the defect's window in pixels, and whatever ``render`` and ``caption`` need.
+        render: ``(window, params) -> layer``, where each parameter is a tensor (N, 1, 1, 1).
         caption: ``params -> phrase`` without the contrast, such as "a thin dark scratch".
         physical: True for defects a line engineer names, False for the literature's augmentations.
-        needs: ``"donor"``, ``"texture"`` or None: what the window must carry.
-        donor_place: Where a donor patch is taken from: the ``"same"`` place or ``"any"``.
-        place: ``"inside"`` the part, where what would lie beside the part is cut off, or centred on its ``"edge"``,
-            which it may break.
-        regional: True for faint changes of a large region, False for what has an outline. Models that draw what a
-            text says into an outline learn the physical families that have one.
+        needs: What the window must hold: ``"donor"``, ``"texture"`` or None.
+        donor_place: Where in the donor a patch is taken from: the ``"same"`` place or ``"any"``.
+        place: ``"inside"``: the defect lies on the part and is cut off at its edge. ``"edge"``: it is centred on the
+            part's edge, and may break it.
+        regional: True for faint changes of a large region, False for defects with an outline. Models that draw a text
+            into an outline learn only the physical families that have one.
     """
 
     name: str
@@ -94,18 +94,18 @@ class Family:
     regional: bool = False
 
     def describe(self, params: Params) -> str:
-        """Return the caption, without the hue's name where the product's palette left little of the hue (``hue``)."""
+        """Return the caption, without words for hues if the product's palette left little of the hue (``hue``)."""
         text = self.caption(params)
         return drop_colours(text) if params.get("hue", 1.0) < _LEAST_HUE else text
 
 
 def size_word(value: float, small: float, large: float, words: tuple[str, str, str]) -> str:
-    """Return the word for a value below ``small``, between, or above ``large``."""
+    """Return the first word for a value below ``small``, the last above ``large``, and the middle one in between."""
     return words[0] if value < small else words[2] if value > large else words[1]
 
 
 def contrast_word(strength: float) -> str:
-    """Return how a caption calls a strength in (0, 1]."""
+    """Return the words of a caption for a strength in (0, 1]."""
     return "low contrast" if strength < 0.45 else "high contrast" if strength > 0.75 else "medium contrast"
 
 
@@ -121,7 +121,7 @@ def phrase(*words: str) -> str:
 
 
 def drop_colours(caption: str) -> str:
-    """Take the words for hues out of a caption, for a camera that sees none.
+    """Take the words for hues out of a caption, for images without colour.
 
     Example:
         >>> drop_colours("an irregular reddish stain with a brown halo")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.seeding import RandomStream
 
 
-_LARGEST = 0.85  # of the size range: the papers' patches are no larger
+_LARGEST = 0.85  # where the part of the size range ends: the papers' patches are no larger
 
 
 def _draw_noise(rng: RandomStream, frame: Frame) -> Params:
@@ -46,7 +46,7 @@ def _draw_rectangle(rng: RandomStream, frame: Frame, *, low: float = 0.1) -> Par
 
 
 def _jitter(rng: RandomStream) -> Params:
-    """Draw the paper's jitter of contrast, brightness, saturation and hue, a tenth of each."""
+    """Draw CutPaste's jitter of contrast, brightness, saturation and hue, each by about a tenth."""
     saturation, turn = rng.uniform(0.9, 1.1), rng.uniform(-0.2, 0.2) * math.pi
     return {
         "gain": rng.uniform(0.85, 1.15),
@@ -89,7 +89,7 @@ def _draw_cut_out(rng: RandomStream, frame: Frame) -> Params:
 
 
 def _draw_fpi(rng: RandomStream, frame: Frame) -> Params:
-    return _draw_rectangle(rng, frame, low=0.4) | {"factor": rng.uniform(0.2, 0.95)}  # fainter is never seen
+    return _draw_rectangle(rng, frame, low=0.4) | {"factor": rng.uniform(0.2, 0.95)}  # less is invisible
 
 
 def _draw_nsa(rng: RandomStream, frame: Frame) -> Params:
@@ -97,7 +97,7 @@ def _draw_nsa(rng: RandomStream, frame: Frame) -> Params:
 
 
 def _draw_perlin(rng: RandomStream, frame: Frame, *, opacity: tuple[float, float] = (0.2, 1.0)) -> Params:
-    """Draw Perlin noise with 2 to 16 cells along each side of a window of half or three quarters of the image."""
+    """Draw Perlin noise of 2 to 16 cells a side, in a window of half or three quarters of each side of the image."""
     angle = rng.uniform(-math.pi / 2, math.pi / 2)
     width, height = (rng.choice([0.5, 0.75]) * side for side in (frame.width, frame.height))
     return {
@@ -149,7 +149,7 @@ def _draw_fractal(rng: RandomStream, frame: Frame) -> Params:
 
 
 def _sized(noun: str) -> Callable[[Params], str]:
-    """Return a caption with a word for the size, where the family draws one."""
+    """Return a caption of a noun and, if the family draws a size, a word for it."""
 
     def caption(params: Params) -> str:
         size = size_word(params["share"], 0.08, 0.18, ("small", "", "large")) if "share" in params else ""

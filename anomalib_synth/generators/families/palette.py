@@ -1,4 +1,4 @@
-"""The colours a product has, and the nearest ones to those a defect is named after."""
+"""The colours of a product, and which colours its defects may have."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import torch
 
 MARGIN = 0.05
-_MANY = 0.12  # a product whose colours reach as far may be printed in several inks
+_MANY = 0.12  # a product whose colours reach farther may be printed in several inks
 _SHARE = 0.98
 _SAMPLES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """The colours of a product, as what is left of a pixel without its luminance (Rec. 601).
+    """The colours of a product without their luminance (Rec. 601), and how far a defect's colour may be from them.
 
-    A film or a fibre filters and scatters the light that the product gets; what no normal comes near, such as blue on
-    asphalt, looks painted on. So a defect's colour keeps its luminance, and its distance to the greys and to the
-    product's own colour is bounded by what the product's own pixels have, and a margin.
+    A colour that no normal comes near, such as blue on asphalt, looks painted on. So a defect's colour keeps its
+    luminance, but its distance to the line from grey to the product's typical colour is limited to what the product's
+    own pixels reach, plus a margin.
 
     Args:
         red: Median of red minus luminance over the product's pixels.
@@ -36,7 +36,11 @@ class Palette:
         return self.reach > _MANY
 
     def limit(self, rgb: tuple[float, float, float]) -> tuple[tuple[float, float, float], float]:
-        """Return the nearest colour of the same luminance that the product can have, and the share of the hue kept."""
+        """Return the nearest allowed colour of the same luminance, and the share of the hue that it keeps.
+
+        Args:
+            rgb: Red, green and blue in [0, 1].
+        """
         grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
         red, blue = rgb[0] - grey, rgb[2] - grey
         square = self.red**2 + self.blue**2
@@ -52,7 +56,7 @@ class Palette:
 
 
 def measure_palette(grids: torch.Tensor) -> Palette | None:
-    """Measure the palette of one product: (N, C, h, w) in [0, 1], a few thousand pixels in all; None without colour."""
+    """Measure the palette of one product on (N, C, h, w) in [0, 1], a few thousand pixels; None for one channel."""
     if grids.shape[1] == 1:
         return None
     red, green, blue = (plane.flatten().double() for plane in grids.unbind(1))
@@ -66,7 +70,7 @@ def measure_palette(grids: torch.Tensor) -> Palette | None:
 
 
 def measure_palettes(images: torch.Tensor) -> list[Palette | None]:
-    """Measure the palette of each image (B, C, H, W) alone, on about 32 x 32 of its pixels."""
+    """Measure the palette of each image of (B, C, H, W) by itself, on about 32 x 32 of its pixels."""
     step = max(1, min(images.shape[-2:]) // _SAMPLES)
     return [measure_palette(image[None, :, ::step, ::step].cpu()) for image in images]
 

@@ -1,4 +1,4 @@
-"""Defects with physics a line engineer names, in one list."""
+"""The physical families, those that a line engineer names, in one list."""
 
 from anomalib_synth.generators.families import physical_lines, physical_object, physical_region, physical_surface
 

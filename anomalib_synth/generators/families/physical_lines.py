@@ -48,7 +48,7 @@ def _draw_scratch(rng: RandomStream, frame: Frame) -> Params:
         "light_y": light[1],
         "noise": rng.noise_seed(),
     }
-    extent = max(abs(params["cos"]), abs(params["sin"])) * length  # square: few window sizes make large groups
+    extent = max(abs(params["cos"]), abs(params["sin"])) * length  # square, as with few window sizes batches are large
     extent += 10 + 2.5 * width + 2 * (abs(params["bend"]) * length + params["wobble"])
     return params | {
         "extent_x": extent,
@@ -80,7 +80,7 @@ def _draw_branches(rng: RandomStream, length: float, count: int) -> Params:
 
 
 def _crack_window(params: Params) -> Params:
-    """Return the square window around the trunk and the branches, however they zigzag, and its middle."""
+    """Return side and middle of the square window that holds trunk and branches, however they zigzag."""
     length, jag = params["length"], params["jag"]
     aside = 0.5 * jag * length
     discs = [(-0.53 * length, 0.0, aside), (0.53 * length, 0.0, aside), (0.0, 0.0, aside)]
@@ -127,7 +127,7 @@ def _caption_crack(params: Params) -> str:
 
 
 def _draw_fibre(rng: RandomStream, frame: Frame) -> Params:
-    """Draw two Bezier curves joined smoothly, wandering from one end to the other with a random curl."""
+    """Draw two smoothly joined Bezier curves that wander from one end to the other with a random curl."""
     length = frame.draw_length(rng, longer=2.2)
     angle, curl = rng.uniform(0, 2 * math.pi), rng.choice([0.5, 1.0, 1.7])
     x, y = [0.0], [0.0]

@@ -1,4 +1,4 @@
-"""Defects of the part itself, missing, broken or displaced: how each is drawn and described."""
+"""Defects of the part itself, where material is missing, broken or displaced: how each is drawn and described."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _draw_misprint(rng: RandomStream, frame: Frame) -> Params:
         shift_x = 1.0
     kind = rng.integer(0, 3)
     if kind == kernels.SPLIT and frame.palette is not None and not frame.palette.has_inks:
-        kind = kernels.GHOSTED  # planes that part would show colours that the product has not
+        kind = kernels.GHOSTED  # shifted colour planes would show colours that the product does not have
     ink = rng.uniform(0.08, 0.18) * (1.0 if kind == kernels.MISSING else rng.sign())
     upright = rng.choice([0.0, 1.0])
     return {

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from anomalib_synth.generators.families.family import Caption, Draw, Render
     from anomalib_synth.generators.seeding import RandomStream
 
-_LARGER = 2.0  # how much larger than another defect of the same size range
+_LARGER = 2.0  # regional defects are larger than others of the same size range by this factor
 
 
 def _draw_region(
     rng: RandomStream, frame: Frame, *, slim: float, grow: float = 1.0, low: float = 0.5, high: float = 1.0
 ) -> Params:
-    """Draw a large ellipse: a part of the size range, twice as large, at most as long as the image."""
+    """Draw a large ellipse: twice a size from a part of the size range, but not longer than the image."""
     size = _LARGER * frame.draw_size(rng, low, high)
     ratio = rng.log_uniform(slim, 1.0)
     longest = 0.5 * max(frame.height, frame.width)

@@ -17,26 +17,26 @@ GROUP = "anomalib_synth.families"
 REGISTRY: dict[str, Family] = {family.name: family for family in [*literature.FAMILIES, *physical.FAMILIES]}
 OWN = frozenset(REGISTRY)
 PHYSICAL = tuple(family.name for family in REGISTRY.values() if family.physical and not family.regional)
-"""The package's physical families that have an outline: what models that draw into one learn."""
+"""The package's physical families that have an outline. Models that draw into outlines learn these."""
 _loaded: set[str] = set()
 
 
 def register_family(family: Family) -> Family:
-    """Add a family of your own, for ``families:`` of every generator and command to name.
+    """Add a family of your own, so that ``families:`` of every generator and command can name it.
 
-    Call it at the top level of a module: worker processes import the module of its ``draw`` before they draw. A command
-    finds it where the module's package has an entry point of the group ``anomalib_synth.families`` whose value is the
-    family. Without ``families`` a generator of this process draws it beside the package's; generators that draw what
-    a text says keep to the package's, which their models know.
+    Call this function at the top level of a module: worker processes import the module of the family's ``draw`` before
+    they draw. For commands to find the family, its package needs an entry point of the group
+    ``anomalib_synth.families`` whose value is the family. A rule-based generator without ``families`` draws it too.
+    Generators that draw what a text says keep to the families of this package, which their models know.
 
     Args:
-        family: The family; one of the same name that was added before is replaced.
+        family: The family. It replaces one of the same name that was added before.
 
     Returns:
         The family.
 
     Raises:
-        ValueError: If the name is no lower-case identifier, or that of one of the package's families.
+        ValueError: If the name is not a lower-case identifier, or belongs to a family of this package.
     """
     if not isinstance(family, Family) or not re.fullmatch(r"[a-z][a-z0-9_]*", family.name) or family.name in OWN:
         name = repr(family.name) if isinstance(family, Family) else f"a {type(family).__name__}"
@@ -50,10 +50,10 @@ def register_family(family: Family) -> Family:
 
 
 def load_installed_families() -> None:
-    """Register the families of installed packages, by their entry points, those once that are not there yet.
+    """Register the families of installed packages, found by their entry points; each is registered only once.
 
     Raises:
-        ValueError: If one is no family, or has a name of the package's.
+        ValueError: If an entry point is not a family, or has the name of a family of this package.
     """
     for point in entry_points(group=GROUP):
         if point.value not in _loaded:
@@ -62,12 +62,12 @@ def load_installed_families() -> None:
 
 
 def own_modules() -> tuple[str, ...]:
-    """Return the modules in which users' families are written, for another process to import."""
+    """Return the modules that define users' families, so that another process can import them."""
     modules = dict.fromkeys(family.draw.__module__ for name, family in REGISTRY.items() if name not in OWN)
     return tuple(module for module in modules if module not in {"__main__", "__mp_main__"})
 
 
 def import_modules(modules: Iterable[str]) -> None:
-    """Import the modules of users' families in a worker process; a script's own is imported when it starts."""
+    """Import the modules of users' families in a worker process, which has imported the main script already."""
     for module in modules:
         importlib.import_module(module)

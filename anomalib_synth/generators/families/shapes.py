@@ -1,4 +1,4 @@
-"""RandomStream that several physical families share: directions, light, outlines, colours."""
+"""Draws that several physical families share: directions, light, outlines, colours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw_direction(rng: RandomStream) -> Params:
 
 
 def draw_light(rng: RandomStream) -> tuple[float, float]:
-    """Draw the unit vector towards the light, x and y: mostly from above, as lamps are."""
+    """Draw the unit vector (x, y) towards the light, which comes from above, as lamps do."""
     angle = rng.uniform(-0.95, -0.05) * math.pi
     return math.cos(angle), math.sin(angle)
 
@@ -35,11 +35,11 @@ def draw_ellipse(
     """Draw a rotated ellipse with its window.
 
     Args:
-        rng: The stream.
+        rng: The random stream.
         frame: The image.
-        low: Start of the part of the size range to draw from.
+        low: Start of the part of the size range to draw from, in [0, 1]; see :meth:`.family.Frame.draw_size`.
         high: Its end.
-        slim: Least ratio of the axes, (0, 1].
+        slim: Least ratio of the axes, in (0, 1].
         grow: Largest extent of the defect relative to the ellipse.
     """
     radius, ratio = 0.5 * frame.draw_size(rng, low, high), rng.uniform(slim, 1.0)
@@ -57,10 +57,10 @@ def ellipse_window(params: Params, grow: float) -> Params:
 
 
 def colour_of(rgb: tuple[float, float, float], rng: RandomStream, frame: Frame, spread: float = 0.06) -> Params:
-    """Return a named colour, varied in brightness, as near to it as the product's palette allows.
+    """Return a colour, varied in brightness, or the nearest one that the product's palette allows.
 
     Returns:
-        ``red``, ``green`` and ``blue``, and ``hue``, the share of the hue that was kept.
+        ``red``, ``green`` and ``blue`` in [0, 1], and ``hue``, the share of the hue that was kept.
     """
     gain = 1 + rng.uniform(-spread, spread) * 2
     red, green, blue = (min(1.0, value * gain) for value in rgb)

@@ -1,4 +1,4 @@
-// What the page asks the server.
+// The review page's requests to the server.
 
 export async function ask(address, options) {
   let answer;

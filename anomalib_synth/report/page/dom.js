@@ -23,7 +23,7 @@ export function draw(tag, attributes) {
   return element;
 }
 
-/** Return a number as people read it: three digits that count. */
+/** Return a number with three significant digits. */
 export function show(value) {
   if (value === null || value === undefined) return "–";
   if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1);

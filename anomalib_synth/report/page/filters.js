@@ -1,4 +1,4 @@
-// What is asked for: the form at the side, kept in the address so that a reload shows the same samples.
+// The query: the form at the side, kept in the address, so that a reload shows the same samples.
 
 import { drawHistogram } from "/page/histogram.js";
 import { $, make, show } from "/page/dom.js";
@@ -6,7 +6,7 @@ import { $, make, show } from "/page/dom.js";
 const SINGLE = { find: "", decision: "any", sort: "index", order: "asc", score: "quality" };
 const GROUPS = ["family", "reason", "split"];
 
-/** Keep the form and the query in step; `onchange` is called when the person asks for something else. */
+/** Keep the form and the query in step; `onchange` is called when the person changes the query. */
 export class Filters {
   constructor(onchange) {
     this.onchange = onchange;
@@ -61,7 +61,7 @@ export class Filters {
     this.replace(withoutPlace(this.query), true, place);
   }
 
-  /** Ask for something else; from the first page, unless only the histogram or the place changes. */
+  /** Change the query; start at the first page, unless only the histogram or the place changes. */
   replace(query, keepsPlace = false, place = {}) {
     this.query = keepsPlace ? query : withoutPlace(query);
     for (const [name, value] of Object.entries(place)) this.query.set(name, value);

@@ -84,7 +84,7 @@ function makeChoice(text, accepted, sample, handlers) {
   );
 }
 
-/** Show what was decided about a card's sample. */
+/** Show the decision about a card's sample. */
 export function showState(card, { decision, kept }) {
   card.classList.toggle("kept", kept);
   card.classList.toggle("out", !kept);

@@ -22,7 +22,7 @@ const cards = () => $("grid").children;
 let latest = 0;
 let queue = Promise.resolve();
 
-/** Ask for the page of samples that the filters name, and show it. */
+/** Request the page of samples for the filters, and show it. */
 async function load({ current = 0 } = {}) {
   const mine = ++latest;
   $("grid").setAttribute("aria-busy", "true");
@@ -58,11 +58,11 @@ function showPage() {
 function showProblems({ problems }) {
   $("problems").hidden = problems.length === 0;
   $("problems").textContent = problems.length
-    ? `Some lines of the store are damaged and left out. ${problems.join(" ")} \`anomalib-synth check --repair true\` puts them aside.`
+    ? `Some lines of the store are damaged and left out. ${problems.join(" ")} \`anomalib-synth check --repair\` puts them aside.`
     : "";
 }
 
-/** Say what the samples of each generator cost: a paragraph each. */
+/** Show the cost of the samples of each generator, a paragraph each. */
 function showCosts(costs) {
   const three = (number) => Number(number.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3 });
   const paragraphs = costs.map((cost) => {
@@ -89,7 +89,7 @@ function showSelection() {
   $("selected").textContent = `${count} selected`;
   const { matching, samples } = state.page;
   $("whole").hidden = matching <= samples.length || count < samples.length;
-  $("whole").textContent = state.whole ? `All ${matching.toLocaleString("en")} are meant` : `Mean all ${matching.toLocaleString("en")} that match`;
+  $("whole").textContent = state.whole ? `All ${matching.toLocaleString("en")} are selected` : `Select all ${matching.toLocaleString("en")} that match`;
   for (const card of cards()) {
     const isSelected = state.selected.has(card.dataset.id);
     card.classList.toggle("selected", isSelected);
@@ -136,7 +136,7 @@ function open(index) {
   viewer.show(state.samples[state.current]);
 }
 
-/** Send a decision and show what came of it. The server writes it down before it answers. */
+/** Send a decision and show the result. The server records it before it answers. */
 async function judge(ids, accepted) {
   const seen = () => Object.fromEntries(state.samples.filter(({ id }) => ids.includes(id)).map(({ id, version }) => [id, version]));
   await change(() => decide(ids, accepted, seen()), WORDS[accepted]); // as shown when it is sent, after all before it
@@ -157,7 +157,7 @@ async function judgeChosen(accepted) {
   }
 }
 
-/** Have the server change something, after all that was asked before, and show what came of it. */
+/** Let the server change something, after all earlier requests, and show the result. */
 function change(send, word) {
   queue = queue.then(() => changeNow(send, word));
   return queue;
@@ -167,7 +167,7 @@ async function changeNow(send, word) {
   try {
     const answer = await send();
     const isHere = showStates(answer);
-    if (answer.since === state.page.version) state.page.version = answer.version; // else others decided in between
+    if (answer.since === state.page.version) state.page.version = answer.version; // else somebody else has decided in between
     tell(describe(answer, word));
     if (!isHere || answer.changed > answer.ids.length) await refreshStates();
   } catch (error) {
@@ -179,7 +179,7 @@ async function changeNow(send, word) {
   }
 }
 
-/** Show what the server says was decided; return whether any of it is on this page. */
+/** Show the decisions in the server's answer; return whether any of them is on this page. */
 function showStates(answer) {
   let isHere = false;
   for (const sample of state.samples) {
@@ -200,7 +200,7 @@ function describe({ changed, skipped }, word) {
   return changed ? `${word}: ${plural(changed, "sample")}.${rest}` : `Nothing to change.${rest}`;
 }
 
-/** Show the states of the cards anew, where an answer did not name them all. */
+/** Request and show the states of the cards, as an answer did not name them all. */
 async function refreshStates() {
   const text = $("message").textContent;
   await load({ current: state.current });

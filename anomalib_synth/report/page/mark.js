@@ -23,7 +23,7 @@ async function open(id, { keepsOrder = false } = {}) {
   $("stage").focus({ preventScroll: true });
   await editor.open(id, { proposes: list.proposes });
   const next = order[order.indexOf(id) + 1];
-  if (next) new Image().src = imagePicture(next, "picture"); // so that it is there when it is asked for
+  if (next) new Image().src = imagePicture(next, "picture"); // load the next picture in advance
 }
 
 function showPlace(id) {
@@ -37,7 +37,7 @@ function showPlace(id) {
 
 async function showAll() {
   const { id } = editor;
-  await editor.queue; // what is being saved counts in the list
+  await editor.queue; // the list must include what is being saved
   editor.close();
   $("editor").hidden = true;
   $("overview").hidden = false;
@@ -76,7 +76,7 @@ const EDITOR_KEYS = {
   p: () => editor.choose("brush"),
   e: () => editor.choose("eraser"),
   h: () => editor.choose("hand"),
-  t: () => $("type").select(),
+  t: () => $("type").offsetParent && $("type").select(),
   n: () => editor.sayNoDefect(),
   m: () => goToUnmarked(),
   g: () => showAll(),

@@ -1,4 +1,4 @@
-// What the marking page asks the server.
+// The marking page's requests to the server.
 
 import { ask, post } from "/page/api.js";
 

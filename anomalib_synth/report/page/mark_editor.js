@@ -1,4 +1,4 @@
-// One image and its marks: edits go to the server one after the other, each is saved before the next one.
+// One image and its marks. Edits go to the server one after the other, and each is saved before the next one.
 
 import { $, make, tell } from "/page/dom.js";
 import { describeImage, editImage, imagePicture, proposeOutline, stepImage } from "/page/mark_api.js";
@@ -58,7 +58,7 @@ export class Editor {
     return this.marks.problem === "" && !this.marks.mask && !this.marks.shapes.length && !this.marks.no_defect;
   }
 
-  /** Show what the server says of the image. */
+  /** Show the state of the image in the server's answer. */
   show(marks) {
     this.marks = marks;
     const { width, height, shapes, mask } = marks;
@@ -98,7 +98,7 @@ export class Editor {
     $("delete").disabled = this.chosen === null;
     const isTyping = document.activeElement === $("type");
     if (!isTyping) $("type").value = this.typeOf(this.chosen) ?? (this.nextType || this.marks.folder_type);
-    $("type-hint").textContent = this.chosen === null ? "For the next mark." : "Of the chosen mark, and for the next.";
+    $("type-hint").textContent = this.chosen === null ? "For the next mark." : "For the chosen mark and the next ones.";
   }
 
   typeOf(place) {
@@ -162,7 +162,7 @@ export class Editor {
     }
   }
 
-  /** Ask for the outline within a shape, or in the whole image for null, and offer it. */
+  /** Request the outline proposed within a shape, or in the whole image for null, and offer it. */
   async propose(shape) {
     const { id } = this;
     const { version } = this.marks;
@@ -172,13 +172,13 @@ export class Editor {
       if (this.id !== id || this.marks.version !== version) return;
       const what = shape === null ? "" : (WORDS[this.marks.shapes[shape].kind] ?? "mark");
       if (!outline) {
-        tell(shape === null ? "Nothing is proposed here." : `Nothing stands out here, so the ${what} is kept as it is. Paint the defect with the brush, if you like.`);
+        tell(shape === null ? "Nothing is proposed here." : `Nothing stands out here, so the ${what} is kept as it is. You can paint the defect with the brush.`);
         return;
       }
       this.offer = { shape, outline };
       this.stage.propose(outline);
       $("offer").hidden = false;
-      $("offer-text").textContent = shape === null ? "Differs most from the good images." : "Proposed outline.";
+      $("offer-text").textContent = shape === null ? "Here the image differs most from the good images." : "Proposed outline.";
       $("refuse").textContent = shape === null ? "Dismiss" : `Keep the ${what}`;
     } catch (error) {
       if (this.id === id) tell(error.message, true);
@@ -224,7 +224,7 @@ export class Editor {
     this.edit(edit, () => (this.chosen = null));
   }
 
-  /** Take over the type that was typed: of the chosen mark, and for the next ones. */
+  /** Use the typed type for the chosen mark and for the next ones. */
   rename(name) {
     if (!this.marks) return;
     this.nextType = name;
@@ -234,7 +234,7 @@ export class Editor {
   }
 
   async sayNoDefect() {
-    if (!this.marks) return false;
+    if (!this.marks || $("no-defect").hidden) return false;
     const value = !this.marks.no_defect;
     this.withdraw();
     const isDone = await this.edit({ kind: "no_defect", value });
@@ -251,7 +251,7 @@ export class Editor {
     return this.change((id, version) => stepImage(id, version, isBack), () => (this.chosen = null));
   }
 
-  /** Have the server change the image, after all that was asked before; return whether it did. */
+  /** Let the server change the image, after all earlier requests; return whether it did. */
   change(send, choose) {
     const { id } = this;
     this.queue = this.queue.then(async () => {

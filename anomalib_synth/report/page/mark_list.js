@@ -14,7 +14,7 @@ export class ImageList {
     this.images = [];
     this.state = "";
     this.page = 0;
-    this.drawn = 0; // a number in the addresses of the marks' pictures, so that they are drawn anew
+    this.drawn = 0; // a number in the URLs of the marks' pictures, so that the browser requests them again
     $("states").addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button) this.filter(button.dataset.state);
@@ -24,7 +24,7 @@ export class ImageList {
     $("page-after").addEventListener("click", () => this.turn(1));
   }
 
-  /** Ask for the list; again after a while as long as the server has not looked at every image. */
+  /** Request the list, again and again until the server has read every image. */
   async load({ isRepeated = false } = {}) {
     clearTimeout(this.waiting);
     const answer = await listImages();
@@ -49,7 +49,7 @@ export class ImageList {
     scrollTo({ top: 0 });
   }
 
-  /** Note what has become of an image in the editor. */
+  /** Take over an image's state from the editor. */
   note(id, state) {
     const image = this.images.find((each) => each.id === id);
     if (!image || image.state === state) return;
@@ -76,8 +76,8 @@ export class ImageList {
       button.hidden = button.dataset.state === "unreadable" && counts.unreadable === 0;
     }
     $("counts").textContent =
-      `${plural(this.images.length, "image")}: ${counts.marked} marked, ${counts.unmarked} not marked, ` +
-      `${counts.no_defect} without a defect${counts.unreadable ? `, ${counts.unreadable} cannot be read` : ""}` +
+      `${plural(this.images.length, "image")}: ${counts.marked} marked, ${counts.unmarked} not marked` +
+      `${$("no-defect").hidden ? "" : `, ${counts.no_defect} without a defect`}${counts.unreadable ? `, ${counts.unreadable} cannot be read` : ""}` +
       (this.looking ? " (still looking)" : "");
   }
 

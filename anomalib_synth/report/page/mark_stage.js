@@ -5,7 +5,7 @@ import { $, draw, make } from "/page/dom.js";
 const LARGEST = 32;
 const APART = 1.5; // screen pixels between the points of a line
 const CLICK = 4; // screen pixels that a click may move
-const NEAR = 8; // screen pixels from a line at which it is meant
+const NEAR = 8; // a click within so many screen pixels of a line hits it
 
 /** Shows one image. `onDraw` gets a tool and points in pixels of the image, `onPick` a point that was clicked. */
 export class Stage {
@@ -25,7 +25,7 @@ export class Stage {
     new ResizeObserver(() => this.isWhole && this.fit()).observe(this.room);
   }
 
-  /** Show another image; the picture comes when it is loaded, its size is known before. */
+  /** Show another image. Its size is known before the picture is loaded. */
   open(source, width, height, onError) {
     this.canvas?.remove();
     Object.assign(this, { width, height, live: null, cross: null, isByKey: false });
@@ -113,7 +113,7 @@ export class Stage {
     this.place();
   }
 
-  /** Put the picture where it belongs; a part of it always stays in sight. */
+  /** Place the picture; a part of it always stays visible. */
   place() {
     const [width, height] = [this.width * this.scale, this.height * this.scale];
     const keep = 40;
@@ -210,7 +210,7 @@ export class Stage {
       this.drawing.replaceChildren();
       this.onPick(points[0]);
     } else {
-      this.onDraw(this.tool, points); // what was drawn stays to be seen until the answer is here
+      this.onDraw(this.tool, points); // the drawn line stays visible until the answer arrives
     }
   }
 

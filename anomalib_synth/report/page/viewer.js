@@ -1,4 +1,4 @@
-// One sample at its own size: before and after, the outline, and all that is known of it.
+// One sample at its own size: before and after, the outline, and all that is known about it.
 
 import { describeSample, picture } from "/page/api.js";
 import { $, make, show, tell } from "/page/dom.js";
@@ -35,7 +35,7 @@ export class Viewer {
     const layer = (name, kind) => make("img", { class: kind, alt: "", draggable: false, src: picture(sample.id, name) });
     const before = layer("source.png", "before");
     this.sheet = make("div", { class: "sheet" }, before);
-    this.measure = before; // whose size is the sheet's; it has one once it is loaded
+    this.measure = before; // the sheet has the size of this picture, once it is loaded
     if (sample.drawn) {
       this.measure = layer("image.png", "after");
       this.measure.addEventListener("error", () => this.tellDamage(sample));

@@ -30,7 +30,7 @@ def test_discriminative_padim_is_taken_when_nothing_is_surely_better() -> None:
     }
     taken, grounds, standings = choose(scores)
     assert taken == "discriminative_padim"
-    assert "no other finds surely more" in grounds
+    assert "no other model finds surely more" in grounds
     assert [standing.name for standing in standings] == list(scores)
     assert standings[0].against == {}
 
@@ -54,7 +54,7 @@ def test_real_defects_decide_when_there_are_enough() -> None:
     few = {name: make_scores(2.0, real=3.0 if name == "padim" else -1.0, count=3) for name in scores}
     taken, grounds, _ = choose(few)
     assert taken == "discriminative_padim"
-    assert "3 real defects are too few to have a say" in grounds
+    assert "3 real defects are too few to count in the choice" in grounds
 
 
 def test_faster_one_is_taken_when_the_built_in_models_are_level() -> None:

@@ -72,7 +72,7 @@ def test_size_and_depth_are_named_when_they_differ(folder) -> None:
     assert found["depths"] == ["deep.png"] or "depths" in found
     texts = [oddity.text for oddity in look_at(folder).oddities]
     assert any("proportions" in text for text in texts)
-    assert any("copies that every reader reads alike" in text for text in texts)
+    assert any("8-bit upright copies" in text for text in texts)
 
 
 def test_unreadable_file_is_named_and_left_out_when_it_is_broken(folder) -> None:

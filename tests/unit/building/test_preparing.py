@@ -30,7 +30,7 @@ def run(settings: BuildSettings) -> tuple[list[dict], str]:
     printed = io.StringIO()
     with Timeline(Console(file=printed, width=200)) as timeline:
         prepared = prepare(settings, BuildState(settings.out / "build.json"), timeline)
-    return prepared.looks, printed.getvalue()
+    return prepared.facts, printed.getvalue()
 
 
 def test_link_that_leads_nowhere_is_listed_as_unreadable(settings) -> None:

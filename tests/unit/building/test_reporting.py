@@ -24,11 +24,11 @@ def make_built(*, strongest: int = 80, real: tuple[int, int] | None = None, beca
 @pytest.mark.parametrize(
     ("options", "fit", "said"),
     [
-        ({}, True, "PaDiM finds 80 of 100 of the strongest drawn defects (80 %; at least 50 % is fit)."),
+        ({}, True, "PaDiM finds 80 of 100 of the strongest drawn defects (80 %; it is fit for use from 50 %)."),
         ({"real": (7, 10)}, True, "and 7 of 10 real ones that it has not learned"),
         ({"real": (0, 4)}, True, "and 0 of 4 real ones"),  # too few to say so
         ({"real": (4, 10)}, True, "and 4 of 10 real ones"),  # not surely less than half
-        ({"real": (1, 12)}, False, "PaDiM finds 1 of 12 real defects, surely less than `min_recall` 50 %"),
+        ({"real": (1, 12)}, False, "PaDiM finds 1 of 12 real defects, which is surely less than `min_recall` (50 %)"),
         ({"because": "it finds nothing."}, False, "PaDiM: it finds nothing."),
     ],
 )
@@ -36,7 +36,7 @@ def test_verdict_follows_drawn_and_real_defects(options, fit, said) -> None:
     found, why = judge(make_built(**options))
     assert found is fit
     assert said in why
-    assert ("1 of 25 good images alarmed: of the next 50 expect 0 to 9." in why) is fit
+    assert ("1 of 25 good images gave a false alarm; expect 0 to 9 of the next 50." in why) is fit
 
 
 def test_command_is_quoted_when_the_folder_has_a_space(tmp_path) -> None:

@@ -17,11 +17,14 @@ def make(tmp_path, normals: str = "good", out: str = "out", **options) -> BuildS
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normals": "data/images/train", "out": "data"}, "`normals` must lie outside what the build fills"),
-        ({"normals": "data/images", "out": "data"}, "`normals` must lie outside what the build fills"),
-        ({"normals": "data/detector/x", "out": "data"}, "`normals` must lie outside what the build fills"),
-        ({"defects": "out/images/defects"}, "`defects` must lie outside what the build fills"),
-        ({"defects": "bad", "marks": "out/work/marks"}, "`marks` must lie outside what the build fills"),
+        (
+            {"normals": "data/images/train", "out": "data"},
+            "`normals` must lie outside the folders that the build fills",
+        ),
+        ({"normals": "data/images", "out": "data"}, "`normals` must lie outside the folders that the build fills"),
+        ({"normals": "data/detector/x", "out": "data"}, "`normals` must lie outside the folders that the build fills"),
+        ({"defects": "out/images/defects"}, "`defects` must lie outside the folders that the build fills"),
+        ({"defects": "bad", "marks": "out/work/marks"}, "`marks` must lie outside the folders that the build fills"),
         ({"out": "good/out"}, "`out` must lie outside `normals`"),
         ({"defects": "bad", "out": "bad"}, "`out` must lie outside `defects`"),
     ],
@@ -41,7 +44,7 @@ def test_folder_is_refused_when_the_build_would_replace_its_files(options, messa
 def test_folder_is_refused_when_it_holds_what_no_build_wrote(name, tmp_path) -> None:
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).touch()
-    with pytest.raises(ValueError, match=r"`out` .* holds .*, but no build wrote it"):
+    with pytest.raises(ValueError, match=r"`out` .* holds .*, which no build wrote"):
         make(tmp_path)
     (tmp_path / "out" / "build.json").touch()
     make(tmp_path)

@@ -57,7 +57,7 @@ def test_rate_is_kept_by_the_calibration_half_when_it_is_reachable(count, rate) 
 
 def test_rates_are_in_per_cent_when_they_cannot_be_promised() -> None:
     assert warn_of_few(40, 14, 0.05)[0].startswith("5 % false alarms cannot be promised with 40 good images: 7 of them")
-    assert "keeps 12.5 % at the least" in warn_of_few(40, 14, 0.05)[0]
+    assert "can promise 12.5 % at best" in warn_of_few(40, 14, 0.05)[0]
 
 
 def test_five_per_cent_are_reached_when_there_are_as_many_images_as_the_help_says() -> None:

@@ -78,7 +78,7 @@ def test_copies_are_kept_when_they_were_changed(tmp_path) -> None:
     [
         (["--show"], "`name` must be given with `show`"),
         (["--show", "--where", "--name=quickstart"], "Give one of"),
-        (["--overwrite"], "`overwrite` has an effect with `copy` only"),
+        (["--overwrite"], "`overwrite` has an effect only with `copy`"),
     ],
 )
 def test_arguments_are_refused_when_they_contradict(arguments, message) -> None:

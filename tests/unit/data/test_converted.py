@@ -137,7 +137,7 @@ def test_a_damaged_file_is_named_when_the_others_are_converted(tmp_path) -> None
 def test_real_defects_of_another_white_are_refused_unless_theirs_is_given(tmp_path) -> None:
     write_deep(tmp_path / "good", 6)
     defects = write_defect(tmp_path / "real", bits=10)
-    with pytest.raises(ValueError, match=r"RealDefectGenerator has them by 1023.*`white_point: 4095`"):
+    with pytest.raises(ValueError, match=r"RealDefectGenerator has 1023.*`white_point: 4095`"):
         wrap(tmp_path, RealDefectGenerator(defects), white_point="find").setup()
     generator = RealDefectGenerator(defects, white_point=4095)
     wrap(tmp_path, generator, white_point="find").setup()
@@ -153,7 +153,7 @@ def test_a_store_of_another_white_is_refused(tmp_path) -> None:
     store = SampleStore.create(tmp_path / "store", settings)
     with store.writing():
         store.append(make_record(store, 0))
-    with pytest.raises(ValueError, match=r"StoredGenerator has them by 1023.*make it with that bit depth"):
+    with pytest.raises(ValueError, match=r"StoredGenerator has 1023.*make a store again with that bit depth"):
         wrap(tmp_path, StoredGenerator(tmp_path / "store"), white_point="find").setup()
 
 
@@ -162,7 +162,7 @@ def test_a_run_does_not_go_on_with_another_white(tmp_path) -> None:
     datamodule = wrap(tmp_path, white_point="find")
     datamodule.setup()
     datamodule.load_state_dict(datamodule.state_dict())
-    with pytest.raises(ValueError, match=r"by the white of the run, 4095, but the checkpoint has them by 1023"):
+    with pytest.raises(ValueError, match=r"with the white point of the run, 4095, but the checkpoint has 1023"):
         datamodule.load_state_dict({"white_point": {"integer": 1023, "floating": None}})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from anomalib_synth.data.dataset import EpochSampler
 from anomalib_synth.functional.field_of_view import CoverageMask
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from tests.unit.data.image_sets import folder, generator, sources, wrap, write_images
+from tests.warm_python import run_warm
 
 # --- normal-only folders -------------------------------------------------------------------------------------------
 
@@ -451,8 +451,8 @@ def test_anomalib_train_runs_when_given_a_config(good: Path, tmp_path: Path):
     trainer = {"accelerator": "cpu", "enable_progress_bar": False}
     run = {"model": model, "data": config(good), "trainer": trainer, "default_root_dir": str(tmp_path / "results")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
-    command = [str(Path(sys.executable).parent / "anomalib"), "train", "--config", str(tmp_path / "run.yaml")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "image_AUROC" in done.stdout
+    command = [Path(sys.executable).parent / "anomalib", "train", "--config", tmp_path / "run.yaml"]
+    ended = run_warm(command, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "image_AUROC" in ended.stdout
     assert list((tmp_path / "results").rglob("model.ckpt"))

@@ -127,7 +127,9 @@ def test_split_of_an_earlier_version_is_refused_with_the_remedy(good: Path):
     kept.mkdir()
     (kept / "settings.json").write_text("{}")  # as they were kept before they were stores
     (kept / "manifest.jsonl").write_text('{"file": "000000.png", "accepted": true}\n')
-    with pytest.raises(ValueError, match=r"was kept by an earlier version.*Delete the folder to render it again"):
+    with pytest.raises(
+        ValueError, match=r"has the format of an earlier version.*Delete the folder; the next run renders"
+    ):
         wrap(folder(good), good, splits=["val"])
 
 

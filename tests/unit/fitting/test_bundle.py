@@ -28,7 +28,7 @@ def normals() -> list[torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch) -> None:
-    monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 256)
+    monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 64)
 
 
 def fit(normals, out, **options):

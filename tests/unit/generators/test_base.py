@@ -132,7 +132,7 @@ def test_argument_is_named_when_it_is_not_kept() -> None:
         def __init__(self, colour: str = "red") -> None:
             super().__init__()
 
-    with pytest.raises(TypeError, match=r"`colour` must be kept by Forgetful, as `self.colour`, for `config` to read"):
+    with pytest.raises(TypeError, match=r"`colour` must be kept by Forgetful as `self.colour`, where"):
         Forgetful()(IMAGES, seeds=[1, 2])
 
 

@@ -147,7 +147,7 @@ def test_who_can_use_a_prompt_is_named_when_none_can(made) -> None:
 
 @pytest.mark.parametrize("prompts", [["", "a stain"], [" ", "a stain"], [1, "a stain"], [None, "a stain"], 5])
 def test_prompts_are_refused_when_one_says_nothing(made, prompts) -> None:
-    with pytest.raises(ValueError, match="`prompts` must be 2 texts, one an image and none empty"):
+    with pytest.raises(ValueError, match="`prompts` must be 2 texts, one for each image and none empty"):
         made["words"]()(contract.render_normals(2, 3, 64, 64), seeds=[1, 2], prompts=prompts)
 
 

@@ -61,7 +61,7 @@ def test_rejected_draw_has_a_row_and_a_source_and_no_other_file(sample) -> None:
     sample.accepted[0] = False
     sample.reason[0] = "too faint"
     put: Counter[str] = Counter()
-    keeper = SampleKeeper(lambda kind, name, data: put.update([kind]) or name, split="train", weights_hash="")
+    keeper = SampleKeeper(lambda kind, name, data: put.update([kind]) or (name, ""), split="train", weights_hash="")
     record = keeper.keep(sample, 0, index=0, name="a.png", seed=1, source=to_levels(sample.source[0]))
     assert (record.image_file, record.mask_file, record.image_hash, record.reason) == ("", "", "", "too faint")
     assert put == {"sources": 1}
@@ -69,7 +69,7 @@ def test_rejected_draw_has_a_row_and_a_source_and_no_other_file(sample) -> None:
 
 def test_source_is_put_once_when_several_samples_are_drawn_on_it(sample) -> None:
     put: Counter[str] = Counter()
-    keeper = SampleKeeper(lambda kind, name, data: put.update([kind]) or name, split="train", weights_hash="")
+    keeper = SampleKeeper(lambda kind, name, data: put.update([kind]) or (name, ""), split="train", weights_hash="")
     source = to_levels(sample.source[0])
     first = keeper.keep(sample, 0, index=0, name="a.png", seed=1, source=source)
     second = keeper.keep(sample, 0, index=1, name="a.png", seed=2, source=source)

@@ -48,7 +48,7 @@ def test_the_folder_that_fits_best_wins_when_several_have_the_name(tmp_path) -> 
 def test_two_files_for_one_image_are_refused(tmp_path) -> None:
     save(tmp_path / "000.png", slice(0, 4))
     save(tmp_path / "000_mask.png", slice(0, 4))
-    with pytest.raises(ValueError, match=r"`region` must be a folder with one mask an image, got .*000.*000"):
+    with pytest.raises(ValueError, match=r"`region` must be a folder with one mask for each image, got .*000.*000"):
         RegionFolder(tmp_path)
 
 

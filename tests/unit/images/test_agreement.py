@@ -157,7 +157,7 @@ def test_masks_of_many_levels_are_refused_where_anomalib_reads_them(tmp_path) ->
     Image.fromarray(mask).save(tmp_path / "sharp.png")
     Image.fromarray(mask).save(tmp_path / "soft.jpg", quality=60)
     check_host_masks([tmp_path / "sharp.png"], "data")
-    with pytest.raises(ValueError, match=r"pixels for \d+ in '.*soft.jpg'.*convert --masks"):
+    with pytest.raises(ValueError, match=r"pixels instead of \d+ in '.*soft.jpg'.*convert --masks"):
         check_host_masks([tmp_path / "sharp.png", tmp_path / "soft.jpg"], "data")
 
 

@@ -59,6 +59,6 @@ def test_family_is_named_in_the_data_the_table_and_the_page() -> None:
 
 def test_nothing_is_corrected_when_one_arm_is_compared() -> None:
     summary = summarise("base", "slight")
-    assert "nothing is corrected" in describe_family(summary)
+    assert "no correction is needed" in describe_family(summary)
     assert "95 % interval" in summary.compared[0].verdict.sentence
     assert "Holm" not in summary.compared[0].verdict.sentence

@@ -90,5 +90,5 @@ def test_page_warns_when_few_defects_decide(strongest, warned, tmp_path) -> None
     page["strongest"] = {**page["strongest"], "of": strongest}
     write_page(page, tmp_path / "page.html", title="x")
     text = (tmp_path / "page.html").read_text()
-    assert (f"Only {strongest} defects of the highest strength were there" in text) is warned
+    assert (f"Only {strongest} defects of the highest strength were visible" in text) is warned
     assert "set for 10 % at most" in text

@@ -223,3 +223,16 @@ def test_command_says_what_is_wrong_when_its_arguments_are(images, arguments, me
     with pytest.raises(SystemExit) as ended:
         main(["review", *(each.format(root=images) for each in arguments)])
     assert message in str(ended.value)
+
+
+@pytest.mark.parametrize("of_regions", [False, True])
+def test_page_offers_what_is_about_defects_only_when_defects_are_marked(of_regions, images, tmp_path) -> None:
+    with serve_marking(images, tmp_path / "out", of_regions=of_regions) as address:
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
+        connection.request("GET", "/")
+        page = connection.getresponse().read().decode()
+        connection.close()
+    assert ('data-state="no_defect"' in page) is not of_regions
+    assert ("Draw a box around the region" in page) is of_regions
+    button = next(line for line in page.splitlines() if 'id="no-defect"' in line)
+    assert (" hidden>" in button) is of_regions

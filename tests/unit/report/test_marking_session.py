@@ -183,7 +183,7 @@ def test_marks_are_of_the_upright_image_when_it_lies_on_its_side(tmp_path) -> No
 
 
 def test_mask_that_could_not_be_read_back_is_not_saved_when_everything_is_painted(person) -> None:
-    with pytest.raises(ValueError, match="Nothing was saved: the mask"):
+    with pytest.raises(ValueError, match="Nothing was saved, as the mask"):
         person.do(kind="brush", points=[[0, 0], [160, 120], [0, 120], [160, 0]], radius=120, erase=False)
     assert person.files() == {}
 

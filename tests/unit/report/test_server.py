@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from anomalib_synth.store.files import append_lines
 from anomalib_synth.store.locking import exclusive
 from tests.integration.review_site import serve_store
 from tests.unit.store.samples import make_record, make_store
+from tests.warm_python import WarmPython
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,16 +196,12 @@ def test_nothing_is_complained_of_when_a_client_goes_away(store, capfd) -> None:
 
 
 @contextlib.contextmanager
-def run_review(store: SampleStore) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def run_review(store: SampleStore) -> Iterator[tuple[WarmPython, str]]:
     """Run the command in a process of its own; give it and its address once it has answered."""
-    command = [sys.executable, "-m", "anomalib_synth.cli", "review", "--store", str(store.path), "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
-        ask(address, "api/samples")
-        yield process, address
+    process = WarmPython(["-m", "anomalib_synth.cli", "review", "--store", store.path, "--port", "0"])
+    address = re.search(r"http://127\.0\.0\.1:\d+/", process.read_line())[0]
+    ask(address, "api/samples")
+    yield process, address
 
 
 def count_threads(process: int) -> int:
@@ -222,13 +218,13 @@ def test_the_command_ends_without_a_word_when_a_decision_waits_for_another_proce
             idle = count_threads(process.pid)
             waiting = [connect(address, head + b"%d\r\n\r\n" % len(body) + body) for _ in range(4)]
             while count_threads(process.pid) < idle + 2:  # some wait in threads that were there
-                assert process.poll() is None
+                assert process.runs()
                 time.sleep(0.02)
             process.send_signal(sign)
-            process.wait()
+            ended = process.wait()
             for connection in waiting:
                 connection.close()
-        assert process.stderr.read() == ""
+        assert ended.stderr == ""
     assert SampleStore.open(store.path).is_accepted(store.records[0])
 
 
@@ -239,12 +235,12 @@ def test_the_command_ends_at_once_whatever_clients_do_when_it_is_told_to(store, 
         held = [connect(address, data) for data in (b"", b"GET / HT", UPLOAD) for _ in range(10)]
         unread = [connect(address, b"GET /page/main.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 400) for _ in range(3)]
         assert ask(address, "api/samples")[0] == 200
-        watcher = threading.Timer(15, process.kill)  # it did not end within 15 s before
+        watcher = threading.Timer(15, process.send_signal, [signal.SIGKILL])  # it did not end within 15 s before
         watcher.start()
         process.send_signal(sign)
-        status = process.wait()
+        ended = process.wait()
         watcher.cancel()
-        assert status != -signal.SIGKILL
-        assert "Traceback" not in process.stderr.read()
+        assert ended.returncode != -signal.SIGKILL
+        assert "Traceback" not in ended.stderr
         for connection in (*held, *unread):
             connection.close()

@@ -47,7 +47,7 @@ def make_record(
     )  # fmt: skip
     data = {"images": encode_png(image), "masks": encode_png(mask), "sources": encode_png(source)}
     names = {"images": identity, "masks": identity, "sources": source_hash}
-    places = {kind: store.put(kind, names[kind], data[kind]) for kind in data}
+    places = {kind: store.put(kind, names[kind], data[kind])[0] for kind in data}
     row = {
         "id": identity, "index": index, "split": "train", "source": f"good/{index}.png", "source_hash": source_hash,
         "image_file": places["images"], "mask_file": places["masks"], "source_file": places["sources"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -13,8 +14,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from anomalib_synth.store import Record, SampleStore, StoreError, decode_png, encode_png, hash_pixels, sample_id
+from anomalib_synth.store import (
+    Record,
+    SampleStore,
+    StoreError,
+    decode_png,
+    encode_png,
+    hash_bytes,
+    hash_pixels,
+    sample_id,
+)
 from anomalib_synth.store.verify import put_in_order
 from tests.unit.store.samples import CONFIG, make_record, make_store, reject
 
@@ -258,10 +269,10 @@ def test_full_disk_is_an_error_and_leaves_no_half_file(tmp_path, monkeypatch) ->
 
 def test_put_is_idempotent_and_replaces_a_damaged_file(tmp_path) -> None:
     store = make_store(tmp_path / "s", 1)
-    place = store.put("images", "ab" * 16, b"data")
-    assert place == f"images/ab/{'ab' * 16}.png"
+    place, digest = store.put("images", "ab" * 16, b"data")
+    assert (place, digest) == (f"images/ab/{'ab' * 16}.png", hash_bytes(b"data"))
     stamp = (store.path / place).stat().st_mtime_ns
-    assert store.put("images", "ab" * 16, b"data") == place
+    assert store.put("images", "ab" * 16, b"data") == (place, digest)
     assert (store.path / place).stat().st_mtime_ns == stamp
     (store.path / place).write_bytes(b"dat")
     store.put("images", "ab" * 16, b"data")
@@ -304,3 +315,29 @@ def test_twenty_thousand_samples_open_quickly(tmp_path) -> None:
     start = time.perf_counter()
     assert len(SampleStore.open(store.path).records) == 20_000
     assert time.perf_counter() - start < 10  # about half a second on an idle machine
+
+
+def test_source_of_earlier_rows_stays_when_it_is_encoded_to_other_bytes(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", count=1)
+    row = store.records[0]
+    path = store.path / row.source_file
+    pixels = decode_png(path.read_bytes())
+    other = io.BytesIO()  # as another version of Pillow would write the same pixels
+    Image.fromarray(pixels).save(other, "PNG", compress_level=9)
+
+    place, digest = SampleStore(store.path).put("sources", row.source_hash, other.getvalue())
+
+    assert other.getvalue() != path.read_bytes()
+    assert (place, digest) == (row.source_file, row.source_file_hash)
+    assert np.array_equal(SampleStore.open(store.path).read_source(row), pixels)
+
+
+def test_damaged_source_is_written_again_when_it_is_put(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", count=1)
+    row = store.records[0]
+    path = store.path / row.source_file
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-9])
+
+    assert store.put("sources", row.source_hash, sound) == (row.source_file, row.source_file_hash)
+    assert path.read_bytes() == sound
