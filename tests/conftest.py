@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from pathlib import Path
@@ -18,6 +19,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs ignore Ctrl-C, and pass that on
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what was imported: it went through millions of objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def save_images(folder: Path, images: torch.Tensor) -> None:

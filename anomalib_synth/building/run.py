@@ -12,9 +12,10 @@ from anomalib_synth._version import __version__
 from anomalib_synth.building.candidates import LABELS, LEARNS, STEPS, make_config
 from anomalib_synth.building.choosing import CandidateResult, Scores, choose, score_candidate
 from anomalib_synth.building.exporting import export_detector, missing_for_openvino
-from anomalib_synth.building.planning import BuildPlan, choose_threads, make_plan, measure_speeds
+from anomalib_synth.building.planning import BuildPlan, make_plan
 from anomalib_synth.building.preparing import Prepared, prepare
 from anomalib_synth.building.settings import STRENGTHS, BuildSettings
+from anomalib_synth.building.speeds import choose_threads, measure_speeds
 from anomalib_synth.building.state import BuildState
 from anomalib_synth.building.training import checkpoint_of, train_candidate
 from anomalib_synth.calibration.kept_white_point import keep_white_point

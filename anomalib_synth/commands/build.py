@@ -130,9 +130,9 @@ def _estimate(settings: Any) -> None:
     import tempfile
 
     from anomalib_synth.building.candidates import LABELS
-    from anomalib_synth.building.planning import choose_threads
     from anomalib_synth.building.preparing import describe_split, prepare
     from anomalib_synth.building.run import plan_build
+    from anomalib_synth.building.speeds import choose_threads
     from anomalib_synth.building.state import BuildState
     from anomalib_synth.building.timeline import Timeline
     from anomalib_synth.progress import as_duration

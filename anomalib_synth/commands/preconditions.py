@@ -26,7 +26,7 @@ def require_extra(extra: str, command: str, *modules: str) -> None:
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        msg = f"`{command}` needs {', '.join(missing)}, which is not installed: {install_extras(extra)}"
+        msg = f"`{command}` needs {', '.join(missing)}, not installed here: {install_extras(extra)}"
         raise ValueError(msg)
 
 

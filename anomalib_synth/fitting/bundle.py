@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Advance = Callable[[str, int, int, str], None]
 
 _VOCABULARY_WINDOWS = 4096
+_CODEBOOK_WINDOWS = 2048
+_SCORED_BATCHES = 8  # of 64 held-out windows, on which retrieval by the dual encoder is scored
 _GOOD = GOOD_CAPTIONS[0]
 _TIMED_STEPS = 5  # the first is a warm-up, the last includes the held-out loss
 
@@ -102,7 +104,10 @@ def fit_bundle(
             checkpoint=work / "autoencoder.pt",
             advance=report("autoencoder", settings.autoencoder_steps),
         )
-        fit_codebooks(tokenizer, sampler, seed=settings.seed, advance=report("codebooks", len(tokenizer.strides)))
+        fit_codebooks(
+            tokenizer, sampler, windows=_CODEBOOK_WINDOWS, seed=settings.seed,
+            advance=report("codebooks", len(tokenizer.strides)),
+        )  # fmt: skip
     else:
         tokenizer = start.tokenizer()
     vocabulary = find_vocabulary(sampler, windows=_VOCABULARY_WINDOWS, advance=report("captions", _VOCABULARY_WINDOWS))
@@ -132,7 +137,7 @@ def fit_bundle(
         checkpoint=work / "dual_encoder.pt",
         advance=report("dual encoder", settings.dual_steps),
     )
-    batches = [held_sampler.draw(HELD_OUT_STEP + n, 64) for n in range(8)]
+    batches = [held_sampler.draw(HELD_OUT_STEP + n, 64) for n in range(_SCORED_BATCHES)]
     card = {
         "package": __version__,
         "torch": torch.__version__,

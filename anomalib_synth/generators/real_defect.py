@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 
 from anomalib_synth.functional.blending import clone_gradients
 from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.masks import box_blur, exact_mean
 from anomalib_synth.generators.donors import DefectFolder, Donor
 from anomalib_synth.generators.families.family import Params, contrast_word, drop_colours
-from anomalib_synth.generators.placement import place_centre, window_side
+from anomalib_synth.generators.patches import Patch, find_corner, transform_donor
+from anomalib_synth.generators.placement import window_side
 from anomalib_synth.generators.proposal import Proposal
 from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.seeding import RandomStream
@@ -36,28 +33,14 @@ Blend = Literal["poisson", "mixed", "feather"]
 _SEEN = 0.05  # a pixel with more coverage counts as covered
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Patch:
-    """A donor, transformed for one image.
-
-    Shape:
-        - ``pixels``: (C, h, w) float32 in [0, 1]; ``mask``: (1, h, w) bool
-        - ``reaches``: (3, 3) bool, the borders that cut the defect off; see :class:`.donors.Donor`
-    """
-
-    pixels: torch.Tensor
-    mask: torch.Tensor
-    reaches: torch.Tensor
-
-
 class RealDefectGenerator(ProposingGenerator):
     """Pastes real defects onto normals: mirrored, turned, scaled and moved, in the tone of the new place.
 
     Each connected region of a mask is a defect; regions close to one another are one defect. A draw chooses a type
     evenly, then an image of that type evenly, then a defect of that image in proportion to its length, so that specks
     are rare. A pasted defect has the share of the image's height and width that it had in its own image, times
-    ``scale``. A defect that a border of its image cuts off is pasted at that border, if the part reaches it; a defect
-    that crosses its image from border to border crosses the new image too.
+    ``scale``. A defect that a border of its image cuts off is pasted at a border again, if the part reaches that one; a
+    defect that crosses its image from border to border crosses the new image too.
 
     Take the images of the defects out of the test set: a detector that trains on the samples has seen them.
 
@@ -195,12 +178,12 @@ class RealDefectGenerator(ProposingGenerator):
         groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
         for row, seed in zip(rows, seeds, strict=True):
             donor, params = self.make_params(seed)
-            patch = _transform(donor, params, images.shape[-3:])
+            patch = transform_donor(donor, params, images.shape[-3:])
             if grey[row]:
-                patch = _Patch(
+                patch = Patch(
                     pixels=take_colour_out(patch.pixels[None], [True])[0], mask=patch.mask, reaches=patch.reaches
                 )
-            top, left = _find_corner(patch, params, None if cells is None else cells[row], height, width)
+            top, left = find_corner(patch, params, None if cells is None else cells[row], height, width)
             member = self._paste(images[row], patch, top, left)
             size = tuple(member["alpha"].shape[-2:])
             name = f"a real {donor.family.replace('_', ' ').lower()}"
@@ -215,7 +198,7 @@ class RealDefectGenerator(ProposingGenerator):
             target = torch.stack(columns.pop("target"))
             yield Proposal(target=target, alpha=alpha * strength, support=alpha > _SEEN, **columns)
 
-    def _paste(self, image: torch.Tensor, patch: _Patch, top: int, left: int) -> dict[str, Any]:
+    def _paste(self, image: torch.Tensor, patch: Patch, top: int, left: int) -> dict[str, Any]:
         """Paste a patch with its corner at (top, left); return corner, target and coverage of the window around it."""
         height, width = image.shape[-2:]
         h, w = patch.mask.shape[-2:]
@@ -239,56 +222,6 @@ class RealDefectGenerator(ProposingGenerator):
         target[place] = pasted[0]
         alpha[place] = torch.maximum(inside.float(), box_blur(_grow(inside, soft).float(), soft))[0]
         return {"top": first[0], "left": first[1], "target": target, "alpha": alpha}
-
-
-def _transform(donor: Donor, params: Params, shape: torch.Size) -> _Patch:
-    """Resize, mirror and turn a donor for an image of a shape (C, H, W); a donor that is too large is shrunk."""
-    channels, *size = shape
-    limit = size[::-1] if params["turns"] % 2 else size
-    full = [
-        length * own / of * params["scale"]
-        for length, own, of in zip(donor.mask.shape, size, donor.image_size, strict=True)
-    ]
-    shrink = min(1.0, *(most / length for most, length in zip(limit, full, strict=True)))
-    sides = [min(most, max(2, round(length * shrink))) for most, length in zip(limit, full, strict=True)]
-    for axis, ends in enumerate((donor.reaches[::2, 1], donor.reaches[1, ::2])):
-        if bool(ends.all()):
-            sides[axis] = limit[axis]
-    pixels = F.interpolate(donor.pixels[None].float() / 255, size=sides, mode="bilinear", antialias=True)[0]
-    mask = F.adaptive_max_pool2d(donor.mask[None].float(), sides) > 0  # any overlap, or thin scratches vanish
-    if channels == 1:
-        pixels = pixels.mean(0, keepdim=True)
-    parts = [pixels.clamp(0, 1), mask, donor.reaches[None]]
-    if params["mirrored"]:
-        parts = [part.flip(2) for part in parts]
-    pixels, mask, reaches = (torch.rot90(part, int(params["turns"]), dims=(1, 2)).contiguous() for part in parts)
-    return _Patch(pixels=pixels, mask=mask, reaches=reaches[0])
-
-
-def _find_corner(patch: _Patch, params: Params, cells: np.ndarray | None, height: int, width: int) -> tuple[int, int]:
-    """Return the row and column of the patch's corner, and add the defect's centre to the parameters."""
-    h, w = patch.mask.shape[-2:]
-    grid = np.ones((1, 1), dtype=bool) if cells is None else cells
-    sides: dict[str, tuple[Any, Any]] = {
-        "top": (0, slice(None)),
-        "bottom": (-1, slice(None)),
-        "left": (slice(None), 0),
-        "right": (slice(None), -1),
-    }
-    reached = dict(zip(("top", "left", "right", "bottom"), patch.reaches.flatten()[1::2].tolist(), strict=True))
-    allowed = grid
-    for name, side in sides.items():
-        near = np.zeros_like(allowed)
-        near[side] = allowed[side]
-        reached[name] = reached[name] and bool(near.any())
-        allowed = near if reached[name] else allowed
-    centre_y, centre_x = place_centre(params, allowed, height, width)
-    top = min(max(math.floor(centre_y) - h // 2, 0), height - h)
-    left = min(max(math.floor(centre_x) - w // 2, 0), width - w)
-    top = 0 if reached["top"] else height - h if reached["bottom"] else top
-    left = 0 if reached["left"] else width - w if reached["right"] else left
-    params["centre_y"], params["centre_x"] = top + h / 2, left + w / 2
-    return top, left
 
 
 def _reach(height: int, width: int) -> int:

@@ -302,7 +302,7 @@ from functools import partial
 from anomalib_synth.fitting import bundle, settings
 from anomalib_synth.models import DiscriminativePadim
 DiscriminativePadim.__init__.__kwdefaults__["scales"] = (64,)
-bundle._VOCABULARY_WINDOWS = 64
+bundle._VOCABULARY_WINDOWS, bundle._CODEBOOK_WINDOWS, bundle._SCORED_BATCHES = 64, 64, 1
 settings.FitSettings = partial(settings.FitSettings, width=8, dim=16, depth=1, codebook_size=16)
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -20,7 +20,9 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch) -> None:
-    monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 128)
+    monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 64)
+    monkeypatch.setattr(fitting, "_CODEBOOK_WINDOWS", 64)
+    monkeypatch.setattr(fitting, "_SCORED_BATCHES", 1)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ def fitted(tmp_path_factory):
     settings = FitSettings(**{**vars(SMALL), "text_encoder": name, "token_steps": 30})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anomalib_synth.fitting.bundle._VOCABULARY_WINDOWS", 64)
+        patch.setattr("anomalib_synth.fitting.bundle._CODEBOOK_WINDOWS", 128)
+        patch.setattr("anomalib_synth.fitting.bundle._SCORED_BATCHES", 1)
         bundle = fit_bundle(
             normals, RuleBasedGenerator(["scratch", "stain"], foreground=None), folder / "bundle",
             settings=settings, inputs={"rendered": "Apache-2.0"},

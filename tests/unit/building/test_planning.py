@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from anomalib_synth.building.candidates import CORESET, MODELS, STEPS, order
-from anomalib_synth.building.planning import Speeds, make_plan
+from anomalib_synth.building.planning import make_plan
+from anomalib_synth.building.speeds import Speeds
 from anomalib_synth.building.timeline import Timeline
 
 SPEEDS = Speeds(

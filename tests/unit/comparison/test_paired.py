@@ -196,3 +196,10 @@ def test_degrees_of_freedom_are_those_of_the_data_set_that_varies_alone() -> Non
     alike = bootstrap_mean({"a": [0.0, 1.0, 2.0], "b": [3.0, 4.0, 5.0]})
     assert alike.degrees == pytest.approx(4)
     assert bootstrap_mean({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}).degrees == 3
+
+
+@pytest.mark.parametrize(("below", "above", "p_value"), [(0.0, 1.0, 0.0), (math.inf, 0.0, 1.0)])
+def test_p_value_is_that_of_the_side_towards_no_difference(below, above, p_value) -> None:
+    gain = Estimate(value=2.0, counts={"a": 3}, means={"a": 2.0}, below=below, above=above, degrees=2)
+    assert gain.p_value == p_value
+    assert math.isnan(Estimate(value=2.0, counts={"a": 3}, means={"a": 2.0}, below=0.0, above=0.0, degrees=2).p_value)

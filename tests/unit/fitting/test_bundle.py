@@ -29,6 +29,8 @@ def normals() -> list[torch.Tensor]:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch) -> None:
     monkeypatch.setattr(fitting, "_VOCABULARY_WINDOWS", 64)
+    monkeypatch.setattr(fitting, "_CODEBOOK_WINDOWS", 128)
+    monkeypatch.setattr(fitting, "_SCORED_BATCHES", 2)
 
 
 def fit(normals, out, **options):

@@ -9,7 +9,7 @@ from anomalib_synth.functional.colour import find_grey, take_colour_out
 
 def test_image_is_grey_when_its_channels_differ_by_one_level_at_most() -> None:
     images = torch.full((4, 3, 24, 24), 0.5)
-    images[1, 0, 8, 16] += 0.9 / 255
+    images[1, 0, 8, 16] += 0.999 / 255
     images[2, 2, 16, 8] += 2 / 255
     images[3, 0, 9, 9] += 0.5  # none of the pixels that are looked at
     assert find_grey(images) == [True, True, False, True]

@@ -67,10 +67,12 @@ def test_background_is_uneven_light_when_the_part_does_not_touch_the_border() ->
     torch.testing.assert_close(distance_to_background(grid), expected, atol=5e-5, rtol=0)
 
 
+@pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize(("odd", "spread"), [(9, 0.0), (10, 0.25)])
-def test_spread_is_the_85th_percentile_of_the_ring_when_some_of_it_is_no_background(odd, spread) -> None:
+def test_spread_is_the_85th_percentile_of_the_ring_when_some_of_it_is_no_background(odd, spread, turns) -> None:
     grid = torch.full((1, 1, 16, 16), 0.5)  # a ring of 60 cells: the 51st of them in order
     grid[0, 0, 0, 2 : 2 + odd] = 0.75
+    grid = torch.rot90(grid, turns, (2, 3))
     surface, found = fit_background(grid)
     torch.testing.assert_close(surface, torch.full_like(grid, 0.5), atol=5e-5, rtol=0)
     assert float(found) == pytest.approx(spread, abs=5e-5)
@@ -119,12 +121,12 @@ def test_edge_of_the_part_loses_what_looks_like_background_and_its_middle_does_n
     image[:, 1, 10:22, 10:22] = 0.85
     image[:, 1, 13:19, 13:19] = 0.25
     cells = torch.zeros(3, 1, 32, 32)
-    cells[0, :, 8:24, 8:24] = 1
-    cells[1] = 1
+    cells[0] = 1
+    cells[1, :, 8:24, 8:24] = 1
     refined = refine_part(image, cells, 0.05, 4)
     expected = torch.zeros(32, 32)
     expected[9:23, 9:23] = 1  # one pixel more than the part, by the blur
-    assert torch.equal(refined[0, 0], expected)
-    assert bool(refined[1].all())  # no background to compare with
+    assert torch.equal(refined[1, 0], expected)
+    assert bool(refined[0].all())  # no background to compare with
     assert not refined[2].any()
-    assert float(cells[0].sum()) == 256
+    assert float(cells[1].sum()) == 256

@@ -6,7 +6,15 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
-from anomalib_synth.functional.masks import blob, box_blur, count_pixels, exact_mean, smoothstep, soft_wave
+from anomalib_synth.functional.masks import (
+    blob,
+    box_blur,
+    count_pixels,
+    exact_mean,
+    smoothstep,
+    soft_wave,
+    soften_inside,
+)
 
 
 def test_box_blur_is_scipys_uniform_filter() -> None:
@@ -33,3 +41,16 @@ def test_shapes_have_the_values_they_should() -> None:
     assert soft_wave(torch.tensor([0.0, 0.25, 0.5, 0.75])).tolist() == [-1.0, 0.0, 1.0, 0.0]
     assert float(blob(torch.tensor(3.0), torch.tensor(4.0), torch.tensor(5.0), torch.tensor(5.0))) == 1.0
     assert count_pixels(torch.eye(4).unsqueeze(0)).tolist() == [4]
+
+
+def test_border_of_a_mask_is_softened_inwards_and_a_thin_line_is_not() -> None:
+    mask = torch.zeros(2, 1, 9, 9)
+    mask[0, 0, 2:7, 2:7] = 1
+    mask[1, 0, 4] = 1
+    block, line = soften_inside(mask)[:, 0]
+    expected = torch.zeros(9, 9)
+    expected[2:7, 2:7] = 6 / 9
+    expected[3:6, 3:6] = 1
+    expected[[2, 2, 6, 6], [2, 6, 2, 6]] = 4 / 9
+    torch.testing.assert_close(block, expected)
+    torch.testing.assert_close(line, mask[1, 0])

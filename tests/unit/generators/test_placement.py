@@ -20,6 +20,14 @@ def test_window_has_the_smallest_standard_side_that_holds_the_defect(extent, lim
     assert window_side(extent, limit) == side
 
 
+def test_sides_of_windows_stay_as_they_are() -> None:
+    """They are in every pixel that was ever drawn."""
+    assert sorted({window_side(extent, 10**6) for extent in range(1, 4097)}) == [
+        16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768,
+        1024, 1536, 2048, 3072, 4096,
+    ]  # fmt: skip
+
+
 def test_centre_is_anywhere_when_no_cells_are_given_or_none_is_left() -> None:
     assert place_centre(at(0.9), None, 40, 80) == (10, 60)
     assert place_centre(at(0.9), np.zeros((2, 4), bool), 40, 80) == (10, 60)

@@ -188,3 +188,16 @@ def test_nothing_is_said_of_a_large_tiff_whose_tags_lie_at_its_end(tmp_path) -> 
         warnings.simplefilter("always")
         assert find_white_point([tmp_path / "a.tif"]).integer == 1023
     assert not said
+
+
+@pytest.mark.parametrize(
+    ("white", "words"),
+    [
+        (WhitePoint(), ""),
+        (WhitePoint(integer=4095), "4095 (12 bits)"),
+        (WhitePoint(floating=2.5), "2.5 for floating-point numbers"),
+        (WhitePoint(integer=65535, floating=1.0), "65535 (16 bits) and 1 for floating-point numbers"),
+    ],
+)
+def test_white_is_said_in_words_for_the_kinds_of_files_that_there_are(white, words) -> None:
+    assert str(white) == words
