@@ -95,11 +95,14 @@ def main(args: list[str] | None = None) -> None:
         check_images_are_there(arguments)
         function(**arguments)
     except (ValueError, OSError, ImportError) as error:  # bad input, a file or weights that are not there, an extra
-        msg = f"{PROGRAM}: {error}"
+        msg = f"{PROGRAM}: {_on_one_line(error)}"
         raise SystemExit(msg) from error
     except (MemoryError, RuntimeError) as error:
         if misfit := explain_misfit(error):
             msg = f"{PROGRAM}: {misfit}"
+            raise SystemExit(msg) from error
+        if str(error).startswith("Symlink loop"):  # so says pathlib
+            msg = f"{PROGRAM}: {_on_one_line(error)}, which leads to itself. Take that link away, or name another path."
             raise SystemExit(msg) from error
         if not _is_out_of_memory(error):
             raise
@@ -115,6 +118,14 @@ def main(args: list[str] | None = None) -> None:
     if args is None and name == "review":
         sys.stdout.flush()
         os._exit(0)  # Ctrl-C ends it at once: decisions are on the disk, and taking torch apart takes seconds
+
+
+def _on_one_line(error: Exception) -> str:
+    """Return the message of an error, which may quote a library's many lines, or a name with control characters."""
+    from anomalib_synth.progress import printable
+
+    lines = [line.strip() for line in str(error).splitlines()]
+    return printable(" ".join(filter(None, lines)) or type(error).__name__)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -42,7 +42,6 @@ class ImageSurvey:
         oddities: What is odd, in words.
         groups: The different contents (digests); near copies, such as a picture that was saved twice, in one group.
         white_point: White point of the files of more than 8 bits.
-        note: What else lies in the folder and is not read.
     """
 
     images: list[ImageFacts]
@@ -50,7 +49,6 @@ class ImageSurvey:
     oddities: list[Oddity]
     groups: list[list[str]]
     white_point: WhitePoint
-    note: str = ""
 
 
 def look_at(
@@ -81,10 +79,8 @@ def look_at(
             advance(len(read) / len(listing.files))
     images = [image for image in read if not image.unreadable]
     unreadable = [image for image in read if image.unreadable]
-    groups, oddities = find_oddities(images, unreadable, white)
-    return ImageSurvey(
-        images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white, note=listing.note()
-    )
+    groups, oddities = find_oddities(images, white)
+    return ImageSurvey(images=images, unreadable=unreadable, oddities=oddities, groups=groups, white_point=white)
 
 
 def look_at_file(name: str, path: Path, *, reader: ImageReader) -> ImageFacts:

@@ -41,7 +41,6 @@ _SAID = {  # of one image, of several
         f"shows the part moved by {_MOVED:.0%} of a side or more",
         f"show the part moved by {_MOVED:.0%} of a side or more",
     ),
-    "unreadable": ("cannot be read and is left out", "cannot be read and are left out"),
 }
 
 
@@ -50,7 +49,7 @@ class Oddity:
     """Something odd about a folder of images.
 
     Args:
-        kind: ``sizes``, ``depths``, ``copies``, ``near copies``, ``brightness``, ``moved`` or ``unreadable``.
+        kind: ``sizes``, ``depths``, ``copies``, ``near copies``, ``brightness`` or ``moved``.
         text: What it is and what it means.
         names: The images that are odd; none if the oddity is about the whole folder.
     """
@@ -60,9 +59,7 @@ class Oddity:
     names: list[str] = field(default_factory=list)
 
 
-def find_oddities(
-    images: Sequence[ImageFacts], unreadable: Sequence[ImageFacts], white: WhitePoint
-) -> tuple[list[list[str]], list[Oddity]]:
+def find_oddities(images: Sequence[ImageFacts], white: WhitePoint) -> tuple[list[list[str]], list[Oddity]]:
     """Return the contents, near copies in one group, and what is odd. Sets ``odd`` of each odd image, too."""
     first: dict[str, ImageFacts] = {}
     copies = []
@@ -81,7 +78,6 @@ def find_oddities(
         *_describe_near_copies(unique, groups),
         *_describe_brightness(unique),
         *_describe_moves(unique),
-        *_name("unreadable", [image.name for image in unreadable]),
     ]
     return contents, found
 

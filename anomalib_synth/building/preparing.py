@@ -73,7 +73,8 @@ def prepare(
     split = split_images(survey.groups, settings.false_alarm_rate, settings.seed, parts)
     held = len(split.calibration)
     count = len(survey.groups)
-    odd = [oddity.text for oddity in survey.oddities] + ([survey.note] if survey.note else [])
+    odd = [oddity.text for oddity in survey.oddities]
+    odd += list_images(settings.normals).notes({image.name: image.unreadable for image in survey.unreadable})
     warnings = warn_of_few(count, held, settings.false_alarm_rate)
     if settings.defects is None:
         found = RealDefectFiles(defects={}, groups=[], odd=[])
@@ -173,7 +174,6 @@ def _look(settings: BuildSettings, state: BuildState, timeline: Timeline) -> Ima
         "oddities": [asdict(oddity) for oddity in survey.oddities],
         "groups": survey.groups,
         "white_point": survey.white_point.to_dict(),
-        "note": survey.note,
     }
     seconds = time.monotonic() - started
     state.save("look", inputs, kept, seconds=seconds)
@@ -205,5 +205,4 @@ def _restore(kept: dict[str, Any], files: dict[str, Path]) -> ImageSurvey:
         oddities=[Oddity(**each) for each in kept["oddities"]],
         groups=kept["groups"],
         white_point=WhitePoint.from_dict(kept["white_point"]),
-        note=kept["note"],
     )

@@ -36,27 +36,38 @@ CALIBRATION = "anomalib_synth_calibration"  # in a checkpoint: how its threshold
 _LEAST = 10
 
 
-def list_readable(argument: str, folder: Path) -> list[Path]:
+def list_readable(argument: str, folder: Path, shown: WhitePoint = WhitePoint()) -> list[Path]:  # noqa: B008
     """Return the image files of a folder, searched recursively, sorted.
 
     Raises:
         ValueError: If there is none, or anomalib's own reader would read one of them differently.
     """
+    paths = list_named(folder, argument)
+    check_host_agrees(paths, argument, shown=shown)
+    return paths
+
+
+def list_named(folder: Path, argument: str) -> list[Path]:
+    """Return the image files of a folder, and say what else lies in it."""
     listing = list_images(folder, argument)
-    check_host_agrees(listing.paths, argument)
-    if note := listing.note():
-        print(note)
+    for line in listing.notes():
+        print(line)
     return listing.paths
 
 
-def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
+def list_normals(
+    folder: Path,
+    limit: int,
+    shown: WhitePoint = WhitePoint(),  # noqa: B008
+) -> tuple[list[Normal], int]:
     """Return the distinct normals of a folder, and how many copies of others were left out.
 
     Args:
         folder: The folder.
         limit: Largest number of files that are looked at, evenly spread over the sorted files.
+        shown: White by which the model was shown images of more than 8 bits, for an error.
     """
-    paths = evenly_spread(list_readable("normals", folder), limit)
+    paths = evenly_spread(list_readable("normals", folder, shown), limit)
     distinct: dict[str, Path] = {}
     for path, content in zip(paths, digest_images(paths), strict=True):
         distinct.setdefault(content, path)
@@ -64,14 +75,14 @@ def list_normals(folder: Path, limit: int) -> tuple[list[Normal], int]:
     return normals, len(paths) - len(distinct)
 
 
-def list_real(folder: Path, checkpoint: dict[str, Any]) -> list[Path]:
+def list_real(folder: Path, checkpoint: dict[str, Any], shown: WhitePoint = WhitePoint()) -> list[Path]:  # noqa: B008
     """Return the images of real defects in a folder: no masks, and none that the model has learned.
 
     Raises:
         ValueError: If there is none, or the model has learned one of them, by :class:`RealDefectsCallback` or `learn`.
     """
     paths = list_defect_images(folder)
-    check_host_agrees(paths, "defects")
+    check_host_agrees(paths, "defects", shown=shown)
     _check_not_learned(paths, checkpoint, "defects")
     return paths
 
@@ -150,7 +161,7 @@ def check_not_trained_on(
     Raises:
         ValueError: If there is such a normal, or nothing tells which images the model was trained on.
     """
-    trained: list[str] | list[Path] = [] if folder is None else list_images(folder, "train_normals").paths
+    trained: list[str] | list[Path] = [] if folder is None else list_named(folder, "train_normals")
     unknown = "no training configuration was found"
     if config is not None:
         try:

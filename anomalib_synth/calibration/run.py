@@ -15,7 +15,6 @@ from anomalib_synth.calibration.held_out import (
     check_normals_not_learned,
     check_not_trained_on,
     list_normals,
-    list_readable,
     list_real,
 )
 from anomalib_synth.calibration.kept_white_point import read_kept_white_point
@@ -25,6 +24,7 @@ from anomalib_synth.calibration.scoring import describe_order, score_items
 from anomalib_synth.calibration.training_run import read_inference, tile
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.host.thresholds import check_post_processor, has_pixel_threshold, write_thresholds
+from anomalib_synth.images import check_host_agrees, list_images
 from anomalib_synth.progress import make_progress
 
 if TYPE_CHECKING:
@@ -148,17 +148,19 @@ def run_calibration(
     network, config = load_model(model, checkpoint, loaded)
     check_post_processor(network)
     inference = read_inference(config) if config and tiler is None else tile(tiler or {})
-    held_out, copies = list_normals(normals, settings.max_normals)
+    kept = read_kept_white_point(checkpoint, loaded)
+    held_out, copies = list_normals(normals, settings.max_normals, kept)
     check_count(len(held_out), settings.false_alarm_rate)
-    check_not_trained_on(held_out, train_normals, config, read_kept_white_point(checkpoint, loaded))
+    check_not_trained_on(held_out, train_normals, config, kept)
     notes = [inference.describe(), describe_order(network)]
     notes += [f"{copies} normals are copies of others and were left out."] if copies else []
     check_normals_not_learned(held_out, loaded)
     check_generator_not_learned(generator, loaded)
-    real = [] if defects is None else list_real(defects, loaded)
+    real = [] if defects is None else list_real(defects, loaded, kept)
     trained: list[Path] = []
     if train_normals and config is None and tiler is None and hasattr(network.model, "tiler"):
-        trained = evenly_spread(list_readable("train_normals", train_normals), _SHOWN)
+        trained = evenly_spread(list_images(train_normals, "train_normals").paths, _SHOWN)
+        check_host_agrees(trained, "train_normals")
     strengths = tuple(sorted(set(settings.strengths)))
     plan = ScoringPlan(
         held_out, real, generator, trained=trained, strengths=strengths, per_cell=settings.per_cell, seed=settings.seed,

@@ -65,8 +65,10 @@ def convert(
         written = write_copies(iter(reading), targets)
         left_out |= reading.left_out
     for name, reason in left_out.items():
-        stale = targets[name].is_file() if name in targets else False
-        print(f"Left out {name}: {reason}.{' The copy of an earlier run is still there.' if stale else ''}")
+        if name in targets and targets[name].is_file():
+            left_out[name] = f"{reason}. The copy of an earlier run is still there"
+    for line in listing.notes(left_out):
+        print(line)
     print(f"{written} of {len(targets) + len(listing.foreign)} files were converted; the copies are in {out}.")
     if not written:
         msg = f"`{'masks' if masks is not None else 'images'}` must hold a file that can be read, got none."

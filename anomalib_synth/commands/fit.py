@@ -76,8 +76,8 @@ def fit(
         white_point=choose_white_point(bit_depth, listing.paths),
     )
     images = read_images(folder, least=SAMPLED_WINDOW if diffusion else settings.window)
-    for name, reason in {**listing.foreign, **folder.left_out}.items():
-        print(f"Left out {name}: {reason}.")
+    for line in listing.notes(folder.left_out):
+        print(line)
     white = folder.reader.white_point
     generator = choose_teacher(defects, white, size=DEFECT_SIZE) if diffusion else choose_teacher(defects, white)
     if diffusion:

@@ -86,7 +86,7 @@ def generate(
         done = sum(record.index < num_samples for record in store.records) if store else 0
         with allow_large_images():
             estimate = estimate_run(
-                listing.files, generator, out=out, done=done, seed=seed, num_samples=num_samples, reader=reader,
+                listing, generator, out=out, done=done, seed=seed, num_samples=num_samples, reader=reader,
                 max_normals=max_normals, workers=workers,
             )  # fmt: skip
         print(estimate)

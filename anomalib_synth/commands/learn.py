@@ -79,7 +79,7 @@ def _learn(
 ) -> None:
     from anomalib_synth.learning.changes import print_changes
     from anomalib_synth.learning.taught_detector import TaughtDetector
-    from anomalib_synth.progress import make_progress
+    from anomalib_synth.progress import make_progress, printable
 
     taught = TaughtDetector(folder, accelerator=accelerator, seed=seed)
     taught.list_new(missed, marks, false_alarms)
@@ -87,7 +87,8 @@ def _learn(
         taught.collect(normals, progress)
         new = taught.look(progress)
         for example in taught.forget_measured(new):
-            print(f"{example.name} was a held-out good image; the detector learns it now, so it no longer measures.")
+            name = printable(example.name)
+            print(f"{name} was a held-out good image; the detector learns it now, so it no longer measures.")
         rate = taught.choose_rate(rate)
         changes = taught.learn(new, rate=rate, steps=steps, progress=progress)
     print_changes(changes, taught.measured)

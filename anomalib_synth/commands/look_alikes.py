@@ -47,8 +47,8 @@ def look_alikes(
         candidates: Number of samples to draw for each that is kept, >= 1.
         image_size: Long side in pixels that images are resized to, >= 16, or height x width, such as 384x512; by
             default they keep their size.
-        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
-            folder.
+        bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default that by which the
+            detector was shown such images, else it is found in the folder.
         workers: Number of processes that draw, >= 1.
         accelerator: Device of the detector: auto, cpu, gpu.
         seed: Seed of the samples, >= 0.
@@ -79,6 +79,7 @@ def look_alikes(
     from anomalib_synth.store import SampleStore
 
     trained = TrainedDetector(detector, accelerator=accelerator)
+    bit_depth = trained.white_point.bit_depth if bit_depth is None else bit_depth
     white = None if bit_depth is None else WhitePoint.of_bit_depth(bit_depth).value
     generator = LookAlikeGenerator(str(defects), marks, weights=weights, white_point=white)
     generator.check()

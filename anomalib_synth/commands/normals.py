@@ -18,8 +18,7 @@ def load_normals(normals: Path, *, image_size: int | str | None, bit_depth: int 
         limit: Largest number of images.
 
     Returns:
-        The images, (3, H, W) float32 in [0, 1]; the reader that read them; and for each file that was left out, its
-        name and the reason.
+        The images, (3, H, W) float32 in [0, 1]; the reader that read them; and lines that say what was left out.
 
     Raises:
         ValueError: If no image can be read.
@@ -35,4 +34,4 @@ def load_normals(normals: Path, *, image_size: int | str | None, bit_depth: int 
     )
     images = [to_tensor(pixels) for _, pixels in folder]
     folder.require(1, "normals")
-    return images, folder.reader, {**listing.foreign, **folder.left_out}
+    return images, folder.reader, listing.notes(folder.left_out)

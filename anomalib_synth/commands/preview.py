@@ -52,9 +52,9 @@ def preview(
     if out.suffix.lower() != ".html":
         check_outside(out, normals=normals)
     check_writable_folder("out", out.parent)
-    images, reader, left_out = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
-    for name, reason in left_out.items():
-        print(f"Left out {name}: {reason}.")
+    images, reader, notes = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
+    for line in notes:
+        print(line)
     white = reader.white_point
     white.check_same([(type(each).__name__, each.donor_white) for each in generator.walk()], "generator")
     facts = []

@@ -50,6 +50,7 @@ def suggest(
     from anomalib_synth.fitting.suggestion import draw_references, suggest_families
     from anomalib_synth.generators import RuleBasedGenerator
     from anomalib_synth.generators.prepared import PreparedNormals
+    from anomalib_synth.images import describe_left_out
     from anomalib_synth.progress import track
     from anomalib_synth.report.suggestion_table import describe_suggestion, write_overlay
 
@@ -63,11 +64,13 @@ def suggest(
             raise ValueError(msg)
         check_writable_folder("out", out.parent)
     chosen = list(RuleBasedGenerator(families or RuleBasedGenerator.available_families()).families)
-    images, reader, unread = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
+    images, reader, notes = load_normals(normals, image_size=image_size, bit_depth=bit_depth, limit=max_normals)
     prepared = PreparedNormals.from_images(images)
+    for line in notes:
+        print(line)
     real = measure_real_defects(defects, masks, reader, prepared)
-    for name, reason in {**unread, **real.left_out}.items():
-        print(f"Left out {name}: {reason}.")
+    for line in describe_left_out(real.left_out, "defects"):
+        print(line)
     steps = iter(track(chosen, "Drawing families"))
     drawn = draw_references(
         images, prepared, chosen, per_family=per_family, seed=seed, advance=lambda: next(steps, None)

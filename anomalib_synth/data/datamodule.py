@@ -255,7 +255,11 @@ class SyntheticDataModule(AnomalibDataModule):
         try:
             list_files(base, stage)
         except (OSError, RuntimeError, ValueError) as error:
-            msg = f"`base` {self.base.name} must find its images, but: {error} Check its folders and file extensions."
+            reason = str(error).rstrip(".")
+            msg = (
+                f"`base` {self.base.name} must find its images, but: {reason}. Check its folders and file extensions, "
+                "and that no link among its images leads nowhere."
+            )
             raise ValueError(msg) from error
         if isinstance(base.train_data, AnomalibVideoDataset | AnomalibDepthDataset):
             msg = f"`base` must hold images, got the video or depth datamodule {type(self.base).__name__}."

@@ -21,6 +21,7 @@ from anomalib_synth.images import (
     list_images,
     read_tensor,
     to_tensor,
+    warn_of_left_out,
 )
 from anomalib_synth.progress import track
 
@@ -44,7 +45,9 @@ def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.
     Raises:
         ValueError: If the folder does not exist, holds no image, or holds one that cannot be read.
     """
-    files = dict(evenly_spread(list(list_images(folder).files.items()), limit))
+    listing = list_images(folder)
+    warn_of_left_out(listing.foreign, listing.argument)
+    files = dict(evenly_spread(list(listing.files.items()), limit))
     images = ImageFolder(files, image_size=ImageSize(height=image_size, width=image_size))
     for _, pixels in images:
         yield to_tensor(pixels)

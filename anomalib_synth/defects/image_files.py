@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from anomalib_synth.defects.annotation_files import AnnotationFile
 from anomalib_synth.defects.layout import MASK_FOLDERS, Places, find_beside, find_said_beside, find_within
 from anomalib_synth.defects.no_defect import find_no_defect
 from anomalib_synth.defects.sources import SourceReader
-from anomalib_synth.images import SUFFIXES, list_images
+from anomalib_synth.images import SUFFIXES, list_images, warn_of_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +140,7 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
             )
             raise ValueError(msg)
         listing = list_images(folder, name)
-        _say_once(listing.note(), name)
+        warn_of_left_out(listing.foreign, name)
         images = [file for file in listing.paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
         if not chosen:
@@ -165,13 +164,6 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
 def is_store(folder: Path) -> bool:
     """Return whether a folder is a store of kept samples."""
     return (folder / "store.json").is_file()
-
-
-@cache
-def _say_once(note: str, name: str) -> None:
-    """Name what is left out of a folder, which is listed several times in a run."""
-    if note:
-        _logger.warning("`%s`: %s", name, note)
 
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:

@@ -60,7 +60,7 @@ def read_masks(files: dict[str, Path], left_out: dict[str, str]) -> Iterator[tup
         try:
             inside = decode_mask(path, "masks")
         except ValueError as error:
-            left_out[name] = str(error).rstrip(".")
+            left_out[name] = str(error.__cause__ or error)
             continue
         if inside.any() and (reason := find_implausible(inside)):
             left_out[name] = reason

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from anomalib_synth.generators import AnomalyGenerator
+    from anomalib_synth.images import Listing
     from anomalib_synth.store import Record
 
 _PROBES = 8
@@ -51,7 +52,7 @@ class RunEstimate:
         disk_bytes: Disk space for what is still to be written.
         free_bytes: Free space on the disk of the store.
         accepted: Share of the trial samples that passed the checks.
-        unreadable: Reason by name of the trial inputs that could not be read.
+        notes: Lines that say what is left out, of the trial inputs that could not be read too.
     """
 
     samples: int
@@ -60,7 +61,7 @@ class RunEstimate:
     disk_bytes: float
     free_bytes: int
     accepted: float
-    unreadable: dict[str, str]
+    notes: list[str]
 
     def __str__(self) -> str:
         """Write it for people."""
@@ -68,7 +69,7 @@ class RunEstimate:
             f"{self.samples} samples to draw, about {as_duration(self.seconds)} "
             f"({self.sample_seconds:.3f} s a sample and worker), about {as_size(self.disk_bytes)} on disk "
             f"({as_size(self.free_bytes)} free). {self.accepted:.0%} of the trial samples passed the checks.",
-            *(f"  cannot be read: {name}: {reason}" for name, reason in self.unreadable.items()),
+            *self.notes,
             "Dry run: nothing was written.",
         ]
         if self.disk_bytes > self.free_bytes:
@@ -77,7 +78,7 @@ class RunEstimate:
 
 
 def estimate_run(
-    files: dict[str, Path],
+    listing: Listing,
     generator: AnomalyGenerator,
     *,
     out: Path,
@@ -91,7 +92,7 @@ def estimate_run(
     """Draw eight samples on inputs spread over the folder, and extrapolate; nothing is written.
 
     Args:
-        files: File by name.
+        listing: The input files.
         generator: Draws the defects.
         out: Folder of the store, which need not be there yet.
         num_samples: Samples of the whole run.
@@ -104,6 +105,7 @@ def estimate_run(
     Raises:
         ValueError: If none of the trial inputs can be read.
     """
+    files = listing.files
     inputs = _TrialRun(files, reader)
     started = time.perf_counter()
     with one_thread():
@@ -134,7 +136,7 @@ def estimate_run(
         disk_bytes=_disk_bytes(written, records, left=left, sources=min(len(files), left)),
         free_bytes=shutil.disk_usage(_existing(out)).free,
         accepted=sum(record.accepted for record in records) / len(records),
-        unreadable=inputs.unreadable,
+        notes=listing.notes(inputs.unreadable),
     )
 
 
@@ -180,7 +182,8 @@ class _TrialRun:
                 self.seconds += time.perf_counter() - started
             yield to_tensor(Tile.choose(pixels, 0).cut(pixels))
         if not self.normals:
-            msg = f"`normals` must hold readable images, none of the {self.tried} tried is: {self.unreadable}."
+            examples = "; ".join(f"{name!r}: {reason}" for name, reason in list(self.unreadable.items())[:3])
+            msg = f"`normals` must hold readable images, none of the {self.tried} tried is: {examples}."
             raise ValueError(msg)
 
 

@@ -37,8 +37,8 @@ def read_normals(folder: Path, settings: dict[str, Any], *, limit: int) -> Itera
     )
     for _, pixels in images:
         yield to_tensor(pixels)
-    for name, reason in {**listing.foreign, **images.left_out}.items():
-        print(f"Left out {name}: {reason}.")
+    for line in listing.notes(images.left_out):
+        print(line)
     images.require(2, "normals")
 
 

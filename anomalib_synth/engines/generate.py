@@ -144,13 +144,16 @@ class GenerateRun:
         kept = [store.is_accepted(record) for record in store.records]
         costs = describe_costs(measure_costs(store.records, kept, price_per_hour=self.price_per_hour))
         white = str(inputs.found.reader.white_point)
+        if left_out := inputs.found.unreadable:
+            counted = "1 input was" if len(left_out) == 1 else f"{len(left_out)} inputs were"
+            said += [*self.listing.notes(left_out), f"{counted} quarantined, see quarantine.jsonl."]
         said += [f"White is {white}."] if white else []
         said += inputs.notes
         if len(todo) < len(missing):
             said.append(f"{len(missing) - len(todo)} samples wait for inputs that cannot be read any more.")
         if todo and inputs.gone and prepared.digest != store.settings.get("prepare_digest"):
             said.append("The generator was prepared without them, so the samples differ from an uninterrupted run's.")
-        return "\n".join([summarise(store.records, inputs.found.unreadable), *said, costs, f"Store: {store.path}"])
+        return "\n".join([summarise(store.records), *said, costs, f"Store: {store.path}"])
 
     def _set_misfits_aside(self, store: SampleStore, normals: list[Normal]) -> list[str]:
         """Take rows out of the manifest whose source or seed is not the run's at their index: they were edited."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.engines.scanning import Scan
 from anomalib_synth.images import ImageReader, Normal, UnreadableImageError, read_bytes
+from anomalib_synth.progress import printable
 from anomalib_synth.store.files import write_whole
 from anomalib_synth.store.logs import read_log
 from anomalib_synth.store.schemas import INPUT
@@ -40,15 +41,16 @@ class ResumedInputs:
     @property
     def notes(self) -> list[str]:
         """Lines for the user about inputs that are gone or regained."""
-        said = [
+        lines = [
             f"Cannot be read any more, so its samples that are missing wait: {name} ({reason}). "
             "Put it back and run the same command again."
             for name, reason in self.gone.items()
         ]
-        return said + [
+        lines += [
             f"Left out, as when the store was begun: {name}. It can be read now; a new store takes it."
             for name in self.regained
         ]
+        return [printable(line) for line in lines]
 
 
 def write_inputs(folder: Path, found: Scan) -> None:

@@ -15,8 +15,8 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 _SHOWN = 8
 
 
-def summarise(records: Iterable[Record], quarantined: dict[str, str]) -> str:
-    """Return lines on how many samples passed their checks, why others did not, and which inputs were unreadable."""
+def summarise(records: Iterable[Record]) -> str:
+    """Return lines on how many samples passed their checks, and why others did not."""
     count, accepted, seconds = 0, 0, 0.0
     reasons: Counter[str] = Counter()
     for record in records:
@@ -31,11 +31,6 @@ def summarise(records: Iterable[Record], quarantined: dict[str, str]) -> str:
     lines += [f"  rejected, {number} x: {reason}" for reason, number in reasons.most_common(_SHOWN)]
     if len(reasons) > _SHOWN:
         lines.append(f"  and {len(reasons) - _SHOWN} more reasons, see the manifest")
-    if quarantined:
-        lines.append(f"{len(quarantined)} inputs were quarantined:")
-        lines += [f"  {name}: {reason}" for name, reason in list(quarantined.items())[:_SHOWN]]
-        if len(quarantined) > _SHOWN:
-            lines.append(f"  and {len(quarantined) - _SHOWN} more, see quarantine.jsonl")
     return "\n".join(lines)
 
 

@@ -201,7 +201,7 @@ def list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Lis
         msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
         raise ValueError(msg)
     if normals is None:
-        return Listing(list_datamodule(cast("Path", datamodule)))
+        return Listing(list_datamodule(cast("Path", datamodule)), argument="datamodule")
     if out.resolve().is_relative_to(normals.resolve()):
         msg = (
             f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "

@@ -15,7 +15,7 @@ from anomalib_synth.generators.parameters import list_parameters, read_arguments
 from anomalib_synth.generators.prepared import PreparedNormals
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.generators.validation import check_images
-from anomalib_synth.images import WhitePoint, digest_images
+from anomalib_synth.images import WhitePoint, digest_file, digest_images
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -183,12 +183,23 @@ class AnomalyGenerator(ABC):
 
     @cached_property
     def files_digest(self) -> str:
-        """Digest of the contents of :attr:`files`, read once; ``""`` when there are none."""
+        """Digest of the contents of :attr:`files`, read once; ``""`` when there are none.
+
+        Raises:
+            ValueError: If one cannot be read.
+        """
         if not self.files:
             return ""
         digest = blake2b(digest_size=16)
         for file in self.files:
-            digest.update(blake2b(file.read_bytes(), digest_size=16).digest())
+            try:
+                digest.update(bytes.fromhex(digest_file(file)))
+            except OSError as error:
+                msg = (
+                    f"`generator` draws by the file {str(file)!r}, which cannot be read ({error.strerror or error}). "
+                    "Put it back, or take it out of its folder."
+                )
+                raise ValueError(msg) from error
         return digest.hexdigest()
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.generators.regions import read_region
-from anomalib_synth.images import list_images
+from anomalib_synth.images import list_images, warn_of_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,9 @@ class RegionFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = list_images(path, "region").paths
+        listing = list_images(path, "region")
+        warn_of_left_out(listing.foreign, "region")
+        self.files = listing.paths
         self._found: dict[str, dict[tuple[str, ...], Path]] = defaultdict(dict)
         for file in self.files:
             relative = file.relative_to(path)

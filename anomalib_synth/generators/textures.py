@@ -33,6 +33,7 @@ from anomalib_synth.images import (
     find_white_point,
     list_images,
     read_bytes,
+    warn_of_left_out,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class TextureFolder:
         if not self.path.is_dir():
             msg = f"`texture_dir` must be a folder, got {str(self.path)!r}. Use null for procedural textures."
             raise ValueError(msg)
-        return list_images(self.path, "texture_dir").paths
+        listing = list_images(self.path, "texture_dir")
+        warn_of_left_out(listing.foreign, "texture_dir")
+        return listing.paths
 
     @cached_property
     def _white_point(self) -> WhitePoint:

@@ -4,6 +4,7 @@ from anomalib_synth.images.agreement import check_host_agrees, check_host_masks
 from anomalib_synth.images.digests import digest_file, digest_image, digest_images, digest_pixels, hash_bytes
 from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point, is_deep_file
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
+from anomalib_synth.images.left_out import describe_left_out, warn_of_left_out
 from anomalib_synth.images.listing import Listing, find_images, list_images
 from anomalib_synth.images.masks import check_same_aspect, decode_mask, find_implausible, read_mask
 from anomalib_synth.images.normals import ImageReader, Normal
@@ -35,6 +36,7 @@ __all__ = [
     "choose_white_point",
     "decode_image",
     "decode_mask",
+    "describe_left_out",
     "digest_file",
     "digest_image",
     "digest_images",
@@ -51,4 +53,5 @@ __all__ = [
     "read_size",
     "read_tensor",
     "to_tensor",
+    "warn_of_left_out",
 ]

@@ -18,12 +18,11 @@ from anomalib_synth.images.formats import MIN_SIDE, UnreadableImageError
 from anomalib_synth.images.masks import decode_mask
 from anomalib_synth.images.reading import allow_large_images, decode_image, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep, orientation
+from anomalib_synth.images.white_point import WhitePoint
 from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from anomalib_synth.images.white_point import WhitePoint
 
 _QUIET = 256
 _THREADS = 4
@@ -31,7 +30,12 @@ _DEEP = "more than 8 bits a channel, which anomalib clips to white"
 _TURNED = "an EXIF orientation, which anomalib ignores"
 
 
-def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
+def check_host_agrees(
+    paths: Iterable[str | Path],
+    argument: str,
+    *,
+    shown: WhitePoint = WhitePoint(),  # noqa: B008  (never changed)
+) -> None:
     """Refuse images that anomalib would read differently, or fail on in the middle of training.
 
     Every image is decoded, once per process. An image of more than 8 bits passes if anomalib reads the same pixels as
@@ -40,6 +44,7 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
     Args:
         paths: The image files.
         argument: Name of the argument that holds them, for the error.
+        shown: White point by which a model was shown such images before, for the error; empty if it was not.
 
     Raises:
         ValueError: If there are such images. The message has their number, examples, and the command that converts
@@ -47,11 +52,12 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
     """
     listed = sorted({str(path) for path in paths})
     found: dict[str, list[str]] = {}
+    white = WhitePoint()
     with allow_large_images():
         with ThreadPoolExecutor(_THREADS) as pool:
             reasons = pool.map(find_difference, map(Path, listed))
-            shown = track(reasons, "Checking images", total=len(listed), disable=len(listed) < _QUIET)
-            for path, reason in zip(listed, shown, strict=True):
+            looked_at = track(reasons, "Checking images", total=len(listed), disable=len(listed) < _QUIET)
+            for path, reason in zip(listed, looked_at, strict=True):
                 if reason:
                     found.setdefault(reason, []).append(path)
         if deep := found.pop(_DEEP, []):
@@ -65,9 +71,21 @@ def check_host_agrees(paths: Iterable[str | Path], argument: str) -> None:
             f"{len(listed)} are not such images ({counted}). Take them away, or write converted copies and use those: "
             "`anomalib-synth convert --images FOLDER --out COPIES`."
         )
-        if _DEEP in found:
-            msg += " Or train on SyntheticDataModule with `white_point: find`, which makes such copies itself."
-        raise ValueError(msg)
+        raise ValueError(msg + (_tell_depth(white, shown) if _DEEP in found else ""))
+
+
+def _tell_depth(white: WhitePoint, shown: WhitePoint) -> str:
+    """Say which depth images of more than 8 bits have, and how a model can be trained on them, or shown them."""
+    if str(shown):
+        depth = f": add `--bit_depth {shown.bit_depth}`" if shown.bit_depth else ""
+        return f" The model was shown such images by the white {shown}, so convert these by that one{depth}."
+    known = f"White of those is {white}" if str(white) else "White of those is not known, so you have to say it"
+    value = white.value or "4095"
+    value = f"{value:g}" if isinstance(value, float) else value
+    return (
+        f" {known}. `white_point: {value}` of anomalib_synth.data.SyntheticDataModule, with your datamodule as its "
+        "`base`, makes such copies itself."
+    )
 
 
 def find_difference(path: Path) -> str:

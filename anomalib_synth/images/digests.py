@@ -13,7 +13,7 @@ import numpy as np
 from anomalib_synth.images.files import open_file
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
-from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
+from anomalib_synth.images.samples import as_rgb, is_deep, read_samples, turn_upright
 from anomalib_synth.progress import track
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def digest_image(path: str | Path) -> str:
     readable image has the digest of its bytes.
 
     Raises:
-        OSError: If it cannot be opened, or is not a regular file.
+        ValueError: If the file cannot be opened, so that nobody can say what it shows.
     """
     try:
         data = read_bytes(Path(path))
@@ -53,9 +53,16 @@ def digest_image(path: str | Path) -> str:
             if is_deep(image, data):
                 samples = read_samples(image, data)
             else:
-                samples = turn_upright(np.asarray(image.convert("RGB")), image)
+                samples = turn_upright(np.asarray(as_rgb(image)), image)
     except UnreadableImageError:
-        return digest_file(path)
+        try:
+            return digest_file(path)
+        except OSError as error:
+            msg = (
+                f"Images must be there to be compared with others, but {str(path)!r} cannot be read "
+                f"({error.strerror or error}). Put it back, or take it away."
+            )
+            raise ValueError(msg) from error
     return digest_pixels(samples)
 
 

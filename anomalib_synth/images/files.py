@@ -41,8 +41,8 @@ def describe_other(path: Path) -> str:
     """Return what a path is, such as "a pipe"; ``""`` for a regular file or a folder. Follows links."""
     try:
         mode = path.stat().st_mode
-    except OSError:
-        return ""  # whoever reads the file reports the error
+    except OSError as error:  # whoever reads it says why not; nothing can follow a loop
+        return "a link that leads to itself" if error.errno == errno.ELOOP else ""
     return "" if stat.S_ISDIR(mode) else _describe(mode)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.images.files import open_file
 from anomalib_synth.images.formats import HEAD_BYTES, UnreadableImageError
 from anomalib_synth.images.normals import ImageReader
-from anomalib_synth.images.reading import allow_large_images, measure_image, open_image, read_bytes
+from anomalib_synth.images.reading import allow_large_images, holds_header, measure_image, open_image, read_bytes
 from anomalib_synth.images.samples import is_deep
 from anomalib_synth.images.white_point import WhitePoint
 from anomalib_synth.progress import track
@@ -116,6 +116,8 @@ def _may_be_deep(path: Path) -> bool:
     """Return whether a file has more than 8 bits, as far as its first bytes tell."""
     with open_file(path) as file:
         head = file.read(HEAD_BYTES)
+    if not holds_header(head):
+        return True
     try:
         with open_image(head) as image:
             return is_deep(image, head)

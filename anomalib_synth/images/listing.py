@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.images.files import describe_other
 from anomalib_synth.images.formats import FOREIGN_SUFFIXES, SUFFIXES
+from anomalib_synth.images.left_out import describe_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 _LISTED = SUFFIXES | FOREIGN_SUFFIXES
@@ -24,38 +24,23 @@ class Listing:
 
     Args:
         files: Image files by their path relative to the folder, with forward slashes, sorted.
-        foreign: Name and reason of everything that is left out: images in formats that are not read, and ``others``.
-        others: Names of what is left out and is not an image: linked or unreadable folders, pipes, devices.
+        foreign: Name and reason of everything that is left out: images in formats that are not read, folders that are
+            links or unreadable, pipes, devices.
+        argument: Name of the argument that holds the folder, for notes.
     """
 
     files: dict[str, Path]
     foreign: dict[str, str] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
+    argument: str = "normals"
 
     @property
     def paths(self) -> list[Path]:
         """The files, in their order."""
         return list(self.files.values())
 
-    def note(self) -> str:
-        """Say how many images and other things were left out; ``""`` if nothing was."""
-        others = {name: reason for name, reason in self.foreign.items() if name in self.others}
-        images = [name for name in self.foreign if name not in others]
-        said = []
-        if images:
-            kinds = Counter(Path(name).suffix.lower() for name in images)
-            counted = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
-            said.append(
-                f"Left out {len(images)} images of formats that are not read ({counted}), such as {images[0]!r}. "
-                "Convert them to PNG."
-            )
-        folders = {name: reason for name, reason in others.items() if "folder" in reason}
-        pipes = {name: reason for name, reason in others.items() if name not in folders}
-        for found, one, many in ((folders, "folder", "folders"), (pipes, "pipe or device", "pipes or devices")):
-            if found:
-                name, reason = next(iter(found.items()))
-                said.append(f"Left out {len(found)} {many if len(found) > 1 else one}, such as {name!r}: {reason}.")
-        return " ".join(said)
+    def notes(self, left_out: Mapping[str, str] | None = None) -> list[str]:
+        """Say what is left out, and what else could not be read, a line for each reason."""
+        return describe_left_out({**self.foreign, **(left_out or {})}, self.argument)
 
 
 def list_images(folder: Path, argument: str = "normals") -> Listing:
@@ -63,41 +48,37 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
 
     Args:
         folder: The folder.
-        argument: Name of the argument, for the error.
+        argument: Name of the argument, for errors and notes.
 
     Raises:
         ValueError: If the folder does not exist or holds no file with an image's suffix.
     """
-    listing = find_images(folder)
+    listing = find_images(folder, argument)
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
-        foreign = [name for name in listing.foreign if name not in listing.others]
-        others = f" ({len(foreign)} in formats that are not read, such as {foreign[0]!r})" if foreign else ""
-        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}{others}."
+        others = "".join(f" {line}" for line in listing.notes()) if folder.is_dir() else ""
+        msg = f"`{argument}` must be a folder with images ({known}), got {str(folder)!r}, which {state}.{others}"
         raise ValueError(msg)
     return listing
 
 
-def find_images(folder: Path) -> Listing:
+def find_images(folder: Path, argument: str = "normals") -> Listing:
     """Return the images of a folder, searched recursively; there may be none.
 
     Hidden files and folders are skipped: copies that notebooks make, thumbnails, resource forks.
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
-    left_out: list[str] = []
 
     def name_folder(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()
-        left_out.append(name)
         foreign.append((name, f"the folder cannot be read ({error.strerror})"))
 
     for place, folders, names in os.walk(folder, onerror=name_folder):
         parts = Path(place).relative_to(folder).parts
         folders[:] = [name for name in folders if not is_hidden([name])]
         links = ["/".join([*parts, name]) for name in folders if Path(place, name).is_symlink()]
-        left_out += links
         foreign += [(name, "a link to a folder is not followed; name that folder, or copy it here") for name in links]
         for name in names:
             suffix = Path(name).suffix.lower()
@@ -105,7 +86,6 @@ def find_images(folder: Path) -> Listing:
                 continue
             relative = "/".join([*parts, name])
             if kind := describe_other(Path(place, name)):
-                left_out.append(relative)
                 foreign.append((relative, f"it is {kind}, and only files are images"))
             elif suffix in FOREIGN_SUFFIXES:
                 foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
@@ -114,7 +94,7 @@ def find_images(folder: Path) -> Listing:
     return Listing(
         sort_by_name(found),
         dict(sorted((as_text(name), reason) for name, reason in foreign)),
-        frozenset(map(as_text, left_out)),
+        argument,
     )
 
 

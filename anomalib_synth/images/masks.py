@@ -19,7 +19,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from anomalib_synth.images.formats import UnreadableImageError
 from anomalib_synth.images.reading import allow_large_images, open_image, read_bytes
-from anomalib_synth.images.samples import is_deep, read_samples, turn_upright
+from anomalib_synth.images.samples import as_rgb, is_deep, read_samples, turn_upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def _read_values(data: bytes) -> tuple[np.ndarray, bool]:
         if "A" in image.getbands():
             _check_alpha(image)
         grey = image.mode in {"1", "L", "LA"}
-        values = np.asarray(image.convert("L")) if grey else np.asarray(image.convert("RGB")).max(2)
+        values = np.asarray(image.convert("L")) if grey else np.asarray(as_rgb(image)).max(2)
         return turn_upright(values, image), is_lossy
 
 

@@ -34,9 +34,11 @@ from anomalib_synth.images.formats import (
     UnreadableImageError,
 )
 from anomalib_synth.images.samples import (
+    as_rgb,
     is_deep,
     orientation,
     read_samples,
+    stands_opened,
     stated_white,
     tells_orientation,
     turn_upright,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from anomalib_synth.images.sizes import ImageSize
 
 _PNG = b"\x89PNG"
+_TIFF = (b"II", b"MM")
 _LAST_UNSWAPPED = 4  # EXIF orientations above it swap height and width
 
 
@@ -119,6 +122,11 @@ def measure_image(data: bytes) -> Brightness | None:
         return _measure(image, data)[1]
 
 
+def holds_header(head: bytes) -> bool:
+    """Return whether the first bytes of a file hold its header; the tags of a TIFF may lie at its end."""
+    return head[:2] not in _TIFF or len(head) < HEAD_BYTES
+
+
 def read_size(path: Path, argument: str) -> tuple[int, int, bool]:
     """Return the height and width of an upright image, in pixels, and whether its EXIF orientation turns or mirrors it.
 
@@ -133,6 +141,8 @@ def read_size(path: Path, argument: str) -> tuple[int, int, bool]:
         with open_file(path) as file:
             head = file.read(HEAD_BYTES)
             may_turn = not head.startswith(_PNG) or tells_orientation(file)
+        if not holds_header(head):
+            head = read_bytes(path)
         try:
             return _measure_size(head, may_turn=may_turn)
         except UnreadableImageError:  # a long header, or an orientation behind the pixels
@@ -150,14 +160,16 @@ def read_tensor(path: Path, argument: str, *, white_point: WhitePoint | None = N
     Args:
         path: The image file.
         argument: Name of the argument that holds it, for the error.
-        white_point: White point of a file of more than 8 bits; None takes it from this image alone.
+        white_point: White point of a file of more than 8 bits; None reads it as anomalib does, which was checked to be
+            right for all images of a run before (:func:`~anomalib_synth.images.agreement.check_host_agrees`).
 
     Raises:
         ValueError: If it cannot be read.
     """
     try:
         with allow_large_images():
-            return to_tensor(decode_image(read_bytes(path), white_point=white_point))
+            data = read_bytes(path)
+            return to_tensor(decode_image(data, white_point=white_point or _white_of_host(data)))
     except UnreadableImageError as error:
         raise ValueError(_describe_unreadable(path, argument, error)) from error
 
@@ -209,8 +221,14 @@ def _measure_size(data: bytes, *, may_turn: bool) -> tuple[int, int, bool]:
     with allow_large_images(), open_image(data) as image:
         width, height = image.size
         turn = orientation(image) if may_turn else 1
-        lies = turn > _LAST_UNSWAPPED and image.format != "TIFF"  # whose size Pillow has turned already
+        lies = turn > _LAST_UNSWAPPED and not stands_opened(image)
         return (width, height, True) if lies else (height, width, turn != 1)
+
+
+def _white_of_host(data: bytes) -> WhitePoint:
+    """Return the white by which anomalib's reader shows a file, whatever else is in its folder."""
+    with open_image(data) as image:
+        return WhitePoint.of_host(is_grey=image.mode[0] in {"I", "F"}) if is_deep(image, data) else WhitePoint()
 
 
 def _measure(image: Image.Image, data: bytes) -> tuple[np.ndarray, Brightness]:
@@ -226,8 +244,7 @@ def _read_levels(image: Image.Image, image_size: ImageSize | None) -> np.ndarray
         height, width = image_size.of(image.height, image.width)
         longer = max(height, width)  # the image may still lie on its side
         image.draft(None, (longer, longer))
-    converted = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-    rgb = converted.convert("RGB")  # Pillow warns where it converts such a palette directly
+    rgb = as_rgb(image)
     if image_size is not None:  # before it becomes an array, so that a large one is not in memory twice
         lies = orientation(image) > _LAST_UNSWAPPED
         height, width = image_size.of(*((rgb.width, rgb.height) if lies else (rgb.height, rgb.width)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _ORIENTATION = 0x0112  # EXIF
 _PHOTOMETRIC, _BITS_PER_SAMPLE, _MAX_SAMPLE, _PLANAR = 262, 258, 281, 284  # TIFF
+_GREY_AND_RGB = (1, 2)
 _PNG_DEPTH, _PNG_CHUNKS = 24, 8  # place of the bit depth, and of the first chunk
 _TURNS = {  # orientation: quarter turns to the left, then mirrored from left to right
     2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
@@ -43,6 +44,9 @@ def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
         return (upright.astype(np.int64) * scaled_from + 2**15 - 1) // (2**16 - 1) if scaled_from else upright
     import cv2
 
+    if image.format == "TIFF" and _tag(image, _PHOTOMETRIC, 1)[0] not in _GREY_AND_RGB:
+        msg = "TIFF of more than 8 bits whose colours are not RGB; convert it to 16-bit PNG"
+        raise UnreadableImageError(msg)
     if image.format == "TIFF" and _tag(image, _PLANAR, 1)[0] != 1:
         msg = "TIFF of more than 8 bits whose colours lie in planes; convert it to 16-bit PNG"
         raise UnreadableImageError(msg)
@@ -60,7 +64,7 @@ def read_samples(image: Image.Image, data: bytes) -> np.ndarray:
 def stated_white(image: Image.Image) -> float | None:
     """Return the white that a file states: largest sample or bits of a TIFF, maximum of a PGM; None without one."""
     if image.format == "PPM":
-        return float(_largest_of_ppm(image) or 2**16 - 1)
+        return None if image.mode == "F" else float(_largest_of_ppm(image) or 2**16 - 1)
     if image.format == "TIFF":
         largest, bits = max(_tag(image, _MAX_SAMPLE, 0)), max(_tag(image, _BITS_PER_SAMPLE, 1))
         if 255 <= largest < 2**16:
@@ -84,11 +88,22 @@ def tells_orientation(png: BinaryIO) -> bool:
             return True
         if kind in {b"tEXt", b"zTXt", b"iTXt"} and length < 2**24:
             text = png.read(length)
-            if text.startswith(b"Raw profile type") or b"rientation" in text:
+            if text.startswith((b"Raw profile type", b"XML:com.adobe.xmp")):  # packed, perhaps
                 return True
             length = 0
         png.seek(length + 4, 1)
     return False
+
+
+def stands_opened(image: Image.Image) -> bool:
+    """Say whether Pillow gives the size of an opened image as it will stand, whatever its orientation says."""
+    return image.format == "TIFF" and _tag(image, _ORIENTATION, 1)[0] != 1
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an 8-bit image as RGB, alpha dropped."""
+    # straight from a palette with transparency, Pillow warns
+    return (image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image).convert("RGB")
 
 
 def turn_upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:

@@ -86,6 +86,11 @@ class WhitePoint:
         return cls(int(value) if value >= _FLOAT_WHITES[1] else None, float(value))
 
     @classmethod
+    def of_host(cls, *, is_grey: bool) -> WhitePoint:
+        """Return the white by which anomalib shows a file of more than 8 bits: it clips grey, and colour at 16 bits."""
+        return cls(2**8 - 1, _FLOAT_WHITES[1]) if is_grey else cls(_LARGEST)
+
+    @classmethod
     def find(cls, images: Iterable[Brightness | None]) -> WhitePoint:
         """Return the white point of a folder's images; None stands for an 8-bit image."""
         deep = [image for image in images if image is not None]
@@ -113,6 +118,19 @@ class WhitePoint:
     def value(self) -> float | None:
         """White as one number: that of integers, else that of floating-point numbers, None where there is neither."""
         return self.floating if self.integer is None else self.integer
+
+    @property
+    def bit_depth(self) -> int | None:
+        """Bit depth that integers have this white of, None if they have none or it is that of no depth."""
+        depth = 0 if self.integer is None else (self.integer + 1).bit_length() - 1
+        return depth if self.integer == 2**depth - 1 and depth else None
+
+    def completed(self, other: WhitePoint) -> WhitePoint:
+        """Return it with the white of another one for the kinds of values that it has none for."""
+        return WhitePoint(
+            other.integer if self.integer is None else self.integer,
+            other.floating if self.floating is None else self.floating,
+        )
 
     def only(self, other: WhitePoint) -> WhitePoint:
         """Return this white point for the kinds of values alone, integer or floating-point, that the other one has."""
@@ -149,13 +167,10 @@ class WhitePoint:
         Integers keep their high bits, as in decoders that return 8 bits of 16.
 
         Raises:
-            UnreadableImageError: If the white of such samples is not known, or one is negative or not a number.
+            UnreadableImageError: If white is not known for such samples.
         """
         if samples.dtype.kind == "f":
             return self._float_levels(samples)
-        if samples.min() < 0 or samples.max() > _LARGEST:
-            msg = "integers below 0 or above 65535 have no known white; convert the image to 8 or 16 bits"
-            raise UnreadableImageError(msg)
         if self.integer is None:
             msg = "integers of more than 8 bits whose white is not known; give `bit_depth`"
             raise UnreadableImageError(msg)
@@ -163,9 +178,6 @@ class WhitePoint:
         return (values * 256 // (self.integer + 1)).astype(np.uint8)
 
     def _float_levels(self, samples: np.ndarray) -> np.ndarray:
-        if not (np.isfinite(samples).all() and samples.min() >= -_ROUNDING):
-            msg = "floating-point values that are negative or no numbers; convert the image to 8 or 16 bits"
-            raise UnreadableImageError(msg)
         if self.floating is None or samples.max() > _LARGEST * _OVERSHOOT:
             msg = (
                 "floating-point values whose white is not known; give `bit_depth`, or convert the image to 8 or 16 bits"
@@ -184,13 +196,22 @@ class WhitePoint:
 
 
 def measure_brightness(samples: np.ndarray, stated: float | None) -> Brightness:
-    """Measure an image of more than 8 bits: integers or floating-point numbers, any shape."""
+    """Measure an image of more than 8 bits: integers or floating-point numbers, any shape.
+
+    Raises:
+        UnreadableImageError: If no white makes sense of its values; so it says nothing of the folder's either.
+    """
+    if samples.dtype.kind == "f":
+        if not (np.isfinite(samples).all() and samples.min() >= -_ROUNDING):
+            msg = "floating-point values that are negative or no numbers; convert the image to 8 or 16 bits"
+            raise UnreadableImageError(msg)
+    elif samples.min() < 0 or samples.max() > _LARGEST:
+        msg = "integers below 0 or above 65535 have no known white; convert the image to 8 or 16 bits"
+        raise UnreadableImageError(msg)
     values = samples.reshape(-1)
     values = values[:: max(1, values.size // _ENOUGH)]
-    floating = samples.dtype.kind == "f"
-    values = values[np.isfinite(values)] if floating else values
-    brightest = float(np.quantile(values, _QUANTILE, method="higher")) if values.size else 0.0
-    return Brightness(floating, brightest, stated)
+    brightest = float(np.quantile(values, _QUANTILE, method="higher"))
+    return Brightness(samples.dtype.kind == "f", brightest, stated)
 
 
 def _least_white(images: list[Brightness], whites: list[float]) -> float | None:

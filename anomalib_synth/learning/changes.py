@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.statistics import Proportion
+from anomalib_synth.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +137,7 @@ def print_changes(changes: LearningChanges, measured: frozenset[bytes]) -> None:
     for column in ("image", "as", "before", "after"):
         table.add_column(column, overflow="fold")
     for example, *margins in changes.of_new():
-        table.add_row(example.name, "defect" if example.role == "defect" else "good", *map(_describe, margins))
+        table.add_row(_name(example), "defect" if example.role == "defect" else "good", *map(_describe, margins))
     console.print(table)
     before, after = changes.false_alarms(measured)
     console.print(
@@ -161,9 +162,16 @@ def print_changes(changes: LearningChanges, measured: frozenset[bytes]) -> None:
     _print_lost(console, changes)
 
 
+def _name(example: Example) -> str:
+    """Return the name of an example's file as rich prints it as it is."""
+    from rich.markup import escape
+
+    return escape(printable(example.name))
+
+
 def _print_lost(console: Any, changes: LearningChanges) -> None:
     lost = changes.lost()
-    real = [example.name for example in lost if example.role != "probe"]
+    real = [_name(example) for example in lost if example.role != "probe"]
     drawn = [example for example in lost if example.role == "probe"]
     if real:
         console.print(f"[bold]LOST[/bold] {len(real)} real defects it had found: {', '.join(real)}", soft_wrap=True)
@@ -172,7 +180,7 @@ def _print_lost(console: Any, changes: LearningChanges) -> None:
             f"[bold]LOST[/bold] {len(drawn)} drawn defects that it had found are missed now, by family above."
         )
     if again := changes.again():
-        names = ", ".join(example.name for example in again)
+        names = ", ".join(map(_name, again))
         console.print(f"[bold]AGAIN[/bold] {len(again)} good images alarm that had not: {names}", soft_wrap=True)
     if not lost:
         console.print("Nothing that it had found is lost.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision.tv_tensors import Image
 
+from anomalib_synth.calibration.held_out import list_readable
 from anomalib_synth.calibration.training_run import read_config
 from anomalib_synth.callbacks import RealDefectsCallback, SynthesisCallback
 from anomalib_synth.data.held_out import normal_rows
@@ -20,7 +21,7 @@ from anomalib_synth.generators import AnomalyGenerator, RuleBasedGenerator
 from anomalib_synth.generators.prepared import evenly_spread
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.host.from_config import build_object
-from anomalib_synth.images import check_host_agrees, digest_images, list_images, read_tensor
+from anomalib_synth.images import digest_images, read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -88,9 +89,7 @@ def find_teaching_data(config: Path, module: DiscriminativePadim, normals: Path 
             "them back, or train again with a `seed` in the datamodule."
         )
         raise ValueError(msg)
-    good = list_images(normals, "normals").paths if normals is not None else _held_out(datamodule)
-    if normals is not None:
-        check_host_agrees(good, "normals")
+    good = _held_out(datamodule) if normals is None else list_readable("normals", normals)
     known = set(digest_images(trained))
     held_out = _distinct(good, known)
     good = list(held_out.values())

@@ -9,8 +9,9 @@ from anomalib.post_processing import PostProcessor
 from torch.nn import functional as F
 
 from anomalib_synth.calibration.checkpoints import load_model, read_checkpoint
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.functional.field_of_view import find_view
-from anomalib_synth.images import to_tensor
+from anomalib_synth.images import WhitePoint, to_tensor
 from anomalib_synth.learning.versions import DetectorFolder
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class DetectorMap:
     Args:
         folder: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint.
 
+    Attributes:
+        white_point: White by which it was shown images of more than 8 bits, without values if none was kept.
+
     Raises:
         ValueError: If it holds no detector, or one whose map is not normalised.
     """
@@ -36,6 +40,7 @@ class DetectorMap:
         module, _ = load_model(str(detector.config), detector.current, checkpoint)
         module.load_state_dict(checkpoint["state_dict"])
         self._use(module)
+        self.white_point = read_kept_white_point(detector.current, checkpoint)
 
     @classmethod
     def of(cls, module: AnomalibModule) -> DetectorMap:
@@ -59,6 +64,7 @@ class DetectorMap:
             )
             raise ValueError(msg)
         self._module = module.eval()
+        self.white_point = WhitePoint()
         self._views: dict[tuple[int, int], torch.Tensor] = {}
 
     @torch.inference_mode()

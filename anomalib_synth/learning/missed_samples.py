@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from anomalib_synth.calibration.checkpoints import load_model
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.calibration.scoring import Item, Row, score_items
 from anomalib_synth.calibration.training_run import read_inference
 from anomalib_synth.host.thresholds import check_post_processor, find_image_threshold
@@ -57,6 +58,7 @@ class TrainedDetector:
         accelerator: ``"auto"``, ``"cpu"`` or ``"gpu"``.
 
     Attributes:
+        white_point: White by which it was shown images of more than 8 bits, without values if none was kept.
         threshold: Raw image score above which it calls an image anomalous, None if it has no threshold.
 
     Raises:
@@ -70,6 +72,7 @@ class TrainedDetector:
         check_post_processor(self._model)
         self._inference = read_inference(self._folder.config)
         self._accelerator = accelerator
+        self.white_point = read_kept_white_point(self._folder.current, checkpoint)
         self.threshold = find_image_threshold(checkpoint)
 
     @property

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.calibration.checkpoints import load_model
 from anomalib_synth.calibration.device import choose_device
-from anomalib_synth.calibration.held_out import CALIBRATION
+from anomalib_synth.calibration.held_out import CALIBRATION, list_named
+from anomalib_synth.calibration.kept_white_point import read_kept_white_point
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
 from anomalib_synth.data.held_out import LEARNED, check_not_held_out, remember_learned
 from anomalib_synth.defects import is_store, list_defects
@@ -18,7 +19,7 @@ from anomalib_synth.host.thresholds import (
     read_image_threshold,
     write_thresholds,
 )
-from anomalib_synth.images import check_host_agrees, digest_images, list_images
+from anomalib_synth.images import check_host_agrees, digest_images
 from anomalib_synth.learning.changes import DetectorScores, LearningChanges
 from anomalib_synth.learning.collecting import TrainingReader, add_defect, collect, count_work, find_teaching_data
 from anomalib_synth.learning.example_memory import ExampleMemory
@@ -122,12 +123,10 @@ class TaughtDetector:
             self._missed = list_defects([missed] if missed.is_file() else missed, marks=marks, name="missed")
         if false_alarms is not None:
             is_file = false_alarms.is_file()
-            listing = None if is_file else list_images(false_alarms, "false_alarms")
-            self._false_alarms = [false_alarms] if listing is None else listing.paths
-            if listing is not None and (note := listing.note()):
-                print(note)
-        check_host_agrees([defect.image for defect in self._missed], "missed")
-        check_host_agrees(self._false_alarms, "false_alarms")
+            self._false_alarms = [false_alarms] if is_file else list_named(false_alarms, "false_alarms")
+        shown = read_kept_white_point(self._folder.current, self._checkpoint)
+        check_host_agrees([defect.image for defect in self._missed], "missed", shown=shown)
+        check_host_agrees(self._false_alarms, "false_alarms", shown=shown)
 
     def look(self, progress: Progress) -> list[Example]:
         """Return the examples of the images to learn.

@@ -70,15 +70,15 @@ class JanusCheckpoint:
         """
         transformers = _import()
         check_files(self.path, what="Janus model", remedy=_REMEDY)
+        with torch.random.fork_rng(devices=[]):
+            kind = transformers.JanusForConditionalGeneration
+            model = load_network("model", self.path, kind, "auto", remedy=_REMEDY)
         try:
-            with torch.random.fork_rng(devices=[]):
-                kind = transformers.JanusForConditionalGeneration
-                model = load_network("model", self.path, kind, "auto", remedy=_REMEDY)
             processor = transformers.JanusProcessor.from_pretrained(
                 self.path, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # the libraries raise many kinds of errors for files that do not fit
-            msg = f"transformers cannot load the Janus model in {str(self.path)!r}: {error}"
+            msg = f"transformers cannot load the processor of the Janus model in {str(self.path)!r}: {error} {_REMEDY}"
             raise ValueError(msg) from error
         return JanusBackend(model.eval().requires_grad_(False), processor)
 

@@ -77,7 +77,26 @@ def find_pipeline_class(index: Mapping[str, Any], diffusers: ModuleType, *, pipe
             f"{kind.__name__} takes no {', '.join(sorted(missing))}."
         )
         raise ValueError(msg)
+    if lacking := sorted(name for name in _needed_by(kind) if not _names_class(index.get(name))):
+        msg = (
+            f"The {INDEX} of `pipeline` {pipeline!r} must name library and class of each component, but has none for "
+            f"{', '.join(lacking)}. {_REMEDY}"
+        )
+        raise ValueError(msg)
     return kind
+
+
+def _needed_by(kind: Any) -> set[str]:
+    """Return the components that a class of pipelines cannot do without."""
+    takes = inspect.signature(kind.__init__).parameters
+    needed = {name for name, parameter in takes.items() if name != "self" and parameter.default is parameter.empty}
+    return needed - {*kind._optional_components, *_LEFT_OUT}
+
+
+def _names_class(entry: Any) -> bool:
+    """Return whether an entry of an index names library and class, or is a setting, such as a number."""
+    is_pair = isinstance(entry, list) and len(entry) == 2 and all(isinstance(each, str) for each in entry)
+    return is_pair or isinstance(entry, int | float)
 
 
 def load_models(folder: Path, index: Mapping[str, Any], *, dtype: torch.dtype) -> dict[str, Any]:

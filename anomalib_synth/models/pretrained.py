@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from anomalib_synth.models.completeness import check_complete, check_room
 from anomalib_synth.models.config_files import check_config, read_config, read_json_object
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _WORDS = {"tokenizer.json", "vocab.json", "added_tokens.json"}  # may hold any word
@@ -38,15 +40,23 @@ def load_network(component: str, path: Path, cls: Any, dtype: torch.dtype | str,
         options[_name_of_dtype()] = dtype
     else:
         options |= {"torch_dtype": dtype, "low_cpu_mem_usage": importlib.util.find_spec("accelerate") is not None}
-    try:
+    with _refusing(component, path, cls, remedy):
         needed = _count_weights(path, cls)
-        check_room(component, path, needed, remedy=remedy)
+    check_room(component, path, needed, remedy=remedy)
+    with _refusing(component, path, cls, remedy):
         model, info = cls.from_pretrained(path, ignore_mismatched_sizes=True, **options)
+    check_complete(component, path, info, remedy=remedy)
+    return model
+
+
+@contextmanager
+def _refusing(component: str, path: Path, cls: Any, remedy: str) -> Iterator[None]:
+    """Give what goes wrong within one kind of error."""
+    try:
+        yield
     except Exception as error:  # both libraries raise many kinds of errors for files that do not fit
         msg = f"`{component}` in {str(path)!r} cannot be loaded as {cls.__name__}: {error} {remedy}"
         raise ValueError(msg) from error
-    check_complete(component, path, info, remedy=remedy)
-    return model
 
 
 def check_files(folder: Path, *, what: str, remedy: str) -> None:

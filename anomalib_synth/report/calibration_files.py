@@ -61,6 +61,7 @@ def write_results(outcome: CalibrationResult, rows: Sequence[Row], settings: Map
 def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -> None:
     """Print the thresholds, a table with a row for each family, and every warning."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     console.print(
@@ -81,7 +82,7 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
     console.print(_table(outcome))
     if outcome.real is not None:
         mark = "" if outcome.real.alike else "[bold]WARNING[/bold] "
-        console.print(f"{mark}{outcome.real.message}")
+        console.print(f"{mark}{escape(outcome.real.message)}")
     if outcome.out_of_view:
         drawn = sum(recall.drawn for recall in outcome.recalls)
         console.print(
@@ -95,21 +96,25 @@ def print_results(outcome: CalibrationResult, notes: Sequence[str], out: Path) -
             "`per_cell`."
         )
     for note in notes:
-        console.print(f"[bold]NOTE[/bold] {note}")
+        console.print(f"[bold]NOTE[/bold] {escape(note)}")
     report = f"calibration.html, calibration.json, recall.csv, scores.csv and recall.png to {out}"
     if outcome.unfit:
-        console.print(f"[bold]UNFIT FOR USE[/bold] This model is not fit for use: {outcome.unfit}")
-        console.print(f"Wrote {report}. It also holds calibrated.ckpt, which is as unfit.", soft_wrap=True)
+        console.print(f"[bold]UNFIT FOR USE[/bold] This model is not fit for use: {escape(outcome.unfit)}")
+        console.print(
+            f"Wrote {report}. It also holds calibrated.ckpt, which is as unfit.", soft_wrap=True, markup=False
+        )
         return
     console.print(
         f"Wrote calibrated.ckpt, {report}. Predict with the thresholds: anomalib predict --ckpt_path "
         f"{quote(str(out / 'calibrated.ckpt'))}",
         soft_wrap=True,
+        markup=False,
     )
 
 
 def _table(outcome: CalibrationResult) -> Any:
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="The faintest defects found", title_justify="left", box=SIMPLE_HEAD)
@@ -125,7 +130,7 @@ def _table(outcome: CalibrationResult) -> Any:
         visible, drawn = sum(recall.found.of for recall in recalls), sum(recall.drawn for recall in recalls)
         located = strongest.located
         table.add_row(
-            family,
+            escape(family),
             *("-" if value is None else str(value) for value in faintest),
             f"{strongest.found.value:.0%} ({strongest.found.low:.0%}-{strongest.found.high:.0%})"
             if strongest.found.of

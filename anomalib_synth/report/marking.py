@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anomalib_synth.generators.prepared import evenly_spread
-from anomalib_synth.images import ImageFolder, ImageReader, ImageSize, find_white_point, list_images
+from anomalib_synth.images import (
+    ImageFolder,
+    ImageReader,
+    ImageSize,
+    describe_left_out,
+    find_white_point,
+    list_images,
+)
 from anomalib_synth.report.marking_application import build_marking
 from anomalib_synth.report.marking_files import MarkedFolder
 
@@ -47,13 +54,14 @@ def prepare_marking(
     folder = MarkedFolder.open(images, out, of_regions=of_regions)
     good = [] if normals is None else list_images(normals, "normals").paths
     white = find_white_point([*(image.path for image in folder.listed.values()), *good])
-    for name, reason in folder.left_out.items():
-        print(f"Left out {name}: {reason}.")
+    for line in describe_left_out(folder.left_out, "regions" if of_regions else "images"):
+        print(line)
     proposer: Proposer | None = None
     if detector is not None:
         from anomalib_synth.learning.detector_map import DetectorMap
 
         proposer = DetectorMap(detector)
+        white = proposer.white_point.completed(white)
     elif normals is not None:
         proposer = fit_proposer(normals, white)
     application = build_marking(folder, ImageReader(white_point=white), proposer=proposer, host=host)
@@ -70,15 +78,15 @@ def fit_proposer(normals: Path, white: WhitePoint) -> Proposer:
     """
     from anomalib_synth.detectors.discriminative_padim.normality_map import NormalityMap
 
-    files = dict(evenly_spread(list(list_images(normals, "normals").files.items()), _MOST_NORMALS))
+    listing = list_images(normals, "normals")
     good = ImageFolder(
-        files,
+        dict(evenly_spread(list(listing.files.items()), _MOST_NORMALS)),
         image_size=ImageSize(height=_SIDE, width=_SIDE),
         white_point=white,
         description="Looking at the good images",
         quiet_below=0,
     )
     fitted = NormalityMap(side=_SIDE).fit(pixels for _, pixels in good)
-    for name, reason in good.left_out.items():
-        print(f"Left out {name} of the good images: {reason}.")
+    for line in listing.notes(good.left_out):
+        print(line)
     return fitted

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.defects.no_defect import read_no_defect, write_no_defect
-from anomalib_synth.images import SUFFIXES, UnreadableImageError, hash_bytes, list_images, read_bytes
+from anomalib_synth.images import (
+    SUFFIXES,
+    UnreadableImageError,
+    describe_left_out,
+    hash_bytes,
+    list_images,
+    read_bytes,
+)
 from anomalib_synth.store.files import write_whole
 from anomalib_synth.store.locking import exclusive
 
@@ -112,8 +119,9 @@ class MarkedFolder:
                 is_among_masks=out is not None and not {*out.resolve().parts}.isdisjoint(_MASK_FOLDERS),
             )
         if not found:
-            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:3])
-            msg = f"`images` must be a folder with images of defects, got {str(images)!r}, which has none. {reasons}"
+            argument, what = ("regions", "good images") if of_regions else ("images", "images of defects")
+            reasons = " ".join(describe_left_out(left_out, argument))
+            msg = f"`{argument}` must be a folder with {what}, got {str(images)!r}, which has none. {reasons}"
             raise ValueError(msg)
         if out is None:
             _check_masks_elsewhere(images, found.values())

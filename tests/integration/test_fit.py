@@ -39,7 +39,7 @@ def test_dry_run_says_how_long_and_writes_nothing(normals, tmp_path, capsys) -> 
     main(["fit", f"--normals={normals}", f"--out={tmp_path / 'bundle'}", "--dry_run=true", *TINY])
     text = capsys.readouterr().out
     assert "4 images; about " in text
-    assert "Left out broken.png: not an image" in text
+    assert "Left out broken.png of `normals`: not an image" in text
     assert not (tmp_path / "bundle").exists()
 
 

@@ -323,7 +323,7 @@ def test_a_dry_run_estimates_and_writes_nothing(normals, tmp_path, capsys) -> No
     printed = capsys.readouterr().out
     assert "5000 samples to draw, about" in printed
     assert "MiB on disk" in printed
-    assert "empty.png: the file is empty" in printed
+    assert "Left out empty.png of `normals`: the file is empty." in printed
 
 
 def test_a_dry_run_counts_what_is_left_and_is_about_right_when_a_store_is_there(normals, whole, capsys) -> None:
@@ -338,7 +338,7 @@ def test_disk_estimate_is_close_when_it_is_compared_with_a_run(normals, whole, t
     from anomalib_synth.images import ImageReader, list_images
 
     estimate = estimate_run(
-        list_images(normals).files,
+        list_images(normals),
         RuleBasedGenerator(),
         out=tmp_path,
         num_samples=COUNT,

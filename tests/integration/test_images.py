@@ -184,6 +184,7 @@ def test_what_is_no_image_of_the_user_is_left_out_of_every_command(tmp_path, par
     whole = (normals / "000.png").read_bytes()
     (normals / "cut.png").write_bytes(whole[: len(whole) // 2])
     (normals / "more").symlink_to(parts_root)
+    generate(normals, out=tmp_path / "none", num_samples=12, dry_run=True)
     generate(normals, out=tmp_path / "store", num_samples=12)
     store = SampleStore.open(tmp_path / "store")
     assert {record.source for record in store.records} == {f"{n:03d}.png" for n in range(12)}
@@ -191,11 +192,12 @@ def test_what_is_no_image_of_the_user_is_left_out_of_every_command(tmp_path, par
     main(["preview", f"--normals={normals}", f"--out={tmp_path / 'p.png'}", "--per_family=1"])
     main(["convert", f"--images={normals}", f"--out={tmp_path / 'copies'}"])
     printed = capsys.readouterr().out
-    assert printed.count("old.gif: the format .gif is not read") == 3
-    assert printed.count("pipe.png: it is a pipe, and only files are images") == 3
-    assert printed.count("more: a link to a folder is not followed") == 3
-    assert "Left out x.png: not an image of a known format" in printed
-    assert printed.count("cut.png: damaged or unsupported") == 3
+    assert printed.count("Left out old.gif of `normals`: the format .gif is not read") == 3
+    assert printed.count("Left out pipe.png of `normals`: it is a pipe, and only files are images") == 3
+    assert printed.count("Left out more of `normals`: a link to a folder is not followed") == 3
+    assert printed.count("Left out more of `images`: a link to a folder is not followed") == 1
+    assert "Left out x.png of `normals`: not an image of a known format" in printed
+    assert printed.count("cut.png of `normals`: damaged or unsupported") == 3
     assert "._000" not in printed
     with pytest.raises(ValueError, match=r"2 of 14 are not .*cut\.png': cannot be read"):
         list_normals(normals, 100)

@@ -48,7 +48,7 @@ def test_holes_are_suggested_and_the_overlay_draws_them_when_real_defects_are_ho
     out = folders / "suggested.yaml"
     main(["suggest", f"--normals={folders / 'good'}", f"--defects={folders / 'defects'}", f"--out={out}", *FEW])
     printed = capsys.readouterr().out
-    assert "Left out 5.png: no outline and no box says where its defect is." in printed
+    assert "Left out 5.png of `defects`: no outline and no box says where its defect is." in printed
     assert "5 real defects" in printed
     overlay = yaml.safe_load(out.read_text())
     (callback,) = overlay["trainer"]["callbacks+"]

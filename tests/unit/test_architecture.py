@@ -144,7 +144,7 @@ def test_class_name_means_one_thing_when_the_whole_package_is_read() -> None:
 
 
 # Names with an underscore that their packages document, a key of diffusers' files, and the ending of MVTec's masks.
-DOCUMENTED = {"_asdict", "_replace", "_exit", "_class_name", "_mask"}
+DOCUMENTED = {"_asdict", "_replace", "_exit", "_class_name", "_mask", "_optional_components"}
 # Methods of ours that a host calls by a private name: a datamodule of anomalib must list its files in ``_setup``, and
 # PyTorch calls ``_load_from_state_dict`` on each module of a model, ``load_state_dict`` on the outermost one only.
 HOOKS = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from anomalib_synth import cli
 from anomalib_synth.cli import main
+from anomalib_synth.commands import arguments
 from anomalib_synth.generators import RuleBasedGenerator
 
 
@@ -90,3 +92,26 @@ def test_unknown_family_lists_the_known_ones(parts_root, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["preview", f"--normals={parts_root}", generator, "--generator.init_args.families=[scratsch]"])
     assert "scratch" in str(stop.value) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("two\n  lines of a library\n"), "anomalib-synth: two lines of a library"),
+        (OSError("a name with \x1b[31m in it"), "anomalib-synth: a name with \\x1b[31m in it"),
+        (ValueError(), "anomalib-synth: ValueError"),
+        (
+            RuntimeError("Symlink loop from 'a'"),
+            "anomalib-synth: Symlink loop from 'a', which leads to itself. Take that link away, or name another path.",
+        ),
+    ],
+)
+def test_an_error_is_one_line_when_it_quotes_others(monkeypatch, error, said) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "load", lambda _: fail)
+    monkeypatch.setattr(arguments, "parse_arguments", lambda *_: {})
+    with pytest.raises(SystemExit) as stopped:
+        main(["families"])
+    assert stopped.value.code == said

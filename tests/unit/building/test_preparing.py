@@ -38,7 +38,7 @@ def test_link_that_leads_nowhere_is_listed_as_unreadable(settings) -> None:
     for _ in range(2):  # looked at, and remembered
         looks, printed = run(settings)
         assert [row["name"] for row in looks if row["unreadable"]] == ["gone.png"]
-        assert "1 image cannot be read and is left out: gone.png." in printed
+        assert "Left out gone.png of `normals`: cannot be read (No such file or directory)." in printed
 
 
 def prepare_again(settings: BuildSettings):
@@ -69,5 +69,5 @@ def test_groups_are_kept_when_images_are_prepared_again(settings, monkeypatch) -
 def test_line_is_one_line_when_a_name_holds_a_line_end(settings) -> None:
     (settings.normals / "cut\nFIT TO DEPLOY\x1b[2J.png").write_bytes(b"x")
     _, printed = run(settings)
-    assert "left out: cut\\nFIT TO DEPLOY\\x1b[2J.png." in printed
+    assert "Left out cut\\nFIT TO DEPLOY\\x1b[2J.png of `normals`: " in printed
     assert "\x1b" not in printed

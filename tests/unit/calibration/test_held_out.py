@@ -89,6 +89,17 @@ def test_training_images_are_refused_when_the_user_names_their_folder(folder, tm
         check_not_trained_on(normals, tmp_path / "train", None)
 
 
+def test_what_lies_in_the_training_folder_and_is_not_read_is_named(folder, tmp_path, capsys) -> None:
+    normals, _ = list_normals(folder, 100)
+    save_images(tmp_path / "train", render_normals(1, 3, 16, 16, seed=2))
+    (tmp_path / "train" / "old.gif").write_bytes(b"x")
+    check_not_trained_on(normals, tmp_path / "train", None)
+    assert "Left out old.gif of `train_normals`: the format .gif is not read" in capsys.readouterr().out
+    (tmp_path / "train" / "gone.png").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"gone\.png' cannot be read .* take it away"):
+        check_not_trained_on(normals, tmp_path / "train", None)
+
+
 def test_training_images_are_refused_when_the_configuration_names_them(folder, tmp_path) -> None:
     normals, _ = list_normals(folder, 100)
     config = tmp_path / "config.yaml"

@@ -129,7 +129,7 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     outcome = evaluate(rows, 0.1)
     write_results(outcome, rows, {"model": "M"}, tmp_path)
     draw_calibration(outcome, "M", [1.0, 2.0], [21.0], tmp_path / "recall.png")
-    print_results(outcome, ["mind the gap"], tmp_path)
+    print_results(outcome, ["mind the [gap]"], tmp_path / "of [camera]")
     content = json.loads((tmp_path / "calibration.json").read_text())
     assert content["image_threshold"] == 18.0
     assert content["false_alarms"]["count"] == 2
@@ -140,5 +140,6 @@ def test_files_are_written_when_some_cells_are_empty(tmp_path, capsys, strengths
     assert (tmp_path / "recall.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert "scratch" in printed
-    assert "mind the gap" in printed
+    assert "mind the [gap]" in printed
+    assert "of [camera]" in printed  # no markup of rich, which would take it away
     assert "of those that 19 normals set, 95 % stay below 22.6 %" in " ".join(printed.split())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from anomalib.data import AnomalibDataModule, Folder
 from anomalib.data.utils import read_image
 from PIL import Image
 
+from anomalib_synth.callbacks import SynthesisCallback
+from anomalib_synth.commands.convert import convert
 from anomalib_synth.data import SyntheticDataModule
 from anomalib_synth.generators import RealDefectGenerator, RuleBasedGenerator, StoredGenerator
 from anomalib_synth.host.from_config import build_object
@@ -95,8 +99,25 @@ def test_defects_stay_the_same_when_the_copies_are_there_already(tmp_path) -> No
 
 def test_the_refusal_names_the_argument_when_no_white_is_given(tmp_path) -> None:
     write_deep(tmp_path / "good", 6)
-    with pytest.raises(ValueError, match=r"more than 8 bits .*convert.* `white_point: find`"):
+    with pytest.raises(ValueError, match=r"more than 8 bits .*convert.* 4095 \(12 bits\)\. `white_point: 4095`"):
         wrap(tmp_path).setup()
+
+
+def test_the_callback_takes_what_its_refusal_of_a_plain_folder_names(tmp_path) -> None:
+    write_deep(tmp_path / "good", 6)
+    callback = SynthesisCallback(generator=None)
+    plain = wrap(tmp_path).base
+    plain.setup()
+    with pytest.raises(ValueError, match=r"'.*000\.png': more than 8 bits") as refused:
+        callback.on_fit_start(SimpleNamespace(datamodule=plain), None)
+    setting = re.search(r"`white_point: (\d+)` of anomalib_synth\.data\.SyntheticDataModule", str(refused.value))
+    wrapped = wrap(tmp_path, white_point=int(setting[1]))
+    wrapped.setup()
+    callback.on_fit_start(SimpleNamespace(datamodule=wrapped), None)
+    convert(tmp_path / "good", out=tmp_path / "copies" / "good")
+    copies = wrap(tmp_path / "copies").base
+    copies.setup()
+    callback.on_fit_start(SimpleNamespace(datamodule=copies), None)
 
 
 @pytest.mark.parametrize("value", ["auto", 0, 70000, True, "4095"])

@@ -307,6 +307,14 @@ def test_constructor_does_no_io(tmp_path: Path):
         datamodule.setup()
 
 
+def test_the_refusal_speaks_of_links_when_one_leads_nowhere(good: Path):
+    (good / "good" / "gone.png").symlink_to("nowhere")
+    with pytest.raises(
+        ValueError, match=r"must find its images, .*samples\. .* no link among its images leads nowhere"
+    ):
+        SyntheticDataModule(folder(good), generator()).setup()
+
+
 def test_setup_refuses_when_the_folder_is_empty(tmp_path: Path):
     (tmp_path / "good").mkdir()
     with pytest.raises(ValueError, match=r"must find its images.*Found 0 "):

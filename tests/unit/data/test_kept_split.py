@@ -261,3 +261,14 @@ def test_images_of_several_sizes_are_drawn_when_mixed(good: Path):
     datamodule = wrap(folder(good), good, splits=["val"], val_ratio=0.7)
     assert {entry.image.shape[-1] for entry in datamodule.val_data if entry.gt_label} == {64, 80}
     assert len(next(iter(datamodule.val_dataloader()))) == len(datamodule.val_data)
+
+
+def test_images_are_drawn_apart_when_xmp_turns_one_of_them(tmp_path: Path):
+    """Their files have one size, and stand upright in two."""
+    image = PIL.Image.fromarray(np.zeros((32, 48, 3), np.uint8))
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    held_out = []
+    for name, tags in (("a.tif", {}), ("b.tif", {700: xmp})):
+        image.save(tmp_path / name, tiffinfo=tags)
+        held_out.append(kept_split.HeldOut(path=str(tmp_path / name), content="", seed=0, anomalous=True))
+    assert [len(batch) for batch in kept_split._batches(held_out)] == [1, 1]

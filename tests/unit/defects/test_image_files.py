@@ -9,7 +9,7 @@ from PIL import Image
 from anomalib_synth.defects import list_defect_images, list_defects
 from tests.unit.defects.annotated import SIZE, block, coco, cvat, labelme, save_image, save_mask, save_text
 
-_SAID = "`defects`: Left out 1 images of formats that are not read (1 .jp2), such as 'old.jp2'"
+_SAID = "Left out old.jp2 of `defects`: the format .jp2 is not read; convert it to PNG."
 _BOX = [1, 1, 5, 5]
 _GOOD = {"id": 8, "file_name": "b.png", "height": SIZE[0], "width": SIZE[1]}
 _EMPTY_IN_CVAT = '</image><image id="1" name="b.png" width="60" height="40">'

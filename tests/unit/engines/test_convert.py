@@ -24,8 +24,8 @@ def test_copies_are_read_by_anomalib_as_the_originals_are_here(tmp_path, capsys)
         copy = named.get(f"{name.rpartition('.')[0]}.png") or named[f"{name.replace('.', '_').lower()}.png"]
         np.testing.assert_array_equal((read_image(copy) * 255).round(), pixels, err_msg=name)
     printed = capsys.readouterr().out
-    assert all(f"Left out bad/{name}: " in printed for name in unreadable)
-    assert "Left out x.gif: the format .gif is not read" in printed
+    assert all(f"bad/{name}" in printed for name in unreadable)
+    assert "Left out x.gif of `images`: the format .gif is not read" in printed
     assert "White is 65535 (16 bits) and 1 for floating-point numbers." in printed
 
 
@@ -59,7 +59,7 @@ def test_masks_that_mark_nothing_stay_so_and_inverted_ones_are_named(tmp_path, c
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "good.png")), mask)
     assert not (tmp_path / "out" / "inverted.png").exists()
     printed = capsys.readouterr().out
-    assert "Left out inverted.png:" in printed
+    assert "Left out inverted.png of `masks`: it marks" in printed
     assert "2 of 3 files were converted" in printed
 
 
@@ -71,7 +71,10 @@ def test_a_copy_that_is_out_of_date_is_named_and_not_counted(tmp_path, capsys) -
     (tmp_path / "in" / "a.png").write_bytes(b"broken")
     convert(tmp_path / "in", out=tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "Left out a.png: not an image of a known format. The copy of an earlier run is still there." in printed
+    assert (
+        "Left out a.png of `images`: not an image of a known format. The copy of an earlier run is still there."
+        in printed
+    )
     assert "1 of 2 files were converted" in printed
     (tmp_path / "in" / "b.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match="`images` must hold a file that can be read"):

@@ -82,6 +82,10 @@ def test_texture_folder(tmp_path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"unreadable image, .*broken.png"):
         draw(tmp_path)
+    (tmp_path / "broken.png").unlink()
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"draws by the file '.*gone\.png', which cannot be read .* Put it back"):
+        draw(tmp_path)
 
 
 def test_texture_folder_is_used(tmp_path) -> None:

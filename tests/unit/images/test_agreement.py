@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 import zlib
@@ -14,7 +15,7 @@ import pytest
 from anomalib.data.utils import read_image
 from PIL import Image
 
-from anomalib_synth.images import check_host_agrees, check_host_masks, digest_image, read_tensor
+from anomalib_synth.images import WhitePoint, check_host_agrees, check_host_masks, digest_image, read_size, read_tensor
 from tests.unit.images.bad_inputs import colours, write_readable, write_unreadable
 
 REFUSED = {"deep.png", "deep.tif", "float.tif", "rotated.png"}
@@ -41,17 +42,22 @@ def add_chunk(png: bytes, kind: bytes, data: bytes, *, last: bool) -> bytes:
 
 
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("kind", ["exif", "xmp"])
+@pytest.mark.parametrize("kind", ["exif", "xmp", "packed xmp"])
 def test_an_orientation_is_found_before_and_behind_the_pixels_of_a_png(tmp_path, kind, last) -> None:
     packed = BytesIO()
     Image.fromarray(colours()[:, :24]).save(packed, "PNG")
     exif = Image.Exif()
     exif[0x0112] = 6
-    xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    chunk = (b"eXIf", exif.tobytes()[6:]) if kind == "exif" else (b"iTXt", xmp)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    chunk = {
+        "exif": (b"eXIf", exif.tobytes()[6:]),
+        "xmp": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        "packed xmp": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
+    }[kind]
     (tmp_path / "a.png").write_bytes(add_chunk(packed.getvalue(), *chunk, last=last))
     upright = np.rot90(colours()[:, :24], -1)
     np.testing.assert_array_equal((read_tensor(tmp_path / "a.png", "x") * 255).round().permute(1, 2, 0), upright)
+    assert read_size(tmp_path / "a.png", "x") == (*upright.shape[:2], True)
     with pytest.raises(ValueError, match="EXIF orientation, which anomalib ignores"):
         check_host_agrees([tmp_path / "a.png"], "data")
 
@@ -75,7 +81,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path) -> None:
     for check in (check_host_agrees, check_host_masks):
         with pytest.raises(ValueError, match=r"a\.png'.*it is a pipe"):
             check([tmp_path / "a.png"], "data")
-    with pytest.raises(OSError, match="it is a pipe"):
+    with pytest.raises(ValueError, match="it is a pipe"):
         digest_image(tmp_path / "a.png")
 
 
@@ -171,3 +177,40 @@ def test_a_copy_is_the_same_image_whatever_its_name_and_format(tmp_path) -> None
     Image.fromarray(deep + np.uint16(1)).save(tmp_path / "other.png")
     assert digest_image(tmp_path / "deep.png") == digest_image(tmp_path / "deep.tif")
     assert digest_image(tmp_path / "deep.png") != digest_image(tmp_path / "other.png")
+
+
+def test_a_dark_image_of_16_bit_colours_is_read_as_anomalib_does_when_others_use_all_bits(tmp_path) -> None:
+    """By a white of its own it would be four times as bright."""
+    random = np.random.default_rng(0)
+    paths = [tmp_path / name for name in ("bright.png", "dark.png")]
+    for path, top in zip(paths, (2**16, 12_000), strict=True):
+        cv2.imwrite(str(path), random.integers(0, top, (32, 32, 3)).astype(np.uint16))
+    check_host_agrees(paths, "data")
+    for path in paths:
+        theirs = read_image(path, as_tensor=True)
+        np.testing.assert_array_equal(np.asarray(read_tensor(path, "data")), np.asarray(theirs), err_msg=path.name)
+
+
+def test_a_copy_cannot_be_told_when_a_file_is_gone(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"'.*gone\.png' cannot be read \(No such file.*take it away"):
+        digest_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        (
+            WhitePoint(),
+            "White of those is 1023 (10 bits). `white_point: 1023` of anomalib_synth.data.SyntheticDataModule",
+        ),
+        (
+            WhitePoint(4095),
+            "shown such images by the white 4095 (12 bits), so convert these by that one: add `--bit_depth 12`.",
+        ),
+        (WhitePoint(3000), "so convert these by that one."),
+    ],
+)
+def test_the_refusal_of_deep_images_says_their_depth_or_that_of_the_model(tmp_path, shown, said) -> None:
+    Image.fromarray(np.full((32, 32), 1000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_host_agrees([tmp_path / "a.png"], "data", shown=shown)

@@ -29,12 +29,15 @@ def test_other_formats_are_counted_and_named(tmp_path) -> None:
         (tmp_path / name).write_bytes(b"x")
     listing = list_images(tmp_path)
     assert list(listing.foreign) == ["b.gif", "c.JP2", "d.gif"]
-    assert "3 images of formats that are not read (2 .gif, 1 .jp2), such as 'b.gif'" in listing.note()
+    assert listing.notes() == [
+        "Left out b.gif and d.gif of `normals`: the format .gif is not read; convert it to PNG.",
+        "Left out c.JP2 of `normals`: the format .jp2 is not read; convert it to PNG.",
+    ]
 
 
 def test_the_error_counts_other_formats_when_there_is_nothing_else(tmp_path) -> None:
     (tmp_path / "b.gif").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"`masks` must be .* which holds none \(1 in formats that are not read"):
+    with pytest.raises(ValueError, match=r"`masks` must be .* which holds none\. Left out b\.gif of `masks`: the"):
         list_images(tmp_path, "masks")
 
 
@@ -74,7 +77,7 @@ def test_link_to_a_folder_is_named_when_it_is_not_followed(tmp_path) -> None:
     listing = find_images(tmp_path / "good")
     assert list(listing.files) == ["a.png"]
     assert listing.foreign == {"more": "a link to a folder is not followed; name that folder, or copy it here"}
-    assert listing.note().startswith("Left out 1 folder, such as 'more': a link to a folder is not followed")
+    assert listing.notes() == [f"Left out more of `normals`: {listing.foreign['more']}."]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -87,7 +90,10 @@ def test_a_pipe_is_left_out_and_named_when_it_is_called_like_an_image(tmp_path) 
     assert list(listing.files) == ["a.png"]
     pipe, device = (f"it is a {kind}, and only files are images" for kind in ("pipe", "device"))
     assert listing.foreign == {"b.png": pipe, "c.png": pipe, "d.png": device}
-    assert listing.note() == f"Left out 3 pipes or devices, such as 'b.png': {pipe}."
+    assert listing.notes() == [
+        f"Left out b.png and c.png of `normals`: {pipe}.",
+        f"Left out d.png of `normals`: {device}.",
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -98,3 +104,11 @@ def test_no_file_is_lost_when_two_names_are_written_alike(tmp_path) -> None:
     files = list_images(tmp_path).files
     assert list(files) == ["a\\udcff.png", "a\\udcff~.png", "b.png"]
     assert len({path.read_bytes() for path in files.values()}) == 3
+
+
+def test_a_link_that_leads_to_itself_is_left_out_and_named(tmp_path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    listing = find_images(tmp_path)
+    assert list(listing.files) == ["a.png"]
+    assert listing.foreign == {"loop.png": "it is a link that leads to itself, and only files are images"}

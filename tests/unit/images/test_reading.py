@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from anomalib_synth.images import (
     ImageReader,
@@ -17,6 +18,9 @@ from anomalib_synth.images import (
     WhitePoint,
     allow_large_images,
     decode_image,
+    decode_mask,
+    digest_image,
+    digest_pixels,
     hash_bytes,
     read_bytes,
     read_size,
@@ -50,6 +54,20 @@ def test_a_size_is_that_of_the_upright_image_when_exif_turns_it(tmp_path, suffix
     exif[0x0112] = orientation
     file = tmp_path / f"a{suffix}"
     Image.fromarray(colours(64)[:40]).save(file, exif=exif)
+    _check_size(file, orientation)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_size_is_that_of_the_upright_image_when_xmp_turns_it(tmp_path, suffix) -> None:
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    said = {".png": {"pnginfo": text}, ".tif": {"tiffinfo": {700: xmp}}}.get(suffix, {"xmp": xmp})
+    Image.fromarray(colours(64)[:40]).save(tmp_path / f"a{suffix}", **said)
+    _check_size(tmp_path / f"a{suffix}", 6)
+
+
+def _check_size(file: Path, orientation: int) -> None:
     height, width, turned = read_size(file, "defects")
     assert (height, width) == decode_image(read_bytes(file)).shape[:2] == ((40, 64) if orientation < 5 else (64, 40))
     assert turned is (orientation != 1)
@@ -122,3 +140,11 @@ def test_a_changed_file_is_refused_when_it_is_read_again(tmp_path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match=r"part.png' did \(cannot be read"):
         ImageReader().read_unchanged(normal)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_of_a_palette_with_transparency(tmp_path) -> None:
+    palette = Image.fromarray(colours()).quantize(32)
+    palette.save(tmp_path / "a.png", transparency=b"\x00\x80")
+    assert digest_image(tmp_path / "a.png") == digest_pixels(np.asarray(palette.convert("RGB")))
+    decode_mask(tmp_path / "a.png", "masks")

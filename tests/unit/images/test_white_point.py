@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -113,6 +114,14 @@ def test_colours_in_planes_are_refused_when_they_have_16_bits(tmp_path) -> None:
         decode_image((tmp_path / "a.tif").read_bytes())
 
 
+def test_colours_of_16_bits_are_refused_without_a_decoder_that_speaks_when_they_are_for_print(tmp_path, capfd) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((32, 32, 4), np.uint16), photometric="separated")
+    with pytest.raises(UnreadableImageError, match="not RGB"):
+        decode_image((tmp_path / "a.tif").read_bytes())
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "values", [{"foo": 1}, 5, [1], {"integer": "x"}, {"integer": 0}, {"integer": -1}, {"integer": True}]
 )
@@ -141,6 +150,44 @@ def test_floats_without_a_known_white_are_refused(value) -> None:
 def test_a_bit_depth_is_refused_when_it_is_none(depth) -> None:
     with pytest.raises(ValueError, match=r"`bit_depth` must be in 8..16"):
         WhitePoint.of_bit_depth(depth)
+
+
+@pytest.mark.parametrize(("integer", "depth"), [(None, None), (255, 8), (4095, 12), (65535, 16), (3000, None)])
+def test_white_has_a_bit_depth_when_it_is_the_largest_number_of_it(integer, depth) -> None:
+    white = WhitePoint(integer, None)
+    assert white.bit_depth == depth
+    assert white.completed(WhitePoint(1023, 1.0)) == WhitePoint(integer or 1023, 1.0)
+
+
+@pytest.mark.parametrize("broken", [np.nan, -1.0, np.inf])
+def test_an_image_that_cannot_be_read_says_nothing_about_the_white_of_the_others(tmp_path, broken) -> None:
+    floats = ramp(1, np.float32)
+    (tmp_path / "good.tif").write_bytes(save(floats, "tif"))
+    floats = floats * 255
+    floats[3, 3] = broken
+    (tmp_path / "broken.tif").write_bytes(save(floats, "tif"))
+    assert find_white_point(sorted(tmp_path.iterdir())) == WhitePoint(None, 1.0)
+
+
+def test_floats_under_the_name_of_a_pgm_have_the_white_of_floats() -> None:
+    values = np.tile(np.linspace(0, 1, 32, dtype="<f4"), (32, 1))
+    levels = decode_image(b"Pf\n32 32\n-1.0\n" + values.tobytes())
+    np.testing.assert_array_equal(levels[0, :, 0], (values[0] * 255).round())
+
+
+def test_nothing_is_said_of_a_large_tiff_whose_tags_lie_at_its_end(tmp_path) -> None:
+    image = np.full((200, 300), 900, np.uint16)
+    data = bytearray(save(image, "tif"))
+    place = int.from_bytes(data[4:8], "little")  # of the tags, which are moved behind the pixels
+    pixels = len(data)
+    count = int.from_bytes(data[place : place + 2], "little")
+    data += data[place : place + 2 + 12 * count] + bytes(4)
+    data[4:8] = pixels.to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert find_white_point([tmp_path / "a.tif"]).integer == 1023
+    assert not said
 
 
 @pytest.mark.parametrize(

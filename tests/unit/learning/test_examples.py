@@ -162,3 +162,12 @@ def test_the_reason_is_said_when_the_threshold_had_been_too_low(capsys, alarmed,
     printed = " ".join(capsys.readouterr().out.split())
     assert "LOST 1 drawn defects" in printed
     assert ("the price of fewer false alarms; `false_alarm_rate` sets how many" in printed) == said
+
+
+def test_names_are_printed_as_they_are_when_they_hold_brackets(capsys) -> None:
+    examples = [make_example(role="defect", name="part[left].png", key=b"\x01")]
+    before = DetectorScores(threshold=1.0, scores=[Score(2.0, 2.0)])
+    after = DetectorScores(threshold=1.0, scores=[Score(0.5, 0.5)])
+    changes = LearningChanges(examples=examples, before=before, after=after, new=frozenset([b"\x01"]), rate=0.2)
+    print_changes(changes, frozenset())
+    assert capsys.readouterr().out.count("part[left].png") == 2

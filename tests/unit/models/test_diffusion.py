@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_synth.models.diffusion import CARD, DiffusionEditor, DiffusionSettings
+from anomalib_synth.models.diffusion import CARD, DiffusionEditor, DiffusionSettings, import_diffusers
+from anomalib_synth.models.pipeline_components import find_pipeline_class
 from tests.unit.models.small_diffusion import make_pipeline
 
 FAST = {"num_inference_steps": 2, "batch_size": 2}
@@ -181,6 +183,15 @@ def test_code_of_a_repository_is_never_run(folder, tmp_path) -> None:
     (custom / "pipeline.py").write_text("raise SystemExit('run')", encoding="utf-8")
     with pytest.raises(ValueError, match="must be a class of diffusers"):
         DiffusionEditor(custom).pipe  # noqa: B018
+
+
+@pytest.mark.parametrize("entry", [None, [None, None], "UNet2DConditionModel", ["diffusers"]])
+def test_components_that_the_index_does_not_name_are_refused_by_name(folder, entry) -> None:
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    changed = {**index, "unet": entry, "vae": entry}
+    with pytest.raises(ValueError, match=r"must name library and class of each component, .* none for unet, vae\."):
+        find_pipeline_class(changed, import_diffusers(), pipeline="mine")
+    find_pipeline_class(index, import_diffusers(), pipeline="mine")
 
 
 def test_a_pipeline_without_an_image_is_refused(folder, tmp_path) -> None:

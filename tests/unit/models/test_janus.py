@@ -150,8 +150,9 @@ def test_other_folders_are_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "janus"}')
     with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
         _ = JanusCheckpoint(tmp_path).weights_hash
-    with pytest.raises(ValueError, match="cannot load the Janus model"):
+    with pytest.raises(ValueError, match=r"`model` in .* must hold the \d+ weights") as refused:
         JanusCheckpoint(tmp_path).backend()
+    assert str(refused.value).count("Fetch it again") == 1
 
 
 def test_without_transformers_the_error_names_the_extra(checkpoint, monkeypatch) -> None:
