@@ -16,6 +16,7 @@ from PIL import Image
 from anomalib_synth.cli import main
 from anomalib_synth.defects import list_defects
 from anomalib_synth.generators import StoredGenerator
+from anomalib_synth.images import WhitePoint
 from anomalib_synth.learning import missed_samples
 from anomalib_synth.learning.missed_samples import TrainedDetector
 from anomalib_synth.store import SampleStore
@@ -88,6 +89,7 @@ class Double:
 
     threshold = 0.5
     digest = "0" * 32
+    white_point = WhitePoint()
 
     def __init__(self, folder: Path, *, accelerator: str = "auto") -> None:
         del folder, accelerator
