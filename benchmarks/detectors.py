@@ -15,8 +15,9 @@ Image AUROC; pixel AUROC, pixel AP and AUPRO@0.3 where there are masks; recall, 
 images, at the threshold that a tenth of the good training images set for a false-alarm rate of 10 % (conformal; left
 out where that is fewer than 9 images).
 
-Rows are appended to a CSV as they come; a row that is there is not run again. ``detectors_first.csv`` has the rows of ours with
-the rule-based families before they were clipped to the part, tinted, and drawn in log-uniform sizes.
+Rows are appended to a CSV as they come; a row that is there is not run again. ``detectors_first.csv``
+has the rows of ours with the rule-based families before they were clipped to the part, tinted, and drawn in log-uniform
+sizes.
 
     python benchmarks/detectors.py --data DATA --arms discriminative_padim --seeds 0 1 2 3 4
     python benchmarks/detectors.py --data DATA --arms patchcore_1 padim --sizes 160 256
