@@ -53,6 +53,7 @@ class FeatureBench:
         most_normals: Largest number of good images to train on; None for all.
 
     Attributes:
+        folder: Where the features are kept.
         module: The detector, its heads as they are initialised.
         memory: Features of the training normals, and what a benchmark adds.
         normals: Files of the good images that it is trained on.
@@ -70,7 +71,7 @@ class FeatureBench:
         scales: Sequence[int],
         most_normals: int | None = None,
     ) -> None:
-        self.root, self.size = data / category, size
+        self.root, self.folder, self.size = data / category, work / category, size
         transform = Compose([Resize((size, size), antialias=True), Normalize([0.5] * 3, [0.5] * 3)])
         parts = {"evaluator": False, "visualizer": False, "post_processor": False}
         seed_everything(0, verbose=False)
@@ -87,7 +88,7 @@ class FeatureBench:
             datamodule.setup = lambda stage=None: None  # it would read the images anew
             engine.fit(self.module, datamodule=datamodule)
         self.module.eval()
-        self.memory = ExampleMemory(work / category, self.module)
+        self.memory = ExampleMemory(self.folder, self.module)
         self.read = TrainingReader(self.module)
         samples = {split: getattr(datamodule, f"{split}_data").samples for split in ("train", "val", "test")}
         self.normals = [Path(path) for path in samples["train"].image_path]

@@ -66,7 +66,7 @@ from anomalib_synth.generators.families import PHYSICAL
 from anomalib_synth.generators.seeding import derive_seeds, image_key
 from anomalib_synth.learning.example_memory import ExampleMemory
 from anomalib_synth.learning.examples import stack_targets
-from anomalib_synth.losses import QualityWeights
+from anomalib_synth.losses import QualityWeights, WeightMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,10 +127,9 @@ class SampleBench:
     def __init__(self, bench: FeatureBench, folder: Path, seed: int, generators: dict[str, Callable[[], Any]]) -> None:
         self.bench, self._seed, self._generators = bench, seed, generators
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(bench.folder, folder)  # with the features of the normals
         self._folder = folder
         self.memory = ExampleMemory(folder, bench.module)
-        for path in bench.normals:
-            self.memory.add("normal", path.name, bench.read(path))
         self._sets: dict[str, Samples] = {}
 
     def __getitem__(self, name: str) -> Samples:
@@ -201,7 +200,7 @@ class Lesson:
 
     first: tuple[str, ...]
     second: tuple[str, ...] = ()
-    weights: str = "none"
+    weights: WeightMode = "none"
 
 
 LESSONS = {
@@ -227,7 +226,7 @@ def train(samples: SampleBench, lesson: Lesson, seed: int) -> None:
     model, memory = samples.bench.module.model, samples.memory
     samples.bench.reset(seed)
     rng = torch.Generator().manual_seed(seed)
-    weigh = QualityWeights(mode=lesson.weights, seed=seed)  # type: ignore[arg-type]
+    weigh = QualityWeights(mode=lesson.weights, seed=seed)
     stages = [(lesson.first, STEPS, RATE)]
     if lesson.second:
         first = int(SWITCH * STEPS)
@@ -235,10 +234,10 @@ def train(samples: SampleBench, lesson: Lesson, seed: int) -> None:
         stages = [(lesson.first, first, RATE), (lesson.second, STEPS - first, RATE * SECOND_RATE)]
     model.branches.train()
     step = 0
-    for place, (names, steps, rate) in enumerate(stages):
+    for names, steps, rate in stages:
         heads = [p for branch in model.branches for p in branch.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(heads, lr=rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(STEPS - step if place else STEPS))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(STEPS - step))
         for _ in range(steps):
             rows, quality = draw_batch(samples, names, rng)
             views = memory.features.views([row.to_request() for row in rows], count=len(memory.normals()))

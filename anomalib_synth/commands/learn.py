@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from anomalib_synth.commands.limits import check_numbers
+
 
 def learn(
     detector: Path,
@@ -113,9 +115,4 @@ def _check_arguments(
     if not undo and missed is None and false_alarms is None:
         msg = "`missed` or `false_alarms` must name images to learn, or `undo` must be given, got none of them."
         raise ValueError(msg)
-    if rate is not None and not 0 < rate < 1:
-        msg = f"`false_alarm_rate` must be in (0, 1), got {rate}. 0.05 means one good image in twenty."
-        raise ValueError(msg)
-    if steps < 1:
-        msg = f"`steps` must be >= 1, got {steps}."
-        raise ValueError(msg)
+    check_numbers({"false_alarm_rate": rate, "steps": steps})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anomalib_synth.commands.limits import check_numbers
 from anomalib_synth.commands.preconditions import check_writable_folder
 
 
@@ -58,10 +59,7 @@ def look_alikes(
         StoreError: If another run writes into the store, or the disk is full.
     """
     check_writable_folder("out", out)
-    for name, value in (("num_samples", num_samples), ("candidates", candidates)):
-        if value < 1:
-            msg = f"`{name}` must be >= 1, got {value}."
-            raise ValueError(msg)
+    check_numbers({"num_samples": num_samples, "candidates": candidates})
     if detector is None:
         msg = (
             "`detector` must name a trained detector that ranks the samples, got none. To draw look-alikes without "
