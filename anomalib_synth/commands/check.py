@@ -26,6 +26,6 @@ def check(store: Path, *, repair: bool = False) -> None:
     for line in problems:
         print(line)
     if problems:
-        msg = f"{store} has {len(problems)} problems. Run `anomalib-synth check --store {store} --repair true`."
+        msg = f"{store} has {len(problems)} problems. Run `anomalib-synth check --store {store} --repair`."
         raise ValueError(msg)
     print(f"{store}: {len(opened.records)} samples, sound.")

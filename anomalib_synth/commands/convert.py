@@ -26,7 +26,7 @@ def convert(
     Args:
         images: Folder with images, searched recursively. Give either this or `masks`.
         out: Folder for the copies, outside the folder that is read.
-        masks: Folder with masks, searched recursively.
+        masks: Folder with masks, searched recursively; where some lie beside their images, those that end in `_mask`.
         bit_depth: Bit depth of the camera, 8 to 16, for images of more than 8 bits; by default it is found in the
             folder. For images to predict on, give the one that was found for the training images.
         image_size: Long side in pixels, or height x width, such as 384x512; by default images keep their size.
@@ -35,7 +35,7 @@ def convert(
         ValueError: If an argument is out of its range, two files would become one, or no file can be read.
     """
     from anomalib_synth.engines.convert import name_copies, read_masks, write_copies
-    from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images
+    from anomalib_synth.images import ImageFolder, ImageSize, choose_white_point, list_images, list_masks
 
     if (images is None) == (masks is None):
         msg = f"Give one of `images` and `masks`, got {'neither' if images is None else 'both'}."
@@ -48,9 +48,9 @@ def convert(
         msg = f"`out` must lie outside the folder that is read, got {str(out)!r} inside {str(folder)!r}."
         raise ValueError(msg)
     check_writable_folder("out", out)
-    listing = list_images(folder, "masks" if masks is not None else "images")
+    listing = list_images(folder, "images") if masks is None else list_masks(folder)
     targets = name_copies(listing.files, out)
-    left_out = dict(listing.foreign)
+    left_out = listing.left_out
     if masks is not None:
         written = write_copies(read_masks(listing.files, left_out), targets)
     else:
@@ -69,7 +69,7 @@ def convert(
             left_out[name] = f"{reason}. The copy of an earlier run is still there"
     for line in listing.notes(left_out):
         print(line)
-    print(f"{written} of {len(targets) + len(listing.foreign)} files were converted; the copies are in {out}.")
+    print(f"{written} of {len(targets) + len(listing.left_out)} files were converted; the copies are in {out}.")
     if not written:
         msg = f"`{'masks' if masks is not None else 'images'}` must hold a file that can be read, got none."
         raise ValueError(msg)

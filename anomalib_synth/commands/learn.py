@@ -101,8 +101,8 @@ def _learn(
         )
     version = taught.save(changes)
     print(
-        f"Wrote version {version.number} to {folder.current}. Predict with it: anomalib predict --ckpt_path "
-        f"{folder.current}; go back: anomalib-synth learn --detector {folder.folder} --undo true"
+        f"Wrote version {version.number} to {folder.current}. Predict with it: anomalib-synth predict --detector "
+        f"{folder.folder} --images IMAGES --out FOLDER; go back: anomalib-synth learn --detector {folder.folder} --undo"
     )
 
 

@@ -67,7 +67,7 @@ def predict(
         ValueError: If an argument is wrong, the detector has no threshold, or `out` holds another detector's verdicts.
         SystemExit: With status 3 or 4, see above.
     """
-    from anomalib_synth.images import WhitePoint
+    from anomalib_synth.images import IS_MASK, WhitePoint, describe_left_out
     from anomalib_synth.prediction.journal import Journal
     from anomalib_synth.prediction.opening import open_detector
     from anomalib_synth.prediction.run import Prediction, PredictionSettings
@@ -82,6 +82,8 @@ def predict(
         source, count = Watcher(images, interval=interval, until_idle=until_idle, stop=stop), None
     else:
         source = FolderSource(images)
+        for line in describe_left_out(dict.fromkeys(source.listing.masks, IS_MASK), "images"):
+            print(line)
         count = len(source.listing.files) + len(source.listing.foreign)
     opened = open_detector(detector, model=model, tiler=tiler, accelerator=accelerator, trust=trust)
     white_point = opened.white_point if given is None else given

@@ -46,7 +46,7 @@ def read_folder(folder: Path, *, image_size: int, limit: int) -> Iterator[torch.
         ValueError: If the folder does not exist, holds no image, or holds one that cannot be read.
     """
     listing = list_images(folder)
-    warn_of_left_out(listing.foreign, listing.argument)
+    warn_of_left_out(listing.left_out, listing.argument)
     files = dict(evenly_spread(list(listing.files.items()), limit))
     images = ImageFolder(files, image_size=ImageSize(height=image_size, width=image_size))
     for _, pixels in images:

@@ -11,7 +11,7 @@ from anomalib_synth.defects.annotation_files import AnnotationFile
 from anomalib_synth.defects.layout import MASK_FOLDERS, Places, find_beside, find_said_beside, find_within
 from anomalib_synth.defects.no_defect import find_no_defect
 from anomalib_synth.defects.sources import SourceReader
-from anomalib_synth.images import SUFFIXES, list_images, warn_of_left_out
+from anomalib_synth.images import MASK_ENDING, SUFFIXES, list_images, warn_of_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def find_image_files(defects: Path | str | Sequence[Path | str], marks: Path | N
                 "(configs/synthesis/stored.yaml), and `anomalib-synth export` makes images and masks of it."
             )
             raise ValueError(msg)
-        listing = list_images(folder, name)
+        listing = list_images(folder, name, with_masks=True)
         warn_of_left_out(listing.foreign, name)
         images = [file for file in listing.paths if _is_image(file, folder, marks)]
         chosen = [image for image in images if _GOOD not in image.relative_to(folder).parts[:-1]]
@@ -168,7 +168,7 @@ def is_store(folder: Path) -> bool:
 
 def _is_image(file: Path, folder: Path, marks: Path | None) -> bool:
     """Return whether a file is an image and not a mask of one."""
-    if file.stem.endswith("_mask"):
+    if file.stem.endswith(MASK_ENDING):
         return False
     if marks is None:
         return not set(MASK_FOLDERS) & set(file.relative_to(folder).parts[:-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_synth.defects.no_defect import NO_DEFECT_FILE
-from anomalib_synth.images import SUFFIXES
+from anomalib_synth.images import MASK_ENDING, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,8 +48,8 @@ class Places:
     def find_masks(self, image: Path) -> list[Path]:
         """Return the masks of an image, at most one a folder."""
         stems: list[tuple[Path, tuple[str, ...]]] = []
-        stems += [(folder, (f"{image.stem}_mask", image.stem)) for folder in self.masks]
-        stems += [(folder, (f"{image.stem}_mask",)) for folder in self.own]
+        stems += [(folder, (f"{image.stem}{MASK_ENDING}", image.stem)) for folder in self.masks]
+        stems += [(folder, (f"{image.stem}{MASK_ENDING}",)) for folder in self.own]
         found = []
         for folder, names in stems:
             candidates = (folder / f"{name}{suffix}" for name in names for suffix in sorted(SUFFIXES))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from anomalib_synth.defects.annotation_files import AnnotationFile
 from anomalib_synth.defects.labelme import is_labelme
 from anomalib_synth.defects.layout import NAME_FILES
-from anomalib_synth.images import SUFFIXES
+from anomalib_synth.images import MASK_ENDING, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,8 +58,8 @@ def _is_stray(path: Path, kind: str, stems: set[str]) -> bool:
     if path.stem in stems:
         return False
     if kind in {"masks", "own"}:
-        is_mask = suffix in SUFFIXES and (kind == "masks" or path.stem.endswith("_mask"))
-        return is_mask and path.stem.removesuffix("_mask") not in stems
+        is_mask = suffix in SUFFIXES and (kind == "masks" or path.stem.endswith(MASK_ENDING))
+        return is_mask and path.stem.removesuffix(MASK_ENDING) not in stems
     if kind == "yolo":
         return suffix == ".txt" and _is_yolo(path)
     return suffix == ".json" and _is_labelme(path)

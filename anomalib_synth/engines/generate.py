@@ -91,7 +91,7 @@ class GenerateRun:
             reader=self.reader,
             workers=self.workers,
             known={"unreadable": {}, **store.settings.get("normals", {})} if store else None,
-            foreign=self.listing.foreign,
+            foreign=self.listing.left_out,
             advance=lambda: progress.advance(bar),
         )
         inputs = resume_inputs(store, found, files) if store else ResumedInputs(found=found)

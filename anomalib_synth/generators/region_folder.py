@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from anomalib_synth.generators.regions import read_region
-from anomalib_synth.images import list_images, warn_of_left_out
+from anomalib_synth.images import MASK_ENDING, list_masks, warn_of_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SUFFIX = "_mask"
 
 
 class RegionFolder:
@@ -22,7 +20,8 @@ class RegionFolder:
 
     The region of an image ``000.png`` is a mask called ``000.png`` or ``000_mask.png``, in any format;
     ``anomalib-synth review`` saves the latter. If the mask lies in a subfolder of this folder, the image's path must
-    end in the same folders; a mask in no subfolder serves every image of its name.
+    end in the same folders; a mask in no subfolder serves every image of its name. Masks may lie beside their images,
+    as ``review`` saves them by default: where one does, only files called ``*_mask`` count in that folder.
 
     Args:
         path: The folder, searched recursively.
@@ -33,13 +32,13 @@ class RegionFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        listing = list_images(path, "region")
+        listing = list_masks(path, "region")
         warn_of_left_out(listing.foreign, "region")
         self.files = listing.paths
         self._found: dict[str, dict[tuple[str, ...], Path]] = defaultdict(dict)
         for file in self.files:
             relative = file.relative_to(path)
-            taken = self._found[relative.stem.removesuffix(_SUFFIX)]
+            taken = self._found[relative.stem.removesuffix(MASK_ENDING)]
             if (other := taken.setdefault(relative.parts[:-1], file)) != file:
                 msg = (
                     f"`region` must be a folder with one mask for each image, got {str(other)!r} and {str(file)!r}. "

@@ -90,7 +90,7 @@ class TextureFolder:
             msg = f"`texture_dir` must be a folder, got {str(self.path)!r}. Use null for procedural textures."
             raise ValueError(msg)
         listing = list_images(self.path, "texture_dir")
-        warn_of_left_out(listing.foreign, "texture_dir")
+        warn_of_left_out(listing.left_out, "texture_dir")
         return listing.paths
 
     @cached_property

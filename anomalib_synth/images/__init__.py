@@ -5,7 +5,7 @@ from anomalib_synth.images.digests import digest_file, digest_image, digest_imag
 from anomalib_synth.images.folder import ImageFolder, choose_white_point, find_white_point, is_deep_file
 from anomalib_synth.images.formats import SUFFIXES, UnreadableImageError
 from anomalib_synth.images.left_out import describe_left_out, warn_of_left_out
-from anomalib_synth.images.listing import Listing, find_images, list_images
+from anomalib_synth.images.listing import IS_MASK, MASK_ENDING, Listing, find_images, list_images, list_masks
 from anomalib_synth.images.masks import check_same_aspect, decode_mask, find_implausible, read_mask
 from anomalib_synth.images.normals import ImageReader, Normal
 from anomalib_synth.images.reading import (
@@ -21,6 +21,8 @@ from anomalib_synth.images.sizes import ImageSize
 from anomalib_synth.images.white_point import WhitePoint
 
 __all__ = [
+    "IS_MASK",
+    "MASK_ENDING",
     "SUFFIXES",
     "ImageFolder",
     "ImageReader",
@@ -47,6 +49,7 @@ __all__ = [
     "hash_bytes",
     "is_deep_file",
     "list_images",
+    "list_masks",
     "measure_image",
     "read_bytes",
     "read_mask",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from anomalib_synth.images.formats import FOREIGN_SUFFIXES, SUFFIXES
 from anomalib_synth.images.left_out import describe_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
+MASK_ENDING = "_mask"
+IS_MASK = "it is the mask of the image beside it"
 _LISTED = SUFFIXES | FOREIGN_SUFFIXES
 
 
@@ -24,14 +27,21 @@ class Listing:
 
     Args:
         files: Image files by their path relative to the folder, with forward slashes, sorted.
-        foreign: Name and reason of everything that is left out: images in formats that are not read, folders that are
-            links or unreadable, pipes, devices.
+        foreign: Name and reason of what cannot be read: images in formats that are not read, folders that are links or
+            unreadable, pipes, devices.
         argument: Name of the argument that holds the folder, for notes.
+        masks: Names of the masks that lie beside their images, which are left out too.
     """
 
     files: dict[str, Path]
     foreign: dict[str, str] = field(default_factory=dict)
     argument: str = "normals"
+    masks: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Name and reason of everything that is left out."""
+        return {**self.foreign, **dict.fromkeys(self.masks, IS_MASK)}
 
     @property
     def paths(self) -> list[Path]:
@@ -40,20 +50,23 @@ class Listing:
 
     def notes(self, left_out: Mapping[str, str] | None = None) -> list[str]:
         """Say what is left out, and what else could not be read, a line for each reason."""
-        return describe_left_out({**self.foreign, **(left_out or {})}, self.argument)
+        return describe_left_out({**self.left_out, **(left_out or {})}, self.argument)
 
 
-def list_images(folder: Path, argument: str = "normals") -> Listing:
+def list_images(folder: Path, argument: str = "normals", *, with_masks: bool = False) -> Listing:
     """Return the images of a folder, searched recursively.
+
+    A mask ``000_mask.png`` that lies beside its image ``000.jpg`` is no image, and left out.
 
     Args:
         folder: The folder.
         argument: Name of the argument, for errors and notes.
+        with_masks: List such masks too; for callers that read them.
 
     Raises:
         ValueError: If the folder does not exist or holds no file with an image's suffix.
     """
-    listing = find_images(folder, argument)
+    listing = find_images(folder, argument, with_masks=with_masks)
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
@@ -63,13 +76,33 @@ def list_images(folder: Path, argument: str = "normals") -> Listing:
     return listing
 
 
-def find_images(folder: Path, argument: str = "normals") -> Listing:
+def list_masks(folder: Path, argument: str = "masks") -> Listing:
+    """Return the masks of a folder, searched recursively: its images, but where masks lie beside images, these alone.
+
+    Raises:
+        ValueError: If the folder does not exist or holds no file with an image's suffix.
+    """
+    listing = list_images(folder, argument, with_masks=True)
+    stems: dict[Path, set[str]] = defaultdict(set)
+    for file in listing.paths:
+        stems[file.parent].add(file.stem)
+    mixed = {place for place, known in stems.items() if any(is_mask_beside(stem, known) for stem in known)}
+    masks = {
+        name: file
+        for name, file in listing.files.items()
+        if file.parent not in mixed or file.stem.endswith(MASK_ENDING)
+    }
+    return replace(listing, files=masks)
+
+
+def find_images(folder: Path, argument: str = "normals", *, with_masks: bool = False) -> Listing:
     """Return the images of a folder, searched recursively; there may be none.
 
     Hidden files and folders are skipped: copies that notebooks make, thumbnails, resource forks.
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
+    masks: list[str] = []
 
     def name_folder(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()
@@ -80,22 +113,30 @@ def find_images(folder: Path, argument: str = "normals") -> Listing:
         folders[:] = [name for name in folders if not is_hidden([name])]
         links = ["/".join([*parts, name]) for name in folders if Path(place, name).is_symlink()]
         foreign += [(name, "a link to a folder is not followed; name that folder, or copy it here") for name in links]
-        for name in names:
+        listed = [name for name in names if Path(name).suffix.lower() in _LISTED and not is_hidden([name])]
+        stems = {Path(name).stem for name in listed}
+        for name in listed:
             suffix = Path(name).suffix.lower()
-            if is_hidden([name]) or suffix not in _LISTED:
-                continue
             relative = "/".join([*parts, name])
             if kind := describe_other(Path(place, name)):
                 foreign.append((relative, f"it is {kind}, and only files are images"))
             elif suffix in FOREIGN_SUFFIXES:
                 foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
+            elif not with_masks and is_mask_beside(Path(name).stem, stems):
+                masks.append(as_text(relative))
             else:
                 found.append((relative, Path(place, name)))
     return Listing(
         sort_by_name(found),
         dict(sorted((as_text(name), reason) for name, reason in foreign)),
         argument,
+        tuple(sorted(masks)),
     )
+
+
+def is_mask_beside(stem: str, stems: Collection[str]) -> bool:
+    """Say whether a file is the mask of another one in its folder, by their names without suffix."""
+    return stem.endswith(MASK_ENDING) and stem.removesuffix(MASK_ENDING) in stems
 
 
 def is_hidden(parts: Iterable[str]) -> bool:

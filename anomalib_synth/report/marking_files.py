@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from anomalib_synth.defects.no_defect import read_no_defect, write_no_defect
 from anomalib_synth.images import (
+    MASK_ENDING,
     SUFFIXES,
     UnreadableImageError,
     describe_left_out,
@@ -93,7 +94,7 @@ class MarkedFolder:
         Raises:
             ValueError: If there are none, their masks lie elsewhere, or the marks cannot be written.
         """
-        listing = list_images(images, "regions" if of_regions else "images")
+        listing = list_images(images, "regions" if of_regions else "images", with_masks=True)
         folder = images if out is None else out
         found, left_out = {}, dict(listing.foreign)
         stems: dict[Path, str] = {}
@@ -206,7 +207,7 @@ _IS_MASK = "a mask"
 
 def _find_reason(path: Path, relative: Path, images: Path, out: Path, *, of_regions: bool) -> str:
     """Return why a file cannot be marked, ``""`` if it can."""
-    if relative.stem.endswith("_mask"):
+    if relative.stem.endswith(MASK_ENDING):
         return _IS_MASK
     if not of_regions and _GOOD in relative.parts[:-1]:
         return "it lies in a folder `good`, so it has no defect"
@@ -229,7 +230,7 @@ def _check_masks_elsewhere(images: Path, found: Iterable[ImageToMark]) -> None:
     for folder in (whole.parent / "ground_truth", whole.parent.parent / "ground_truth" / whole.name, whole / "masks"):
         held = folder.rglob("*") if folder.is_dir() else ()
         relative = (each.relative_to(folder).with_suffix("") for each in held if each.suffix.lower() in SUFFIXES)
-        if any(each.with_name(each.name.removesuffix("_mask")) in names for each in relative):
+        if any(each.with_name(each.name.removesuffix(MASK_ENDING)) in names for each in relative):
             msg = (
                 f"`out` must be given: the masks of `images` {str(images)!r} are in {str(folder)!r}. Give `--out` that "
                 "folder to go on with them, or another one to begin anew."

@@ -114,7 +114,7 @@ def raise_problem(problem: LogProblem, store: Path) -> NoReturn:
 def remedy(store: Path) -> str:
     """Return how to mend a store."""
     return (
-        f"Run `anomalib-synth check --store {store} --repair true`: it puts what is bad into a file beside it and "
+        f"Run `anomalib-synth check --store {store} --repair`: it puts what is bad into a file beside it and "
         "keeps the rest."
     )
 

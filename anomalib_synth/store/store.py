@@ -45,7 +45,7 @@ class SampleStore:
 
     Every field is checked when it is read: its type, its range, that ids and digests are hexadecimal and that paths are
     those of files in the store. What is wrong is a :class:`StoreError` that names the file and the line, and
-    ``anomalib-synth check --repair true`` puts it aside.
+    ``anomalib-synth check --repair`` puts it aside.
 
     Layout::
 

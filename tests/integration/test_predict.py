@@ -254,6 +254,16 @@ def test_status_says_what_was_found(calibrated, images, expected, tmp_path) -> N
     assert predict(calibrated, good, tmp_path / "a", "--crop", "many")[0] == 2
 
 
+def test_masks_beside_their_images_are_not_judged(calibrated, images, tmp_path) -> None:
+    (tmp_path / "marked").mkdir()
+    for name in ("good_0.png", "good_0_mask.png"):
+        shutil.copy(images / "good_0.png", tmp_path / "marked" / name)
+    status, printed = predict(calibrated, tmp_path / "marked", tmp_path / "out")
+    assert status == 0
+    assert set(read_rows(tmp_path / "out")) == {"good_0.png"}
+    assert "Left out good_0_mask.png of `images`: it is the mask of the image beside it." in printed
+
+
 def test_killed_run_goes_on_where_it_was(calibrated, run_folder, images, tmp_path, monkeypatch) -> None:
     out, drawn = tmp_path / "out", []
 

@@ -47,6 +47,18 @@ def test_masks_get_two_levels(tmp_path) -> None:
     check_host_masks([tmp_path / "out" / "m.png"], "data")
 
 
+def test_images_and_the_masks_beside_them_are_told_apart(tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:30, 20:40] = 255
+    Image.fromarray(mask).save(tmp_path / "in" / "a_mask.png")
+    Image.fromarray(ramp()).save(tmp_path / "in" / "a.png")
+    convert(tmp_path / "in", out=tmp_path / "images")
+    convert(masks=tmp_path / "in", out=tmp_path / "masks")
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.png"]
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a_mask.png"]
+
+
 def test_masks_that_mark_nothing_stay_so_and_inverted_ones_are_named(tmp_path, capsys) -> None:
     (tmp_path / "in").mkdir()
     mask = np.zeros((64, 64), np.uint8)

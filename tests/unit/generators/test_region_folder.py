@@ -45,9 +45,18 @@ def test_the_folder_that_fits_best_wins_when_several_have_the_name(tmp_path) -> 
     assert folder.find("x/c/000.png") == tmp_path / "000.png"
 
 
+def test_images_beside_their_masks_are_no_regions(tmp_path) -> None:
+    for name in ("a/000.png", "a/000_mask.png", "a/001.png", "b/001.png"):
+        save(tmp_path / name, slice(0, 4))
+    folder = RegionFolder(tmp_path)
+    assert folder.find("a/000.png") == tmp_path / "a" / "000_mask.png"
+    assert folder.find("a/001.png") is None
+    assert folder.find("b/001.png") == tmp_path / "b" / "001.png"
+
+
 def test_two_files_for_one_image_are_refused(tmp_path) -> None:
     save(tmp_path / "000.png", slice(0, 4))
-    save(tmp_path / "000_mask.png", slice(0, 4))
+    save(tmp_path / "000.bmp", slice(0, 4))
     with pytest.raises(ValueError, match=r"`region` must be a folder with one mask for each image, got .*000.*000"):
         RegionFolder(tmp_path)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from anomalib_synth.images import find_images, list_images
+from anomalib_synth.images import find_images, list_images, list_masks
 
 
 def test_hidden_files_and_copies_of_notebooks_are_left_out(tmp_path) -> None:
@@ -22,6 +22,18 @@ def test_a_folder_within_a_hidden_one_is_listed(tmp_path) -> None:
     folder.mkdir(parents=True)
     (folder / "0.png").write_bytes(b"x")
     assert list(list_images(folder).files) == ["0.png"]
+
+
+def test_a_mask_beside_its_image_is_no_image(tmp_path) -> None:
+    for name in ("a/000.jpg", "a/000_mask.png", "b/000_mask.png", "face_mask.png", "c/000.gif", "c/000_mask.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    listing = list_images(tmp_path, "images")
+    assert list(listing.files) == ["a/000.jpg", "b/000_mask.png", "face_mask.png"]
+    assert listing.notes()[-1] == (
+        "Left out a/000_mask.png and c/000_mask.png of `images`: it is the mask of the image beside it."
+    )
+    assert list(list_masks(tmp_path).files) == ["a/000_mask.png", "b/000_mask.png", "c/000_mask.png", "face_mask.png"]
 
 
 def test_other_formats_are_counted_and_named(tmp_path) -> None:

@@ -66,7 +66,7 @@ def test_a_row_is_refused_when_a_field_holds_something_else(tmp_path, name, valu
     first, second = (record.to_dict() for record in store.records)
     lines = [json.dumps(first), json.dumps({**second, name: value})]
     (tmp_path / "s" / "manifest.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(StoreError, match=r"manifest.jsonl', line 2, .*check --store .* --repair true"):
+    with pytest.raises(StoreError, match=r"manifest.jsonl', line 2, .*check --store .* --repair"):
         SampleStore.open(tmp_path / "s")
 
 
