@@ -149,13 +149,14 @@ def list_notes(rows: Sequence[dict[str, Any]], trials: Sequence[dict[str, Any]])
     for model, epochs in fixed.items():
         many = "1 epoch" if epochs == 1 else f"{epochs} epochs"
         notes.append(f"{model} always takes {many} over the training images; the step budget does not apply to it.")
-    for model in dict.fromkeys(row["model"] for row in rows):
-        of_model = [row for row in rows if row["model"] == model]
-        if model not in fixed and any(row["batches"] != row["steps"] for row in of_model):
-            counts = " or ".join(map(str, sorted({row["batches"] for row in of_model})))
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        of_arm = [row for row in rows if row["arm"] == arm]
+        counts = sorted({row["batches"] for row in of_arm})
+        if of_arm[0]["model"] not in fixed and counts != [of_arm[0]["steps"]]:
+            many = "1 batch" if counts == [1] else f"{' or '.join(map(str, counts))} batches"
             notes.append(
-                f"{model} saw {counts} batches, not {of_model[0]['steps']}: it takes several optimiser steps a batch, "
-                "or stops early."
+                f"{arm} saw {many}, not {of_arm[0]['steps']}: its model takes several optimiser steps a batch, or "
+                "has nothing more to learn."
             )
     for name in _COMPARABLE:
         found = sorted({str(row.get(name)) for row in rows})

@@ -12,6 +12,7 @@ import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -159,6 +160,7 @@ def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender:
     with suppress(BrokenPipeError):
         sender.send(_try(function, payload, log))
     sender.close()
+    util._run_finalizers(0)  # noqa: SLF001  (frees locks of progress bars, which are called leaked otherwise)
     os._exit(0)  # what libraries do when the interpreter ends can hang, and nothing of theirs is needed any more
 
 

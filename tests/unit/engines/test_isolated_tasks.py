@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -13,6 +16,9 @@ from typing import Any
 import pytest
 
 from anomalib_synth.engines.isolated_tasks import IsolatedTask, _show_one_gpu, run_isolated
+
+
+held: list[Any] = []
 
 
 def work(payload: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +36,8 @@ def work(payload: dict[str, Any]) -> dict[str, Any]:
         time.sleep(60)
     if payload["number"] == 4:
         threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter waits for it before it ends
+    if payload["number"] == 6:
+        held.append(multiprocessing.RLock())  # as progress bars do
     return {"number": payload["number"], "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "process": os.getpid()}
 
 
@@ -52,6 +60,17 @@ def test_rest_goes_on_when_a_task_raises_or_dies(tmp_path) -> None:
     assert row["process"] != os.getpid()
     assert "working on 1" in (tmp_path / "1.log").read_text()
     assert "Traceback" in (tmp_path / "1.log").read_text()
+
+
+def test_locks_of_tasks_are_not_called_leaked(tmp_path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.unit.engines.test_isolated_tasks import *; "
+        "events = list(run_isolated(work, make_tasks([6], Path(sys.argv[1])), workers=1)); assert events[1].row"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True, text=True, timeout=300
+    )
+    assert ended.stderr == ""
 
 
 @pytest.mark.parametrize("number", [3, 5])
