@@ -96,7 +96,6 @@ def _tried(built: Built) -> list[dict[str, Any]]:
 
 
 def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
-    detector = settings.out / "detector"
     uses = [
         {
             "text": "Score, verdict and picture of each image in a folder:",
@@ -104,7 +103,7 @@ def _uses(built: Built, settings: BuildSettings) -> list[dict[str, str]]:
         }
     ]
     if built.taken == "discriminative_padim":
-        learn = f"anomalib-synth learn --detector {quote(str(detector))} --missed FOLDER --false_alarms FOLDER"
+        learn = f"anomalib-synth learn --detector {quote(str(settings.out))} --missed FOLDER --false_alarms FOLDER"
         uses.append(
             {
                 "text": "Teach it its missed defects and false alarms, in seconds:",

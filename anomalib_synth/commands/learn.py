@@ -34,7 +34,7 @@ def learn(
     --ckpt_path`. Every version is kept, and `--undo` goes back by one.
 
     Args:
-        detector: Folder of `anomalib train` or `anomalib-synth calibrate`, or the checkpoint in it.
+        detector: Folder of `anomalib train`, or of `anomalib-synth calibrate` or `build`; or the checkpoint in it.
         missed: Folder with images of missed defects, searched recursively, or one image; or a store, such as
             `look_alikes` makes, whose kept samples are learned.
         false_alarms: Folder with good images that gave a false alarm, or one image.

@@ -38,8 +38,8 @@ def look_alikes(
         normals: Folder with good images to draw on, searched recursively; best those that the detector was not trained
             on, as it scores training images lower.
         out: Folder of the store.
-        detector: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint in it. If it has no threshold, its
-            scores rank the samples, but do not say which of them it misses.
+        detector: Folder of `anomalib train`, `build`, `calibrate` or `learn`, or a checkpoint in it. If it has no
+            threshold, its scores rank the samples, but do not say which of them it misses.
         marks: Where the defects are outlined; by default, beside the images. See docs/real_defects.md.
         weights: Bundle of `anomalib-synth fit`, best fitted with these defects, or "packaged" for the small general one
             that comes with the package; half of the samples are then drawn from a defect's tokens. Without it, all

@@ -37,8 +37,8 @@ def review(
         out: With images or regions: folder for the marks, laid out like the images; by default beside the images.
         normals: With images: folder with good images. Each image then opens with a proposed outline where it differs
             most from them. Needs the extra `backbone`.
-        detector: With images: folder of a detector from `anomalib train`, `calibrate` or `learn`. Each image then opens
-            with the outline that the detector sees.
+        detector: With images: folder of a detector from `anomalib train`, `build`, `calibrate` or `learn`. Each image
+            then opens with the outline that the detector sees.
         host: Address to serve on. The default can be reached only from this computer. At any other address, everybody
             who can reach the port can look and decide: there is no password.
         port: Port to serve on; 0 takes a free one.

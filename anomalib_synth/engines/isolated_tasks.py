@@ -160,7 +160,7 @@ def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender:
     with suppress(BrokenPipeError):
         sender.send(_try(function, payload, log))
     sender.close()
-    util._run_finalizers(0)  # noqa: SLF001  (frees locks of progress bars, which are called leaked otherwise)
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # frees locks of progress bars, called leaked otherwise
     os._exit(0)  # what libraries do when the interpreter ends can hang, and nothing of theirs is needed any more
 
 

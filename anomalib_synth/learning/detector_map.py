@@ -25,7 +25,7 @@ class DetectorMap:
     """The anomaly map of a detector, its pixel threshold at 0.5.
 
     Args:
-        folder: Folder of `anomalib train`, `calibrate` or `learn`, or a checkpoint.
+        folder: Folder of `anomalib train`, `build`, `calibrate` or `learn`, or a checkpoint.
 
     Attributes:
         white_point: White by which it was shown images of more than 8 bits, without values if none was kept.

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from anomalib_synth.calibration.checkpoints import read_checkpoint, save_checkpoint
 from anomalib_synth.calibration.training_run import find_config
 from anomalib_synth.images import digest_file
+from anomalib_synth.learning.build_folder import enter_build
 from anomalib_synth.store.files import write_whole
 from anomalib_synth.store.locking import exclusive
 
@@ -45,7 +46,7 @@ class Version:
 
 
 class DetectorFolder:
-    """A detector with its versions: a folder of `anomalib train` or `anomalib-synth calibrate`.
+    """A detector with its versions: a folder of `anomalib train`, or of `anomalib-synth calibrate` or `build`.
 
     Its subfolder ``learned/`` holds the versions (their heads, scales and thresholds, some 300 KB each) and the memory;
     ``learned/detector.ckpt`` is the current version, as `anomalib predict --ckpt_path` takes it. Files that were there
@@ -55,11 +56,11 @@ class DetectorFolder:
         folder: The folder, or a checkpoint.
 
     Raises:
-        ValueError: If it holds no checkpoint, or several.
+        ValueError: If it holds no checkpoint, or several, or is a build that has not ended.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder = folder.resolve() if folder.exists() else folder
+        folder = enter_build(folder.resolve() if folder.exists() else folder)
         place = folder if folder.is_dir() else folder.parent
         if place.name == _FOLDER:  # what `learn` wrote
             folder = place = place.parent
@@ -240,14 +241,17 @@ def find_base(folder: Path) -> Path:
     if folder.is_file():
         return folder
     if not folder.is_dir():
-        msg = f"`detector` must be a folder of `anomalib train` or `anomalib-synth calibrate`, got {str(folder)!r}."
+        msg = (
+            "`detector` must be a folder of `anomalib train`, or of `anomalib-synth calibrate` or `build`, got "
+            f"{str(folder)!r}."
+        )
         raise ValueError(msg)
     calibrated = folder / "calibrated.ckpt"
     if calibrated.is_file():
         return calibrated
     found = [path for path in sorted(folder.rglob("*.ckpt")) if _FOLDER not in path.relative_to(folder).parts]
     if len(found) != 1:
-        listed = ", ".join(str(path) for path in found[:3])
+        listed = ", ".join(str(path) for path in found[:3]) + (", ..." if len(found) > 3 else "")
         what = f"{len(found)}: {listed}. Name one of them" if found else "none. Give the folder of a run"
         msg = f"`detector` {str(folder)!r} must hold one checkpoint (.ckpt), got {what}."
         raise ValueError(msg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from anomalib_synth.learning.build_folder import enter_build
 from anomalib_synth.learning.versions import DetectorFolder, find_base, has_learned
 
 Kind = Literal["checkpoint", "exported", "torch"]
@@ -12,8 +13,6 @@ _KINDS: dict[str, Kind] = {
     ".ckpt": "checkpoint", ".xml": "exported", ".onnx": "exported", ".pt": "torch", ".pth": "torch"
 }  # fmt: skip
 _EXPORTS = (".xml", ".onnx", ".pt")  # in the order in which they are taken
-# What marks the folder of a build, and what ``detector/`` of one that has ended holds.
-_BUILD, _WHOLE = "build.json", ("calibrated.ckpt", "torch", "openvino")
 _TAKES = (
     "a folder of `anomalib train` or of `anomalib-synth calibrate`, `learn` or `build`, a checkpoint (.ckpt), or an "
     "exported model (.xml of OpenVINO, .onnx, .pt)"
@@ -49,13 +48,7 @@ def locate_detector(detector: Path) -> DetectorFile:
     if not detector.is_dir():
         msg = f"`detector` must be {_TAKES}, got {str(detector)!r}, which is not there."
         raise ValueError(msg)
-    if (detector / _BUILD).is_file() and not any((detector / "detector" / name).exists() for name in _WHOLE):
-        msg = (
-            f"`detector` {str(detector)!r} is a build that has not ended: no model of it has a threshold yet. Give the "
-            "same `anomalib-synth build` command again, or name a checkpoint."
-        )
-        raise ValueError(msg)
-    folder = detector / "detector" if (detector / "detector").is_dir() else detector
+    folder = enter_build(detector)
     if has_learned(folder):
         versions = DetectorFolder(folder)
         versions.read_current()  # rebuilds the checkpoint if a killed `learn` left an older one

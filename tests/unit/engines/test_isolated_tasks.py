@@ -17,7 +17,6 @@ import pytest
 
 from anomalib_synth.engines.isolated_tasks import IsolatedTask, _show_one_gpu, run_isolated
 
-
 held: list[Any] = []
 
 

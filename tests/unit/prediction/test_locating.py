@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_synth.learning.versions import set_learned_aside
+from anomalib_synth.learning.versions import DetectorFolder, set_learned_aside
 from anomalib_synth.prediction.locating import locate_detector
 from anomalib_synth.prediction.opening import open_detector
 
@@ -96,6 +96,16 @@ def test_build_is_refused_when_it_has_not_ended(tmp_path, made) -> None:
     touch(tmp_path, "build.json", *made)
     with pytest.raises(ValueError, match="is a build that has not ended"):
         locate_detector(tmp_path)
+    with pytest.raises(ValueError, match="is a build that has not ended"):
+        DetectorFolder(tmp_path)
+
+
+def test_learning_takes_the_detector_of_a_build(tmp_path) -> None:
+    touch(tmp_path, "build.json", "candidates/padim/model.ckpt", "detector/calibrated.ckpt")
+    (tmp_path / "detector" / "config.yaml").write_text("model: {class_path: anomalib.models.Padim}\n")
+    folder = DetectorFolder(tmp_path)
+    assert folder.folder == tmp_path / "detector"
+    assert folder.base == tmp_path / "detector" / "calibrated.ckpt"
 
 
 def test_learned_versions_are_set_aside_when_another_detector_takes_their_place(tmp_path) -> None:
