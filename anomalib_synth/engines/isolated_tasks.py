@@ -12,10 +12,11 @@ import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from anomalib_synth.host.locks import free_locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -160,7 +161,7 @@ def _work(function: Run, payload: dict[str, Any], log: str, device: int, sender:
     with suppress(BrokenPipeError):
         sender.send(_try(function, payload, log))
     sender.close()
-    util._run_finalizers(0)  # type: ignore[attr-defined]  # frees locks of progress bars, called leaked otherwise
+    free_locks()
     os._exit(0)  # what libraries do when the interpreter ends can hang, and nothing of theirs is needed any more
 
 
