@@ -91,7 +91,7 @@ class GenerateRun:
             reader=self.reader,
             workers=self.workers,
             known={"unreadable": {}, **store.settings.get("normals", {})} if store else None,
-            foreign=self.listing.left_out,
+            foreign=self.listing.foreign,
             advance=lambda: progress.advance(bar),
         )
         inputs = resume_inputs(store, found, files) if store else ResumedInputs(found=found)
@@ -144,9 +144,10 @@ class GenerateRun:
         kept = [store.is_accepted(record) for record in store.records]
         costs = describe_costs(measure_costs(store.records, kept, price_per_hour=self.price_per_hour))
         white = str(inputs.found.reader.white_point)
+        said += self.listing.notes(inputs.found.unreadable)
         if left_out := inputs.found.unreadable:
             counted = "1 input was" if len(left_out) == 1 else f"{len(left_out)} inputs were"
-            said += [*self.listing.notes(left_out), f"{counted} quarantined, see quarantine.jsonl."]
+            said.append(f"{counted} quarantined, see quarantine.jsonl.")
         said += [f"White is {white}."] if white else []
         said += inputs.notes
         if len(todo) < len(missing):

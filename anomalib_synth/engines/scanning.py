@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -20,11 +21,11 @@ from anomalib_synth.images import (
     list_images,
     read_bytes,
 )
-from anomalib_synth.images.listing import sort_by_name
+from anomalib_synth.images.listing import is_mask_beside, sort_by_name
 from anomalib_synth.images.reading import measure_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from anomalib_synth.images.white_point import Brightness
 
@@ -58,8 +59,10 @@ class Scan:
         }
 
 
-def list_datamodule(config: Path) -> dict[str, Path]:
+def list_datamodule(config: Path) -> Listing:
     """Return the training normals of an anomalib datamodule, by their path relative to their common folder.
+
+    A mask ``000_mask.png`` that lies beside its image is left out, though the datamodule itself takes it for an image.
 
     Args:
         config: YAML file with ``class_path`` and ``init_args`` of a datamodule, or with them under ``data``, as in a
@@ -80,6 +83,14 @@ def list_datamodule(config: Path) -> dict[str, Path]:
         msg = f"`datamodule` {str(config)!r} must have normal training images, got none. Check its normal_dir."
         raise ValueError(msg)
     root = Path(os.path.commonpath([path.parent for path in paths]))
+    stems: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        stems[path.parent].add(path.stem)
+    masks = {path for path in paths if is_mask_beside(path.stem, stems[path.parent])}
+    return Listing(_name(set(paths) - masks, root), argument="datamodule", masks=_name(masks, root))
+
+
+def _name(paths: Iterable[Path], root: Path) -> dict[str, Path]:
     return sort_by_name((path.relative_to(root).as_posix(), path) for path in paths)
 
 
@@ -201,7 +212,7 @@ def list_inputs(normals: Path | None, datamodule: Path | None, out: Path) -> Lis
         msg = f"Give one of `normals` (a folder of good images) and `datamodule` (a YAML file), got {given}."
         raise ValueError(msg)
     if normals is None:
-        return Listing(list_datamodule(cast("Path", datamodule)), argument="datamodule")
+        return list_datamodule(cast("Path", datamodule))
     if out.resolve().is_relative_to(normals.resolve()):
         msg = (
             f"`out` must lie outside `normals`, got {str(out)!r} inside {str(normals)!r}: "

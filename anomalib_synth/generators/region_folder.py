@@ -21,7 +21,7 @@ class RegionFolder:
     The region of an image ``000.png`` is a mask called ``000.png`` or ``000_mask.png``, in any format;
     ``anomalib-synth review`` saves the latter. If the mask lies in a subfolder of this folder, the image's path must
     end in the same folders; a mask in no subfolder serves every image of its name. Masks may lie beside their images,
-    as ``review`` saves them by default: where one does, only files called ``*_mask`` count in that folder.
+    as ``review`` saves them by default: where one does, only files called ``*_mask`` count.
 
     Args:
         path: The folder, searched recursively.

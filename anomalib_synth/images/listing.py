@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 
 
 MASK_ENDING = "_mask"
-IS_MASK = "it is the mask of the image beside it"
+IS_MASK = "a mask of the image beside it; rename it if it is none"
+_IS_IMAGE = "masks here end in `_mask`, as some lie beside their images, so this counts as an image; rename it if not"
 _LISTED = SUFFIXES | FOREIGN_SUFFIXES
 
 
@@ -30,13 +30,13 @@ class Listing:
         foreign: Name and reason of what cannot be read: images in formats that are not read, folders that are links or
             unreadable, pipes, devices.
         argument: Name of the argument that holds the folder, for notes.
-        masks: Names of the masks that lie beside their images, which are left out too.
+        masks: Masks that lie beside their images, by their relative path; they are left out too.
     """
 
     files: dict[str, Path]
     foreign: dict[str, str] = field(default_factory=dict)
     argument: str = "normals"
-    masks: tuple[str, ...] = ()
+    masks: dict[str, Path] = field(default_factory=dict)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -66,7 +66,9 @@ def list_images(folder: Path, argument: str = "normals", *, with_masks: bool = F
     Raises:
         ValueError: If the folder does not exist or holds no file with an image's suffix.
     """
-    listing = find_images(folder, argument, with_masks=with_masks)
+    listing = find_images(folder, argument)
+    if with_masks:
+        listing = replace(listing, files=dict(sorted({**listing.files, **listing.masks}.items())), masks={})
     if not listing.files:
         state = "holds none" if folder.is_dir() else "is no folder"
         known = ", ".join(sorted(SUFFIXES))
@@ -77,32 +79,37 @@ def list_images(folder: Path, argument: str = "normals", *, with_masks: bool = F
 
 
 def list_masks(folder: Path, argument: str = "masks") -> Listing:
-    """Return the masks of a folder, searched recursively: its images, but where masks lie beside images, these alone.
+    """Return the masks of a folder, searched recursively.
+
+    These are its images. But if a mask ``000_mask.png`` lies beside its image anywhere in the folder, then only files
+    whose names end in ``_mask`` are masks, and all others are left out.
 
     Raises:
         ValueError: If the folder does not exist or holds no file with an image's suffix.
     """
-    listing = list_images(folder, argument, with_masks=True)
-    stems: dict[Path, set[str]] = defaultdict(set)
-    for file in listing.paths:
-        stems[file.parent].add(file.stem)
-    mixed = {place for place, known in stems.items() if any(is_mask_beside(stem, known) for stem in known)}
-    masks = {
-        name: file
-        for name, file in listing.files.items()
-        if file.parent not in mixed or file.stem.endswith(MASK_ENDING)
-    }
-    return replace(listing, files=masks)
+    listing = find_images(folder, argument)
+    if not listing.masks:
+        return list_images(folder, argument)
+    lone = {name: file for name, file in listing.files.items() if file.stem.endswith(MASK_ENDING)}
+    others = dict.fromkeys([name for name in listing.files if name not in lone], _IS_IMAGE)
+    foreign = {name: why for name, file in listing.masks.items() if (why := _find_format(file))}
+    masks = {name: file for name, file in {**lone, **listing.masks}.items() if name not in foreign}
+    return replace(
+        listing,
+        files=dict(sorted(masks.items())),
+        foreign=dict(sorted({**listing.foreign, **others, **foreign}.items())),
+        masks={},
+    )
 
 
-def find_images(folder: Path, argument: str = "normals", *, with_masks: bool = False) -> Listing:
+def find_images(folder: Path, argument: str = "normals") -> Listing:
     """Return the images of a folder, searched recursively; there may be none.
 
     Hidden files and folders are skipped: copies that notebooks make, thumbnails, resource forks.
     """
     found: list[tuple[str, Path]] = []
     foreign: list[tuple[str, str]] = []
-    masks: list[str] = []
+    masks: list[tuple[str, Path]] = []
 
     def name_folder(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()
@@ -116,22 +123,27 @@ def find_images(folder: Path, argument: str = "normals", *, with_masks: bool = F
         listed = [name for name in names if Path(name).suffix.lower() in _LISTED and not is_hidden([name])]
         stems = {Path(name).stem for name in listed}
         for name in listed:
-            suffix = Path(name).suffix.lower()
             relative = "/".join([*parts, name])
             if kind := describe_other(Path(place, name)):
                 foreign.append((relative, f"it is {kind}, and only files are images"))
-            elif suffix in FOREIGN_SUFFIXES:
-                foreign.append((relative, f"the format {suffix} is not read; convert it to PNG"))
-            elif not with_masks and is_mask_beside(Path(name).stem, stems):
-                masks.append(as_text(relative))
+            elif is_mask_beside(Path(name).stem, stems):
+                masks.append((relative, Path(place, name)))
+            elif reason := _find_format(Path(name)):
+                foreign.append((relative, reason))
             else:
                 found.append((relative, Path(place, name)))
     return Listing(
         sort_by_name(found),
         dict(sorted((as_text(name), reason) for name, reason in foreign)),
         argument,
-        tuple(sorted(masks)),
+        sort_by_name(masks),
     )
+
+
+def _find_format(file: Path) -> str:
+    """Return why a file's format is not read; ``""`` if it is."""
+    suffix = file.suffix.lower()
+    return f"the format {suffix} is not read; convert it to PNG" if suffix in FOREIGN_SUFFIXES else ""
 
 
 def is_mask_beside(stem: str, stems: Collection[str]) -> bool:

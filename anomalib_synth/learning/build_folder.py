@@ -17,10 +17,14 @@ def enter_build(folder: Path) -> Path:
     Raises:
         ValueError: If the build has not ended.
     """
-    if (folder / _BUILD).is_file() and not any((folder / _DETECTOR / name).exists() for name in _WHOLE):
+    if (folder / _BUILD).is_file() and not _is_whole(folder / _DETECTOR):
         msg = (
             f"`detector` {str(folder)!r} is a build that has not ended: no model of it has a threshold yet. Give the "
             "same `anomalib-synth build` command again, or name a checkpoint."
         )
         raise ValueError(msg)
-    return folder / _DETECTOR if (folder / _DETECTOR).is_dir() else folder
+    return folder / _DETECTOR if (folder / _BUILD).is_file() or _is_whole(folder / _DETECTOR) else folder
+
+
+def _is_whole(detector: Path) -> bool:
+    return any((detector / name).exists() for name in _WHOLE)

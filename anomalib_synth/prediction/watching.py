@@ -126,6 +126,7 @@ class Watcher:
     stop: StopRequest
     _seen: dict[Path, _Seen] = field(init=False, default_factory=dict)
     _foreign: set[str] = field(init=False, default_factory=set)
+    _masks: set[str] = field(init=False, default_factory=set)
 
     def looks(self) -> Iterator[FolderChange]:
         """Yield what is new at each look, and wait between looks."""
@@ -153,7 +154,10 @@ class Watcher:
         """Return what is new, and whether there are files that may still be written."""
         listing = find_images(self.folder)
         files, waiting, gone = [], False, set(self._seen)
+        self._masks |= set(listing.masks)  # they stay masks when their images are moved away
         for name, path in listing.files.items():
+            if name in self._masks:
+                continue
             try:
                 found = path.stat()
             except OSError:  # gone meanwhile

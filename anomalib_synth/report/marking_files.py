@@ -96,11 +96,12 @@ class MarkedFolder:
         """
         listing = list_images(images, "regions" if of_regions else "images", with_masks=True)
         folder = images if out is None else out
-        found, left_out = {}, dict(listing.foreign)
+        found, left_out, masks = {}, dict(listing.foreign), 0
         stems: dict[Path, str] = {}
         for name, path in listing.files.items():
             relative = path.relative_to(images)
             if reason := _find_reason(path, relative, images, folder, of_regions=of_regions):
+                masks += reason == _IS_MASK
                 if reason != _IS_MASK:
                     left_out[name] = reason
                 continue
@@ -122,7 +123,9 @@ class MarkedFolder:
         if not found:
             argument, what = ("regions", "good images") if of_regions else ("images", "images of defects")
             reasons = " ".join(describe_left_out(left_out, argument))
-            msg = f"`{argument}` must be a folder with {what}, got {str(images)!r}, which has none. {reasons}"
+            if masks:
+                reasons += f" {masks} of its files count as masks by name or folder; rename those that are none."
+            msg = f"`{argument}` must be a folder with {what}, got {str(images)!r}, which has none. {reasons.strip()}"
             raise ValueError(msg)
         if out is None:
             _check_masks_elsewhere(images, found.values())

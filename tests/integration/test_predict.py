@@ -261,7 +261,7 @@ def test_masks_beside_their_images_are_not_judged(calibrated, images, tmp_path) 
     status, printed = predict(calibrated, tmp_path / "marked", tmp_path / "out")
     assert status == 0
     assert set(read_rows(tmp_path / "out")) == {"good_0.png"}
-    assert "Left out good_0_mask.png of `images`: it is the mask of the image beside it." in printed
+    assert "Left out good_0_mask.png of `images`: a mask of the image beside it; rename it if it is none." in printed
 
 
 def test_killed_run_goes_on_where_it_was(calibrated, run_folder, images, tmp_path, monkeypatch) -> None:

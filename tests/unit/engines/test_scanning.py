@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import yaml
+from PIL import Image
 
 from anomalib_synth.engines.scanning import list_datamodule, require_readable, scan
 from anomalib_synth.images import ImageReader, allow_large_images, list_images
@@ -75,10 +76,21 @@ def test_a_datamodule_gives_its_training_normals(parts_root, tmp_path, nested) -
     }
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump({"data": described} if nested else described))
-    names = {path.name for path in list_datamodule(config).values()}
+    names = {path.name for path in list_datamodule(config).paths}
     assert names
     assert names <= {path.name for path in (parts_root / "train" / "good").iterdir()}
-    assert all((parts_root / "train" / "good") == path.parent for path in list_datamodule(config).values())
+    assert all((parts_root / "train" / "good") == path.parent for path in list_datamodule(config).paths)
+
+
+def test_masks_beside_their_images_are_no_normals_of_a_datamodule(tmp_path) -> None:
+    for name in ("0.png", "1.png", "0_mask.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    data = {"name": "a", "normal_dir": str(tmp_path), "test_split_mode": "none", "val_split_mode": "none"}
+    config = tmp_path / "data.yaml"
+    config.write_text(yaml.safe_dump({"class_path": "anomalib.data.Folder", "init_args": data}))
+    found = list_datamodule(config)
+    assert list(found.files) == ["0.png", "1.png"]
+    assert list(found.masks) == ["0_mask.png"]
 
 
 @pytest.mark.parametrize(

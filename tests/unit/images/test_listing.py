@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from anomalib_synth.images import find_images, list_images, list_masks
+from anomalib_synth.images import IS_MASK, find_images, list_images, list_masks
 
 
 def test_hidden_files_and_copies_of_notebooks_are_left_out(tmp_path) -> None:
@@ -30,10 +30,27 @@ def test_a_mask_beside_its_image_is_no_image(tmp_path) -> None:
         (tmp_path / name).write_bytes(b"x")
     listing = list_images(tmp_path, "images")
     assert list(listing.files) == ["a/000.jpg", "b/000_mask.png", "face_mask.png"]
-    assert listing.notes()[-1] == (
-        "Left out a/000_mask.png and c/000_mask.png of `images`: it is the mask of the image beside it."
-    )
-    assert list(list_masks(tmp_path).files) == ["a/000_mask.png", "b/000_mask.png", "c/000_mask.png", "face_mask.png"]
+    assert listing.notes()[-1] == f"Left out a/000_mask.png and c/000_mask.png of `images`: {IS_MASK}."
+    masks = list_masks(tmp_path)
+    assert list(masks.files) == ["a/000_mask.png", "b/000_mask.png", "c/000_mask.png", "face_mask.png"]
+    assert "masks here end in `_mask`" in masks.foreign["a/000.jpg"]
+
+
+@pytest.mark.parametrize("names", [("a.heic", "a_mask.png"), ("a.png", "a_mask.gif"), ("n/a.png", "n/a_mask.png")])
+def test_no_image_is_a_mask_where_one_mask_lies_beside_its_image(tmp_path, names) -> None:
+    for name in ("other.png", "m/000.png", *names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    masks = list_masks(tmp_path)
+    assert set(masks.files) <= {names[1]}
+    assert {"other.png", "m/000.png"} <= set(masks.foreign)
+    assert ("a_mask.gif" in masks.foreign) == (names[1] == "a_mask.gif")
+
+
+def test_a_folder_of_masks_alone_is_listed_whole(tmp_path) -> None:
+    for name in ("000.png", "001_mask.png"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(list_masks(tmp_path).files) == ["000.png", "001_mask.png"]
 
 
 def test_other_formats_are_counted_and_named(tmp_path) -> None:

@@ -61,6 +61,12 @@ def test_file_is_taken_once_two_looks_find_it_the_same(watch, tmp_path) -> None:
     ) == [["a.png"]]
 
 
+def test_masks_are_not_taken_when_their_images_are_moved_away(watch, tmp_path) -> None:
+    for name in ("a.png", "a_mask.png"):
+        (tmp_path / name).write_bytes(b"1")
+    assert watch(nothing, nothing, (tmp_path / "a.png").unlink, nothing, nothing) == [["a.png"]]
+
+
 def test_file_is_taken_again_when_it_is_replaced(watch, tmp_path) -> None:
     path, other = tmp_path / "latest.png", tmp_path / "other"
     path.write_bytes(b"first")

@@ -27,6 +27,14 @@ def test_masks_and_good_images_are_not_listed_when_they_lie_among_the_images(tmp
     assert "convert it to PNG" in folder.left_out["x.gif"]
 
 
+def test_files_that_count_as_masks_are_named_when_there_is_nothing_else(tmp_path) -> None:
+    for name in ("a_mask.png", "masks/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"has none\. 2 of its files count as masks by name or folder; rename"):
+        MarkedFolder.open(tmp_path)
+
+
 def test_marks_lie_as_the_images_do_when_they_go_elsewhere(tmp_path) -> None:
     images = make_parts(tmp_path / "images")
     folder = MarkedFolder.open(images, tmp_path / "new" / "marks")
