@@ -101,8 +101,9 @@ class MarkedFolder:
         for name, path in listing.files.items():
             relative = path.relative_to(images)
             if reason := _find_reason(path, relative, images, folder, of_regions=of_regions):
-                masks += reason == _IS_MASK
-                if reason != _IS_MASK:
+                if reason == _IS_MASK:
+                    masks += 1
+                else:
                     left_out[name] = reason
                 continue
             stem = folder / relative.with_suffix("")
