@@ -22,7 +22,7 @@ from real_images import make_datamodule
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_synth.calibration.statistics import conformal_threshold, least_count
-from anomalib_synth.comparison.trial_metrics import ModelOutputs, measure
+from anomalib_synth.comparison.trial_metrics import ModelOutputs, image_auroc, pixel_ap
 from anomalib_synth.detectors.discriminative_padim.reference import ReferenceNormals
 from anomalib_synth.functional.field_of_view import cover
 from anomalib_synth.images import decode_mask
@@ -133,9 +133,8 @@ class FeatureBench:
         scores, maps = self._predict([self.test[place] for place in places])
         labels = torch.from_numpy(self.labels[places])
         masks = None if self.masks is None else self.masks[places]
-        row: dict[str, Any] = dict(
-            measure(ModelOutputs(scores=scores.tolist(), labels=labels.tolist(), maps=maps, masks=masks))
-        )
+        outputs = ModelOutputs(scores=scores.tolist(), labels=labels.tolist(), maps=maps, masks=masks)
+        row: dict[str, Any] = {"image_auroc": image_auroc(outputs), "pixel_ap": pixel_ap(outputs)}
         good = self._predict(self.good)[0]
         if len(good) >= least_count(RATE):
             above = scores > conformal_threshold(good.tolist(), RATE)
