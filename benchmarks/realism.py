@@ -81,15 +81,20 @@ def read_mask(path: Path) -> np.ndarray:
     return np.array(mask.resize((SIZE, SIZE), Image.Resampling.BOX)) > 0
 
 
-def find_place(mask: np.ndarray) -> tuple[int, int, int] | None:
-    """Return (top, left, side) of the window around the largest region of a mask (SIZE, SIZE); None without one."""
+def find_place(mask: np.ndarray, *, margin: float = 1.5) -> tuple[int, int, int] | None:
+    """Return (top, left, side) of the window around the largest region of a mask (SIZE, SIZE); None without one.
+
+    Args:
+        mask: The mask.
+        margin: Side of the window in longer sides of the region.
+    """
     near = ndimage.maximum_filter(mask, size=1 + 2 * max(1, SIZE // 100))
     regions, count = ndimage.label(near)
     if not count:
         return None
     largest = 1 + int(np.argmax(ndimage.sum_labels(mask, regions, range(1, count + 1))))
     rows, columns = ndimage.find_objects(((regions == largest) & mask).astype(np.uint8))[0]
-    side = min(SIZE, max(SMALLEST, round(1.5 * max(rows.stop - rows.start, columns.stop - columns.start))))
+    side = min(SIZE, max(SMALLEST, round(margin * max(rows.stop - rows.start, columns.stop - columns.start))))
     top, left = ((each.start + each.stop - side) // 2 for each in (rows, columns))
     return min(max(top, 0), SIZE - side), min(max(left, 0), SIZE - side), side
 
@@ -194,27 +199,29 @@ def measure(root: Path, label: str) -> Iterator[dict[str, object]]:
                 yield row(group, [each for each, keep in zip(windows, chosen, strict=True) if keep], features[chosen])
 
 
-def draw_sheet(root: Path, out: Path, *, tile: int = 128, columns: int = 4) -> None:
-    """Draw each family and each prompt on images of a category: ``columns`` draws a row, as they come."""
+def draw_sheet(root: Path, out: Path, *, tile: int = 160, columns: int = 4) -> None:
+    """Draw each family and each prompt on images of a category, before and after, ``columns`` draws a row."""
     files = sorted((root / "train" / "good").iterdir())
     normals = [read(path) for path in files[:: max(1, len(files) // 64)][:64]]
     rules = RuleBasedGenerator().prepare(normals)
     words = AutoregressiveGenerator().prepare(normals)
     jobs = [(name, rules.only(name), None) for name in RuleBasedGenerator.available_families()]
     for kind, rows in (("families", jobs), ("words", [(prompt, words, prompt) for prompt in PROMPTS])):
-        canvas = Image.new("RGB", (2 * columns * (tile + 3), len(rows) * (tile + 16)), "white")
+        canvas = Image.new("RGB", (columns * (2 * tile + 12), len(rows) * (tile + 16)), "white")
         pen = ImageDraw.Draw(canvas)
-        for place, (title, generator, prompt) in enumerate(rows):
-            top = place * (tile + 16)
-            for column in range(columns):
-                image = normals[(7 * place + column) % len(normals)][None]
-                asked = {} if prompt is None else {"prompts": [prompt]}
-                sample = generator(image, seeds=[100 * place + column], **asked)
-                for offset, pixels in enumerate((sample.image[0], sample.mask[0].expand(3, -1, -1))):
-                    values = (255 * pixels.clamp(0, 1)).byte().permute(1, 2, 0).numpy()
-                    shown = Image.fromarray(values).resize((tile, tile), Image.Resampling.LANCZOS)
-                    canvas.paste(shown, ((2 * column + offset) * (tile + 3), top))
+        for line, (title, generator, prompt) in enumerate(rows):
+            top = line * (tile + 16)
             pen.text((0, top + tile + 2), title, fill="black")
+            for column in range(columns):
+                image = normals[(7 * line + column) % len(normals)][None]
+                asked = {} if prompt is None else {"prompts": [prompt]}
+                sample = generator(image, seeds=[1000 * line + column], **asked)
+                place = find_place(sample.mask[0, 0].numpy() > 0, margin=2.5) or (0, 0, SIZE)
+                for offset, pixels in enumerate((sample.source[0], sample.image[0])):
+                    shown = Image.fromarray((255 * pixels.clamp(0, 1)).byte().permute(1, 2, 0).numpy())
+                    y, x, side = place
+                    shown = shown.crop((x, y, x + side, y + side)).resize((tile, tile), Image.Resampling.LANCZOS)
+                    canvas.paste(shown, (column * (2 * tile + 12) + offset * tile, top))
         canvas.save(out / f"{root.name}_{kind}.png")
 
 

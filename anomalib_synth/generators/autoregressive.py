@@ -19,7 +19,7 @@ from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.region_folder import RegionFolder
 from anomalib_synth.generators.regions import clip_to_region, fill_region, read_region
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
-from anomalib_synth.generators.windows import choose_prompt, draw_region
+from anomalib_synth.generators.windows import choose_prompt, draw_region, keep_on_part
 from anomalib_synth.models.bundle import Bundle, load_bundle
 from anomalib_synth.models.editing import Sampling, TokenBackend, Weights
 from anomalib_synth.models.janus import JanusCheckpoint, is_janus
@@ -45,8 +45,9 @@ class AutoregressiveGenerator(ProposingGenerator):
 
     If a region is given, as ``masks`` of a call or as ``region``, it is the hard gate: no token and no pixel outside it
     changes, and the defect has its shape. Otherwise shape and place follow the text: its noun names a physical family
-    of defects, the family's outline is drawn, and its content is sampled. Without prompts, the text is the caption of a
-    randomly drawn physical defect. The models do not see what was in the region before; a strength below 1 mixes it in.
+    of defects, the family's outline is drawn on the part, and its content is sampled. Without prompts, the text is the
+    caption of a randomly drawn physical defect. The models do not see what was in the region before; a strength below 1
+    mixes it in.
 
     We differ from the paper in three points. The models are small and local (``anomalib-synth fit``). The edit is made
     in a window at the image's own resolution, so that its cost grows with the defect and not with the image. The
@@ -216,10 +217,11 @@ class AutoregressiveGenerator(ProposingGenerator):
         else:
             shape, text = draw_region(self.shapes, images, row, seed, part, prompt)
             shape = shape if region is None else clip_to_region(shape, region)
+        outline = keep_on_part(shape)
         target, leakage = draw_into(
             self.backend,
             images[row],
-            shape,
+            outline,
             say_contrast(text),
             seed=seed,
             sampling=self.sampling,
@@ -230,7 +232,7 @@ class AutoregressiveGenerator(ProposingGenerator):
         return replace(
             shape,
             target=target,
-            alpha=soften_inside(shape.support.float()),
+            alpha=soften_inside(outline.support.float()),
             captions=shape.captions if prompt is None else [prompt],
             params=[shape.params[0] | {"leakage": leakage}],
             prompts=[text],

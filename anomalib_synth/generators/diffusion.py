@@ -12,10 +12,10 @@ import torch
 
 from anomalib_synth.functional.changes import fade_border, find_change
 from anomalib_synth.functional.masks import soften_inside
-from anomalib_synth.generators.families import PHYSICAL
+from anomalib_synth.generators.families import PHYSICAL, REGISTRY
 from anomalib_synth.generators.filtered import FilteredGenerator, Mode
 from anomalib_synth.generators.prompts import PLACE_WORDS, Prompts, keep_prompts, read_prompts
-from anomalib_synth.generators.proposal import Proposal
+from anomalib_synth.generators.proposal import Proposal, crop, crop_grid
 from anomalib_synth.generators.proposing import ProposingGenerator
 from anomalib_synth.generators.rule_based import RuleBasedGenerator
 from anomalib_synth.generators.seeding import hash64
@@ -25,6 +25,7 @@ from anomalib_synth.generators.windows import (
     draw_region,
     find_inside,
     follow_colour,
+    keep_on_part,
     surround,
 )
 from anomalib_synth.models.diffusion import DiffusionEditor, DiffusionSettings
@@ -140,7 +141,7 @@ class DiffusionGenerator(ProposingGenerator):
                 windows * 2, texts, seeds=[hash64(seed, "noise") for seed in seeds] * 2, masks=masks * 2
             )
         for task, edit, null in zip(drawn, changes[: len(drawn)], changes[len(drawn) :], strict=True):
-            yield self._propose(images, task, edit, null)
+            yield self._propose(images, task, edit, null, part)
 
     def _draw_task(
         self, images: torch.Tensor, row: int, seed: int, part: torch.Tensor | None, condition: Condition
@@ -153,7 +154,7 @@ class DiffusionGenerator(ProposingGenerator):
         top, left, side = surround(shape, images.shape[-2:], step=_STEP, smallest=_SMALLEST)
         window = cut_padded(images[row], top, left, side)[0]
         mask = window.new_zeros(1, side, side)
-        mask[:, *find_inside(shape, top, left)] = shape.support[0].float()
+        mask[:, *find_inside(shape, top, left)] = keep_on_part(shape).support[0].float()
         return _Task(
             row=row,
             shape=shape,
@@ -165,8 +166,10 @@ class DiffusionGenerator(ProposingGenerator):
             mask=mask,
         )
 
-    def _propose(self, images: torch.Tensor, task: _Task, edit: torch.Tensor, null: torch.Tensor) -> Proposal:
-        """Return the proposal of an edit."""
+    def _propose(
+        self, images: torch.Tensor, task: _Task, edit: torch.Tensor, null: torch.Tensor, part: torch.Tensor | None
+    ) -> Proposal:
+        """Return the proposal of an edit, kept on the part unless its family breaks the part's edge."""
         height, width = images.shape[-2:]
         side = task.window.shape[-1]
         h, w = min(side, height - task.top), min(side, width - task.left)
@@ -183,12 +186,18 @@ class DiffusionGenerator(ProposingGenerator):
         target = follow_colour((task.window + change).clamp(0, 1)[None, :, :h, :w], images[task.row])
         strength = task.shape.params[0]["strength"]
         support = support[..., :h, :w]
+        alpha = soften_inside(support.float()) * strength
+        if part is not None and REGISTRY[task.shape.families[0]].place == "inside":
+            at = [task.row], [task.top], [task.left]
+            cells = crop_grid(part, *at, (h, w), (height, width))
+            windows = crop(images, *at, h, w)
+            alpha = alpha * self.shapes.part_in_windows(windows, cells, part, (height, width))
         return Proposal(
             rows=[task.row],
             top=[task.top],
             left=[task.left],
             target=target.clone(),
-            alpha=soften_inside(support.float()) * strength,
+            alpha=alpha,
             support=support,
             families=task.shape.families,
             captions=[task.caption],

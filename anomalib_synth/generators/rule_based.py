@@ -222,7 +222,7 @@ class RuleBasedGenerator(ProposingGenerator):
         layer = family.render(window, params)
         alpha = layer.alpha * params["strength"]
         if part is not None and family.place == "inside":
-            alpha = alpha * self._find_inside(window, part, (height, width))
+            alpha = alpha * self.part_in_windows(image, window.foreground, part, (height, width))
         grey = [grey_images[row] for row in rows]
         return Proposal(
             rows=rows,
@@ -239,19 +239,22 @@ class RuleBasedGenerator(ProposingGenerator):
             params=listed,
         )
 
-    def _find_inside(self, window: Window, part: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return the part in a window, (N, 1, h, w) in {0, 1}; if prepared, cells at its edge are decided by pixel.
+    def part_in_windows(
+        self, windows: torch.Tensor, cells: torch.Tensor, part: torch.Tensor, size: tuple[int, int]
+    ) -> torch.Tensor:
+        """Return the part in windows, (N, 1, h, w) in {0, 1}; if prepared, cells at its edge are decided by pixel.
 
         Args:
-            window: The window; its foreground is the part's cells.
-            part: (B, 1, gh, gw) bool, the cells.
-            size: Height and width of the image.
+            windows: (N, C, h, w), cut out of images.
+            cells: (N, 1, h, w) in {0, 1}, the part's cells in the windows.
+            part: (B, 1, gh, gw) bool, the part's cells.
+            size: Height and width of the images.
         """
         threshold = self.prepared.foreground.threshold if self.prepared else None
         cell = max(-(-size[0] // part.shape[-2]), -(-size[1] // part.shape[-1]))
         if threshold is None or cell == 1:
-            return window.foreground
-        return refine_part(window.image, window.foreground, threshold, cell)
+            return cells
+        return refine_part(windows, cells, threshold, cell)
 
     def _background(self, images: torch.Tensor) -> torch.Tensor:
         """Return the colour behind the part, (1, C, 1, 1); mid-grey when unprepared."""

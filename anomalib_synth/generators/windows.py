@@ -43,6 +43,8 @@ def draw_region(
 ) -> tuple[Proposal, str]:
     """Draw the outline of a defect, and return it with its text.
 
+    Where it is off the part its ``alpha`` is 0, unless its family breaks the part's edge; see :func:`keep_on_part`.
+
     Args:
         shapes: Draws the outlines: the physical families.
         images: (B, C, H, W) float32 in [0, 1], the whole batch.
@@ -85,6 +87,11 @@ def draw_shapes(
     height, width = round(height * frame), round(width * frame)
     draws = [shapes.make_params(hash64(seed, "shape", n), height, width) for n in range(_SHAPES_TRIED)]
     return [draw for draw in draws if _extent(draw) <= LARGEST_SHAPE] or [min(draws, key=_extent)]
+
+
+def keep_on_part(shape: Proposal) -> Proposal:
+    """Cut off what of an outline lies off the part: there its ``alpha`` is 0."""
+    return replace(shape, support=shape.support & (shape.alpha > 0))
 
 
 def clip_shape(shape: Proposal) -> Proposal:

@@ -12,6 +12,7 @@ from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.windows import find_shape
 from anomalib_synth.models.editing import Sampling
 from tests import contract
+from tests.round_parts import BESIDE, parts
 from tests.unit.models.small_bundle import make_bundle
 
 LOOSE = SampleChecks(min_visibility=0.05, min_agreement=0.01)
@@ -55,6 +56,17 @@ def test_threads_change_nothing_and_are_given_back(make) -> None:
     finally:
         torch.set_num_threads(before)
     contract.assert_same(one, two)
+
+
+def test_an_edit_stays_on_the_part(make) -> None:
+    generator = make(size=(0.2, 0.5), strength=(1.0, 1.0)).prepare(parts(8, seed=1))
+    assert generator.prepared.foreground.threshold is not None
+    ask = {"seeds": range(8), "prompts": ["a large dark stain"] * 8}
+    sample = generator(parts(8), **ask)
+    assert sample.accepted.sum() >= 4, sample.reason
+    assert not ((sample.image != sample.source).any(1, keepdim=True) & BESIDE).any()
+    spilt = generator.replace(foreground=None)(parts(8), **ask)
+    assert ((spilt.mask > 0) & BESIDE).any()
 
 
 def test_empty_region_returns_the_input(make) -> None:

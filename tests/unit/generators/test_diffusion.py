@@ -25,6 +25,7 @@ from anomalib_synth.models.diffusion import DiffusionSettings
 from anomalib_synth.retrieval.settings import FilterSettings
 from anomalib_synth.store import SampleStore
 from tests import contract
+from tests.round_parts import BESIDE, parts
 from tests.unit.models.small_diffusion import make_pipeline
 
 LOOSE = SampleChecks(min_visibility=0.02, min_agreement=0.01, min_foreground=0.1)
@@ -123,6 +124,19 @@ def test_most_draws_are_accepted_and_the_mask_is_of_its_mode(obedient, mask_mode
         beyond = (sample.mask[row] * (1 - region)).sum()
         assert (beyond == 0) == (mask_mode == "region")
         assert (sample.mask[row] * region).sum() > 0.5 * region.sum()
+
+
+@pytest.mark.parametrize("mask_mode", ["change", "region"])
+def test_an_edit_stays_on_the_part(obedient, mask_mode) -> None:
+    options = {"mask_mode": mask_mode, "size": (0.2, 0.5), "strength": (1.0, 1.0), "max_attempts": 4}
+    ask = {"seeds": range(8), "prompts": ["a large dark stain"] * 8}
+    generator = obedient(**options, foreground="auto").prepare(parts(8, seed=1))
+    assert generator.prepared.foreground.threshold is not None
+    sample = generator(parts(8), **ask)
+    assert sample.accepted.sum() >= 4, sample.reason
+    assert not ((sample.image != sample.source).any(1, keepdim=True) & BESIDE).any()
+    spilt = obedient(**options).prepare(parts(8, seed=1))(parts(8), **ask)
+    assert ((spilt.mask > 0) & BESIDE).any()
 
 
 def test_what_the_null_edit_changes_too_is_left_out(obedient) -> None:

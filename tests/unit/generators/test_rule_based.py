@@ -12,27 +12,12 @@ from anomalib_synth.generators.families import REGISTRY, Frame
 from anomalib_synth.generators.families.family import drop_colours
 from anomalib_synth.generators.seeding import RandomStream
 from tests.contract import render_normals
-
-SIDE = 128
-
+from tests.round_parts import BESIDE, SIDE, disc, parts
 
 PHYSICAL = [family.name for family in REGISTRY.values() if family.physical]
 
 
 INSIDE = [family.name for family in REGISTRY.values() if family.place == "inside"]
-
-
-def disc(radius: float = 44.0) -> torch.Tensor:
-    """(1, 1, SIDE, SIDE) bool, a round part that is not in the middle and not on the cells of any grid."""
-    place = torch.arange(SIDE) + 0.5
-    return ((place - 61.3) ** 2 + (place[:, None] - 67.8) ** 2 < radius**2)[None, None]
-
-
-def parts(count: int, *, seed: int = 0) -> torch.Tensor:
-    """Round textured parts on a bright, plain, slightly noisy background."""
-    rng = torch.Generator().manual_seed(seed)
-    background = 0.93 + 0.02 * torch.rand(count, 3, SIDE, SIDE, generator=rng)
-    return torch.where(disc(), render_normals(count, 3, SIDE, SIDE, seed=seed) * 0.7, background)
 
 
 def chroma(images: torch.Tensor) -> torch.Tensor:
@@ -47,10 +32,9 @@ def test_nothing_beside_the_part_changes_when_a_family_breaks_no_edge(family: st
     assert generator.prepared.foreground.threshold is not None
     sample = generator(images, seeds=range(12))
     assert sample.accepted.sum() >= 4, sample.reason
-    beside = ~disc(45.5)  # the pixels at the very edge are the part's and the background's
     changed = (sample.image != sample.source).any(1, keepdim=True)
-    assert not (changed & beside).any()
-    assert not ((sample.mask > 0) & beside).any()
+    assert not (changed & BESIDE).any()
+    assert not ((sample.mask > 0) & BESIDE).any()
 
 
 def test_a_chip_breaks_the_edge_of_the_part() -> None:
