@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from anomalib_synth.functional.layers import Layer, Window
-from anomalib_synth.functional.masks import blob, exact_mean, rectangle, smoothstep, soft_wave
+from anomalib_synth.functional.masks import blob, count_pixels, exact_mean, rectangle, smoothstep, soft_wave
 from anomalib_synth.functional.noise import fractal_noise, noise_along, white_noise
 from anomalib_synth.functional.shading import Params, bump, over, shade
 from anomalib_synth.functional.warping import displace, elastic_field, shift_planes
 
 SHIFTED, GHOSTED, SPLIT, MISSING = 0, 1, 2, 3
+_ENOUGH = 16  # pixels that tell a colour
 
 
 def hole(window: Window, params: Params) -> Layer:
@@ -19,7 +21,8 @@ def hole(window: Window, params: Params) -> Layer:
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; rough: irregularity of the edge, [0, 1]; light_u, light_v:
         towards the light, unit; depth: parallax of the floor as a share of the radius, [0, 1]; dark: tone of the
-        floor, [0, 1]; through: 1 shows the background, 0 a floor; noise: seed.
+        floor, [0, 1]; through: 1 shows the background, 0 a floor; soft: half the width of the edge, pixels; lip:
+        brightness of the burr around the edge, [0, 1]; noise: seed.
     """
     u, v = window.rotated(params["cos"], params["sin"])
     radius = torch.minimum(params["radius_u"], params["radius_v"])
@@ -27,7 +30,7 @@ def hole(window: Window, params: Params) -> Layer:
     ragged = params["rough"] * (fractal_noise(seed, window.x, window.y, radius.flatten() * 0.8, octaves=3) - 0.5)
     r = blob(u, v, params["radius_u"], params["radius_v"])
     inward = (1 - r - ragged) * radius  # pixels from the edge, positive inside
-    mouth = smoothstep(inward, -0.6, 0.6)
+    mouth = smoothstep(inward, -params["soft"], params["soft"])
     shift = params["depth"] * radius
     du, dv = u + shift * params["light_u"], v + shift * params["light_v"]
     shadow = smoothstep(
@@ -37,11 +40,11 @@ def hole(window: Window, params: Params) -> Layer:
     wall = smoothstep(inward, 0.9 * shift + 1.5, 0.0) * smoothstep(-facing, -0.1, 0.8)
     mean = torch.stack([exact_mean(plane) for plane in window.image.unbind(1)], dim=1)[:, :, None, None]
     floor = shade(0.8 * mean + 0.2 * window.image, -params["dark"])
-    floor = floor + params["through"] * (window.background - floor)
+    floor = floor + params["through"] * (_colour_beside(window) - floor)
     floor = shade(floor, -0.5 * shadow)
     floor = floor + 0.55 * wall * (0.08 + 0.85 * window.image - floor)
-    lip = smoothstep((inward + 0.9).abs(), 1.1, 0.0) * smoothstep(-facing, 0.0, 0.9)
-    return over((shade(window.image, torch.full_like(radius, 0.4)), 0.5 * lip), (floor, mouth))
+    lip = smoothstep((inward + 0.9).abs(), params["soft"] + 0.5, 0.0) * smoothstep(-facing, 0.0, 0.9)
+    return over((shade(window.image, torch.full_like(radius, 0.4)), params["lip"] * lip), (floor, mouth))
 
 
 def chip(window: Window, params: Params) -> Layer:
@@ -62,12 +65,12 @@ def chip(window: Window, params: Params) -> Layer:
     soft = 0.6 / radius
     broken = smoothstep(q, 1 + soft, 1 - soft)
     bite = smoothstep(q + 0.5 * inner, params["bite"] + 1.5 * soft, params["bite"] - 1.5 * soft)
-    part = torch.stack([exact_mean(plane, window.foreground[:, 0]) for plane in window.image.unbind(1)], dim=1)
-    contrast = (part[:, :, None, None] - window.background).abs().amax(1, keepdim=True)
+    part, background = _mean_colour(window.image, window.foreground), _colour_beside(window)
+    contrast = (part - background).abs().amax(1, keepdim=True)
     plain = smoothstep(contrast, 0.08, 0.16)
-    dark = (0.15 - 0.1 * smoothstep(q, 0.8, 0.0)) * (window.image + part[:, :, None, None])
-    void = plain * window.background + (1 - plain) * dark
-    off = (window.image - window.background).abs().amax(1, keepdim=True)
+    dark = (0.15 - 0.1 * smoothstep(q, 0.8, 0.0)) * (window.image + part)
+    void = plain * background + (1 - plain) * dark
+    off = (window.image - background).abs().amax(1, keepdim=True)
     material = 1 - plain * (1 - smoothstep(off, 0.25 * contrast, 0.5 * contrast + 0.01))
 
     step = (inner * 5).floor() * 0.12 + 0.6 * inner + 0.12 * (white_noise(seed + 6, window.x, window.y) - 0.5)
@@ -75,6 +78,23 @@ def chip(window: Window, params: Params) -> Layer:
     crest = smoothstep((q - 0.95).abs(), 0.1 + soft, 0.0)
     surface = shade(surface, -0.2 * params["tone"].sign() * crest)
     return over((surface, broken * material), (void, bite * broken * material))
+
+
+def _mean_colour(image: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Return the mean colour (N, C, 1, 1) of images (N, C, h, w) where masks (N, 1, h, w) are 1; black without any."""
+    return torch.stack([exact_mean(plane, where[:, 0]) for plane in image.unbind(1)], dim=1)[:, :, None, None]
+
+
+def _colour_beside(window: Window) -> torch.Tensor:
+    """Return the colour of the background, (N, C, 1, 1): of the window itself where it shows some of it.
+
+    Cells next to the part are left out, as they show some of the part.
+    """
+    reach = max(4, min(window.image.shape[-2:]) // 16)
+    columns = F.max_pool2d(window.foreground, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    beside = 1 - F.max_pool2d(columns, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    shown = (count_pixels(beside) >= _ENOUGH).view(-1, 1, 1, 1)
+    return torch.where(shown, _mean_colour(window.image, beside), window.background)
 
 
 def misprint(window: Window, params: Params) -> Layer:

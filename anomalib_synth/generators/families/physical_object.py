@@ -31,6 +31,8 @@ def _draw_hole(rng: RandomStream, frame: Frame) -> Params:
         "dark": rng.uniform(0.5, 0.85),
         "through": rng.choice([0.0, 1.0], [0.75, 0.25]),
         "noise": rng.noise_seed(),
+        "soft": rng.log_uniform(0.6, 2.0),
+        "lip": rng.choice([0.0, rng.uniform(0.1, 0.5)], [0.6, 0.4]),
     }  # fmt: skip
 
 
