@@ -1,4 +1,4 @@
-r"""How real do synthetic defects look? A classifier that tells them from real ones, and sheets for the eye.
+r"""How real do synthetic defects look? A classifier tells them from real ones. Sheets: docs/draw_sheets.py.
 
 Named before the run. Windows are squares around the middle of a defect, 1.5 times its longer side and at least 32 px,
 of images of 256 px, resized to 96 px. A defect is a region of the mask; regions closer than 2 % of the side are one,
@@ -15,7 +15,6 @@ AutoregressiveGenerator(); ``perlin``: anomalib's PerlinAnomalyGenerator. A set 
 
     python benchmarks/realism.py --data DATA                                        # the classifier
     python benchmarks/realism.py --data DATA --label before --results OUT.csv       # with another version on PYTHONPATH
-    python benchmarks/realism.py --data DATA --sheets FOLDER                        # pictures
     python benchmarks/realism.py --table
 """
 
@@ -29,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
-from PIL import Image, ImageDraw
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
@@ -48,13 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MASKED = ["magnetic_tile", "pavement_crack", "ball_screw"]
-CATEGORIES = [*MASKED, "bottle_cap", "alien_toy", "woven_fabric", "solar_mono"]
-PROMPTS = [
-    "a long thin dark scratch, high contrast", "a short wide bright scratch", "a branching dark crack",
-    "a thick curled black fibre", "a small round dent", "a large irregular dark stain", "a brown patch of corrosion",
-    "a dark burn with a brown halo", "a small dark hole", "a chipped edge", "a faint misprint",
-    "a bright pulled thread",
-]  # fmt: skip
 SIZE, WINDOW, SMALLEST, SAMPLES, FEWEST = 256, 96, 32, 1000, 30
 RESULTS = Path(__file__).parent / "results" / "realism.csv"
 
@@ -81,20 +73,15 @@ def read_mask(path: Path) -> np.ndarray:
     return np.array(mask.resize((SIZE, SIZE), Image.Resampling.BOX)) > 0
 
 
-def find_place(mask: np.ndarray, *, margin: float = 1.5) -> tuple[int, int, int] | None:
-    """Return (top, left, side) of the window around the largest region of a mask (SIZE, SIZE); None without one.
-
-    Args:
-        mask: The mask.
-        margin: Side of the window in longer sides of the region.
-    """
+def find_place(mask: np.ndarray) -> tuple[int, int, int] | None:
+    """Return (top, left, side) of the window around the largest region of a mask (SIZE, SIZE); None without one."""
     near = ndimage.maximum_filter(mask, size=1 + 2 * max(1, SIZE // 100))
     regions, count = ndimage.label(near)
     if not count:
         return None
     largest = 1 + int(np.argmax(ndimage.sum_labels(mask, regions, range(1, count + 1))))
     rows, columns = ndimage.find_objects(((regions == largest) & mask).astype(np.uint8))[0]
-    side = min(SIZE, max(SMALLEST, round(margin * max(rows.stop - rows.start, columns.stop - columns.start))))
+    side = min(SIZE, max(SMALLEST, round(1.5 * max(rows.stop - rows.start, columns.stop - columns.start))))
     top, left = ((each.start + each.stop - side) // 2 for each in (rows, columns))
     return min(max(top, 0), SIZE - side), min(max(left, 0), SIZE - side), side
 
@@ -199,32 +186,6 @@ def measure(root: Path, label: str) -> Iterator[dict[str, object]]:
                 yield row(group, [each for each, keep in zip(windows, chosen, strict=True) if keep], features[chosen])
 
 
-def draw_sheet(root: Path, out: Path, *, tile: int = 160, columns: int = 4) -> None:
-    """Draw each family and each prompt on images of a category, before and after, ``columns`` draws a row."""
-    files = sorted((root / "train" / "good").iterdir())
-    normals = [read(path) for path in files[:: max(1, len(files) // 64)][:64]]
-    rules = RuleBasedGenerator().prepare(normals)
-    words = AutoregressiveGenerator().prepare(normals)
-    jobs = [(name, rules.only(name), None) for name in RuleBasedGenerator.available_families()]
-    for kind, rows in (("families", jobs), ("words", [(prompt, words, prompt) for prompt in PROMPTS])):
-        canvas = Image.new("RGB", (columns * (2 * tile + 12), len(rows) * (tile + 16)), "white")
-        pen = ImageDraw.Draw(canvas)
-        for line, (title, generator, prompt) in enumerate(rows):
-            top = line * (tile + 16)
-            pen.text((0, top + tile + 2), title, fill="black")
-            for column in range(columns):
-                image = normals[(7 * line + column) % len(normals)][None]
-                asked = {} if prompt is None else {"prompts": [prompt]}
-                sample = generator(image, seeds=[1000 * line + column], **asked)
-                place = find_place(sample.mask[0, 0].numpy() > 0, margin=2.5) or (0, 0, SIZE)
-                for offset, pixels in enumerate((sample.source[0], sample.image[0])):
-                    shown = Image.fromarray((255 * pixels.clamp(0, 1)).byte().permute(1, 2, 0).numpy())
-                    y, x, side = place
-                    shown = shown.crop((x, y, x + side, y + side)).resize((tile, tile), Image.Resampling.LANCZOS)
-                    canvas.paste(shown, (column * (2 * tile + 12) + offset * tile, top))
-        canvas.save(out / f"{root.name}_{kind}.png")
-
-
 def print_table(path: Path) -> None:
     """Print the AUROC of each set by category."""
     rows = pd.read_csv(path)
@@ -235,12 +196,11 @@ def print_table(path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, or draw, the categories named."""
+    """Measure the categories that are not in the results yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with one folder per category")
-    parser.add_argument("--categories", nargs="+", help="by default those with masks; for sheets all")
+    parser.add_argument("--categories", nargs="+", default=MASKED, help="each with masks of its test images")
     parser.add_argument("--label", default="now", help="name of this version in the results")
-    parser.add_argument("--sheets", type=Path, help="folder for pictures; then nothing is measured")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
     args = parser.parse_args()
@@ -249,15 +209,11 @@ def main() -> None:
             parser.error("name the images with --data")
         torch.set_num_threads(1)
         done = pd.read_csv(args.results) if args.results.exists() else pd.DataFrame(columns=["label", "category"])
-        for category in track(args.categories or (CATEGORIES if args.sheets else MASKED), console=Console(stderr=True)):
-            if args.sheets:
-                args.sheets.mkdir(parents=True, exist_ok=True)
-                draw_sheet(args.data / category, args.sheets)
-            elif not ((done["label"] == args.label) & (done["category"] == category)).any():
+        for category in track(args.categories, "Categories", console=Console(stderr=True)):
+            if not ((done["label"] == args.label) & (done["category"] == category)).any():
                 rows = pd.DataFrame(list(measure(args.data / category, args.label)))
                 rows.to_csv(args.results, mode="a", header=not args.results.exists(), index=False)
-    if not args.sheets:
-        print_table(args.results)
+    print_table(args.results)
 
 
 if __name__ == "__main__":
