@@ -49,9 +49,10 @@ class AutoregressiveGenerator(ProposingGenerator):
     caption of a randomly drawn physical defect. The models do not see what was in the region before; a strength below 1
     mixes it in.
 
-    We differ from the paper in three points. The models are small and local (``anomalib-synth fit``). The edit is made
+    We differ from the paper in four points. The models are small and local (``anomalib-synth fit``). The edit is made
     in a window at the image's own resolution, so that its cost grows with the defect and not with the image. The
-    decoded source is subtracted from the decoded edit, so that the decoder's losses cancel.
+    decoded source is subtracted from the decoded edit, so that the decoder's losses cancel. The colour of the edit is
+    averaged over some pixels, see :func:`anomalib_synth.functional.colour.smooth_tint`.
 
     Samples are edited one by one on one thread, so that no bit depends on the batch.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from anomalib_synth.functional.colour import smooth_tint
 from anomalib_synth.generators.seeding import hash64
 from anomalib_synth.generators.windows import (
     LARGEST_SHAPE,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOST_PIXELS = 128**2  # of an outline drawn in one window: the cost grows with the square of their number
 _PIECE = 128 - 2 * MARGIN
+_TINT = 6  # pixels: radius over which the colour of an edit is averaged
 
 
 def draw_into(
@@ -90,8 +92,9 @@ def draw_into(
                 hidden=mask if bool(unseen.all()) else unseen,
             )
         leakage = max(leakage, edit.leakage)
-        drawn = follow_colour(edit.image[:, :, *inner], image)[0].clamp(0, 1)
         at = find_inside(piece, 0, 0)
+        drawn = follow_colour(edit.image[:, :, *inner], image)
+        drawn = smooth_tint(changed[:, *at][None], drawn, piece.support.to(drawn.dtype), radius=_TINT)[0].clamp(0, 1)
         changed[:, *at] = torch.where(piece.support[0], drawn, changed[:, *at])
         hidden[:, *at].masked_fill_(piece.support[0], 0.0)
     return changed[:, *place][None], leakage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from anomalib_synth.functional.colour import find_grey, take_colour_out
+from anomalib_synth.functional.colour import find_grey, smooth_tint, take_colour_out
 
 
 def test_image_is_grey_when_its_channels_differ_by_one_level_at_most() -> None:
@@ -24,3 +24,21 @@ def test_windows_turn_grey_where_the_image_is_grey() -> None:
     assert torch.equal(taken[1], target[1])
     plain = target[:, :1]
     assert take_colour_out(plain, [True, True]) is plain
+
+
+def test_colour_of_a_change_is_averaged_within_its_mask_and_its_brightness_stays() -> None:
+    rng = torch.Generator().manual_seed(1)
+    source, changed = torch.rand(2, 2, 3, 20, 24, generator=rng)
+    inside = torch.zeros(2, 1, 20, 24)
+    inside[:, :, 4:15, 5:20] = 1
+    smooth = smooth_tint(source, changed, inside, radius=30)  # one average over the whole mask
+    where = inside.expand_as(source) > 0
+    assert torch.equal(smooth[~where], changed[~where])
+    change, before = smooth - source, changed - source
+    torch.testing.assert_close(change.mean(1)[inside[:, 0] > 0], before.mean(1)[inside[:, 0] > 0])
+    tint, wanted = ((each - each.mean(1, keepdim=True))[:, :, 4:15, 5:20] for each in (change, before))
+    torch.testing.assert_close(tint, wanted.mean((2, 3), keepdim=True).expand_as(tint), atol=1e-3, rtol=0)
+    far = smooth_tint(source, torch.where(where, changed, torch.ones(())), inside, radius=3)
+    near = smooth_tint(source, torch.where(where, changed, torch.zeros(())), inside, radius=3)
+    assert torch.equal(far[where], near[where])  # what is beside the mask has no say
+    assert torch.equal(smooth_tint(source[:, :1], changed[:, :1], inside, radius=3), changed[:, :1])
