@@ -22,26 +22,24 @@ def take_colour_out(target: torch.Tensor, grey: list[bool]) -> torch.Tensor:
     return torch.where(rows, rgb_to_grayscale(target), target)
 
 
-def smooth_tint(source: torch.Tensor, changed: torch.Tensor, inside: torch.Tensor, *, radius: int) -> torch.Tensor:
-    """Average the colour of a change over its surroundings in a mask, and keep its brightness as it is.
+def smooth_tint(images: torch.Tensor, inside: torch.Tensor, *, radius: int) -> torch.Tensor:
+    """Average the colour of images over their surroundings in a mask, and keep their brightness as it is.
 
     Brightness is the mean of the channels, colour what a channel has beyond it. Tokens of a learned model are drawn
     side by side, each with a colour of its own; without this a grey stain is a mosaic of coloured dots.
 
     Args:
-        source: (N, C, h, w), the image before.
-        changed: (N, C, h, w), the image after.
-        inside: (N, 1, h, w), 1 where it may change, else 0.
-        radius: The average is over a square of 2 radius + 1 pixels, twice.
+        images: (N, C, h, w).
+        inside: (N, 1, h, w), 1 in the mask, else 0.
+        radius: The average is over a square of 2 radius + 1 pixels, twice; what is outside the mask has no part in it.
 
     Returns:
-        (N, C, h, w), equal to ``changed`` outside the mask, and everywhere if there is one channel.
+        (N, C, h, w), the same outside the mask, and everywhere if there is one channel.
     """
-    if source.shape[1] == 1:
-        return changed
-    change = changed - source
-    grey = sum(change.unbind(1)).unsqueeze(1) * (1 / change.shape[1])
-    tint, cover = (change - grey) * inside, inside
+    if images.shape[1] == 1:
+        return images
+    grey = sum(images.unbind(1)).unsqueeze(1) * (1 / images.shape[1])
+    tint, cover = (images - grey) * inside, inside
     for _ in range(2):
         tint, cover = box_blur(tint, radius), box_blur(cover, radius)
-    return torch.where(inside > 0, source + grey + tint / cover.clamp_min(1e-6), changed)
+    return torch.where(inside > 0, grey + tint / cover.clamp_min(1e-6), images)

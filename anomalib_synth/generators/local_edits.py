@@ -94,7 +94,7 @@ def draw_into(
         leakage = max(leakage, edit.leakage)
         at = find_inside(piece, 0, 0)
         drawn = follow_colour(edit.image[:, :, *inner], image)
-        drawn = smooth_tint(changed[:, *at][None], drawn, piece.support.to(drawn.dtype), radius=_TINT)[0].clamp(0, 1)
+        drawn = smooth_tint(drawn, mask[:, :, *inner], radius=_TINT)[0].clamp(0, 1)
         changed[:, *at] = torch.where(piece.support[0], drawn, changed[:, *at])
         hidden[:, *at].masked_fill_(piece.support[0], 0.0)
     return changed[:, *place][None], leakage

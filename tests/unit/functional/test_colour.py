@@ -26,19 +26,25 @@ def test_windows_turn_grey_where_the_image_is_grey() -> None:
     assert take_colour_out(plain, [True, True]) is plain
 
 
-def test_colour_of_a_change_is_averaged_within_its_mask_and_its_brightness_stays() -> None:
-    rng = torch.Generator().manual_seed(1)
-    source, changed = torch.rand(2, 2, 3, 20, 24, generator=rng)
+def test_colour_is_averaged_within_a_mask_and_brightness_stays() -> None:
+    images = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1))
     inside = torch.zeros(2, 1, 20, 24)
     inside[:, :, 4:15, 5:20] = 1
-    smooth = smooth_tint(source, changed, inside, radius=30)  # one average over the whole mask
-    where = inside.expand_as(source) > 0
-    assert torch.equal(smooth[~where], changed[~where])
-    change, before = smooth - source, changed - source
-    torch.testing.assert_close(change.mean(1)[inside[:, 0] > 0], before.mean(1)[inside[:, 0] > 0])
-    tint, wanted = ((each - each.mean(1, keepdim=True))[:, :, 4:15, 5:20] for each in (change, before))
+    where = inside.expand_as(images) > 0
+    smooth = smooth_tint(images, inside, radius=30)  # one average over the whole mask
+    assert torch.equal(smooth[~where], images[~where])
+    torch.testing.assert_close(smooth.mean(1), images.mean(1))
+    tint, wanted = ((each - each.mean(1, keepdim=True))[:, :, 4:15, 5:20] for each in (smooth, images))
     torch.testing.assert_close(tint, wanted.mean((2, 3), keepdim=True).expand_as(tint), atol=1e-3, rtol=0)
-    far = smooth_tint(source, torch.where(where, changed, torch.ones(())), inside, radius=3)
-    near = smooth_tint(source, torch.where(where, changed, torch.zeros(())), inside, radius=3)
-    assert torch.equal(far[where], near[where])  # what is beside the mask has no say
-    assert torch.equal(smooth_tint(source[:, :1], changed[:, :1], inside, radius=3), changed[:, :1])
+
+
+def test_colour_beside_the_mask_has_no_part_in_the_average() -> None:
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    inside = torch.zeros(1, 1, 16, 16)
+    inside[..., 4:12, 4:12] = 1
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    one, other = (smooth_tint(torch.where(inside > 0, images, each), inside, radius=3) for each in (red, 1 - red))
+    where = inside.expand_as(images) > 0
+    assert torch.equal(one[where], other[where])
+    assert not torch.equal(one[where], images[where])
+    assert torch.equal(smooth_tint(images[:, :1], inside, radius=3), images[:, :1])
