@@ -19,7 +19,7 @@ class Window:
         - ``image``: (N, C, h, w) float32 in [0, 1]
         - ``x``: (N, 1, 1, w), ``y``: (N, 1, h, 1): pixel coordinates relative to the defect's centre, ascending
         - ``foreground``: (N, 1, h, w) float32 in {0, 1}
-        - ``background``: (N, C, 1, 1) typical colour behind the part
+        - ``background``: (N or 1, C, 1, 1) colour behind the part: typical, or of the window for families that need it
         - ``donor``: (N, C, h, w) the same or another place of another normal image, for families that need it
         - ``texture``: (N, C, h, w) a foreign texture, for families that need it
     """

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
+from anomalib_synth.functional.background import mean_colour
 from anomalib_synth.functional.layers import Layer, Window
-from anomalib_synth.functional.masks import blob, count_pixels, exact_mean, rectangle, smoothstep, soft_wave
+from anomalib_synth.functional.masks import blob, rectangle, smoothstep, soft_wave
 from anomalib_synth.functional.noise import fractal_noise, noise_along, white_noise
 from anomalib_synth.functional.shading import Params, bump, over, shade
 from anomalib_synth.functional.warping import displace, elastic_field, shift_planes
 
 SHIFTED, GHOSTED, SPLIT, MISSING = 0, 1, 2, 3
-_ENOUGH = 16  # pixels that tell a colour
 
 
 def hole(window: Window, params: Params) -> Layer:
-    """A hole: a crisp edge, a dark floor or the background, a shadow at the near wall, light on the far wall.
+    """A hole: a dark floor or the background, a shadow at the near wall, light on the far wall, sometimes a burr.
 
     Params:
         cos, sin: direction; radius_u, radius_v: pixels; rough: irregularity of the edge, [0, 1]; light_u, light_v:
@@ -38,9 +37,8 @@ def hole(window: Window, params: Params) -> Layer:
     )
     facing = (u * params["light_u"] + v * params["light_v"]) / (radius * r.clamp_min(0.2))
     wall = smoothstep(inward, 0.9 * shift + 1.5, 0.0) * smoothstep(-facing, -0.1, 0.8)
-    mean = torch.stack([exact_mean(plane) for plane in window.image.unbind(1)], dim=1)[:, :, None, None]
-    floor = shade(0.8 * mean + 0.2 * window.image, -params["dark"])
-    floor = floor + params["through"] * (_colour_beside(window) - floor)
+    floor = shade(0.8 * mean_colour(window.image) + 0.2 * window.image, -params["dark"])
+    floor = floor + params["through"] * (window.background - floor)
     floor = shade(floor, -0.5 * shadow)
     floor = floor + 0.55 * wall * (0.08 + 0.85 * window.image - floor)
     lip = smoothstep((inward + 0.9).abs(), params["soft"] + 0.5, 0.0) * smoothstep(-facing, 0.0, 0.9)
@@ -65,7 +63,7 @@ def chip(window: Window, params: Params) -> Layer:
     soft = 0.6 / radius
     broken = smoothstep(q, 1 + soft, 1 - soft)
     bite = smoothstep(q + 0.5 * inner, params["bite"] + 1.5 * soft, params["bite"] - 1.5 * soft)
-    part, background = _mean_colour(window.image, window.foreground), _colour_beside(window)
+    part, background = mean_colour(window.image, window.foreground), window.background
     contrast = (part - background).abs().amax(1, keepdim=True)
     plain = smoothstep(contrast, 0.08, 0.16)
     dark = (0.15 - 0.1 * smoothstep(q, 0.8, 0.0)) * (window.image + part)
@@ -78,23 +76,6 @@ def chip(window: Window, params: Params) -> Layer:
     crest = smoothstep((q - 0.95).abs(), 0.1 + soft, 0.0)
     surface = shade(surface, -0.2 * params["tone"].sign() * crest)
     return over((surface, broken * material), (void, bite * broken * material))
-
-
-def _mean_colour(image: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Return the mean colour (N, C, 1, 1) of images (N, C, h, w) where masks (N, 1, h, w) are 1; black without any."""
-    return torch.stack([exact_mean(plane, where[:, 0]) for plane in image.unbind(1)], dim=1)[:, :, None, None]
-
-
-def _colour_beside(window: Window) -> torch.Tensor:
-    """Return the colour of the background, (N, C, 1, 1): of the window itself where it shows some of it.
-
-    Cells next to the part are left out, as they show some of the part.
-    """
-    reach = max(4, min(window.image.shape[-2:]) // 16)
-    columns = F.max_pool2d(window.foreground, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
-    beside = 1 - F.max_pool2d(columns, (1, 2 * reach + 1), stride=1, padding=(0, reach))
-    shown = (count_pixels(beside) >= _ENOUGH).view(-1, 1, 1, 1)
-    return torch.where(shown, _mean_colour(window.image, beside), window.background)
 
 
 def misprint(window: Window, params: Params) -> Layer:
@@ -112,8 +93,7 @@ def misprint(window: Window, params: Params) -> Layer:
     moved = shift_planes(image, params["shift_x"] * ways, params["shift_y"] * ways)
     doubled = torch.minimum(image, 0.35 * image + 0.65 * moved)
     ghost = (kind == GHOSTED) | ((kind == SPLIT) & grey)
-    bare = torch.stack([exact_mean(plane) for plane in image.unbind(1)], dim=1)[:, :, None, None]
-    target = torch.where(ghost, doubled, torch.where(kind == MISSING, bare, moved))
+    target = torch.where(ghost, doubled, torch.where(kind == MISSING, mean_colour(image), moved))
     target = shade(target, params["ink"] * torch.where(kind == SPLIT, ways, torch.ones_like(ways)))
     alpha = rectangle(window.x, window.y, params["half_u"], params["half_v"])
     if bool((kind == MISSING).any()):

@@ -45,14 +45,14 @@ class AutoregressiveGenerator(ProposingGenerator):
 
     If a region is given, as ``masks`` of a call or as ``region``, it is the hard gate: no token and no pixel outside it
     changes, and the defect has its shape. Otherwise shape and place follow the text: its noun names a physical family
-    of defects, the family's outline is drawn on the part, and its content is sampled. Without prompts, the text is the
-    caption of a randomly drawn physical defect. The models do not see what was in the region before; a strength below 1
-    mixes it in.
+    of defects, the family's outline is drawn, cut off at the part's edge, and its content is sampled. Without prompts,
+    the text is the caption of a randomly drawn physical defect. The models do not see what was in the region before; a
+    strength below 1 mixes it in.
 
     We differ from the paper in four points. The models are small and local (``anomalib-synth fit``). The edit is made
     in a window at the image's own resolution, so that its cost grows with the defect and not with the image. The
     decoded source is subtracted from the decoded edit, so that the decoder's losses cancel. The colour of the edit is
-    averaged over some pixels, see :func:`anomalib_synth.functional.colour.smooth_tint`.
+    averaged over some pixels, as far as it is drawn anew; see :func:`anomalib_synth.functional.colour.smooth_tint`.
 
     Samples are edited one by one on one thread, so that no bit depends on the batch.
 

@@ -89,7 +89,7 @@ class AnomalyGenerator(ABC):
             seeds: (B,) integers >= 0; None derives them from the base seed and the number of images seen so far.
             masks: (B, 1, H, W), optional: the region a defect should lie in (non-zero), in place of the
                 foreground. At least the share ``SampleChecks.min_foreground`` of a defect lies in it. Rule-based
-                defects are cut off at its border, except families that break edges.
+                defects and edits are cut off at its border, except families that break edges.
             prompts: B texts, optional: what to draw.
             prompts_to: B texts to which ``mix`` moves from ``prompts``.
             mix: How far to move, in [0, 1]: 0 is ``prompts``, 1 is ``prompts_to``.

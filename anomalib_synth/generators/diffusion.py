@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -133,6 +134,10 @@ class DiffusionGenerator(ProposingGenerator):
     ) -> Iterator[Proposal]:
         """Propose one defect for each row; see :meth:`ProposingGenerator.propose`."""
         drawn = [self._draw_task(images, row, seed, part, condition) for row, seed in zip(rows, seeds, strict=True)]
+        on_part = [bool(task.mask.any()) for task in drawn]
+        drawn, seeds = list(compress(drawn, on_part)), list(compress(seeds, on_part))
+        if not drawn:
+            return
         windows, masks = [task.window for task in drawn], [task.mask for task in drawn]
         # then the null edits, with the same noise, so that what both edits share cancels
         texts = [task.prompt for task in drawn] + [""] * len(drawn)
@@ -191,7 +196,7 @@ class DiffusionGenerator(ProposingGenerator):
             at = [task.row], [task.top], [task.left]
             cells = crop_grid(part, *at, (h, w), (height, width))
             windows = crop(images, *at, h, w)
-            alpha = alpha * self.shapes.part_in_windows(windows, cells, part, (height, width))
+            alpha = alpha * self.shapes.part_in_windows(windows, cells, part.shape[-2:], (height, width))
         return Proposal(
             rows=[task.row],
             top=[task.top],

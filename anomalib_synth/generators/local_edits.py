@@ -48,7 +48,8 @@ def draw_into(
     """Draw what a text says into an outline; see :func:`anomalib_synth.models.editing.edit_window`.
 
     A large outline is drawn piece by piece, and each piece sees those before it. What is not drawn yet is hidden from
-    every window, unless the window shows nothing else; then only its own piece is hidden.
+    every window, unless the window shows nothing else; then only its own piece is hidden. At the end the colour of what
+    is drawn is averaged over some pixels, as far as it is drawn anew: by the strength, times a template's variation.
 
     Args:
         backend: The models.
@@ -92,12 +93,13 @@ def draw_into(
                 hidden=mask if bool(unseen.all()) else unseen,
             )
         leakage = max(leakage, edit.leakage)
+        drawn = follow_colour(edit.image[:, :, *inner], image)[0].clamp(0, 1)
         at = find_inside(piece, 0, 0)
-        drawn = follow_colour(edit.image[:, :, *inner], image)
-        drawn = smooth_tint(drawn, mask[:, :, *inner], radius=_TINT)[0].clamp(0, 1)
         changed[:, *at] = torch.where(piece.support[0], drawn, changed[:, *at])
         hidden[:, *at].masked_fill_(piece.support[0], 0.0)
-    return changed[:, *place][None], leakage
+    drawn = changed[:, *place][None]
+    smooth = smooth_tint(drawn, outline.support.to(drawn.dtype), radius=_TINT).clamp(0, 1)
+    return torch.lerp(drawn, smooth, strength if template is None else strength * template.variation), leakage
 
 
 def cut_pieces(outline: Proposal) -> Iterator[Proposal]:

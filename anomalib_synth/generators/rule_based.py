@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.nn import functional as F
 
+from anomalib_synth.functional.background import colour_beside
 from anomalib_synth.functional.colour import find_grey, take_colour_out
 from anomalib_synth.functional.foreground import refine_part
 from anomalib_synth.functional.layers import Window
@@ -215,14 +216,14 @@ class RuleBasedGenerator(ProposingGenerator):
             foreground=torch.ones_like(image[:, :1])
             if part is None
             else crop_grid(part, rows, top, left, size, (height, width)),
-            background=self._background(images),
+            background=self._background(images, family, image, part, (rows, top, left)),
             donor=self._cut_donors(images, family, members, top, left, size) if family.needs == "donor" else None,
             texture=self._cut_textures(image, listed) if family.needs == "texture" else None,
         )
         layer = family.render(window, params)
         alpha = layer.alpha * params["strength"]
         if part is not None and family.place == "inside":
-            alpha = alpha * self.part_in_windows(image, window.foreground, part, (height, width))
+            alpha = alpha * self.part_in_windows(image, window.foreground, part.shape[-2:], (height, width))
         grey = [grey_images[row] for row in rows]
         return Proposal(
             rows=rows,
@@ -240,27 +241,49 @@ class RuleBasedGenerator(ProposingGenerator):
         )
 
     def part_in_windows(
-        self, windows: torch.Tensor, cells: torch.Tensor, part: torch.Tensor, size: tuple[int, int]
+        self, windows: torch.Tensor, cells: torch.Tensor, grid: tuple[int, int] | torch.Size, size: tuple[int, int]
     ) -> torch.Tensor:
         """Return the part in windows, (N, 1, h, w) in {0, 1}; if prepared, cells at its edge are decided by pixel.
 
         Args:
             windows: (N, C, h, w), cut out of images.
             cells: (N, 1, h, w) in {0, 1}, the part's cells in the windows.
-            part: (B, 1, gh, gw) bool, the part's cells.
+            grid: Rows and columns of cells in an image.
             size: Height and width of the images.
         """
         threshold = self.prepared.foreground.threshold if self.prepared else None
-        cell = max(-(-size[0] // part.shape[-2]), -(-size[1] // part.shape[-1]))
+        cell = max(-(-size[0] // grid[0]), -(-size[1] // grid[1]))
         if threshold is None or cell == 1:
             return cells
         return refine_part(windows, cells, threshold, cell)
 
-    def _background(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the colour behind the part, (1, C, 1, 1); mid-grey when unprepared."""
+    def _background(
+        self,
+        images: torch.Tensor,
+        family: Family,
+        windows: torch.Tensor,
+        part: torch.Tensor | None,
+        places: tuple[list[int], list[int], list[int]],
+    ) -> torch.Tensor:
+        """Return the colour behind the part, (N or 1, C, 1, 1); mid-grey when unprepared.
+
+        Args:
+            images: (B, C, H, W), the whole batch.
+            family: The family; only one that needs the background gets that of each window.
+            windows: (N, C, h, w), cut out of the images.
+            part: (B, 1, gh, gw) bool, the part's cells; None: everywhere.
+            places: Row, top and left of each window.
+        """
         if self.prepared is None:
             return images.new_full((1, images.shape[1], 1, 1), 0.5)
-        return self.prepared.background.to(images.device).view(1, -1, 1, 1)
+        typical = self.prepared.background.to(images.device).view(1, -1, 1, 1)
+        if part is None or family.needs != "background":
+            return typical
+        cells = part.float()
+        window, size = (windows.shape[-2], windows.shape[-1]), (images.shape[-2], images.shape[-1])
+        near = F.max_pool2d(cells, 3, stride=1, padding=1)  # cells next to the part show some of it
+        on_part, reached = (crop_grid(each, *places, window, size) for each in (cells, near))
+        return colour_beside(windows, on_part, 1 - reached, typical)
 
     def _cut_donors(
         self,

@@ -74,7 +74,8 @@ class Family:
         render: ``(window, params) -> layer``, where each parameter is a tensor (N, 1, 1, 1).
         caption: ``params -> phrase`` without the contrast, such as "a thin dark scratch".
         physical: True for defects a line engineer names, False for the literature's augmentations.
-        needs: What the window must hold: ``"donor"``, ``"texture"`` or None.
+        needs: What the window must hold: ``"donor"``, ``"texture"``, ``"background"`` (its own colour beside the part)
+            or None.
         donor_place: Where in the donor a patch is taken from: the ``"same"`` place or ``"any"``.
         place: ``"inside"``: the defect lies on the part and is cut off at its edge. ``"edge"``: it is centred on the
             part's edge, and may break it.
@@ -88,7 +89,7 @@ class Family:
     render: Render
     caption: Caption
     physical: bool
-    needs: Literal["donor", "texture"] | None = None
+    needs: Literal["donor", "texture", "background"] | None = None
     donor_place: Literal["same", "any"] = "any"
     place: Literal["inside", "edge"] = "inside"
     regional: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from anomalib_synth.functional import physical_object as kernels
 from anomalib_synth.functional.warping import ELASTIC_FIELDS
@@ -120,14 +120,14 @@ def _row(
     draw: Draw,
     render: Render,
     caption: Caption,
-    place: Literal["inside", "edge"] = "inside",
+    **options: Any,
 ) -> Family:
-    return Family(name=name, source=source, draw=draw, render=render, caption=caption, physical=True, place=place)
+    return Family(name=name, source=source, draw=draw, render=render, caption=caption, physical=True, **options)
 
 
 FAMILIES = [
-    _row("hole", "missing material", _draw_hole, kernels.hole, _caption_hole),
-    _row("chip", "edge break", _draw_chip, kernels.chip, _caption_chip, place="edge"),
+    _row("hole", "missing material", _draw_hole, kernels.hole, _caption_hole, needs="background"),
+    _row("chip", "edge break", _draw_chip, kernels.chip, _caption_chip, needs="background", place="edge"),
     _row("misprint", "shifted, doubled or missing print", _draw_misprint, kernels.misprint, _caption_misprint),
     _row("deformation", "local warp", _draw_deformation, kernels.deformation, _caption_deformation),
 ]

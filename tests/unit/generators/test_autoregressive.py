@@ -9,7 +9,8 @@ import torch
 
 from anomalib_synth.generators import AutoregressiveGenerator, MixtureGenerator, RuleBasedGenerator, SampleChecks
 from anomalib_synth.generators.from_config import build_generator
-from anomalib_synth.generators.windows import find_shape
+from anomalib_synth.generators.local_edits import draw_into
+from anomalib_synth.generators.windows import find_inside, find_shape
 from anomalib_synth.models.editing import Sampling
 from tests import contract
 from tests.round_parts import BESIDE, parts
@@ -77,6 +78,23 @@ def test_colour_of_an_edit_varies_less_than_its_brightness(make) -> None:
     steps = [each.diff(dim=-1)[..., 1:-2].abs().amax(1, keepdim=True) for each in (sample.image - grey, grey)]
     colour, brightness = (each[inner > 0].mean() for each in steps)
     assert colour < 0.2 * brightness
+
+
+def test_colour_of_the_source_stays_as_far_as_it_is_not_drawn_anew(make) -> None:
+    generator = make()
+    stripes = torch.zeros(3, 64, 64)
+    stripes[0, :, ::16], stripes[2] = 0.8, 0.3
+    shape = find_shape(generator.shapes, "a large stain", 3, 64, 64)
+    outline = generator.shapes.propose_one(stripes[None], 0, *shape, None)
+    place = find_inside(outline, 0, 0)
+    moved = []
+    for strength in (0.0, 0.02, 1.0):
+        drawn, _ = draw_into(
+            generator.backend, stripes, outline, "a stain", seed=1, sampling=Sampling(), strength=strength
+        )
+        moved.append(float((drawn[0] - stripes[:, *place]).abs().max()))
+    assert moved[0] < 1e-5
+    assert moved[1] < 0.1 < moved[2]
 
 
 def test_empty_region_returns_the_input(make) -> None:

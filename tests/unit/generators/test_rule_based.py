@@ -37,6 +37,28 @@ def test_nothing_beside_the_part_changes_when_a_family_breaks_no_edge(family: st
     assert not ((sample.mask > 0) & BESIDE).any()
 
 
+def test_a_chip_shows_the_background_as_it_is_lit_in_its_image() -> None:
+    generator = RuleBasedGenerator(["chip"], size=(0.3, 0.4), strength=(1.0, 1.0)).prepare(parts(8, seed=1))
+    normal, darker = parts(12), torch.where(disc(), parts(12), parts(12) * 0.9)
+    for images, level in ((normal, 0.94), (darker, 0.85)):
+        sample = generator(images, seeds=range(12))
+        assert sample.accepted.sum() >= 6
+        shown = torch.stack([(sample.image[row].mean(0) - level).abs() < 0.012 for row in range(12)])
+        inside = (sample.mask[:, 0] > 0) & disc(41.0)[:, 0]
+        assert (shown & inside).flatten(1).sum(1)[sample.accepted].float().median() > 50
+
+
+def test_a_hole_in_a_region_shows_what_is_behind_the_part_and_not_the_part_around_the_region() -> None:
+    generator = RuleBasedGenerator(["hole"], size=(0.2, 0.25), strength=(1.0, 1.0)).prepare(parts(8, seed=1))
+    region = torch.zeros(12, 1, SIDE, SIDE)
+    region[..., 45:85, 42:82] = 1
+    sample = generator(parts(12), seeds=range(12), masks=region)
+    through = [row for row in range(12) if sample.provenance[row].params.get("through") and sample.accepted[row]]
+    assert through
+    for row in through:
+        assert float(sample.image[row].mean(0)[sample.mask[row, 0] > 0].max()) > 0.85
+
+
 def test_a_chip_breaks_the_edge_of_the_part() -> None:
     sample = RuleBasedGenerator(["chip"], strength=(1.0, 1.0)).prepare(parts(8, seed=1))(parts(8), seeds=range(8))
     rim = disc() & ~disc(41.0)
