@@ -47,11 +47,11 @@ def to_tile(image: torch.Tensor, place: tuple[int, int, int]) -> Image.Image:
     top, left, side = place
     cut = image[None, :, top : top + side, left : left + side].expand(-1, 3, -1, -1)
     cut = F.interpolate(cut, size=(TILE, TILE), mode="bicubic", antialias=True, align_corners=False)[0]
-    return Image.fromarray(np.ascontiguousarray((255 * cut.clamp(0, 1)).byte().permute(1, 2, 0).numpy()))
+    return Image.fromarray(np.ascontiguousarray((255 * cut.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()))
 
 
-def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], normals: torch.Tensor) -> Image.Image:
-    """Return a sheet with a row for each (title, generator, prompts or None)."""
+def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], normals: list[torch.Tensor]) -> Image.Image:
+    """Return a sheet with a row for each (title, generator, prompts or None); a draw that failed is left white."""
     pair = 2 * TILE + GAP
     sheet = Image.new("RGB", (DRAWS * (pair + GAP) - GAP, len(rows) * (TILE + TEXT)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
@@ -63,6 +63,8 @@ def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], norma
             asked = {} if prompts is None else {"prompts": prompts}
             sample = generator(image, seeds=[1000 * line + column], **asked)
             place, left = crop_around(sample.mask[0, 0]), column * (pair + GAP)
+            if not bool(sample.accepted[0]):
+                continue
             sheet.paste(to_tile(sample.source[0], place), (left, top))
             sheet.paste(to_tile(sample.image[0], place), (left + TILE, top))
     return sheet
@@ -70,7 +72,7 @@ def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], norma
 
 def draw_product(root: Path, name: str, out: Path) -> None:
     """Draw the two sheets of a product whose good images are in a folder."""
-    normals = torch.stack(list(read_folder(root, image_size=SIZE, limit=NORMALS)))
+    normals = list(read_folder(root, image_size=SIZE, limit=NORMALS))
     rules = RuleBasedGenerator().prepare(normals)
     words = AutoregressiveGenerator().prepare(normals)
     families = [(family, rules.only(family), None) for family in rules.available_families()]

@@ -7,11 +7,17 @@ import warnings
 import pytest
 import torch
 
-from anomalib_synth.generators import AutoregressiveGenerator, MixtureGenerator, RuleBasedGenerator, SampleChecks
+from anomalib_synth.generators import (
+    AutoregressiveGenerator,
+    MixtureGenerator,
+    RuleBasedGenerator,
+    SampleChecks,
+    local_edits,
+)
 from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.generators.local_edits import draw_into
 from anomalib_synth.generators.windows import find_inside, find_shape
-from anomalib_synth.models.editing import Sampling
+from anomalib_synth.models.editing import Sampling, Template
 from tests import contract
 from tests.round_parts import BESIDE, parts
 from tests.unit.models.small_bundle import make_bundle
@@ -95,6 +101,18 @@ def test_colour_of_the_source_stays_as_far_as_it_is_not_drawn_anew(make) -> None
         moved.append(float((drawn[0] - stripes[:, *place]).abs().max()))
     assert moved[0] < 1e-5
     assert moved[1] < 0.1 < moved[2]
+
+
+@pytest.mark.parametrize("variation", [0.0, 1.0])
+def test_colour_of_a_template_stays_as_far_as_it_is_not_drawn_anew(make, monkeypatch, variation) -> None:
+    generator, image = make(), contract.render_normals(1, 3, 64, 64)
+    outline = generator.shapes.propose_one(image, 0, *find_shape(generator.shapes, "a large stain", 3, 64, 64), None)
+    monkeypatch.setattr(local_edits, "smooth_tint", lambda images, *_, **__: torch.zeros_like(images))
+    template = Template(image=image.flip(3), variation=variation)
+    drawn, _ = draw_into(
+        generator.backend, image[0], outline, "a stain", seed=1, sampling=Sampling(), template=template
+    )
+    assert bool((drawn > 0).any()) == (variation == 0)
 
 
 def test_empty_region_returns_the_input(make) -> None:
