@@ -9,7 +9,7 @@ around, so that it counts how a defect differs from its surroundings, and less w
 (C = 0.01, standardised, classes weighted alike) tells the two apart, over ten folds of images. The AUROC of its
 predictions is the figure: .5 is fooled, 1 sees every difference. As windows of different images differ in any case, the
 same is done with windows that have no defect, from good test images and from training normals, at the places and of the
-sizes of the synthetic ones. That real and synthetic sizes differ is no part of it, and shows: small windows are blurred.
+sizes of the synthetic ones. That sizes differ from real ones is no part of that, and shows: small windows are blurred.
 
 A first description, by the mean and the largest value over all cells, was dropped after it had been seen: it knew where
 on the part defects lie, and told all sets of ball_screw apart, each above .99.
