@@ -255,6 +255,8 @@ def describe_interval(gain: Estimate) -> str:
         >>> describe_interval(bootstrap_mean({"a": [1.0, 2.0, 3.0], "b": [4.0, 4.0, 4.0]}))
         '95 % interval +1.9 to +4.1'
     """
+    if not gain.known:
+        return "no interval from one seed"
     ends, family = f"interval {gain.low:+.1f} to {gain.high:+.1f}", gain.family
     if family.arms == 1:
         return f"95 % {ends}"

@@ -135,4 +135,5 @@ def test_interval_says_what_it_is_corrected_for() -> None:
     gains = correct([bootstrap_mean({"a": values}) for values in (CLEAR, BORDERLINE)])
     assert describe_interval(gains[1]).endswith("(95 % over 2 arms, by Holm, adjusted p 0.036)")
     assert "Holm" not in describe_interval(bootstrap_mean({"a": CLEAR}))
+    assert describe_interval(bootstrap_mean({"a": [1.0]})) == "no interval from one seed"
     assert describe_interval(bootstrap_mean({"a": CLEAR})).startswith("95 % interval")
