@@ -32,7 +32,9 @@ class Recorder(Callback):
         values = [value.detach() for value in (*state.values(), *pl_module.parameters())]  # no batch statistics
         weights = torch.cat([value.flatten().double() for value in values])
         self.seen["model"] = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
-        (self.out / f"rank_{trainer.global_rank}.json").write_text(json.dumps(self.seen), encoding="utf-8")
+        written = self.out / f"rank_{trainer.global_rank}.part"
+        written.write_text(json.dumps(self.seen), encoding="utf-8")
+        written.rename(written.with_suffix(".json"))  # whole as soon as it is there
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,11 @@ def run(root: Path, out: Path, devices: int, model: str = "supersimplenet") -> l
     arguments = ["-m", "tests.integration.ddp_run", root, out, devices, model]
     ended = run_warm(arguments, cwd=REPOSITORY, environment=environment)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(out.glob("rank_*.json"))]
+    deadline = time.monotonic() + 120
+    while len(files := sorted(out.glob("rank_*.json"))) < devices:  # the first process does not wait for the others
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 @pytest.mark.slow
