@@ -16,6 +16,7 @@ from normal to its wear, and the present rule, which follows the heads, was made
 heads anew, 800 steps of batch 8 from kept features of the same 800 synthetic samples (:mod:`anomalib_synth.learning`);
 the last step counts. Image AUROC, pixel AP, recall and false alarms at the threshold that a tenth of the good training
 images set for 10 % (conformal), and recall by class of defect, with the classes of the images that were learned.
+Rows of the rule-based families as they were before are in ``few_real_defects_before.csv``.
 
     python benchmarks/few_real_defects.py --data DATA --work FOLDER --seeds 0 1 2 3 4
     python benchmarks/few_real_defects.py --table --plot docs/few_real_defects.png

@@ -10,16 +10,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
-from torch.nn import functional as F
 
 from anomalib_synth.data import DemoParts
 from anomalib_synth.data.normals import read_folder
 from anomalib_synth.generators import AutoregressiveGenerator, RuleBasedGenerator
 from anomalib_synth.generators.base import AnomalyGenerator
+from anomalib_synth.report.preview_tiles import draw_tiles
 
 PROMPTS = [
     "a long thin dark scratch, high contrast", "a short wide bright scratch", "a branching dark crack",
@@ -28,26 +27,6 @@ PROMPTS = [
     "a jagged edge chip with a bright fracture", "a ghosted misprint", "a bright pulled thread",
 ]  # fmt: skip
 SIZE, NORMALS, DRAWS, TILE, GAP, TEXT = 256, 64, 4, 112, 6, 18
-_MARGIN, _SMALLEST = 2.5, 40  # side of the crop in longer sides of the defect; least side, pixels
-
-
-def crop_around(mask: torch.Tensor) -> tuple[int, int, int]:
-    """Return top, left and side of a square around a mask (H, W); the whole square image if the mask is empty."""
-    where = (mask > 0).nonzero()
-    if not len(where):
-        return 0, 0, SIZE
-    low, high = where.amin(0), where.amax(0) + 1
-    side = min(SIZE, max(_SMALLEST, round(_MARGIN * int((high - low).max()))))
-    top, left = (min(max(int(a + b - side) // 2, 0), SIZE - side) for a, b in zip(low, high, strict=True))
-    return top, left, side
-
-
-def to_tile(image: torch.Tensor, place: tuple[int, int, int]) -> Image.Image:
-    """Return a square of an image (C, H, W) as a tile."""
-    top, left, side = place
-    cut = image[None, :, top : top + side, left : left + side].expand(-1, 3, -1, -1)
-    cut = F.interpolate(cut, size=(TILE, TILE), mode="bicubic", antialias=True, align_corners=False)[0]
-    return Image.fromarray(np.ascontiguousarray((255 * cut.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()))
 
 
 def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], normals: list[torch.Tensor]) -> Image.Image:
@@ -62,11 +41,10 @@ def draw_sheet(rows: list[tuple[str, AnomalyGenerator, list[str] | None]], norma
             image = normals[(7 * line + column) % len(normals)][None]
             asked = {} if prompts is None else {"prompts": prompts}
             sample = generator(image, seeds=[1000 * line + column], **asked)
-            place, left = crop_around(sample.mask[0, 0]), column * (pair + GAP)
-            if not bool(sample.accepted[0]):
-                continue
-            sheet.paste(to_tile(sample.source[0], place), (left, top))
-            sheet.paste(to_tile(sample.image[0], place), (left + TILE, top))
+            tiles, left = draw_tiles(sample, 0, TILE), column * (pair + GAP)
+            for offset, name in enumerate(("before", "after")):
+                if name in tiles:
+                    sheet.paste(tiles[name], (left + offset * TILE, top))
     return sheet
 
 

@@ -209,21 +209,22 @@ class RuleBasedGenerator(ProposingGenerator):
         params = _stack_params(listed, images.device)
         x, y = _coordinates(left, w, images.device), _coordinates(top, h, images.device).transpose(2, 3)
         image = crop(images, rows, top, left, h, w)
+        cells = (
+            torch.ones_like(image[:, :1]) if part is None else crop_grid(part, rows, top, left, size, (height, width))
+        )
         window = Window(
             image=image,
             x=x + 0.5 - params["centre_x"],
             y=y + 0.5 - params["centre_y"],
-            foreground=torch.ones_like(image[:, :1])
-            if part is None
-            else crop_grid(part, rows, top, left, size, (height, width)),
-            background=self._background(images, family, image, part, (rows, top, left)),
+            foreground=cells,
+            background=self._background(images, family, image, cells, part, (rows, top, left)),
             donor=self._cut_donors(images, family, members, top, left, size) if family.needs == "donor" else None,
             texture=self._cut_textures(image, listed) if family.needs == "texture" else None,
         )
         layer = family.render(window, params)
         alpha = layer.alpha * params["strength"]
         if part is not None and family.place == "inside":
-            alpha = alpha * self.part_in_windows(image, window.foreground, part.shape[-2:], (height, width))
+            alpha = alpha * self.part_in_windows(image, cells, part.shape[-2:], (height, width))
         grey = [grey_images[row] for row in rows]
         return Proposal(
             rows=rows,
@@ -262,6 +263,7 @@ class RuleBasedGenerator(ProposingGenerator):
         images: torch.Tensor,
         family: Family,
         windows: torch.Tensor,
+        cells: torch.Tensor,
         part: torch.Tensor | None,
         places: tuple[list[int], list[int], list[int]],
     ) -> torch.Tensor:
@@ -271,6 +273,7 @@ class RuleBasedGenerator(ProposingGenerator):
             images: (B, C, H, W), the whole batch.
             family: The family; only one that needs the background gets that of each window.
             windows: (N, C, h, w), cut out of the images.
+            cells: (N, 1, h, w) in {0, 1}, the part's cells in the windows.
             part: (B, 1, gh, gw) bool, the part's cells; None: everywhere.
             places: Row, top and left of each window.
         """
@@ -279,11 +282,9 @@ class RuleBasedGenerator(ProposingGenerator):
         typical = self.prepared.background.to(images.device).view(1, -1, 1, 1)
         if part is None or family.needs != "background":
             return typical
-        cells = part.float()
         window, size = (windows.shape[-2], windows.shape[-1]), (images.shape[-2], images.shape[-1])
-        near = F.max_pool2d(cells, 3, stride=1, padding=1)  # cells next to the part show some of it
-        on_part, reached = (crop_grid(each, *places, window, size) for each in (cells, near))
-        return colour_beside(windows, on_part, 1 - reached, typical)
+        near = F.max_pool2d(part.float(), 3, stride=1, padding=1)  # cells next to the part show some of it
+        return colour_beside(windows, cells, 1 - crop_grid(near, *places, window, size), typical)
 
     def _cut_donors(
         self,

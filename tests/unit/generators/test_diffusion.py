@@ -19,6 +19,7 @@ from anomalib_synth.generators import (
     MixtureGenerator,
     RuleBasedGenerator,
     SampleChecks,
+    diffusion,
 )
 from anomalib_synth.generators.from_config import build_generator
 from anomalib_synth.models.diffusion import DiffusionSettings
@@ -137,6 +138,21 @@ def test_an_edit_stays_on_the_part(obedient, mask_mode) -> None:
     assert not ((sample.image != sample.source).any(1, keepdim=True) & BESIDE).any()
     spilt = obedient(**options).prepare(parts(8, seed=1))(parts(8), **ask)
     assert ((spilt.mask > 0) & BESIDE).any()
+
+
+def test_nothing_is_edited_where_an_outline_is_off_the_part(obedient, monkeypatch) -> None:
+    def lose_first(shape):
+        return replace(shape, support=shape.support & (shape.rows[0] > 0))
+
+    generator, edited = obedient(), []
+    monkeypatch.setattr(diffusion, "keep_on_part", lose_first)
+    generator.editor.edit = lambda windows, *args, **rest: edited.append(len(windows)) or darken(windows, *args, **rest)
+    sample = generator(contract.render_normals(3, 3, 96, 96), seeds=[1, 2, 3])
+    assert edited == [4]  # two windows, each with its null edit
+    assert sample.accepted.tolist() == [False, True, True]
+    edited.clear()
+    assert not generator(contract.render_normals(1, 3, 96, 96), seeds=[1]).accepted.any()
+    assert not edited
 
 
 def test_what_the_null_edit_changes_too_is_left_out(obedient) -> None:
